@@ -1,0 +1,614 @@
+"""The drawing board of a scene: ground coordinates in metres, textures, shadows, labels and the camera.
+
+Two coordinate systems meet here. The ground is measured in metres, x to the right and y down before the scene is
+turned; the image is measured in pixels, continuous, so that the picture covers [0, size] in both axes. Everything is
+drawn on a canvas that is `SUPERSAMPLING` times finer than the image and reduced by area at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CLASS_NAMES: tuple[str, ...] = (
+    "airplane",
+    "ship",
+    "vehicle",
+    "storagetank",
+    "tenniscourt",
+    "basketballcourt",
+    "baseballfield",
+    "harbor",
+    "bridge",
+    "groundtrackfield",
+)
+SUPERSAMPLING = 2
+MINIMUM_SIDE = 4.0  # pixels; an object with a shorter side is neither drawn nor labelled
+MINIMUM_VISIBLE = 0.4  # share of the area inside the image; below it an object is drawn but not labelled
+MAXIMUM_COVER = 0.3  # share of a labelled object that trees may hide
+SOLID, PAVED, WATER = 1, 2, 4  # what already stands on a pixel of the ground
+
+Array = NDArray[Any]
+Colour = tuple[int, int, int]  # blue, green, red, as OpenCV has it
+
+_FRACTION_BITS = 4  # OpenCV's fixed point: sixteenths of a canvas pixel
+_COVER_GRID = np.stack(np.meshgrid((np.arange(8) + 0.5) / 8 - 0.5, (np.arange(4) + 0.5) / 4 - 0.5), -1).reshape(-1, 2)
+
+
+class Level(IntEnum):
+    """When something standing on the ground is painted; shadows of a level fall on all levels before it."""
+
+    DECK = 0
+    LOW = 1
+    HIGH = 2
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One labelled object of a scene.
+
+    Args:
+        class_index (int): Position in `CLASS_NAMES`.
+        corners (np.ndarray): Oriented rectangle, (4, 2) float64, in pixels of the image, clockwise as seen on the
+            screen: front left, front right, rear right, rear left. It is not clipped: corners of a truncated object
+            lie outside [0, size]. A round storage tank "faces" the right of the image.
+        size (int): Side of the image, in pixels, which `box` is clipped to.
+
+    Example:
+        >>> SceneObject(2, np.array([[12.0, 4.0], [12.0, 8.0], [-2.0, 8.0], [-2.0, 4.0]]), 320).box
+        (0.0, 4.0, 12.0, 8.0)
+    """
+
+    class_index: int
+    corners: Array
+    size: int
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Hull x1, y1, x2, y2 (pixels) of the part of the oriented rectangle that lies inside the image."""
+        visible = clip_polygon(self.corners, self.size)
+        (left, top), (right, bottom) = visible.min(axis=0), visible.max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A place on the ground and a heading: the frame in which one thing is drawn (x forward, y to its right).
+
+    Args:
+        x (float): Metres.
+        y (float): Metres.
+        heading (float): Radians, clockwise on the screen.
+    """
+
+    x: float
+    y: float
+    heading: float = 0.0
+
+    def points(self, local: ArrayLike) -> Array:
+        """Return points (N, 2) of this frame as points on the ground."""
+        cosine, sine = np.cos(self.heading), np.sin(self.heading)
+        return np.asarray(local, dtype=np.float64) @ np.array([[cosine, sine], [-sine, cosine]]) + (self.x, self.y)
+
+    def moved(self, forward: float, right: float, turn: float = 0.0) -> Pose:
+        """Return the frame that lies `forward` and `right` metres from this one, turned by `turn` radians."""
+        cosine, sine = float(np.cos(self.heading)), float(np.sin(self.heading))
+        return Pose(
+            self.x + cosine * forward - sine * right, self.y + sine * forward + cosine * right, self.heading + turn
+        )
+
+
+def rectangle(length: float, width: float, forward: float = 0.0, right: float = 0.0) -> Array:
+    """Return the corners (4, 2) of a rectangle in a frame: front left, front right, rear right, rear left."""
+    half, side = length / 2, width / 2
+    return np.array([[half, -side], [half, side], [-half, side], [-half, -side]]) + (forward, right)
+
+
+def rounded(length: float, width: float, radius: float) -> Array:
+    """Return a rectangle (8, 2) whose corners are cut by `radius`."""
+    half, side = length / 2, width / 2
+    return np.array(
+        [
+            [half - radius, -side],
+            [half, radius - side],
+            [half, side - radius],
+            [half - radius, side],
+            [radius - half, side],
+            [-half, side - radius],
+            [-half, radius - side],
+            [radius - half, -side],
+        ]
+    )
+
+
+def ellipse(
+    length: float,
+    width: float,
+    forward: float = 0.0,
+    right: float = 0.0,
+    start: float = 0.0,
+    end: float = 2 * np.pi,
+    count: int = 24,
+) -> Array:
+    """Return `count` points (count, 2) on an ellipse with the given axes, from angle `start` to `end` (radians)."""
+    angles = np.linspace(start, end, count, endpoint=end - start < 2 * np.pi - 1e-9)
+    return np.stack([length / 2 * np.cos(angles) + forward, width / 2 * np.sin(angles) + right], axis=1)
+
+
+def mirrored(half: ArrayLike) -> Array:
+    """Return an outline from its right half (N, 2), given from the front to the rear."""
+    right = np.asarray(half, dtype=np.float64)
+    return np.concatenate([right, right[::-1] * (1, -1)])
+
+
+def clip_polygon(points: Array, size: float) -> Array:
+    """Return the part (M, 2) of a convex polygon (N, 2) inside the square [0, size], by Sutherland and Hodgman."""
+    if points.min() >= 0 and points.max() <= size:
+        return points
+    kept = [np.asarray(point, dtype=np.float64) for point in points]
+    for axis in (0, 1):
+        for sign, limit in ((1.0, 0.0), (-1.0, -float(size))):
+            result: list[Array] = []
+            for before, after in zip(kept[-1:] + kept[:-1], kept, strict=True):
+                depth_before, depth_after = sign * before[axis] - limit, sign * after[axis] - limit
+                if depth_before * depth_after < 0:
+                    crossing = before + (after - before) * (depth_before / (depth_before - depth_after))
+                    crossing[axis] = sign * limit
+                    result.append(crossing)
+                if depth_after >= 0:
+                    result.append(after)
+            kept = result
+            if not kept:
+                return np.zeros((0, 2))
+    return np.array(kept)
+
+
+def polygon_area(points: Array) -> float:
+    """Return the area of a simple polygon (N, 2)."""
+    if len(points) < 3:
+        return 0.0
+    x, y = points[:, 0], points[:, 1]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def palette(text: str) -> tuple[Colour, ...]:
+    """Return the colours of a text of hexadecimal RRGGBB triples, as OpenCV orders them."""
+    return tuple((int(word[4:6], 16), int(word[2:4], 16), int(word[0:2], 16)) for word in text.split())
+
+
+def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 10.0) -> Colour:
+    """Draw one of the colours and let it vary by about `spread` of 255, mostly in brightness."""
+    base = np.asarray(colours[int(rng.integers(len(colours)))], dtype=np.float64)
+    return _colour(base + rng.normal(0.0, spread) + rng.normal(0.0, spread / 3, 3))
+
+
+def shaded(colour: Colour, factor: float) -> Colour:
+    """Return the colour, brighter or darker by a factor."""
+    return _colour(np.asarray(colour, dtype=np.float64) * factor)
+
+
+def _colour(values: Array) -> Colour:
+    blue, green, red = np.clip(np.rint(values), 0, 255).astype(int).tolist()
+    return blue, green, red
+
+
+def value_noise(
+    rng: np.random.Generator, side: int, cell: float, octaves: int = 3, stretch: float = 1.0
+) -> NDArray[np.uint8]:
+    """Return multi-octave value noise, (side, side) uint8, mean about 128 and standard deviation about 42.
+
+    Args:
+        rng (np.random.Generator): Source of the noise.
+        side (int): Side of the field, pixels.
+        cell (float): Distance between the random values of the coarsest octave, pixels.
+        octaves (int): How many times the cell is halved, each half as strong as the one before.
+        stretch (float): How much longer than `cell` the features are in the first axis of the image (x).
+    """
+    field = np.zeros((side, side), np.float32)
+    for octave in range(octaves):
+        rows = max(2, round(side / (cell / 2**octave)) + 1)
+        columns = max(2, round(side / (cell * stretch / 2**octave)) + 1)
+        grid = rng.random((min(rows, side), min(columns, side)), dtype=np.float32)
+        field += cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+    mean, deviation = cv2.meanStdDev(field)
+    gain = 42.0 / max(float(deviation[0, 0]), 1e-6)
+    return np.asarray(cv2.convertScaleAbs(field, alpha=gain, beta=128.0 - gain * float(mean[0, 0])), dtype=np.uint8)
+
+
+class Canvas:
+    """One scene in the making.
+
+    Args:
+        rng (np.random.Generator): The only source of chance.
+        size (int): Side of the image, pixels.
+        resolution (float): Ground resolution, metres per pixel of the image.
+
+    Attributes:
+        radius (float): Half the diagonal of the image, metres: all that is visible lies this near to (0, 0).
+        sun (Array): Shadow on the ground, in metres, of a pole one metre high, (2,).
+        lean (Array): How far the top of a pole one metre high is displaced by the slanting view, metres, (2,).
+        objects (list[SceneObject]): The labelled objects so far.
+    """
+
+    def __init__(self, rng: np.random.Generator, size: int, resolution: float) -> None:
+        self.rng = rng
+        self.size = size
+        self.resolution = resolution
+        self.side = size * SUPERSAMPLING
+        self.radius = size * resolution * np.sqrt(0.5)
+        self.scale = SUPERSAMPLING / resolution  # canvas pixels per metre
+        rotation = rng.uniform(0.0, 2 * np.pi)
+        cosine, sine = np.cos(rotation), np.sin(rotation)
+        self.rotation = rotation
+        self._turn = np.array([[cosine, sine], [-sine, cosine]])
+        azimuth, tilt_azimuth = rng.uniform(0.0, 2 * np.pi, 2)
+        self.sun = rng.uniform(0.35, 1.3) * np.array([np.cos(azimuth), np.sin(azimuth)])
+        self.lean = rng.uniform(0.0, 0.22) * np.array([np.cos(tilt_azimuth), np.sin(tilt_azimuth)])
+        self.shadow_strength = rng.uniform(0.4, 0.68)
+        self.pixels: Array = np.zeros((self.side, self.side, 3), np.uint8)
+        self.objects: list[SceneObject] = []
+        self.fine = value_noise(rng, self.side, 3.0, 1)
+        self.medium = value_noise(rng, self.side, 28.0, 3)
+        self.coarse = value_noise(rng, self.side, 220.0, 3)
+        self._ground: Array = np.zeros((size, size), np.uint8)  # SOLID, PAVED, WATER
+        self._canopy: Array = np.zeros((self.side, self.side), np.uint8)  # height of the crowns, 0 where there are none
+        self._samples = np.zeros((0, len(_COVER_GRID), 2))
+        self._covered = np.zeros((0, len(_COVER_GRID)), bool)
+        self._items: dict[Level, list[tuple[Callable[[], None], Sequence[Array]]]] = {level: [] for level in Level}
+
+    # ------------------------------------------------------------------------------------------- coordinates
+
+    def to_image(self, points: ArrayLike) -> Array:
+        """Return points on the ground (N, 2), metres, as continuous pixels of the image."""
+        return np.asarray(points, dtype=np.float64) @ self._turn / self.resolution + self.size / 2
+
+    def to_ground(self, points: ArrayLike) -> Array:
+        """Return continuous pixels of the image (N, 2) as points on the ground, metres."""
+        return (np.asarray(points, dtype=np.float64) - self.size / 2) * self.resolution @ self._turn.T
+
+    def ground_grid(self) -> tuple[Array, Array]:
+        """Return the x and the y (metres) of every canvas pixel, both (side, side) float32."""
+        steps = ((np.arange(self.side) + 0.5) / self.scale - self.side / self.scale / 2).astype(np.float32)
+        turn = self._turn.astype(np.float32)
+        return (
+            steps[None, :] * turn[0, 0] + steps[:, None] * turn[0, 1],
+            steps[None, :] * turn[1, 0] + steps[:, None] * turn[1, 1],
+        )
+
+    def sees(self, pose: Pose, reach: float) -> bool:
+        """Tell whether something at the pose that reaches `reach` metres could touch the image."""
+        (x, y) = self.to_image([(pose.x, pose.y)])[0]
+        margin = reach / self.resolution
+        return bool(-margin < x < self.size + margin and -margin < y < self.size + margin)
+
+    def random_pose(self, heading: float = 0.0, border: float = 0.0) -> Pose:
+        """Draw a place inside the image, `border` pixels or more away from its rim."""
+        ((x, y),) = self.to_ground(self.rng.uniform(border, self.size - border, (1, 2)))
+        return Pose(float(x), float(y), heading)
+
+    def _fixed(self, points: Array) -> NDArray[np.int32]:
+        canvas = points @ self._turn * self.scale + (self.side / 2 - 0.5)
+        return np.rint(canvas * 2**_FRACTION_BITS).astype(np.int32)
+
+    def _window(self, fixed: NDArray[np.int32], margin: int = 1) -> tuple[int, int, int, int] | None:
+        low = (fixed.min(axis=0) >> _FRACTION_BITS) - margin
+        high = (fixed.max(axis=0) >> _FRACTION_BITS) + margin + 2
+        left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+        right, bottom = min(int(high[0]), self.side), min(int(high[1]), self.side)
+        return (left, top, right, bottom) if left < right and top < bottom else None
+
+    # ------------------------------------------------------------------------------------------------ paint
+
+    def polygon(self, points: Array, colour: Colour, opacity: float = 1.0) -> None:
+        """Fill a polygon (N, 2), metres, smoothly at its rim."""
+        fixed = self._fixed(points)
+        window = self._window(fixed)
+        if window is None:
+            return
+        if opacity >= 1.0:
+            cv2.fillPoly(self.pixels, [fixed], colour, cv2.LINE_AA, _FRACTION_BITS)
+            return
+        left, top, right, bottom = window
+        below = self.pixels[top:bottom, left:right]
+        above = below.copy()
+        cv2.fillPoly(above, [fixed - (np.array([left, top]) << _FRACTION_BITS)], colour, cv2.LINE_AA, _FRACTION_BITS)
+        below[:] = cv2.addWeighted(above, opacity, below, 1.0 - opacity, 0.0)
+
+    def line(self, points: Array, colour: Colour, width: float, opacity: float = 1.0, closed: bool = False) -> None:
+        """Draw an open or closed line (N, 2) that is `width` metres wide; one thinner than a pixel turns faint."""
+        thickness = width * self.scale
+        opacity *= min(1.0, max(thickness, 0.3))
+        whole = max(1, round(thickness))
+        fixed = self._fixed(points)
+        window = self._window(fixed, whole)
+        if window is None:
+            return
+        if opacity >= 1.0:
+            cv2.polylines(self.pixels, [fixed], closed, colour, whole, cv2.LINE_AA, _FRACTION_BITS)
+            return
+        left, top, right, bottom = window
+        below = self.pixels[top:bottom, left:right]
+        above = below.copy()
+        shifted = fixed - (np.array([left, top]) << _FRACTION_BITS)
+        cv2.polylines(above, [shifted], closed, colour, whole, cv2.LINE_AA, _FRACTION_BITS)
+        below[:] = cv2.addWeighted(above, opacity, below, 1.0 - opacity, 0.0)
+
+    def lines(self, segments: Array, colour: Colour, width: float, opacity: float = 1.0) -> None:
+        """Draw many separate lines (M, N, 2) at once, all `width` metres wide."""
+        if not len(segments):
+            return
+        thickness = width * self.scale
+        opacity *= min(1.0, max(thickness, 0.3))
+        whole = max(1, round(thickness))
+        fixed = self._fixed(np.asarray(segments).reshape(-1, 2))
+        window = self._window(fixed, whole)
+        if window is None:
+            return
+        left, top, right, bottom = window
+        fixed = fixed - (np.array([left, top]) << _FRACTION_BITS)
+        strokes = list(fixed.reshape(len(segments), -1, 2))
+        below = self.pixels[top:bottom, left:right]
+        above = below.copy()
+        cv2.polylines(above, strokes, False, colour, whole, cv2.LINE_AA, _FRACTION_BITS)
+        below[:] = cv2.addWeighted(above, opacity, below, 1.0 - opacity, 0.0)
+
+    def circle(self, x: float, y: float, radius: float, colour: Colour, opacity: float = 1.0) -> None:
+        """Fill a circle, metres."""
+        self.polygon(
+            ellipse(2 * radius, 2 * radius, x, y, count=32 if radius * self.scale > 12 else 16), colour, opacity
+        )
+
+    def texture(self, colours: Sequence[Colour], field: Array) -> Array:
+        """Return a field of noise (H, W) uint8 as colours (H, W, 3): dark values the first, bright ones the last."""
+        stops = np.linspace(0.0, 255.0, len(colours))
+        table = np.stack([np.interp(np.arange(256), stops, [c[channel] for c in colours]) for channel in range(3)], -1)
+        return np.asarray(cv2.applyColorMap(field, table.astype(np.uint8)[:, None, :]))
+
+    def mixture(self, coarse: float, medium: float, fine: float) -> Array:
+        """Return a weighted mixture of the three noise fields of the scene, (side, side) uint8 around 128."""
+        mixed = cv2.addWeighted(self.coarse, coarse, self.medium, medium, 128.0 * (1.0 - coarse - medium - fine))
+        return np.asarray(cv2.addWeighted(mixed, 1.0, self.fine, fine, 0.0))
+
+    def flood(self, texture: Array, mask: Array | None = None) -> None:
+        """Paint a texture (side, side, 3) everywhere, or where the mask (side, side) uint8 is not zero."""
+        if mask is None:
+            self.pixels[:] = texture
+        else:
+            cv2.copyTo(texture, mask, self.pixels)
+
+    def textured_polygon(self, points: Array, texture: Array) -> None:
+        """Fill a polygon (N, 2), metres, from a texture of the whole canvas."""
+        fixed = self._fixed(points)
+        window = self._window(fixed)
+        if window is None:
+            return
+        left, top, right, bottom = window
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        cv2.fillPoly(mask, [fixed - (np.array([left, top]) << _FRACTION_BITS)], 255, cv2.LINE_8, _FRACTION_BITS)
+        cv2.copyTo(texture[top:bottom, left:right], mask, self.pixels[top:bottom, left:right])
+
+    def striped_polygon(
+        self, points: Array, first: Colour, second: Colour, heading: float, period: float, roughness: float = 0.35
+    ) -> None:
+        """Fill a polygon with soft stripes: rows of a crop, or the bands that a mower leaves.
+
+        Args:
+            points (Array): Outline (N, 2), metres.
+            first (Colour): Colour of every other stripe.
+            second (Colour): Colour between.
+            heading (float): Direction of the stripes on the ground, radians.
+            period (float): Distance from one stripe to the next but one, metres.
+            roughness (float): How strongly noise breaks up the stripes, 0 to 1.
+        """
+        window = self._window(self._fixed(points))
+        if window is None:
+            return
+        left, top, right, bottom = window
+        across = self._turn.T @ np.array([-np.sin(heading), np.cos(heading)]) * (2 * np.pi / (period * self.scale))
+        phase = np.arange(left, right, dtype=np.float32)[None, :] * np.float32(across[0]) + np.arange(
+            top, bottom, dtype=np.float32
+        )[:, None] * np.float32(across[1])
+        wave = np.sin(phase) * np.float32(100 * (1 - roughness))
+        noise = cv2.addWeighted(self.medium[top:bottom, left:right], 0.6, self.fine[top:bottom, left:right], 0.4, 0.0)
+        field = np.clip(wave + (noise.astype(np.float32) - 128.0) * np.float32(2 * roughness) + 128.0, 0, 255)
+        texture = self.texture((first, second), field.astype(np.uint8))
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        outline = self._fixed(points) - (np.array([left, top]) << _FRACTION_BITS)
+        cv2.fillPoly(mask, [outline], 255, cv2.LINE_8, _FRACTION_BITS)
+        cv2.copyTo(texture, mask, self.pixels[top:bottom, left:right])
+
+    # ----------------------------------------------------------------------------------- what stands where
+
+    def _stamp(self, points: Array) -> tuple[Array, Array] | None:
+        image = self.to_image(points)
+        left, top = np.maximum(np.floor(image.min(axis=0)), 0).astype(int)
+        right, bottom = np.minimum(np.ceil(image.max(axis=0)) + 1, self.size).astype(int)
+        if left >= right or top >= bottom:
+            return None
+        mask = np.zeros((bottom - top, right - left), np.uint8)
+        fixed = np.rint((image - (left + 0.5, top + 0.5)) * 2**_FRACTION_BITS).astype(np.int32)
+        cv2.fillPoly(mask, [fixed], 1, cv2.LINE_8, _FRACTION_BITS)
+        return self._ground[top:bottom, left:right], mask
+
+    def occupy(self, points: Array, what: int) -> None:
+        """Note that `what` (SOLID, PAVED, WATER or a sum) covers a polygon (N, 2) of the ground."""
+        stamp = self._stamp(points)
+        if stamp is not None:
+            ground, mask = stamp
+            ground |= mask * np.uint8(what)
+
+    def flood_occupancy(self, mask: Array, what: int) -> None:
+        """Note that `what` covers the non-zero part of a canvas mask (side, side)."""
+        small = cv2.resize(mask, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+        self._ground |= np.where(small > 0, np.uint8(what), np.uint8(0))
+
+    def claim(self, points: Array, avoid: int = SOLID, inside: int = 0) -> bool:
+        """Take a polygon of the ground if it is free, and tell whether it was.
+
+        Args:
+            points (Array): Outline (N, 2), metres. What lies outside the image is never in the way.
+            avoid (int): Sum of what must not be there.
+            inside (int): What must be everywhere there (WATER for a ship), or 0.
+        """
+        stamp = self._stamp(points)
+        if stamp is None:
+            return True
+        ground, mask = stamp
+        here = ground[mask > 0]
+        if np.any(here & avoid) or (inside and not np.all(here & inside)):
+            return False
+        ground |= mask * np.uint8(SOLID)
+        return True
+
+    def label(self, name: str, pose: Pose, length: float, width: float) -> bool:
+        """Label an object unless too little of it is visible, and tell whether it is large enough to be drawn.
+
+        Args:
+            name (str): One of `CLASS_NAMES`.
+            pose (Pose): Centre and heading of the oriented rectangle.
+            length (float): Extent along the heading, metres.
+            width (float): Extent across it, metres.
+        """
+        if min(length, width) < MINIMUM_SIDE * self.resolution or not self.sees(pose, (length + width) / 2):
+            return False
+        corners = self.to_image(pose.points(rectangle(length, width)))
+        visible = clip_polygon(corners, self.size)
+        whole = length * width / self.resolution**2
+        if polygon_area(visible) < MINIMUM_VISIBLE * whole:
+            return True
+        extent = visible.max(axis=0) - visible.min(axis=0)
+        if extent.min() >= MINIMUM_SIDE:
+            self.objects.append(SceneObject(CLASS_NAMES.index(name), corners, self.size))
+            samples = pose.points(_COVER_GRID * (length, width))
+            self._samples = np.concatenate([self._samples, samples[None]])
+            self._covered = np.concatenate([self._covered, np.zeros((1, len(_COVER_GRID)), bool)])
+        return True
+
+    def upright(self, x: float, y: float) -> Pose:
+        """Return the pose at a place whose heading points to the right of the image: for round things."""
+        return Pose(x, y, -self.rotation)
+
+    # -------------------------------------------------------------------------- things that cast a shadow
+
+    def extruded(self, outline: Array, height: float) -> Array:
+        """Return the shadow (M, 2) of a convex block (N, 2) that is `height` metres high."""
+        both = np.concatenate([outline, outline + self.sun * height]).astype(np.float32)
+        return cv2.convexHull(both)[:, 0].astype(np.float64)
+
+    def raised(self, outline: Array, height: float) -> Array:
+        """Return where the slanting view shows an outline (N, 2) that lies `height` metres above the ground."""
+        return outline + self.lean * height
+
+    def walls(self, outline: Array, height: float) -> Array:
+        """Return the convex silhouette (M, 2) of a block: its outline on the ground joined with its raised top."""
+        both = np.concatenate([outline, self.raised(outline, height)]).astype(np.float32)
+        return cv2.convexHull(both)[:, 0].astype(np.float64)
+
+    def add(self, level: Level, paint: Callable[[], None], shadows: Sequence[Array] = ()) -> None:
+        """Put something on a level; it is painted by `develop`, after the shadows (polygons, metres) of its level."""
+        self._items[level].append((paint, shadows))
+
+    def plant(self, x: float, y: float, radius: float) -> None:
+        """Plant a tree where the ground is free, unless its crown would hide too much of a labelled object."""
+        (column, row) = np.floor(self.to_image([(x, y)])[0]).astype(int)
+        if 0 <= column < self.size and 0 <= row < self.size and self._ground[row, column]:
+            return
+        near = np.nonzero(np.hypot(*(self._samples - (x, y)).transpose(2, 0, 1)) < radius)
+        if len(near[0]):
+            covered = self._covered.copy()
+            covered[near] = True
+            if covered[np.unique(near[0])].mean(axis=1).max() > MAXIMUM_COVER:
+                return
+            self._covered = covered
+        for _ in range(3):
+            shift, reach = self.rng.normal(0.0, 0.25 * radius, 2), radius * self.rng.uniform(0.6, 0.85)
+            self._stamp_crown(x + shift[0], y + shift[1], reach)
+
+    def _stamp_crown(self, x: float, y: float, radius: float) -> None:
+        (column, row) = np.rint(self._fixed(np.array([(x, y)]))[0] / 2**_FRACTION_BITS).astype(int)
+        reach = max(1, round(radius * self.scale))
+        left, top = max(column - reach, 0), max(row - reach, 0)
+        right, bottom = min(column + reach + 1, self.side), min(row + reach + 1, self.side)
+        if left >= right or top >= bottom:
+            return
+        horizontal = np.arange(left - column, right - column, dtype=np.float32) / (reach + 0.5)
+        vertical = np.arange(top - row, bottom - row, dtype=np.float32) / (reach + 0.5)
+        dome = 1.0 - horizontal[None, :] ** 2 - vertical[:, None] ** 2
+        height = np.where(dome > 0, 60 + 195 * np.sqrt(np.maximum(dome, 0)), 0).astype(np.uint8)
+        crown = self._canopy[top:bottom, left:right]
+        np.maximum(crown, height, out=crown)
+
+    def forest(self, mask: Array, crown: float) -> None:
+        """Cover the non-zero part of a canvas mask (side, side) with crowns of about `crown` metres radius."""
+        height = value_noise(self.rng, self.side, max(3.0, 1.6 * crown * self.scale), 2)
+        height = np.maximum(height, 40)
+        height[mask == 0] = 0
+        self._hide_objects_from(height)
+        np.maximum(self._canopy, height, out=self._canopy)
+
+    def _hide_objects_from(self, height: Array) -> None:
+        for item in self.objects:
+            outline = np.rint(item.corners * SUPERSAMPLING).astype(np.int32)
+            cv2.fillPoly(height, [outline], 0)
+
+    # ------------------------------------------------------------------------------------------ the picture
+
+    def weather(self, strength: float = 0.1) -> None:
+        """Let all that is painted so far vary in brightness by about `strength`, as worn surfaces do."""
+        field = self.mixture(0.35, 0.4, 0.35)
+        gain = cv2.LUT(
+            field, np.clip(255 * 0.8 * (1 + strength * (np.arange(256) - 128) / 42), 0, 255).astype(np.uint8)
+        )
+        self.pixels = np.asarray(cv2.multiply(self.pixels, cv2.merge([gain, gain, gain]), scale=1 / (255 * 0.8)))
+
+    def darken(self, mask: Array) -> None:
+        """Lay shadow where a canvas mask (side, side) is bright; light from the sky makes it bluish."""
+        soft = cv2.blur(mask, (3, 3))
+        tables = [255 - np.arange(256) * (self.shadow_strength * share) for share in (0.86, 0.97, 1.0)]
+        gains = [cv2.LUT(soft, np.rint(table).astype(np.uint8)) for table in tables]
+        self.pixels = np.asarray(cv2.multiply(self.pixels, cv2.merge(gains), scale=1 / 255))
+
+    def develop(self, tree_height: float, leaves: Sequence[Colour]) -> Array:
+        """Paint all that stands on the ground, level by level, and return the image (size, size, 3) BGR uint8.
+
+        Args:
+            tree_height (float): Metres; decides how long the shadows of the trees are.
+            leaves (Sequence[Colour]): Colours of the crowns, from shade to light.
+        """
+        for level in Level:
+            mask = np.zeros((self.side, self.side), np.uint8)
+            for _, shadows in self._items[level]:
+                for shadow in shadows:
+                    cv2.fillPoly(mask, [self._fixed(shadow)], 255, cv2.LINE_AA, _FRACTION_BITS)
+            wooded = level is Level.HIGH and bool(self._canopy.any())
+            if wooded:
+                self._add_tree_shadows(mask, tree_height)
+            if mask.any():
+                self.darken(mask)
+            if wooded:
+                self._paint_canopy(leaves)
+            for paint, _ in self._items[level]:
+                paint()
+        return np.asarray(cv2.resize(self.pixels, (self.size, self.size), interpolation=cv2.INTER_AREA))
+
+    def _add_tree_shadows(self, mask: Array, tree_height: float) -> None:
+        crowns = np.where(self._canopy > 0, np.uint8(255), np.uint8(0))
+        direction = self._turn.T @ self.sun * (tree_height * self.scale)
+        for share in (0.35, 0.7, 1.0):
+            shift = np.array([[1, 0, direction[0] * share], [0, 1, direction[1] * share]])
+            moved = cv2.warpAffine(crowns, shift, (self.side, self.side), flags=cv2.INTER_NEAREST)
+            np.maximum(mask, moved, out=mask)
+
+    def _paint_canopy(self, leaves: Sequence[Colour]) -> None:
+        toward_sun = -(self._turn.T @ self.sun) / np.linalg.norm(self.sun)
+        kernel = np.array([[-1, 0, 1]], np.float32)
+        slope = cv2.filter2D(self._canopy, cv2.CV_32F, -kernel) * np.float32(toward_sun[0])
+        slope += cv2.filter2D(self._canopy, cv2.CV_32F, -kernel.T) * np.float32(toward_sun[1])
+        light = np.clip(slope * np.float32(0.55), -75, 75) + (self.mixture(0.3, 0.25, 0.45).astype(np.float32) - 6)
+        self.flood(self.texture(leaves, np.clip(light, 0, 255).astype(np.uint8)), self._canopy)

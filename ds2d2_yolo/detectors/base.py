@@ -1,0 +1,114 @@
+"""What the engine asks of a detector family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Detector(ABC):
+    """A detection model as distillation sees it: maps to tap, a head to look through, an assigner to follow.
+
+    A family subclasses this in one file of `ds2d2_yolo/detectors/` and registers itself in that folder's `__init__`;
+    nothing else changes.
+
+    Args:
+        model (nn.Module): The model, as the trainer holds it or as a checkpoint contains it.
+
+    Attributes:
+        family (str): Name of the family; teacher and student must share it.
+        model (nn.Module): The model.
+    """
+
+    family: str
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @staticmethod
+    @abstractmethod
+    def accepts(model: nn.Module) -> bool:
+        """Return whether `model` belongs to this family and can be distilled."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What a person would call the model, such as `yolo11s`."""
+
+    @property
+    @abstractmethod
+    def box_coding(self) -> str:
+        """How the head codes boxes, for the summary, such as `DFL, 16 bins`."""
+
+    @property
+    @abstractmethod
+    def head_index(self) -> int:
+        """Index of the layer that is the head."""
+
+    @property
+    @abstractmethod
+    def head_layers(self) -> tuple[int, ...]:
+        """Indices of the layers whose outputs the head takes, in the head's order."""
+
+    @abstractmethod
+    def layer(self, index: int) -> nn.Module:
+        """Return the layer with this index.
+
+        Raises:
+            IndexError: If there is no such layer.
+        """
+
+    @abstractmethod
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        """Return the modules whose outputs tell, in a training pass, how the ground truth was assigned."""
+
+    @abstractmethod
+    def assignment(self, outputs: Mapping[str, Any]) -> Any:
+        """Return what `compare` needs to know of the assignment, from the outputs of `assignment_modules`."""
+
+    @abstractmethod
+    def forward_teacher(self, images: torch.Tensor) -> Any:
+        """Run the frozen model on images (B, 3, H, W) in [0, 1] and return its raw predictions; taps see its maps."""
+
+    @abstractmethod
+    def compare(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        assignment: Any,
+        teacher_predictions: Any = None,
+    ) -> torch.Tensor:
+        """Return the implicit term: two pyramids compared as predictions of one frozen head.
+
+        Args:
+            head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
+            student (Sequence[torch.Tensor]): Maps from the student (B, C_l, H_l, W_l), in the head's channels.
+            teacher (Sequence[torch.Tensor]): Maps from the teacher, of the same shapes.
+            assignment (Any): What the student's `assignment` returned for this batch.
+            teacher_predictions (Any): The head's predictions for `teacher`, where they are known already.
+
+        Returns:
+            (torch.Tensor): Scalar with gradient to `student`.
+        """
+
+    @property
+    def head(self) -> nn.Module:
+        """The head."""
+        return self.layer(self.head_index)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in order."""
+        names = self.model.names
+        assert isinstance(names, Mapping)
+        return [str(names[index]) for index in sorted(names)]
+
+    def freeze(self) -> None:
+        """Make the model a guest: evaluation mode, no gradients, raw predictions from its head."""
+        self.model.eval().requires_grad_(False)
+        self.head.training = True

@@ -1,0 +1,118 @@
+"""Ultralytics YOLO: every family with a `Detect` head (v3u to v10, 11, 12, 26), with or without DFL, NMS-free or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.modules.head import Detect, v10Detect
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.tal import dist2bbox, make_anchors
+
+from ds2d2_yolo.detectors.base import Detector
+from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+
+
+class YOLODetector(Detector):
+    """An Ultralytics detection model with a horizontal-box head.
+
+    Heads with a one-to-one branch are followed on their one-to-many branch: that is the one whose gradients reach the
+    neck in ordinary training.
+
+    Example:
+        >>> from ultralytics.nn.tasks import DetectionModel
+        >>> YOLODetector(DetectionModel("yolo11n.yaml", verbose=False)).head_layers
+        (16, 19, 22)
+    """
+
+    family = "YOLO"
+
+    model: DetectionModel
+
+    @staticmethod
+    def accepts(model: nn.Module) -> bool:
+        """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
+
+        Subclasses for other tasks (segment, pose, obb) and open vocabularies predict more than boxes and classes.
+        """
+        return isinstance(model, DetectionModel) and type(model.model[-1]) in {Detect, v10Detect}
+
+    @property
+    def title(self) -> str:
+        """Name of the model's YAML file, with the scale in it, such as `yolo11s`."""
+        return Path(str(self.model.yaml.get("yaml_file", "YOLO"))).stem
+
+    @property
+    def box_coding(self) -> str:
+        """Whether the head predicts a distribution over distances (DFL) or distances."""
+        return f"DFL, {self.head.reg_max} bins" if self.head.reg_max > 1 else "distances, no DFL"
+
+    @property
+    def head_index(self) -> int:
+        """Index of the last layer."""
+        return len(self.model.model) - 1
+
+    @property
+    def head_layers(self) -> tuple[int, ...]:
+        """Indices of the layers that the head takes its maps from."""
+        return tuple(int(index) % len(self.model.model) for index in self.head.f)
+
+    def layer(self, index: int) -> nn.Module:
+        """Return layer `index` of the model's sequence."""
+        if not 0 <= index < len(self.model.model):
+            raise IndexError(f"{self.title} has layers 0 to {len(self.model.model) - 1}, not {index}")
+        return self.model.model[index]
+
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        """Return the task-aligned assigner of the (one-to-many) criterion."""
+        # The criterion is made at the first loss and made anew when a run with a one-to-one head resumes, so it is
+        # looked up for every batch.
+        if getattr(self.model, "criterion", None) is None:
+            self.model.criterion = self.model.init_criterion()
+        criterion = getattr(self.model.criterion, "one2many", self.model.criterion)
+        return {"assigner": criterion.assigner}
+
+    def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
+        """Return the number of positive anchors, at least one per image, as a scalar on the device."""
+        foreground = outputs["assigner"][3]
+        return foreground.sum(1).clamp(min=1).sum()
+
+    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
+        """Return the predictions of the (one-to-many) head for images (B, 3, H, W) in [0, 1]."""
+        raw = self.model(images)
+        return self._decode(self.head, raw.get("one2many", raw))
+
+    def compare(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        assignment: torch.Tensor,
+        teacher_predictions: DensePredictions | None = None,
+    ) -> torch.Tensor:
+        """Return quality focal plus generalised IoU loss between the dense predictions for two pyramids."""
+        if teacher_predictions is None:
+            with torch.no_grad():
+                teacher_predictions = self._predict(head, teacher)
+        classes, boxes = dense_implicit_terms(self._predict(head, student), teacher_predictions, assignment)
+        return classes + boxes
+
+    def _predict(self, head: nn.Module, features: Sequence[torch.Tensor]) -> DensePredictions:
+        """Return what `head` (one-to-many) predicts from a pyramid."""
+        return self._decode(head, head.forward_head(list(features), **head.one2many))
+
+    @staticmethod
+    def _decode(head: nn.Module, raw: Mapping[str, Any]) -> DensePredictions:
+        """Turn raw outputs boxes (B, 4 * reg_max, A) and scores (B, C, A) into logits and xyxy boxes in pixels."""
+        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only. Of the maps, `make_anchors` takes
+        # sizes and dtype alone.
+        anchors, strides = make_anchors([x[:1, :1].float() for x in raw["feats"]], head.stride, 0.5)
+        distances = raw["boxes"].float().transpose(1, 2)
+        if head.reg_max > 1:
+            bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
+            distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
+        boxes = dist2bbox(distances, anchors, xywh=False) * strides
+        return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)

@@ -1,0 +1,130 @@
+"""The arguments that distillation adds to Ultralytics', and the checks that Ultralytics does not make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.spectral import TERMS, Gains, filter_bank
+
+DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
+"""Own arguments and their defaults, from `cfg/default.yaml`."""
+
+
+def register_arguments() -> None:
+    """Make Ultralytics accept the own arguments, so that they reach args.yaml, checkpoints, resume and DDP workers.
+
+    Ultralytics has no other way in: it refuses keys that its defaults lack. Nothing but these keys is added.
+    """
+    for key, value in DEFAULTS.items():
+        DEFAULT_CFG_DICT.setdefault(key, value)
+        if not hasattr(DEFAULT_CFG, key):
+            setattr(DEFAULT_CFG, key, value)
+
+
+register_arguments()
+
+
+def check_arguments(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
+    """Return the complete arguments of a run, after every check that needs the arguments alone.
+
+    Args:
+        overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
+
+    Returns:
+        (IterableSimpleNamespace): All arguments, Ultralytics' and own.
+
+    Raises:
+        DS2D2Error: If a key is unknown, a value has the wrong type or is out of range, or two arguments exclude each
+            other.
+
+    Example:
+        >>> check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3}).im_full
+        3
+    """
+    overrides = dict(overrides)
+    if (student := overrides.pop("student", None)) is not None:
+        if overrides.get("model") not in {None, student}:
+            raise DS2D2Error(
+                f"student={student} and model={overrides['model']}: they are one argument, give one of them", 2
+            )
+        overrides["model"] = student
+    check_keys(overrides)
+    try:
+        args = get_cfg(overrides=overrides)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise DS2D2Error(str(error), 2) from error
+    for name in TERMS:
+        _check_number(args, name, minimum=0)
+    for name in ("teacher_epochs", "amplifier_epochs"):
+        _check_number(args, name, minimum=1, whole=True, optional=True)
+    for name in ("teacher", "amplifier"):
+        value = getattr(args, name)
+        if value is not None and not isinstance(value, (str, Path)):
+            raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
+    try:
+        filter_bank(args.wavelet)
+    except ValueError as error:
+        raise DS2D2Error(str(error), 2) from error
+    layers_of(args)
+    return args
+
+
+def check_keys(overrides: Mapping[str, Any]) -> None:
+    """Refuse unknown keys, with the closest known ones.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments by name.
+
+    Raises:
+        DS2D2Error: If a name is not an argument of Ultralytics or of ds2d2.
+    """
+    known = [*DEFAULT_CFG_DICT, "student", "save_dir", "augmentations", "session"]
+    for key in overrides:
+        if key not in known:
+            close = get_close_matches(str(key), known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else "see 'ds2d2 cfg' for all arguments"
+            raise DS2D2Error(f"{key}={overrides[key]}: no such argument, {hint}", 2)
+
+
+def gains_of(args: Any) -> Gains:
+    """Return the gains that `args` asks for; without an amplifier the term im_high is off."""
+    gains = {name: float(getattr(args, name)) for name in TERMS}
+    if args.amplifier is None:
+        gains["im_high"] = 0.0
+    return Gains(**gains)
+
+
+def layers_of(args: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return the layers that `args` names, (student's, teacher's), or None where the default applies."""
+    layers = args.layers
+    if layers is None:
+        return None
+    if isinstance(layers, (list, tuple)) and layers:
+        pair = layers if isinstance(layers[0], (list, tuple)) else [layers, layers]
+        whole = all(isinstance(side, (list, tuple)) and all(type(i) is int and i >= 0 for i in side) for side in pair)
+        if len(pair) == 2 and whole and pair[0] and len(pair[0]) == len(pair[1]):
+            return tuple(pair[0]), tuple(pair[1])
+    raise DS2D2Error(
+        f"layers={layers}: expected layer numbers such as [15,18,21], or as many for each side, "
+        "student's first, such as [[15,18,21],[16,19,22]]",
+        2,
+    )
+
+
+def _check_number(args: Any, name: str, minimum: float, whole: bool = False, optional: bool = False) -> None:
+    value = getattr(args, name)
+    if value is None and optional:
+        return
+    kinds = (int,) if whole else (int, float)
+    # `not value >= minimum` rather than `value < minimum`: it refuses NaN too
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
+        kind = "a whole number" if whole else "a number"
+        raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)

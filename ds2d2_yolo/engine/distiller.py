@@ -1,0 +1,143 @@
+"""The distillation of one training step: what happens between the student's forward pass and its backward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+from ultralytics.utils import LOGGER, RANK, colorstr
+from ultralytics.utils.ops import xywh2xyxy
+
+from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.spectral import DS2D2Loss
+
+
+class Distiller:
+    """Adds the four terms to the loss of a student.
+
+    Teacher and amplifier are guests, held here and nowhere in the student's module tree: optimiser, EMA, checkpoints
+    and DDP never see them. For every batch `arm` runs the teacher and puts hooks on the student for its next forward
+    pass alone; when that pass returns (loss, items), the terms are appended to both and the hooks are gone. Validation,
+    copies, exports and checkpoints therefore always meet a plain student.
+
+    Args:
+        teacher (Detector): The teacher; it is frozen here.
+        amplifier (nn.Module | None): The high-frequency amplifier, frozen; None where the term im_high is off.
+        loss (DS2D2Loss): The terms; its adapters belong to the student's module tree.
+        student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's levels.
+        teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
+    """
+
+    def __init__(
+        self,
+        teacher: Detector,
+        amplifier: nn.Module | None,
+        loss: DS2D2Loss,
+        student_layers: Sequence[int],
+        teacher_layers: Sequence[int],
+    ) -> None:
+        teacher.freeze()
+        self.teacher = teacher
+        self.amplifier = amplifier
+        self.loss = loss
+        self._student_layers = tuple(student_layers)
+        self._teacher_layers = tuple(teacher_layers)
+        self._student_taps, self._teacher_taps = Taps(), Taps()
+        self._handle: RemovableHandle | None = None
+        self._values: dict[str, torch.Tensor] = {}
+        self._reported: set[tuple[str, str]] = set()
+
+    def arm(self, student: Detector, batch: Mapping[str, Any]) -> None:
+        """Run the teacher on a batch and make the student's next forward pass append the terms.
+
+        Args:
+            student (Detector): The student, its model in training mode.
+            batch (Mapping[str, Any]): The batch as the model will be given it: `img` (B, 3, H, W) in [0, 1], `bboxes`
+                (N, 4) as normalised xywh, `batch_idx` (N,), all on the model's device.
+        """
+        self.disarm()
+        if not self.loss.gains.active:
+            return
+        images = batch["img"]
+        self._teacher_taps.open({index: self.teacher.layer(index) for index in self._teacher_layers})
+        with torch.no_grad():
+            predictions = self.teacher.forward_teacher(images)
+        maps = self._teacher_taps.close()
+        known = [maps[index] for index in self._teacher_layers]
+
+        taps = {index: student.layer(index) for index in self._student_layers}
+        self._student_taps.open({**taps, **student.assignment_modules()})
+
+        def append(module: nn.Module, inputs: Any, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> Any:
+            outputs = self._student_taps.close()
+            self._remove_handle()
+            features = [outputs[index] for index in self._student_layers]
+            terms = self._terms(student, batch, features, known, predictions, student.assignment(outputs))
+            if not self._values:
+                self._inspect(terms, features)
+            self._values = {name: value.detach() for name, value in terms.items()}
+            loss, items = output
+            # Ultralytics' criteria return the loss times the batch size, and the items without it.
+            vector = torch.stack(list(terms.values())) * images.shape[0]
+            return torch.cat([loss, vector]), {**items, **{f"{name}_loss": v for name, v in self._values.items()}}
+
+        self._handle = student.model.register_forward_hook(append)
+
+    def disarm(self) -> None:
+        """Remove what `arm` put on the student, and report what the last batch revealed."""
+        self._student_taps.close()
+        self._teacher_taps.close()
+        self._remove_handle()
+        for name, value in self._values.items():
+            number = value.item()  # of a step that is over: nothing to wait for
+            if not math.isfinite(number):
+                self._report(name, "is not finite", f"{number}: lower its gain or train with amp=False")
+            elif number == 0:
+                self._report(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
+
+    def _terms(
+        self,
+        student: Detector,
+        batch: Mapping[str, Any],
+        features: Sequence[torch.Tensor],
+        known: Sequence[torch.Tensor],
+        predictions: Any,
+        assignment: Any,
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms of a batch, each times its gain."""
+        images = batch["img"]
+        height, width = images.shape[-2:]
+        boxes = xywh2xyxy(batch["bboxes"]) * batch["bboxes"].new_tensor([width, height, width, height])
+
+        def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
+            return self.teacher.compare(self.teacher.head, seen, maps, assignment, predictions)
+
+        def high(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
+            assert self.amplifier is not None
+            return self.teacher.compare(self.amplifier, seen, maps, assignment)
+
+        return self.loss(features, known, boxes, batch["batch_idx"], (height, width), full, high)
+
+    def _inspect(self, terms: Mapping[str, torch.Tensor], features: Sequence[torch.Tensor]) -> None:
+        """Check on the first batch that every term has a gradient to the student's maps."""
+        sources = [x for x in features if x.requires_grad]
+        for name, value in terms.items():
+            gradients: Sequence[torch.Tensor | None] = []
+            if sources and value.requires_grad:
+                gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
+            if not any(gradient is not None and gradient.any() for gradient in gradients):
+                self._report(name, "has no gradient to the student", "it teaches nothing: are its layers frozen?")
+
+    def _report(self, name: str, what: str, why: str) -> None:
+        if (name, what) not in self._reported and RANK in {-1, 0}:
+            self._reported.add((name, what))
+            LOGGER.warning(f"{colorstr('DS2D2:')} {name}_loss {what}: {why}")
+
+    def _remove_handle(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

@@ -1,0 +1,117 @@
+"""Fingerprints: what makes a finished stage fit for use again, and an amplifier belong to its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
+
+# Arguments that change where or how fast a run goes, but not what comes out of it.
+_WITHOUT_EFFECT = frozenset(
+    ["cache", "device", "exist_ok", "model", "mode", "name", "plots", "profile", "project", "resume", "save", "save_dir", "save_period", "teacher", "amplifier", "teacher_epochs", "amplifier_epochs", "data", "verbose", "workers", "task", "epochs", "ex_low", "ex_high", "im_full", "im_high", "layers", "wavelet", "distill_model", "dis"]
+)
+
+
+def fingerprint_of_model(model: nn.Module) -> str:
+    """Return a fingerprint of a model's weights, buffers and class names.
+
+    Weights are hashed in half precision, in which Ultralytics saves them: a model keeps its fingerprint when it goes
+    through a checkpoint.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        (str): 64 hexadecimal digits.
+
+    Example:
+        >>> fingerprint_of_model(nn.Linear(1, 1)) == fingerprint_of_model(nn.Linear(1, 1))
+        False
+    """
+    digest = hashlib.sha256(json.dumps(_names(model)).encode())
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu()
+        tensor = tensor.half() if tensor.is_floating_point() else tensor
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint_of_data(data: Mapping[str, Any]) -> str:
+    """Return a fingerprint of a data set: classes, image names and sizes, and the labels themselves.
+
+    Args:
+        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
+
+    Returns:
+        (str): 64 hexadecimal digits; the folder that the data set lies in does not enter.
+    """
+    digest = hashlib.sha256(json.dumps([str(data["names"][i]) for i in sorted(data["names"])]).encode())
+    for split in ("train", "val"):
+        images = images_of_split(data.get(split))
+        labels = img2label_paths([str(image) for image in images])
+        for image, label in zip(images, labels, strict=True):
+            size = image.stat().st_size if image.is_file() else -1
+            digest.update(f"{split}/{image.name}/{size}".encode())
+            if Path(label).is_file():
+                digest.update(Path(label).read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of_inputs(inputs: Mapping[str, Any]) -> str:
+    """Return a fingerprint of a stage's inputs, which must be plain JSON values."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def effective_arguments(args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments that differ from their defaults and can change the result of a stage.
+
+    Arguments at their default are left out, so that a release of Ultralytics that adds some does not make finished
+    stages unknown.
+    """
+    return {
+        key: value for key, value in sorted(args.items()) if key not in _WITHOUT_EFFECT and value != defaults.get(key)
+    }
+
+
+def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
+    """Return the image files of one split of a data set, sorted: of folders, and of text files that list images.
+
+    Args:
+        split (str | Iterable[str] | None): What the checked data YAML says of the split.
+
+    Returns:
+        (list[Path]): Image files.
+    """
+    images: list[Path] = []
+    for entry in [split] if isinstance(split, str) else split or []:
+        path = Path(entry)
+        if path.is_dir():
+            images.extend(file for file in path.rglob("*.*") if _is_image(file))
+        elif path.is_file():
+            lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+            images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
+    return sorted(image for image in images if _is_image(image))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix[1:].lower() in IMG_FORMATS
+
+
+def _names(model: nn.Module) -> list[str]:
+    names = getattr(model, "names", {})
+    return [str(names[index]) for index in sorted(names)] if isinstance(names, Mapping) else []

@@ -1,0 +1,333 @@
+"""Checks before anything long starts: can this pair be distilled on these data? And the summary that says so."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.cfg import get_save_dir
+from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.utils import SETTINGS, YAML, colorstr
+
+from ds2d2_yolo.data.scenes import render_dataset
+from ds2d2_yolo.detectors import Detector, Taps, detector_of
+from ds2d2_yolo.engine.fingerprint import images_of_split
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.spectral import Levels
+
+
+@dataclass(frozen=True)
+class Level:
+    """One pair of tapped maps: layer numbers, channels, and the stride in input pixels per grid cell."""
+
+    student_layer: int
+    teacher_layer: int
+    student_channels: int
+    teacher_channels: int
+    stride: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a teacher and a student have in common: the maps to compare, level by level.
+
+    `explicit` and `head` index `taps`, as in `ds2d2_yolo.spectral.Levels`.
+    """
+
+    taps: tuple[Level, ...]
+    explicit: tuple[int, ...]
+    head: tuple[int, ...]
+
+    @property
+    def levels(self) -> Levels:
+        """Channels and roles, for the loss."""
+        return Levels(
+            student=tuple(tap.student_channels for tap in self.taps),
+            teacher=tuple(tap.teacher_channels for tap in self.taps),
+            explicit=self.explicit,
+            head=self.head,
+        )
+
+    @property
+    def student_layers(self) -> tuple[int, ...]:
+        """Tapped layers of the student."""
+        return tuple(tap.student_layer for tap in self.taps)
+
+    @property
+    def teacher_layers(self) -> tuple[int, ...]:
+        """Tapped layers of the teacher."""
+        return tuple(tap.teacher_layer for tap in self.taps)
+
+
+def resolve_data(data: Any) -> str:
+    """Return the path of a data YAML, looking for bare names among those that ship with ds2d2 too.
+
+    Args:
+        data (Any): What the user wrote: a path, or a name such as `scenes.yaml`.
+
+    Returns:
+        (str): The path of our own YAML where it is one of ours, else what was given.
+
+    Raises:
+        DS2D2Error: If nothing was given.
+    """
+    if not data:
+        raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
+    name = str(data)
+    if not Path(name).exists():
+        own = resource_folder("datasets") / name
+        own = own if own.suffix else own.with_suffix(".yaml")
+        if own.parent == resource_folder("datasets") and own.is_file():
+            return str(own)
+    return name
+
+
+def load_data(args: Any) -> dict[str, Any]:
+    """Read and check the data set of a run; the embedded one is rendered first, where it is not there yet.
+
+    Args:
+        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+
+    Returns:
+        (dict[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If the YAML is missing or malformed, images are missing, or the training set is empty.
+    """
+    args.data = resolve_data(args.data)
+    if args.data == str(resource_folder("datasets") / "scenes.yaml"):
+        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"])
+    try:
+        data = check_det_dataset(args.data, autodownload=True)
+    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
+        raise DS2D2Error(f"data={args.data}: {_first_line(error)}") from error
+    if args.single_cls:
+        data["names"], data["nc"] = {0: "item"}, 1
+    images = images_of_split(data.get("train"))
+    if not images:
+        raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
+    if not any(Path(label).is_file() for label in img2label_paths([str(image) for image in images])):
+        raise DS2D2Error(f"data={args.data}: none of the {len(images)} training images has a label file")
+    return data
+
+
+def check_save_dir(args: Any) -> None:
+    """Refuse a project folder that cannot be written to.
+
+    Raises:
+        DS2D2Error: If the closest existing parent of the run's folder is no folder or is not writable.
+    """
+    folder = get_save_dir(args)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise DS2D2Error(f"project={args.project}: cannot write to {existing}, choose another project= folder")
+
+
+def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[Detector, bool]:
+    """Load a detector from a checkpoint, or build it from a model YAML for the classes of the data.
+
+    Args:
+        role (str): `teacher` or `student`, for messages.
+        path (str | Path): A .pt file or a model YAML.
+        data (Mapping[str, Any]): The data set.
+
+    Returns:
+        detector (Detector): The detector, on the CPU.
+        trained (bool): Whether it comes from a checkpoint.
+
+    Raises:
+        DS2D2Error: If the file is missing or damaged, or holds no detector that can be distilled.
+    """
+    name, suffix = str(path), Path(str(path)).suffix.lower()
+    if suffix in {".yaml", ".yml"}:
+        try:
+            model = DetectionModel(name, ch=data["channels"], nc=data["nc"], verbose=False)
+        except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
+            raise DS2D2Error(f"{role}={name}: no model can be built from it, {_first_line(error)}") from error
+        model.names = data["names"]
+    elif suffix == ".pt":
+        try:
+            model, _ = load_checkpoint(name)
+        except (
+            Exception
+        ) as error:  # missing, not downloadable, truncated, no archive, foreign classes: torch raises many kinds
+            raise DS2D2Error(f"{role}={name}: cannot be loaded, {_first_line(error)}") from error
+    elif suffix:
+        raise DS2D2Error(
+            f"{role}={name}: {suffix} files are exported models, which have no layers to tap; pass the .pt they came from"
+        )
+    else:
+        raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
+    detector = detector_of(model)
+    if detector is None:
+        raise DS2D2Error(
+            f"{role}={name}: {_describe(model)} cannot be distilled; take a YOLO detection model (v3u to v10, 11, 12, 26)"
+        )
+    if model.is_fused():
+        raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
+    return detector, suffix == ".pt"
+
+
+def check_classes(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
+    """Refuse a teacher that knows other classes than the data set.
+
+    Raises:
+        DS2D2Error: If number, names or order of the classes differ.
+    """
+    expected = [str(data["names"][index]) for index in sorted(data["names"])]
+    known = teacher.class_names
+    if len(known) != len(expected):
+        raise DS2D2Error(
+            f"teacher={path}: knows {len(known)} classes, the data set has {len(expected)}: train it on these"
+        )
+    for index, (ours, theirs) in enumerate(zip(expected, known, strict=True)):
+        if ours != theirs:
+            raise DS2D2Error(
+                f"teacher={path}: class {index} is '{theirs}', in the data set '{ours}': train it on these"
+            )
+
+
+def check_pair(
+    teacher: Detector,
+    student: Detector,
+    imgsz: int,
+    layers: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+    channels: int = 3,
+) -> Pair:
+    """Find out which maps of a pair belong together, by running both on an empty image.
+
+    Args:
+        teacher (Detector): The teacher.
+        student (Detector): The student.
+        imgsz (int): Side of the training images, in pixels.
+        layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed the head.
+        channels (int): Channels of the images.
+
+    Returns:
+        (Pair): The pair.
+
+    Raises:
+        DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
+            not suit them, or a named layer cannot be tapped.
+    """
+    if teacher.family != student.family:
+        raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
+    if len(teacher.head_layers) != len(student.head_layers):
+        raise DS2D2Error(
+            f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
+            f"{len(student.head_layers)}: choose models with the same strides"
+        )
+    for detector in (teacher, student):
+        step = int(detector.model.stride.max())
+        if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
+            fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
+            raise DS2D2Error(
+                f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; try {fit}"
+            )
+    student_layers, teacher_layers = list(student.head_layers), list(teacher.head_layers)
+    head = tuple(range(len(student_layers)))
+    explicit = head
+    if layers is not None:
+        named = list(zip(*layers, strict=True))
+        known = list(zip(student_layers, teacher_layers, strict=True))
+        known += [pair for pair in named if pair not in known]
+        explicit = tuple(known.index(pair) for pair in named)
+        student_layers, teacher_layers = [pair[0] for pair in known], [pair[1] for pair in known]
+
+    student_shapes = _map_shapes(student, student_layers, imgsz, channels)
+    teacher_shapes = _map_shapes(teacher, teacher_layers, imgsz, channels)
+    taps = []
+    for ours, theirs, own, other in zip(student_layers, teacher_layers, student_shapes, teacher_shapes, strict=True):
+        if own[1:] != other[1:]:
+            raise DS2D2Error(
+                f"layer {ours} of student {student.title} has stride {imgsz / own[1]:g}, layer {theirs} of teacher "
+                f"{teacher.title} stride {imgsz / other[1]:g}: choose models (or layers=) with the same strides"
+            )
+        taps.append(Level(ours, theirs, own[0], other[0], imgsz / own[1]))
+    return Pair(tuple(taps), explicit, head)
+
+
+def validate_teacher(path: str | Path, data: str, args: Any) -> dict[str, float]:
+    """Measure a trained teacher on the validation set.
+
+    Args:
+        path (str | Path): Checkpoint.
+        data (str): Data YAML.
+        args (Any): Arguments of the run, of which size, batch, device and split are taken.
+
+    Returns:
+        (dict[str, float]): Ultralytics' metrics by name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = {
+            name: getattr(args, name) for name in ("imgsz", "device", "workers", "split", "single_cls", "rect")
+        }
+        overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
+        overrides["batch"] = args.batch if args.batch >= 1 else 16
+        metrics = DetectionValidator(args=overrides)()
+    return {key: float(value) for key, value in metrics.items()}
+
+
+def summary_lines(
+    teacher: Detector, student: Detector, pair: Pair, data: Mapping[str, Any], metrics: Mapping[str, float] | None
+) -> list[str]:
+    """Return the lines that tell a person what is going to be distilled."""
+    lines = [
+        f"{colorstr('DS2D2:')} {student.title} learns from {teacher.title}, {data['nc']} classes",
+        f"  box coding: student {student.box_coding}; teacher {teacher.box_coding}",
+        f"  {'stride':>8}{'student layer':>16}{'channels':>10}{'teacher layer':>16}{'channels':>10}   used by",
+    ]
+    for index, tap in enumerate(pair.taps):
+        uses = [name for name, indices in (("explicit", pair.explicit), ("implicit", pair.head)) if index in indices]
+        lines.append(
+            f"  {tap.stride:>8g}{tap.student_layer:>16}{tap.student_channels:>10}{tap.teacher_layer:>16}"
+            f"{tap.teacher_channels:>10}   {', '.join(uses)}"
+        )
+    if metrics:
+        ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
+        lines.append(f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}")
+        if ap < 0.01:
+            lines.append("  WARNING: this teacher knows next to nothing; the student will learn that")
+    return lines
+
+
+def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int, channels: int) -> list[tuple[int, int, int]]:
+    """Return channels, height and width of what each layer returns for one image."""
+    taps = Taps()
+    training = detector.model.training
+    try:
+        taps.open({index: detector.layer(index) for index in layers})
+        detector.model.eval()  # an empty image must not touch the BatchNorm statistics
+        with torch.no_grad():
+            detector.model(torch.zeros(1, channels, imgsz, imgsz, device=next(detector.model.parameters()).device))
+    except IndexError as error:
+        raise DS2D2Error(f"layers=: {error}") from error
+    finally:
+        detector.model.train(training)
+        outputs = taps.close()
+    for index in layers:
+        if not isinstance(outputs.get(index), torch.Tensor) or outputs[index].dim() != 4:
+            raise DS2D2Error(f"layers=: layer {index} of {detector.title} returns no feature map, choose another")
+    return [(outputs[i].shape[1], outputs[i].shape[2], outputs[i].shape[3]) for i in layers]
+
+
+def _describe(model: nn.Module) -> str:
+    """Return what a model is, for a person."""
+    head = getattr(model, "model", [model])
+    head = head[-1] if isinstance(head, nn.Sequential) else model
+    return f"a {type(model).__name__} with a {type(head).__name__} head"
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

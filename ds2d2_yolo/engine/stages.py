@@ -1,0 +1,181 @@
+"""The stages before the student: which are needed, which are done already, and running the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.cfg import get_save_dir
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from ds2d2_yolo import __version__
+from ds2d2_yolo.engine.amplifier import AmplifierTrainer, export_amplifier
+from ds2d2_yolo.engine.arguments import DEFAULTS
+from ds2d2_yolo.engine.fingerprint import (
+    effective_arguments,
+    fingerprint_of_data,
+    fingerprint_of_file,
+    fingerprint_of_inputs,
+)
+
+_RECORD = "stage.json"
+# Arguments of a run that are about its student or its place alone.
+_STUDENT_ONLY = {*DEFAULTS, "freeze", "name", "pretrained", "quantize", "resume", "save", "save_dir"} - {"wavelet"}
+
+
+@dataclass
+class Stage:
+    """A teacher or an amplifier to be trained, in a folder named by the fingerprint of everything that shapes it.
+
+    Attributes:
+        kind (str): `teacher` or `amplifier`.
+        folder (Path): The stage's run folder.
+        inputs (dict[str, Any]): What shapes the result, as JSON values.
+        overrides (dict[str, Any]): Train arguments of the stage.
+        metrics (dict[str, float]): Metrics of the finished stage.
+    """
+
+    kind: str
+    folder: Path
+    inputs: dict[str, Any]
+    overrides: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Path:
+        """The file that the stage makes."""
+        return self.folder / "weights" / ("amplifier.pt" if self.kind == "amplifier" else "best.pt")
+
+    def is_finished(self) -> bool:
+        """Return whether the stage's record is there and its file is the one recorded; read the metrics then."""
+        try:
+            record = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        if record.get("inputs") != json.loads(json.dumps(self.inputs, default=str)) or not self.weights.is_file():
+            return False
+        if record.get("sha256") != fingerprint_of_file(self.weights):
+            LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
+            return False
+        self.metrics = record["metrics"]
+        return True
+
+    def run(self) -> None:
+        """Train the stage, from where an interrupted run of it stopped."""
+        last = self.folder / "weights" / "last.pt"
+        trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
+        state = _training_state(last)
+        if state == "trained":
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} in {self.folder} had finished its last epoch: completing it")
+            self._complete()
+        else:
+            overrides = dict(self.overrides)
+            if state == "resumable":
+                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run in {self.folder}")
+                overrides = {"resume": str(last), "model": str(last), "data": self.overrides["data"]}
+            trainer_class(overrides=overrides).train()
+        self._record()
+
+    def _complete(self) -> None:
+        """Do what a run killed between its last epoch and its end left undone."""
+        for name in ("last.pt", "best.pt"):
+            if (path := self.folder / "weights" / name).is_file():
+                strip_optimizer(path)
+        if self.kind == "amplifier":
+            export_amplifier(self.folder / "weights" / "best.pt", self.weights, self.overrides["wavelet"])
+
+    def _record(self) -> None:
+        """Write, as the very last thing, that the stage is finished."""
+        _, checkpoint = load_checkpoint(self.folder / "weights" / "best.pt")
+        self.metrics = {key: float(value) for key, value in (checkpoint.get("train_metrics") or {}).items()}
+        record = {
+            "inputs": self.inputs,
+            "weights": str(self.weights.relative_to(self.folder)),
+            "sha256": fingerprint_of_file(self.weights),
+            "metrics": self.metrics,
+            "date": datetime.now().astimezone().isoformat(),
+            "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version},
+        }
+        partial = self.folder / f"{_RECORD}.partial"
+        partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder / _RECORD)
+
+
+def teacher_stage(args: Any, data: Mapping[str, Any], title: str) -> Stage:
+    """Return the stage that trains the teacher of a run from its model YAML.
+
+    Args:
+        args (Any): Arguments of the run.
+        data (Mapping[str, Any]): The data set.
+        title (str): Name of the teacher's architecture.
+
+    Returns:
+        (Stage): The stage.
+    """
+    epochs = args.teacher_epochs or args.epochs
+    return _stage("teacher", args, data, title, epochs, {"architecture": _architecture(args.teacher)}, args.teacher)
+
+
+def amplifier_stage(args: Any, data: Mapping[str, Any], title: str, teacher: Path, fingerprint: str) -> Stage:
+    """Return the stage that trains the amplifier of a run.
+
+    Args:
+        args (Any): Arguments of the run.
+        data (Mapping[str, Any]): The data set.
+        title (str): Name of the teacher's architecture.
+        teacher (Path): The teacher's checkpoint.
+        fingerprint (str): The teacher's fingerprint.
+
+    Returns:
+        (Stage): The stage.
+    """
+    epochs = args.amplifier_epochs or args.epochs
+    inputs = {"teacher": fingerprint, "wavelet": args.wavelet}
+    return _stage("amplifier", args, data, title, epochs, inputs, str(teacher))
+
+
+def _stage(
+    kind: str, args: Any, data: Mapping[str, Any], title: str, epochs: int, inputs: dict[str, Any], model: str
+) -> Stage:
+    settings = {key: value for key, value in vars(args).items() if key not in _STUDENT_ONLY}
+    inputs = inputs | {
+        "stage": kind,
+        "epochs": epochs,
+        "data": fingerprint_of_data(data),
+        "arguments": effective_arguments(settings, DEFAULT_CFG_DICT),
+    }
+    # Beside the student's run, so that one project folder holds all stages and another project shares nothing.
+    siblings = get_save_dir(args).parent
+    folder = siblings / f"{kind}-{title}-{fingerprint_of_inputs(inputs)[:8]}"
+    overrides = settings | {"model": model, "epochs": epochs, "save_dir": str(folder), "exist_ok": True}
+    return Stage(kind, folder, inputs, overrides)
+
+
+def _architecture(teacher: str | Path) -> Any:
+    """Return the content of the teacher's model YAML, without the path that it was read from."""
+    content = yaml_model_load(teacher)
+    return {key: value for key, value in content.items() if key != "yaml_file"}
+
+
+def _training_state(last: Path) -> str:
+    """Return how far an earlier run came: `none`, `resumable`, or `trained` (all epochs, but not completed)."""
+    if not last.is_file():
+        return "none"
+    try:
+        _, checkpoint = load_checkpoint(last)
+    except Exception as error:  # a file cut short by a kill; the run starts over
+        LOGGER.warning(f"{colorstr('DS2D2:')} {last} cannot be read ({type(error).__name__}): starting this stage over")
+        return "none"
+    epoch, epochs = checkpoint.get("epoch", -1), checkpoint["train_args"]["epochs"]
+    if epoch == -1 or epoch + 1 >= epochs:
+        return "trained"
+    return "resumable"

@@ -1,0 +1,47 @@
+"""The method: tensors in, scalars out. Knows nothing of detectors, Ultralytics or files, and can be lifted out whole."""
+
+from ds2d2_yolo.spectral.ds2d2 import TERMS, Comparison, DS2D2Loss, Gains, Levels
+from ds2d2_yolo.spectral.explicit import explicit_terms
+from ds2d2_yolo.spectral.implicit import (
+    DensePredictions,
+    RegionPredictions,
+    dense_implicit_terms,
+    generalized_iou,
+    generalized_iou_loss,
+    kl_divergence,
+    quality_focal_loss,
+    region_implicit_terms,
+)
+from ds2d2_yolo.spectral.wavelet import (
+    Bands,
+    band_size,
+    decompose,
+    filter_bank,
+    high_frequency_map,
+    high_frequency_maps,
+)
+from ds2d2_yolo.spectral.weight import density_independent_scale_weight
+
+__all__ = [
+    "TERMS",
+    "Bands",
+    "Comparison",
+    "DS2D2Loss",
+    "DensePredictions",
+    "Gains",
+    "Levels",
+    "RegionPredictions",
+    "band_size",
+    "decompose",
+    "dense_implicit_terms",
+    "density_independent_scale_weight",
+    "explicit_terms",
+    "filter_bank",
+    "generalized_iou",
+    "generalized_iou_loss",
+    "high_frequency_map",
+    "high_frequency_maps",
+    "kl_divergence",
+    "quality_focal_loss",
+    "region_implicit_terms",
+]

@@ -1,0 +1,246 @@
+"""Implicit terms: differences of features as a frozen head sees them, that is, as differences of predictions.
+
+Two shapes of prediction exist: dense ones (one prediction per anchor: YOLO, RetinaNet) and those of regions of interest
+(Faster R-CNN). All functions take tensors and return scalars; running the head is the caller's business.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ds2d2_yolo.spectral.wavelet import at_least_float32
+
+# The reference guards its normalisers with the float32 machine epsilon, and its unions and hulls with 1e-6.
+_EPSILON = torch.finfo(torch.float32).eps
+_AREA_EPSILON = 1e-6
+
+
+class DensePredictions(NamedTuple):
+    """What a dense head says of every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, 4) as xyxy pixels."""
+
+    logits: torch.Tensor
+    boxes: torch.Tensor
+
+
+class RegionPredictions(NamedTuple):
+    """What a region head says of every RoI: `logits` (R, C + 1), background last, and `deltas` (R, C, 4) per class."""
+
+    logits: torch.Tensor
+    deltas: torch.Tensor
+
+
+def quality_focal_loss(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    avg_factor: torch.Tensor | float,
+    label_weights: torch.Tensor | None = None,
+    beta: float = 1.0,
+) -> torch.Tensor:
+    """Return BCE(student, sigmoid(teacher)) * |sigmoid(student) - sigmoid(teacher)|^beta, summed over anchors and classes.
+
+    Args:
+        student_logits (torch.Tensor): Class logits (..., C).
+        teacher_logits (torch.Tensor): Class logits of the teacher (..., C); no gradient flows to them.
+        avg_factor (torch.Tensor | float): What the sum is divided by: the number of positive anchors.
+        label_weights (torch.Tensor | None): Weight per anchor (...); None counts every anchor.
+        beta (float): Exponent of the modulating factor.
+
+    Returns:
+        (torch.Tensor): Scalar, float32 (float64 for float64 logits).
+
+    Source:
+        `KD_QualityFocalLoss` of the reference, after arXiv 2006.04388.
+
+    Example:
+        >>> quality_focal_loss(torch.zeros(2, 3), torch.zeros(2, 3), 1.0).item()
+        0.0
+    """
+    # In float32 at least: sums over 10^5 anchors of values near 1e-4 vanish in half precision.
+    student_logits, target = at_least_float32(student_logits), at_least_float32(teacher_logits.detach()).sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(student_logits, target, reduction="none")
+    distance = (student_logits.sigmoid() - target).abs()
+    loss = entropy * (distance if beta == 1.0 else distance.pow(beta))
+    if label_weights is not None:
+        loss = loss * label_weights.unsqueeze(-1)
+    return loss.sum() / (avg_factor + _EPSILON)
+
+
+def generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the generalised intersection over union of pairs of boxes; defined for empty and inverted ones too.
+
+    `torchvision.ops` has one with another guard against empty unions, and it waits for the device to index a mask.
+
+    Args:
+        first (torch.Tensor): Boxes (..., 4) as xyxy.
+        second (torch.Tensor): Boxes (..., 4) as xyxy.
+
+    Returns:
+        (torch.Tensor): Values (...), in [-1, 1] for proper boxes.
+
+    Source:
+        `GIoULoss(eps=1e-6)` as the reference calls it, after arXiv 1902.09630.
+
+    Example:
+        >>> box = torch.tensor([0.0, 0.0, 2.0, 2.0])
+        >>> generalized_iou(box, box).item()
+        1.0
+    """
+    first_min, first_max = first[..., :2], first[..., 2:]
+    second_min, second_max = second[..., :2], second[..., 2:]
+    overlap = (torch.minimum(first_max, second_max) - torch.maximum(first_min, second_min)).clamp(min=0).prod(-1)
+    union = (first_max - first_min).prod(-1) + (second_max - second_min).prod(-1) - overlap
+    hull = (torch.maximum(first_max, second_max) - torch.minimum(first_min, second_min)).clamp(min=0).prod(-1)
+    union, hull = union.clamp(min=_AREA_EPSILON), hull.clamp(min=_AREA_EPSILON)
+    return overlap / union - (hull - union) / hull
+
+
+def generalized_iou_loss(
+    student_boxes: torch.Tensor, teacher_boxes: torch.Tensor, weights: torch.Tensor, avg_factor: torch.Tensor | float
+) -> torch.Tensor:
+    """Return the weighted sum of 1 - GIoU over pairs of boxes, divided by `avg_factor`.
+
+    Args:
+        student_boxes (torch.Tensor): Decoded boxes (..., 4) as xyxy pixels.
+        teacher_boxes (torch.Tensor): Decoded boxes of the teacher (..., 4); no gradient flows to them.
+        weights (torch.Tensor): Weight per pair (...).
+        avg_factor (torch.Tensor | float): What the sum is divided by: the number of positive anchors.
+
+    Returns:
+        (torch.Tensor): Scalar, float32 (float64 for float64 boxes).
+
+    Source:
+        `GIoULoss` as called by `implicit` in `mmdet/models/distillation/ds2d2_retinanet.py` of the reference.
+
+    Example:
+        >>> box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+        >>> generalized_iou_loss(box, box, torch.ones(1), 1.0).item()
+        0.0
+    """
+    # In float32 at least: bfloat16 knows pixel coordinates beyond 256 to 2 px only.
+    student_boxes, teacher_boxes = at_least_float32(student_boxes), at_least_float32(teacher_boxes.detach())
+    return ((1 - generalized_iou(student_boxes, teacher_boxes)) * weights).sum() / (avg_factor + _EPSILON)
+
+
+def dense_implicit_terms(
+    student: DensePredictions,
+    teacher: DensePredictions,
+    avg_factor: torch.Tensor | float,
+    label_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compare dense predictions from student and teacher features through one frozen head.
+
+    Boxes of all anchors are compared, weighted by the teacher's highest class probability; classes of those anchors
+    that `label_weights` counts.
+
+    Args:
+        student (DensePredictions): Predictions from the student's features.
+        teacher (DensePredictions): Predictions from the teacher's features, of the same shapes.
+        avg_factor (torch.Tensor | float): Number of positive anchors (at least one per image) under the student's own
+            assigner.
+        label_weights (torch.Tensor | None): Weight per anchor (B, A) of the class term: 0 for anchors that the assigner
+            ignores; None counts all.
+
+    Returns:
+        classes (torch.Tensor): Quality focal loss, a scalar.
+        boxes (torch.Tensor): Generalised IoU loss, a scalar.
+
+    Raises:
+        ValueError: If the shapes of the two predictions differ.
+
+    Source:
+        Section "Implicit terms" of DS2D2 (doi 10.1109/TGRS.2025.3600098); `implicit` in
+        `mmdet/models/distillation/ds2d2_retinanet.py` of the reference.
+
+    Example:
+        >>> same = DensePredictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 4.0, 4.0]]]))
+        >>> [term.item() for term in dense_implicit_terms(same, same, 1.0)]
+        [0.0, 0.0]
+    """
+    if student.logits.shape != teacher.logits.shape or student.boxes.shape != teacher.boxes.shape:
+        raise ValueError(
+            "dense_implicit_terms expects predictions of one shape, got logits "
+            f"{tuple(student.logits.shape)} and {tuple(teacher.logits.shape)}, boxes "
+            f"{tuple(student.boxes.shape)} and {tuple(teacher.boxes.shape)}"
+        )
+    confidence = at_least_float32(teacher.logits.detach()).amax(-1).sigmoid()
+    classes = quality_focal_loss(student.logits, teacher.logits, avg_factor, label_weights)
+    return classes, generalized_iou_loss(student.boxes, teacher.boxes, confidence, avg_factor)
+
+
+def kl_divergence(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 3.0) -> torch.Tensor:
+    """Return KL(softmax(teacher / T) || softmax(student / T)) * T^2 of every row.
+
+    Args:
+        student_logits (torch.Tensor): Class logits (R, C).
+        teacher_logits (torch.Tensor): Class logits of the teacher (R, C); no gradient flows to them.
+        temperature (float): T.
+
+    Returns:
+        (torch.Tensor): Divergences (R,), float32 (float64 for float64 logits).
+
+    Source:
+        `KD_KLDivLoss` of the reference, after arXiv 1503.02531.
+
+    Example:
+        >>> kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3)).tolist()
+        [0.0, 0.0]
+    """
+    student_log = F.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
+    teacher_log = F.log_softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=1)
+    divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(1)
+    return divergence * temperature**2
+
+
+def region_implicit_terms(
+    student: RegionPredictions,
+    teacher: RegionPredictions,
+    temperature: float = 3.0,
+    class_factor: torch.Tensor | float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compare the predictions of a frozen region head for the same RoIs pooled from student and teacher features.
+
+    classes = 0.5 * class_factor * mean over RoIs of the KL divergence; boxes = L1 between the deltas of the teacher's
+    most probable foreground class, weighted by that probability and divided by four times the sum of the weights.
+
+    Args:
+        student (RegionPredictions): Predictions from RoIs pooled from the student's features.
+        teacher (RegionPredictions): Predictions from the same RoIs pooled from the teacher's features.
+        temperature (float): T of the class term.
+        class_factor (torch.Tensor | float): Factor of the class term. 1 gives a mean over RoIs. The reference passes
+            its normaliser in the place of a weight and so computes a sum: for its coefficients, pass the number of
+            sampled RoIs, counting at least one positive and one negative per image.
+
+    Returns:
+        classes (torch.Tensor): Scalar.
+        boxes (torch.Tensor): Scalar.
+
+    Raises:
+        ValueError: If the shapes of the two predictions differ.
+
+    Source:
+        Section "Implicit terms" of DS2D2 (doi 10.1109/TGRS.2025.3600098); `implicit` in
+        `mmdet/models/distillation/ds2d2_faster_rcnn.py` of the reference.
+
+    Example:
+        >>> same = RegionPredictions(torch.zeros(2, 4), torch.zeros(2, 3, 4))
+        >>> [term.item() for term in region_implicit_terms(same, same)]
+        [0.0, 0.0]
+    """
+    if student.logits.shape != teacher.logits.shape or student.deltas.shape != teacher.deltas.shape:
+        raise ValueError(
+            "region_implicit_terms expects predictions of one shape, got logits "
+            f"{tuple(student.logits.shape)} and {tuple(teacher.logits.shape)}, deltas "
+            f"{tuple(student.deltas.shape)} and {tuple(teacher.deltas.shape)}"
+        )
+    count = max(student.logits.shape[0], 1)
+    classes = 0.5 * class_factor * kl_divergence(student.logits, teacher.logits, temperature).sum() / count
+
+    probabilities = at_least_float32(teacher.logits.detach()).softmax(1)[:, :-1]
+    weights, best = probabilities.max(1)
+    chosen = best[:, None, None].expand(-1, 1, 4)
+    distance = at_least_float32(student.deltas).gather(1, chosen) - teacher.deltas.detach().gather(1, chosen)
+    boxes = (distance.abs().squeeze(1) * weights[:, None]).sum() / (4 * weights.sum() + _EPSILON)
+    return classes, boxes
