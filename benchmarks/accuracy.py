@@ -4,7 +4,7 @@ All methods see the same data in the same order, the same schedule, and the same
 checkpoint that Ultralytics keeps as best, on the validation set. Finished runs are reused, so that a series can be
 interrupted and extended. Example:
 
-    python benchmarks/accuracy.py --data path/to/data.yaml --teacher runs/teacher/weights/best.pt --seeds 0 1 --imgsz 320
+    python benchmarks/accuracy.py --data path/to/data.yaml --teacher yolo11s.yaml --seeds 0 1 --imgsz 320
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def train(
     start = time.time()
     with cpu_bfloat16(bfloat16):
         trainer.train()
-    result = {name: float(trainer.metrics[metric]) for name, metric in METRICS.items()}
+    metrics: Any = trainer.metrics
+    result: dict[str, Any] = {name: float(metrics[metric]) for name, metric in METRICS.items()}
     result |= {"seconds": time.time() - start, "weights": str(getattr(trainer, "amplifier", trainer.best))}
     record.write_text(json.dumps(result), encoding="utf-8")
     return result

@@ -5,7 +5,10 @@ import tempfile
 from pathlib import Path
 
 os.environ.update(
-    YOLO_OFFLINE="1", YOLO_AUTOINSTALL="false", YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ds2d2-tests-"), MPLBACKEND="agg"
+    YOLO_OFFLINE="1",
+    YOLO_AUTOINSTALL="false",
+    YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ds2d2-tests-"),
+    MPLBACKEND="agg",
 )
 
 import numpy as np

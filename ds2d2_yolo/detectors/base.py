@@ -27,7 +27,7 @@ class Detector(ABC):
     family: str
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model: Any = model  # detection models carry attributes that nn.Module's types do not know
 
     @staticmethod
     @abstractmethod

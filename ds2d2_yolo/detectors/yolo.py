@@ -1,4 +1,4 @@
-"""Ultralytics YOLO: every family with a `Detect` head (v3u to v10, 11, 12, 26), with or without DFL, NMS-free or not."""
+"""Ultralytics YOLO: every family with a `Detect` head (v5u to v10, 11, 12, 26), with DFL or not, NMS-free or not."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ class YOLODetector(Detector):
 
     family = "YOLO"
 
-    model: DetectionModel
-
     @staticmethod
     def accepts(model: nn.Module) -> bool:
         """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
 
         Subclasses for other tasks (segment, pose, obb) and open vocabularies predict more than boxes and classes.
         """
-        return isinstance(model, DetectionModel) and type(model.model[-1]) in {Detect, v10Detect}
+        layers: Any = model.model if isinstance(model, DetectionModel) else [None]
+        return type(layers[-1]) in {Detect, v10Detect}
 
     @property
     def title(self) -> str:
@@ -48,7 +47,8 @@ class YOLODetector(Detector):
     @property
     def box_coding(self) -> str:
         """Whether the head predicts a distribution over distances (DFL) or distances."""
-        return f"DFL, {self.head.reg_max} bins" if self.head.reg_max > 1 else "distances, no DFL"
+        bins = int(self.model.model[-1].reg_max)
+        return f"DFL, {bins} bins" if bins > 1 else "distances, no DFL"
 
     @property
     def head_index(self) -> int:
@@ -58,13 +58,14 @@ class YOLODetector(Detector):
     @property
     def head_layers(self) -> tuple[int, ...]:
         """Indices of the layers that the head takes its maps from."""
-        return tuple(int(index) % len(self.model.model) for index in self.head.f)
+        return tuple(int(index) % len(self.model.model) for index in self.model.model[-1].f)
 
     def layer(self, index: int) -> nn.Module:
         """Return layer `index` of the model's sequence."""
         if not 0 <= index < len(self.model.model):
             raise IndexError(f"{self.title} has layers 0 to {len(self.model.model) - 1}, not {index}")
-        return self.model.model[index]
+        layer: nn.Module = self.model.model[index]
+        return layer
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         """Return the task-aligned assigner of the (one-to-many) criterion."""
@@ -100,15 +101,15 @@ class YOLODetector(Detector):
         classes, boxes = dense_implicit_terms(self._predict(head, student), teacher_predictions, assignment)
         return classes + boxes
 
-    def _predict(self, head: nn.Module, features: Sequence[torch.Tensor]) -> DensePredictions:
+    def _predict(self, head: Any, features: Sequence[torch.Tensor]) -> DensePredictions:
         """Return what `head` (one-to-many) predicts from a pyramid."""
         return self._decode(head, head.forward_head(list(features), **head.one2many))
 
     @staticmethod
-    def _decode(head: nn.Module, raw: Mapping[str, Any]) -> DensePredictions:
+    def _decode(head: Any, raw: Mapping[str, Any]) -> DensePredictions:
         """Turn raw outputs boxes (B, 4 * reg_max, A) and scores (B, C, A) into logits and xyxy boxes in pixels."""
-        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only. Of the maps, `make_anchors` takes
-        # sizes and dtype alone.
+        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only. `make_anchors` looks at the
+        # maps' sizes and dtype alone.
         anchors, strides = make_anchors([x[:1, :1].float() for x in raw["feats"]], head.stride, 0.5)
         distances = raw["boxes"].float().transpose(1, 2)
         if head.reg_max > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
 from ds2d2_yolo import __version__
-from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
 from ds2d2_yolo.errors import DS2D2Error
@@ -96,7 +95,10 @@ class AmplifierTrainer(DetectionTrainer):
     def set_model_attributes(self) -> None:
         """Attach names and arguments, and freeze everything before the head by Ultralytics' own means."""
         super().set_model_attributes()
-        self.args.freeze = list(range(len(self.model.model) - 1))
+        model: Any = self.model
+        detector = detector_of(model)
+        assert detector is not None
+        self.args.freeze = list(range(detector.head_index))
         LOGGER.info(f"Freezing backbone and neck (layers 0 to {self.args.freeze[-1]})")
         LOGGER.addFilter(_is_not_freezing)  # until training starts: else a line per parameter, hundreds in all
 
@@ -136,7 +138,7 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
     }
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Module:
@@ -190,7 +192,7 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
         Exception
     ) as error:  # torch raises many kinds for files that are no archive, truncated, or hold other classes
         raise DS2D2Error(
-            f"amplifier={path}: not an amplifier file ({type(error).__name__}); pass an amplifier.pt that 'ds2d2 amplifier' wrote"
+            f"amplifier={path}: not an amplifier file ({type(error).__name__}); pass one that 'ds2d2 amplifier' wrote"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DS2D2Error(f"amplifier={path}: not an amplifier file; pass an amplifier.pt that 'ds2d2 amplifier' wrote")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg import get_cfg
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML, IterableSimpleNamespace
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import resource_folder
@@ -32,14 +33,14 @@ def register_arguments() -> None:
 register_arguments()
 
 
-def check_arguments(overrides: Mapping[str, Any]) -> IterableSimpleNamespace:
+def check_arguments(overrides: Mapping[str, Any]) -> SimpleNamespace:
     """Return the complete arguments of a run, after every check that needs the arguments alone.
 
     Args:
         overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
 
     Returns:
-        (IterableSimpleNamespace): All arguments, Ultralytics' and own.
+        (SimpleNamespace): All arguments, Ultralytics' and own.
 
     Raises:
         DS2D2Error: If a key is unknown, a value has the wrong type or is out of range, or two arguments exclude each

@@ -12,9 +12,12 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
 # Arguments that change where or how fast a run goes, but not what comes out of it.
-_WITHOUT_EFFECT = frozenset(
-    ["cache", "device", "exist_ok", "model", "mode", "name", "plots", "profile", "project", "resume", "save", "save_dir", "save_period", "teacher", "amplifier", "teacher_epochs", "amplifier_epochs", "data", "verbose", "workers", "task", "epochs", "ex_low", "ex_high", "im_full", "im_high", "layers", "wavelet", "distill_model", "dis"]
-)
+_WITHOUT_EFFECT = {
+    *("cache", "data", "device", "exist_ok", "mode", "model", "name", "plots", "profile", "project", "resume", "save"),
+    *("save_dir", "save_period", "task", "verbose", "workers"),
+    *("epochs", "wavelet"),  # entered by the stage itself
+    *("dis", "distill_model"),  # not allowed beside a teacher
+}
 
 
 def fingerprint_of_model(model: nn.Module) -> str:

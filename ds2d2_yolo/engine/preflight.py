@@ -17,7 +17,6 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import SETTINGS, YAML, colorstr
 
-from ds2d2_yolo.data.scenes import render_dataset
 from ds2d2_yolo.detectors import Detector, Taps, detector_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.errors import DS2D2Error
@@ -105,6 +104,8 @@ def load_data(args: Any) -> dict[str, Any]:
     """
     args.data = resolve_data(args.data)
     if args.data == str(resource_folder("datasets") / "scenes.yaml"):
+        from ds2d2_yolo.data.scenes import render_dataset  # a renderer that no other data set needs
+
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"])
     try:
         data = check_det_dataset(args.data, autodownload=True)
@@ -163,14 +164,14 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
             raise DS2D2Error(f"{role}={name}: cannot be loaded, {_first_line(error)}") from error
     elif suffix:
         raise DS2D2Error(
-            f"{role}={name}: {suffix} files are exported models, which have no layers to tap; pass the .pt they came from"
+            f"{role}={name}: {suffix} files are exported models without layers to tap; pass the .pt they came from"
         )
     else:
         raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
     detector = detector_of(model)
     if detector is None:
         raise DS2D2Error(
-            f"{role}={name}: {_describe(model)} cannot be distilled; take a YOLO detection model (v3u to v10, 11, 12, 26)"
+            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO detector (v5u to v10, 11, 12, 26)"
         )
     if model.is_fused():
         raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
@@ -209,7 +210,7 @@ def check_pair(
         teacher (Detector): The teacher.
         student (Detector): The student.
         imgsz (int): Side of the training images, in pixels.
-        layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed the head.
+        layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed heads.
         channels (int): Channels of the images.
 
     Returns:
@@ -227,7 +228,7 @@ def check_pair(
             f"{len(student.head_layers)}: choose models with the same strides"
         )
     for detector in (teacher, student):
-        step = int(detector.model.stride.max())
+        step = int(max(detector.model.stride))
         if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
             fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
             raise DS2D2Error(

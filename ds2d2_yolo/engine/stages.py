@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,14 +17,18 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo import __version__
+from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import AmplifierTrainer, export_amplifier
-from ds2d2_yolo.engine.arguments import DEFAULTS
+from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.engine.fingerprint import (
     effective_arguments,
     fingerprint_of_data,
     fingerprint_of_file,
     fingerprint_of_inputs,
+    fingerprint_of_model,
 )
+from ds2d2_yolo.engine.preflight import check_classes, check_save_dir, load_data, load_model
+from ds2d2_yolo.errors import DS2D2Error
 
 _RECORD = "stage.json"
 # Arguments of a run that are about its student or its place alone.
@@ -69,7 +72,16 @@ class Stage:
         self.metrics = record["metrics"]
         return True
 
-    def run(self) -> None:
+    def ensure(self) -> Path:
+        """Reuse the stage if it is finished, else train it; say which, and return the file that it made."""
+        if self.is_finished():
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
+        else:
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
+            self._run()
+        return self.weights
+
+    def _run(self) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
         last = self.folder / "weights" / "last.pt"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
@@ -107,7 +119,7 @@ class Stage:
         }
         partial = self.folder / f"{_RECORD}.partial"
         partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / _RECORD)
+        partial.replace(self.folder / _RECORD)
 
 
 def teacher_stage(args: Any, data: Mapping[str, Any], title: str) -> Stage:
@@ -125,22 +137,80 @@ def teacher_stage(args: Any, data: Mapping[str, Any], title: str) -> Stage:
     return _stage("teacher", args, data, title, epochs, {"architecture": _architecture(args.teacher)}, args.teacher)
 
 
-def amplifier_stage(args: Any, data: Mapping[str, Any], title: str, teacher: Path, fingerprint: str) -> Stage:
+def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> Stage:
     """Return the stage that trains the amplifier of a run.
 
     Args:
-        args (Any): Arguments of the run.
+        args (Any): Arguments of the run; `args.teacher` is the teacher's checkpoint.
         data (Mapping[str, Any]): The data set.
-        title (str): Name of the teacher's architecture.
-        teacher (Path): The teacher's checkpoint.
-        fingerprint (str): The teacher's fingerprint.
+        teacher (Detector): The teacher, as loaded from its checkpoint.
 
     Returns:
         (Stage): The stage.
     """
     epochs = args.amplifier_epochs or args.epochs
-    inputs = {"teacher": fingerprint, "wavelet": args.wavelet}
-    return _stage("amplifier", args, data, title, epochs, inputs, str(teacher))
+    inputs = {"teacher": fingerprint_of_model(teacher.model), "wavelet": args.wavelet}
+    return _stage("amplifier", args, data, teacher.title, epochs, inputs, args.teacher)
+
+
+def train_teacher(overrides: Mapping[str, Any]) -> Path:
+    """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML.
+
+    Returns:
+        (Path): The teacher's checkpoint.
+
+    Raises:
+        DS2D2Error: If an argument is wrong.
+
+    Example:
+        >>> train_teacher({"teacher": "yolo11l.yaml", "data": "DIOR.yaml", "epochs": 24})  # doctest: +SKIP
+    """
+    args = _check_stage_arguments(overrides)
+    data = load_data(args)
+    teacher, trained = load_model("teacher", args.teacher, data)
+    if trained:
+        raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
+    return teacher_stage(args, data, teacher.title).ensure()
+
+
+def train_amplifier(overrides: Mapping[str, Any]) -> Path:
+    """Train the amplifier of a teacher alone, or reuse it: the stage that a run with the same arguments would need.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments; `teacher` is a checkpoint, or a model YAML that is trained first.
+
+    Returns:
+        (Path): The amplifier's file.
+
+    Raises:
+        DS2D2Error: If an argument is wrong.
+
+    Example:
+        >>> train_amplifier({"teacher": "runs/teacher/weights/best.pt", "data": "DIOR.yaml"})  # doctest: +SKIP
+    """
+    args = _check_stage_arguments(overrides)
+    data = load_data(args)
+    teacher, trained = load_model("teacher", args.teacher, data)
+    check_classes(teacher, args.teacher, data)
+    if not trained:
+        args.teacher = str(teacher_stage(args, data, teacher.title).ensure())
+        teacher, _ = load_model("teacher", args.teacher, data)
+    return amplifier_stage(args, data, teacher).ensure()
+
+
+def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:
+    """Return the arguments of a stage that is trained alone."""
+    args = check_arguments(overrides)
+    if not args.teacher:
+        raise DS2D2Error("teacher= is missing: pass a model .yaml, or a trained .pt for its amplifier", 2)
+    for name in ("name", "model", "resume"):
+        if getattr(args, name):
+            raise DS2D2Error(f"{name}={getattr(args, name)}: a stage has no {name}=, it is found by its fingerprint", 2)
+    check_save_dir(args)
+    return args
 
 
 def _stage(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
@@ -19,7 +19,6 @@ from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
-from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
 from ds2d2_yolo.engine.preflight import (
     check_classes,
     check_pair,
@@ -43,12 +42,10 @@ class Plan:
 
     Attributes:
         data (Mapping[str, Any]): The data set.
-        teacher (Detector): The teacher, untrained where a stage has to train it first.
         teacher_stage (Stage | None): That stage; None where the teacher was given as a checkpoint.
     """
 
     data: Mapping[str, Any]
-    teacher: Detector
     teacher_stage: Stage | None
 
 
@@ -88,6 +85,24 @@ class DS2D2Trainer(DetectionTrainer):
         if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
             self._plan, overrides = plan_run(overrides)
         super().__init__(cfg, overrides, _callbacks)
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
+        try:
+            super().check_resume(overrides)
+        except FileNotFoundError as error:
+            raise DS2D2Error(f"resume={self.args.resume}: no checkpoint there, pass the last.pt of a run") from error
+        if not self.resume:
+            return
+        if not self.args.teacher:
+            raise DS2D2Error(f"resume={self.args.resume}: is no distillation run, resume it with 'yolo train resume'")
+        _, checkpoint = load_checkpoint(self.args.resume)
+        if checkpoint.get("epoch", -1) < 0:
+            raise DS2D2Error(f"resume={self.args.resume}: this run is finished, there is nothing to resume")
+        for role in ("teacher", "amplifier"):
+            path = getattr(self.args, role)
+            if path is not None and not Path(path).is_file():
+                raise DS2D2Error(f"{role}={path}: the run to be resumed needs it, but there is no such file")
 
     def train(self) -> None:
         """Make the missing stages, then train the student."""
@@ -161,21 +176,18 @@ class DS2D2Trainer(DetectionTrainer):
         super().final_eval()
 
     def _student(self) -> Detector:
-        student = detector_of(unwrap_model(self.model))
+        model: Any = self.model
+        student = detector_of(unwrap_model(model))
         assert student is not None
         return student
 
     def _make_stages(self, plan: Plan) -> None:
         """Run or reuse the teacher's and the amplifier's stage, and put their files into the arguments."""
         if plan.teacher_stage is not None:
-            _ensure(plan.teacher_stage)
-            self.args.teacher = str(plan.teacher_stage.weights)
+            self.args.teacher = str(plan.teacher_stage.ensure())
         if gains_of(self.args).im_high and self.args.amplifier == "auto":
             teacher, _ = load_model("teacher", self.args.teacher, plan.data)
-            fingerprint = fingerprint_of_model(teacher.model)
-            stage = amplifier_stage(self.args, plan.data, plan.teacher.title, Path(self.args.teacher), fingerprint)
-            _ensure(stage)
-            self.args.amplifier = str(stage.weights)
+            self.args.amplifier = str(amplifier_stage(self.args, plan.data, teacher).ensure())
         YAML.save(self.save_dir / "args.yaml", vars(self.args))
 
 
@@ -222,7 +234,7 @@ def plan_run(overrides: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
         value = getattr(args, name)
         # Absolute, as resume may happen in another folder; not for the names of files that Ultralytics ships.
         resolved[name] = str(Path(value).resolve()) if value and Path(value).is_file() else value
-    return Plan(data, teacher, stage), resolved
+    return Plan(data, stage), resolved
 
 
 def remove_adapters(checkpoint: Path) -> None:
@@ -237,7 +249,7 @@ def remove_adapters(checkpoint: Path) -> None:
             delattr(state[key], _ADAPTERS)
     partial = checkpoint.with_suffix(".partial")
     torch_save(state, partial)
-    os.replace(partial, checkpoint)
+    partial.replace(checkpoint)
 
 
 def _check_combination(args: Any) -> None:
@@ -257,7 +269,7 @@ def _check_combination(args: Any) -> None:
 
 
 def _check_path(role: str, path: str) -> None:
-    """Refuse a checkpoint that is not there, before the data are touched; bare names may be Ultralytics' to download."""
+    """Refuse a missing checkpoint before the data are touched; a bare name may be one that Ultralytics downloads."""
     if Path(path).suffix == ".pt" and not Path(path).is_file() and Path(path).name != path:
         raise DS2D2Error(f"{role}={path}: no such file")
 
@@ -274,12 +286,3 @@ def _stages_text(args: Any, stage: Stage | None) -> str:
     else:
         parts.append("amplifier (given)")
     return ", ".join([*parts, "student"])
-
-
-def _ensure(stage: Stage) -> None:
-    """Run a stage unless it is finished, and say which."""
-    if stage.is_finished():
-        LOGGER.info(f"{colorstr('DS2D2:')} {stage.kind}: reusing {stage.weights}")
-        return
-    LOGGER.info(f"{colorstr('DS2D2:')} {stage.kind}: training it in {stage.folder}")
-    stage.run()

@@ -1,4 +1,4 @@
-"""The method: tensors in, scalars out. Knows nothing of detectors, Ultralytics or files, and can be lifted out whole."""
+"""The method: tensors in, scalars out. Knows no detectors, no Ultralytics, no files: it can be lifted out whole."""
 
 from ds2d2_yolo.spectral.ds2d2 import TERMS, Comparison, DS2D2Loss, Gains, Levels
 from ds2d2_yolo.spectral.explicit import explicit_terms

@@ -95,7 +95,7 @@ class DS2D2Loss(nn.Module):
             channels.
 
     Attributes:
-        adapters (nn.ModuleList): One module per tapped map: the only thing that distillation trains besides the student.
+        adapters (nn.ModuleList): One module per tapped map: all that distillation trains besides the student.
 
     Raises:
         ValueError: If the wavelet is unknown, or one shared adapter does not fit all maps.
@@ -153,7 +153,7 @@ class DS2D2Loss(nn.Module):
         terms: dict[str, torch.Tensor] = {}
 
         if gains.ex_low or gains.ex_high:
-            grids = [band_size(*student[i].shape[-2:], self.wavelet) for i in levels.explicit]
+            grids = [band_size(student[i].shape[2], student[i].shape[3], self.wavelet) for i in levels.explicit]
             weights = density_independent_scale_weight(boxes, batch_index, student[0].shape[0], input_size, grids)
             pairs = [
                 explicit_terms(adapted[i], teacher[i], weight, self.wavelet)

@@ -1,4 +1,4 @@
-"""Explicit terms: teacher's and student's features compared band by band, under the density-independent scale weight."""
+"""Explicit terms: features of student and teacher, compared band by band under the density-independent scale weight."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def quality_focal_loss(
     label_weights: torch.Tensor | None = None,
     beta: float = 1.0,
 ) -> torch.Tensor:
-    """Return BCE(student, sigmoid(teacher)) * |sigmoid(student) - sigmoid(teacher)|^beta, summed over anchors and classes.
+    """Return the sum over anchors and classes of BCE(z_s, sigmoid(z_t)) * |sigmoid(z_s) - sigmoid(z_t)|^beta.
 
     Args:
         student_logits (torch.Tensor): Class logits (..., C).

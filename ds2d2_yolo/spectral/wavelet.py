@@ -77,8 +77,8 @@ def band_size(height: int, width: int, wavelet: str = "haar") -> tuple[int, int]
 def decompose(x: torch.Tensor, wavelet: str = "haar") -> Bands:
     """Split feature maps into their four first-order wavelet sub-bands, with zero padding.
 
-    For Haar and a block [[a, b], [c, d]]: LL = (a+b+c+d)/2, LH = (a+b-c-d)/2, HL = (a-b+c-d)/2, HH = (a-b-c+d)/2; an odd
-    side gets one zero row at the bottom or one zero column at the right. Other bases follow `pywt.dwt2(mode="zero")`.
+    For Haar and a block [[a, b], [c, d]]: LL = (a+b+c+d)/2, LH = (a+b-c-d)/2, HL = (a-b+c-d)/2, HH = (a-b-c+d)/2. An
+    odd side gets one zero row at the bottom or one zero column at the right. Other bases: `pywt.dwt2(mode="zero")`.
     The transform is linear and, on even sides with Haar, orthonormal: the squares of the bands add up to those of `x`.
 
     Args:

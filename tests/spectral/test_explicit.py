@@ -98,7 +98,9 @@ def test_compiles_to_one_graph():
     student, teacher = torch.randn(2, 2, 5, 9, 7)
     weight = density_independent_scale_weight(torch.rand(4, 4) * 64, torch.zeros(4), 2, (72, 56), [(5, 4)])[0]
     compiled = torch.compile(explicit_terms, fullgraph=True, backend="aot_eager")
-    for value, expected in zip(compiled(student, teacher, weight), explicit_terms(student, teacher, weight), strict=True):
+    for value, expected in zip(
+        compiled(student, teacher, weight), explicit_terms(student, teacher, weight), strict=True
+    ):
         torch.testing.assert_close(value, expected)
 
 

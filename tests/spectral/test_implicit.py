@@ -55,7 +55,9 @@ def test_generalized_iou_agrees_with_the_reference(golden):
     loss.backward()
     close(loss, arrays["giou_as_called_avg9_loss"])
     close(student.grad, arrays["giou_as_called_avg9_grad_pred"], rtol=1e-4)
-    assert generalized_iou_loss(student, teacher, torch.zeros(40), 9.0).item() == arrays.scalar("giou_all_weights_zero_loss")
+    assert generalized_iou_loss(student, teacher, torch.zeros(40), 9.0).item() == arrays.scalar(
+        "giou_all_weights_zero_loss"
+    )
 
 
 @pytest.mark.parametrize("level", [2, 3, 4])
@@ -162,7 +164,9 @@ def test_compiles_to_one_graph():
     student = DensePredictions(torch.randn(1, 6, 3), torch.rand(1, 6, 4))
     teacher = DensePredictions(torch.randn(1, 6, 3), torch.rand(1, 6, 4))
     compiled = torch.compile(dense_implicit_terms, fullgraph=True, backend="aot_eager")
-    for value, expected in zip(compiled(student, teacher, 2.0), dense_implicit_terms(student, teacher, 2.0), strict=True):
+    for value, expected in zip(
+        compiled(student, teacher, 2.0), dense_implicit_terms(student, teacher, 2.0), strict=True
+    ):
         torch.testing.assert_close(value, expected)
 
 

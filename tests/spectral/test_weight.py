@@ -33,7 +33,9 @@ def test_agrees_with_the_reference(golden, detector, case):
     arrays = golden(f"explicit_{detector}")
     _, _, *size = arrays["src_size"].tolist()
     expected = [arrays[f"derived_fg_weight_float64_{case}_l{level}"] for level in range(5)]
-    weights = density_independent_scale_weight(*arrays.boxes(case), 2, tuple(size), [tuple(w.shape[1:]) for w in expected])
+    weights = density_independent_scale_weight(
+        *arrays.boxes(case), 2, tuple(size), [tuple(w.shape[1:]) for w in expected]
+    )
     for weight, reference in zip(weights, expected, strict=True):
         torch.testing.assert_close(weight[:, 0], reference, rtol=1e-5, atol=1e-6)
 
@@ -89,7 +91,9 @@ def test_agrees_with_a_loop_for_any_boxes(entries, height, width, size):
     boxes = torch.tensor([entry[:4] for entry in finite]).reshape(-1, 4)
     index = torch.tensor([entry[4] for entry in finite], dtype=torch.long)
     (weight,) = density_independent_scale_weight(boxes, index, 3, size, [(height, width)])
-    torch.testing.assert_close(weight.double(), weight_by_loop(boxes, index, 3, size, (height, width)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        weight.double(), weight_by_loop(boxes, index, 3, size, (height, width)), rtol=1e-6, atol=1e-6
+    )
     # boxes that are not finite leave a finite weight, too
     boxes, index = torch.tensor([entry[:4] for entry in entries]).reshape(-1, 4), torch.tensor([e[4] for e in entries])
     (weight,) = density_independent_scale_weight(boxes, index, 3, size, [(height, width)])
@@ -123,7 +127,9 @@ def test_order_of_boxes_does_not_change_a_bit():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_any_dtype_and_no_boxes(dtype):
-    weights = density_independent_scale_weight(torch.empty(0, 4, dtype=dtype), torch.empty(0), 2, (64, 64), [(4, 4), (1, 1)])
+    weights = density_independent_scale_weight(
+        torch.empty(0, 4, dtype=dtype), torch.empty(0), 2, (64, 64), [(4, 4), (1, 1)]
+    )
     assert [tuple(weight.shape) for weight in weights] == [(2, 1, 4, 4), (2, 1, 1, 1)]
     assert all(weight.dtype == torch.float32 and (weight == 1).all() for weight in weights)
 

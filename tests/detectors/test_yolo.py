@@ -1,0 +1,123 @@
+"""The YOLO family: what is accepted, what is tapped, how predictions are decoded and compared."""
+
+import pytest
+import torch
+from engine_helpers import batch_of, lively_model
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel, OBBModel, RTDETRDetectionModel, SegmentationModel
+from ultralytics.utils.ops import xywh2xyxy
+
+from ds2d2_yolo.detectors import Detector, YOLODetector, detector_of, register_detector
+
+FAMILIES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def detector(request):
+    return detector_of(lively_model(f"{request.param}.yaml"))
+
+
+def test_taps_what_the_head_is_given(detector):
+    seen = []
+    handle = detector.head.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
+    outputs = {}
+    handles = [
+        detector.layer(i).register_forward_hook(lambda m, x, out, i=i: outputs.__setitem__(i, out))
+        for i in detector.head_layers
+    ]
+    detector.model.eval()(torch.rand(1, 3, 64, 64))
+    for h in (handle, *handles):
+        h.remove()
+    assert len(seen) == len(detector.head_layers) == 3
+    assert all(outputs[index] is x for index, x in zip(detector.head_layers, seen, strict=True))
+
+
+def test_decodes_as_ultralytics_does_at_inference(detector):
+    images = torch.rand(2, 3, 64, 96)
+    model = detector.model.eval()
+    model.end2end = False
+    with torch.no_grad():
+        inference = model(images)[0]
+        detector.head.training = True
+        predictions = detector.forward_teacher(images)
+        detector.head.training = False
+    torch.testing.assert_close(predictions.boxes, xywh2xyxy(inference[:, :4].transpose(1, 2)), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(predictions.logits.sigmoid(), inference[:, 4:].transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_comparing_through_the_own_head_equals_reusing_its_predictions(detector):
+    images = torch.rand(1, 3, 64, 64)
+    detector.freeze()
+    maps = {}
+    handles = [
+        detector.layer(i).register_forward_hook(lambda m, x, out, i=i: maps.__setitem__(i, out))
+        for i in detector.head_layers
+    ]
+    predictions = detector.forward_teacher(images)
+    for handle in handles:
+        handle.remove()
+    teacher = [maps[i] for i in detector.head_layers]
+    student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]
+    positives = torch.tensor(3)
+    reused = detector.compare(detector.head, student, teacher, positives, predictions)
+    computed = detector.compare(detector.head, student, teacher, positives)
+    torch.testing.assert_close(reused, computed)
+    assert reused.item() > 0
+    assert detector.compare(detector.head, teacher, teacher, positives).item() == pytest.approx(0, abs=1e-4)
+    reused.backward()
+    assert all(x.grad.any() for x in student)
+    assert all(p.grad is None for p in detector.model.parameters())
+
+
+def test_counts_the_positives_of_the_students_own_assigner(detector):
+    model = detector.model.train()
+    batch = batch_of()
+    batch["batch_idx"] = torch.zeros(6)  # the second image has no object
+    outputs = {}
+    (handle,) = [
+        module.register_forward_hook(lambda m, x, out, n=name: outputs.__setitem__(n, out))
+        for name, module in detector.assignment_modules().items()
+    ]
+    model(batch)
+    handle.remove()
+    foreground = outputs["assigner"][3]
+    positives = detector.assignment(outputs)
+    assert positives.item() == foreground[0].sum().item() + 1
+    assert positives.item() > 1
+
+
+@pytest.mark.parametrize("name", ["yolov8n-p2", "yolov8n-p6"])
+def test_reads_other_layouts_from_the_model(name):
+    detector = detector_of(DetectionModel(f"{name}.yaml", verbose=False))
+    assert len(detector.head_layers) == 4
+
+
+def test_refuses_other_heads_and_models():
+    assert detector_of(nn.Linear(1, 1)) is None
+    assert detector_of(OBBModel("yolo11n-obb.yaml", verbose=False)) is None
+    assert detector_of(SegmentationModel("yolo11n-seg.yaml", verbose=False)) is None
+    assert detector_of(RTDETRDetectionModel("rtdetr-resnet50.yaml", verbose=False)) is None
+
+
+def test_names_layers_that_do_not_exist():
+    detector = detector_of(DetectionModel("yolo11n.yaml", verbose=False))
+    with pytest.raises(IndexError, match="yolo11n has layers 0 to 23, not 24"):
+        detector.layer(24)
+
+
+def test_a_new_family_is_registered_with_one_line(monkeypatch):
+    import ds2d2_yolo.detectors as detectors
+
+    monkeypatch.setattr(detectors, "_FAMILIES", [YOLODetector])
+
+    class Linear(YOLODetector):
+        family = "linear"
+
+        @staticmethod
+        def accepts(model):
+            return isinstance(model, nn.Linear)
+
+    assert register_detector(Linear) is Linear
+    found = detector_of(nn.Linear(1, 1))
+    assert isinstance(found, Detector)
+    assert found.family == "linear"

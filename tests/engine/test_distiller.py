@@ -1,0 +1,201 @@
+"""One distilled training step: what is added to the loss, and that nothing else is touched."""
+
+import copy
+import logging
+import pickle
+
+import pytest
+import torch
+from engine_helpers import batch_of, lively_model
+from torch import nn
+
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine.distiller import Distiller
+from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.spectral import DS2D2Loss, Gains
+
+ALL = Gains(0.1, 0.2, 1.0, 1.0)
+NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+
+
+def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, layers=None):
+    teacher = detector_of(lively_model(teacher_name, seed=1))
+    student = detector_of(lively_model(student_name, seed=2))
+    pair = check_pair(teacher, student, 64, layers)
+    loss = DS2D2Loss(pair.levels, gains)
+    amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
+    amplifier.training = True
+    return Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers), student
+
+
+def step(distiller, student, batch):
+    distiller.arm(student, batch)
+    return student.model(batch)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        ("yolo11s.yaml", "yolo11n.yaml"),
+        ("yolov8s.yaml", "yolo26n.yaml"),  # DFL to none, one-to-many to one-to-one
+        ("yolo26s.yaml", "yolov5n.yaml"),  # none to DFL
+        ("yolov9s.yaml", "yolov10n.yaml"),
+        ("yolo12s.yaml", "yolov9t.yaml"),
+        ("yolov8s-p6.yaml", "yolov8n-p6.yaml"),
+        ("yolov8s-p2.yaml", "yolov8n-p2.yaml"),
+    ],
+)
+def test_every_term_reaches_the_student_alone(teacher, student):
+    size = 128 if "p6" in teacher else 64
+    teacher, student = (detector_of(lively_model(name, seed=i)) for i, name in enumerate((teacher, student)))
+    pair = check_pair(teacher, student, size)
+    amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
+    amplifier.training = True
+    distiller = Distiller(teacher, amplifier, DS2D2Loss(pair.levels, ALL), pair.student_layers, pair.teacher_layers)
+    batch = batch_of(size)
+    loss, items = step(distiller, student, batch)
+    assert [key for key in items if key in NAMES] == NAMES
+    assert torch.isfinite(loss).all()
+    terms = loss[-4:]
+    torch.testing.assert_close(terms.detach() / 2, torch.stack([items[name] for name in NAMES]))  # times batch size
+    parameters = [p for p in student.model.parameters() if p.requires_grad]
+    for term in terms:
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.any() for g in gradients)
+    loss.sum().backward()
+    assert all(p.grad is None for guest in (teacher.model, amplifier) for p in guest.parameters())
+    assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
+
+
+def test_the_detection_loss_is_untouched():
+    distiller, student = make()
+    batch = batch_of()
+    plain_loss, plain_items = student.model(batch)
+    loss, items = step(distiller, student, batch)
+    torch.testing.assert_close(loss[:3], plain_loss)
+    assert {k: v.item() for k, v in items.items() if k not in NAMES} == pytest.approx(
+        {k: v.item() for k, v in plain_items.items()}, rel=1e-4
+    )
+
+
+def test_hooks_live_for_one_pass():
+    distiller, student = make()
+    batch = batch_of()
+    before = {name for name, _ in student.model.named_modules()}
+    step(distiller, student, batch)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.model.modules())
+    assert not any(m._forward_hooks for m in distiller.teacher.model.modules())
+    assert {name for name, _ in student.model.named_modules()} == before
+    assert len(student.model(batch)[0]) == 3  # an ordinary pass again
+    student.model.criterion = None
+    pickle.loads(pickle.dumps(student.model))
+    copy.deepcopy(student.model)
+
+
+def test_an_interrupted_pass_leaves_nothing_behind():
+    distiller, student = make()
+    batch = batch_of()
+    distiller.arm(student, batch)
+    student.model.model[16](torch.rand(1, 256, 8, 8))  # a tap has seen something, then the pass breaks off
+    distiller.disarm()
+    assert not any(m._forward_hooks for m in student.model.modules())
+    assert len(student.model(batch)[0]) == 3
+    assert len(step(distiller, student, batch)[0]) == 7
+
+
+def test_guests_do_not_change():
+    distiller, student = make()
+    guests = (distiller.teacher.model, distiller.amplifier)
+    before = [{k: v.clone() for k, v in guest.state_dict().items()} for guest in guests]
+    optimizer = torch.optim.SGD([*student.model.parameters(), *distiller.loss.adapters.parameters()], lr=0.1)
+    for _ in range(2):
+        loss, _ = step(distiller, student, batch_of())
+        loss.sum().backward()
+        optimizer.step()
+    for guest, state in zip(guests, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in guest.state_dict().items())
+        assert not any(module.training for module in guest.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def test_without_gains_nothing_happens():
+    distiller, student = make(gains=Gains())
+    batch = batch_of()
+    loss, items = step(distiller, student, batch)
+    assert len(loss) == 3
+    assert not set(NAMES) & set(items)
+    assert not any(m._forward_hooks for m in student.model.modules())
+
+
+def test_other_layers_can_be_compared():
+    distiller, student = make(layers=((4, 6), (4, 6)))
+    assert distiller.loss.levels.explicit == (3, 4)
+    loss, items = step(distiller, student, batch_of())
+    tapped, later = (student.layer(index).cv2.conv.weight for index in (6, 22))
+    explicit, *_ = torch.autograd.grad(loss[3], (tapped, later), retain_graph=True)
+    assert explicit.any()
+    assert not torch.autograd.grad(loss[3], later, retain_graph=True)[0].any()
+    assert torch.autograd.grad(loss[5], later)[0].any()
+    assert [key for key in items if key in NAMES] == NAMES
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16])
+def test_works_under_autocast(dtype):
+    distiller, student = make()
+    batch = batch_of()
+    exact = step(distiller, student, batch)[1]
+    with torch.autocast("cpu", dtype):
+        loss, items = step(distiller, student, batch)
+    loss.sum().backward()
+    for name in NAMES:
+        assert items[name].item() == pytest.approx(exact[name].item(), rel=0.1)
+    assert all(torch.isfinite(p.grad).all() for p in student.model.parameters() if p.grad is not None)
+
+
+def test_batches_without_any_box():
+    distiller, student = make()
+    batch = batch_of()
+    batch |= {"cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4), "batch_idx": torch.zeros(0)}
+    loss, _ = step(distiller, student, batch)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+
+
+def test_channels_last_gives_the_same_terms():
+    distiller, student = make()
+    batch = batch_of()
+    exact = step(distiller, student, batch)[1]
+    for module in (student.model, distiller.teacher.model, distiller.amplifier, distiller.loss):
+        module.to(memory_format=torch.channels_last)
+    items = step(distiller, student, batch)[1]
+    for name in NAMES:
+        assert items[name].item() == pytest.approx(exact[name].item(), rel=1e-3)
+
+
+@pytest.fixture
+def warnings(caplog):
+    logger = logging.getLogger("ultralytics")
+    logger.addHandler(caplog.handler)
+    yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    logger.removeHandler(caplog.handler)
+
+
+def test_a_frozen_student_is_reported_at_once(warnings):
+    distiller, student = make(gains=Gains(im_full=1.0))
+    student.model.requires_grad_(False)
+    student.layer(23).requires_grad_(True)
+    step(distiller, student, batch_of())
+    assert sum("im_full_loss has no gradient to the student" in message for message in warnings()) == 1
+
+
+def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
+    distiller, student = make(gains=Gains(im_full=1.0, ex_low=1.0))
+    with torch.no_grad():  # all classes equally impossible, and no finite difference of features
+        for branch in distiller.teacher.head.cv3:
+            branch[-1].weight.zero_()
+            branch[-1].bias.fill_(-1e9)
+        distiller.loss.adapters[0].weight.fill_(float("inf"))
+    for _ in range(3):
+        step(distiller, student, batch_of())
+    distiller.disarm()
+    assert sum("ex_low_loss is not finite" in message for message in warnings()) == 1
+    assert len(warnings()) == len(set(warnings()))

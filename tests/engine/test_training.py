@@ -1,0 +1,375 @@
+"""Whole runs, small but real: the stages, what they leave on disk, and that nothing of distillation is left in it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from engine_helpers import lively_model, save_checkpoint, write_data
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.engine.fingerprint import fingerprint_of_file, fingerprint_of_model
+from ds2d2_yolo.errors import DS2D2Error
+
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+SHORT = {"imgsz": 64, "batch": 4, "device": "cpu", "workers": 0, "plots": False, "epochs": 2, "optimizer": "SGD"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return save_checkpoint(lively_model("yolov8s.yaml", seed=1), tmp_path_factory.mktemp("teacher") / "teacher.pt")
+
+
+@pytest.fixture(scope="module")
+def amplifier(teacher, data, tmp_path_factory):
+    """A finished amplifier stage of `teacher`."""
+    project = str(tmp_path_factory.mktemp("amplifier"))
+    trainer = AmplifierTrainer(overrides={**SHORT, "teacher": str(teacher), "data": str(data), "project": project})
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def run(teacher, amplifier, data, tmp_path_factory):
+    """A finished student of `teacher`, with plots."""
+    project = str(tmp_path_factory.mktemp("student"))
+    overrides = {**SHORT, "teacher": str(teacher), "amplifier": str(amplifier.amplifier), "student": "yolo11n.yaml"}
+    trainer = DS2D2Trainer(overrides={**overrides, "data": str(data), "project": project, "plots": True})
+    trainer.train()
+    return trainer
+
+
+def columns(path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def test_terms_are_logged_one_by_one(run):
+    table = columns(run.csv)
+    for name in TERMS:
+        values = table[f"train/{name}"]
+        assert len(values) == 2
+        assert all(value > 0 for value in values)
+        assert f"val/{name}" not in table
+    assert "val/box_loss" in table
+    assert (run.save_dir / "results.png").stat().st_size > 10_000
+
+
+def test_the_student_is_a_plain_checkpoint(run):
+    plain = DetectionModel("yolo11n.yaml", nc=2, verbose=False)
+    for path in (run.best, run.last):
+        model, checkpoint = load_checkpoint(path)
+        assert type(model) is DetectionModel
+        assert {k: v.shape for k, v in model.state_dict().items()} == {
+            k: v.shape for k, v in plain.state_dict().items()
+        }
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        assert checkpoint["epoch"] == -1
+    assert sorted(path.name for path in run.wdir.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_the_student_works_where_ds2d2_is_not_installed(run, data, tmp_path):
+    script = f"""
+import sys
+sys.modules["ds2d2_yolo"] = None  # importing it fails, as where it is not installed
+from ultralytics import YOLO
+model = YOLO({str(run.best)!r})
+image = {str(data.parent / "images" / "val" / "0.png")!r}
+assert model.predict(image, imgsz=64, save=False, device="cpu")[0].boxes is not None
+model.val(data={str(data)!r}, imgsz=64, device="cpu", plots=False, workers=0, save_dir={str(tmp_path)!r})
+print("exported", model.export(format="onnx", imgsz=64, simplify=False, device="cpu"))
+model = YOLO({str(run.best)!r})
+model.train(data={str(data)!r}, epochs=1, imgsz=64, batch=4, device="cpu", workers=0, plots=False, project={str(tmp_path)!r})
+assert not any(name.startswith("ds2d2") for name in sys.modules if name != "ds2d2_yolo")
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "exported" in result.stdout
+    run.best.with_suffix(".onnx").unlink()
+
+
+def test_guests_stay_out_and_unchanged(run, teacher, amplifier):
+    names = [name for name, _ in run.model.named_modules()]
+    assert [name for name in names if "ds2d2" in name.split(".")[0]][0] == "ds2d2_adapters"
+    trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
+    guests = (run.distiller.teacher.model, run.distiller.amplifier)
+    assert not trained & {id(p) for guest in guests for p in guest.parameters()}
+    assert {id(p) for p in run.distiller.loss.adapters.parameters()} <= trained
+    assert fingerprint_of_model(run.distiller.teacher.model) == fingerprint_of_model(load_checkpoint(teacher)[0])
+    head = load_amplifier(amplifier.amplifier, detector_of(load_checkpoint(teacher)[0]), "haar")
+    for key, value in run.distiller.amplifier.state_dict().items():
+        assert torch.equal(value, head.state_dict()[key])
+
+
+def test_adapters_are_trained(run):
+    fresh = DS2D2Trainer(overrides=vars(run.args) | {"save_dir": None, "name": "fresh", "epochs": 1, "save": False})
+    fresh.setup_model()
+    fresh.set_model_attributes()
+    for trained, initial in zip(run.distiller.loss.adapters, fresh.distiller.loss.adapters, strict=True):
+        assert not torch.equal(trained.weight, initial.weight)
+
+
+def test_amplifier_trains_the_head_alone(amplifier, teacher):
+    before, _ = load_checkpoint(teacher)
+    head = f"model.{len(before.model) - 1}."
+    after = amplifier.model.state_dict()
+    changed = {key for key, value in before.state_dict().items() if not torch.equal(value, after[key])}
+    assert changed
+    assert all(key.startswith(head) for key in changed)
+    assert any("running_mean" in key for key in changed)
+
+
+def test_amplifier_file_is_small_and_safe_to_load(amplifier, teacher):
+    content = torch.load(amplifier.amplifier, weights_only=True)
+    assert content["teacher"] == fingerprint_of_model(load_checkpoint(teacher)[0])
+    assert content["wavelet"] == "haar"
+    assert "metrics/mAP50(B)" in content["metrics"]
+    assert amplifier.amplifier.stat().st_size < 0.6 * amplifier.best.stat().st_size
+    assert "metrics/mAP50(B)" in columns(amplifier.csv)
+
+
+def test_amplifier_is_validated_on_high_frequency_maps(amplifier, data):
+    model, _ = load_checkpoint(amplifier.best)
+    plain = type(model)(model.yaml, verbose=False).eval()
+    plain.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    assert not torch.allclose(model(images)[0], plain(images)[0])
+
+
+def test_amplifier_of_another_teacher_is_refused(amplifier):
+    other = detector_of(lively_model("yolov8s.yaml", seed=7))
+    with pytest.raises(DS2D2Error, match="made for another teacher"):
+        load_amplifier(amplifier.amplifier, other, "haar")
+
+
+def test_amplifier_of_another_wavelet_is_refused(amplifier, teacher):
+    with pytest.raises(DS2D2Error, match="made with wavelet=haar, but this run has wavelet=db2"):
+        load_amplifier(amplifier.amplifier, detector_of(load_checkpoint(teacher)[0]), "db2")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", None])
+def test_other_files_are_no_amplifier(content, tmp_path):
+    path = tmp_path / "amplifier.pt"
+    if content is None:
+        torch.save({"format": "other"}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DS2D2Error, match="not an amplifier file"):
+        read_amplifier(path)
+
+
+def test_zero_gains_equal_plain_training_bit_by_bit(teacher, data, tmp_path):
+    overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "seed": 3}
+    plain = DetectionTrainer(overrides={**overrides, "project": str(tmp_path / "plain")})
+    plain.train()
+    gains = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high"), 0)
+    zero = DS2D2Trainer(overrides={**overrides, "teacher": str(teacher), **gains, "project": str(tmp_path / "zero")})
+    zero.train()
+    first, second = plain.model.state_dict(), zero.model.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    ours, theirs = columns(zero.csv), columns(plain.csv)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key] == theirs[key] for key in ours if key != "time")
+
+
+def test_the_student_starts_from_the_same_weights_and_batches_as_a_plain_one(run, data, tmp_path):
+    overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "epochs": 1, "project": str(tmp_path)}
+    seen = {}
+
+    def keep(trainer, name):
+        seen[name] = [v.clone() for v in trainer.model.model.state_dict().values()]
+
+    plain = DetectionTrainer(overrides={**overrides, "name": "plain"})
+    plain.add_callback("on_train_start", lambda t: keep(t, "plain"))
+    plain.train()
+    arguments = {"teacher": run.args.teacher, "amplifier": run.args.amplifier}
+    distilled = DS2D2Trainer(overrides={**overrides, **arguments, "name": "distilled"})
+    distilled.add_callback("on_train_start", lambda t: keep(t, "distilled"))
+    distilled.train()
+    assert all(torch.equal(a, b) for a, b in zip(seen["plain"], seen["distilled"], strict=True))
+    first, second = columns(plain.csv), columns(distilled.csv)
+    # two batches, the first before any step: half of the mean is the same to the bit, so the rest is close
+    assert first["train/box_loss"] == pytest.approx(second["train/box_loss"], rel=0.1)
+
+
+@pytest.mark.parametrize("student", ["yolo11n.yaml", "yolo26n.yaml"])
+def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, amplifier, data, tmp_path):
+    overrides = {**SHORT, "teacher": str(teacher), "amplifier": str(amplifier.amplifier), "student": student}
+    overrides |= {"data": str(data), "project": str(tmp_path), "epochs": 3}
+    trainer = DS2D2Trainer(overrides=overrides)
+
+    def stop(t):
+        if t.epoch == 1:
+            raise KeyboardInterrupt
+
+    trainer.add_callback("on_fit_epoch_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert not any(m._forward_hooks for m in trainer.model.modules())
+    saved = torch.load(trainer.last, weights_only=False)
+    assert {type(m).__module__.split(".")[0] for m in saved["ema"].modules()} <= {"torch", "ultralytics"}
+    adapters = saved["ema"].ds2d2_adapters.float()
+
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    loaded = []
+    resumed.add_callback(
+        "on_train_start", lambda t: loaded.extend(p.clone() for p in t.distiller.loss.adapters.parameters())
+    )
+    resumed.train()
+    assert all(torch.equal(a, b) for a, b in zip(loaded, adapters.parameters(), strict=True))
+    assert resumed.save_dir == trainer.save_dir
+    assert len(columns(resumed.csv)["epoch"]) == 3
+    assert all(value > 0 for name in TERMS for value in columns(resumed.csv)[f"train/{name}"])
+    assert not hasattr(load_checkpoint(resumed.best)[0], "ds2d2_adapters")
+    with pytest.raises(DS2D2Error, match="finished, there is nothing to resume"):
+        DS2D2Trainer(overrides={"resume": str(resumed.last)})
+
+
+def test_recovery_from_nan_keeps_the_adapters(teacher, amplifier, data, tmp_path):
+    overrides = {**SHORT, "teacher": str(teacher), "amplifier": str(amplifier.amplifier), "student": "yolo11n.yaml"}
+    trainer = DS2D2Trainer(overrides={**overrides, "data": str(data), "project": str(tmp_path), "epochs": 3})
+    broken = []
+
+    def break_weights(t):
+        if t.epoch == 1 and not broken:
+            broken.append(True)
+            with torch.no_grad():
+                t.distiller.loss.adapters[0].weight.fill_(float("nan"))
+
+    trainer.add_callback("on_train_epoch_start", break_weights)
+    trainer.train()
+    assert broken
+    assert torch.isfinite(trainer.distiller.loss.adapters[0].weight).all()
+    assert trainer.model.ds2d2_adapters is trainer.distiller.loss.adapters
+    assert len(columns(trainer.csv)["epoch"]) == 3
+
+
+def test_yolo_api_trains_twice_in_one_process(run, data, tmp_path):
+    for name in ("first", "second"):
+        model = YOLO("yolo11n.yaml")
+        model.train(
+            trainer=DS2D2Trainer,
+            teacher=run.args.teacher,
+            amplifier=run.args.amplifier,
+            data=str(data),
+            **{**SHORT, "epochs": 1},
+            project=str(tmp_path),
+            name=name,
+        )
+        assert type(model.model) is DetectionModel
+    first, second = (columns(tmp_path / name / "results.csv") for name in ("first", "second"))
+    assert {k: v for k, v in first.items() if k != "time"} == {k: v for k, v in second.items() if k != "time"}
+    model.train(data=str(data), **{**SHORT, "epochs": 1}, project=str(tmp_path), name="plain")
+    assert not any(name in columns(tmp_path / "plain" / "results.csv") for name in TERMS)
+
+
+def test_a_pretrained_student_keeps_its_weights(run, data, tmp_path):
+    student = save_checkpoint(lively_model("yolo11n.yaml", seed=5), tmp_path / "student.pt")
+    before = load_checkpoint(student)[0].state_dict()
+    arguments = {"teacher": run.args.teacher, "amplifier": run.args.amplifier, "data": str(data), "lr0": 1e-9}
+    model = YOLO(str(student))
+    model.train(trainer=DS2D2Trainer, **arguments, **SHORT | {"epochs": 1}, project=str(tmp_path), warmup_bias_lr=0.0)
+    after = model.model.state_dict()
+    key = "model.0.conv.weight"
+    torch.testing.assert_close(after[key].float(), before[key].float(), atol=2e-3, rtol=0)
+
+
+def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
+    overrides = {**SHORT, "teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": str(data), "epochs": 1}
+    overrides |= {"project": str(tmp_path), "name": "student", "teacher_epochs": 2}
+    first = DS2D2Trainer(overrides=overrides)
+    first.train()
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.rsplit("-", 1)[0] for name in folders] == ["amplifier-yolo11s", "student", "teacher-yolo11s"]
+    teacher = tmp_path / folders[2] / "weights" / "best.pt"
+    record = json.loads((tmp_path / folders[2] / "stage.json").read_text())
+    assert record["inputs"]["epochs"] == 2
+    assert record["sha256"] == fingerprint_of_file(teacher)
+    assert Path(first.args.teacher) == teacher
+    changed = [(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if "student" not in path.parts]
+
+    second = DS2D2Trainer(overrides=overrides)
+    second.train()
+    assert second.save_dir.name == "student2" or second.save_dir.name == "student-2"
+    assert [(path, path.stat().st_mtime_ns) for path, _ in changed] == changed
+    assert len(list(tmp_path.iterdir())) == 4
+    a, b = (columns(t.csv) for t in (first, second))
+    assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
+
+    # another wavelet: the same teacher, another amplifier
+    third = DS2D2Trainer(overrides={**overrides, "wavelet": "db2"})
+    third.train()
+    assert third.args.teacher == first.args.teacher
+    assert third.args.amplifier != first.args.amplifier
+    assert read_amplifier(third.args.amplifier)["wavelet"] == "db2"
+
+    # a damaged file is made anew
+    teacher.write_bytes(b"damaged")
+    fourth = DS2D2Trainer(overrides=overrides)
+    fourth.train()
+    assert fingerprint_of_file(teacher) == json.loads((tmp_path / folders[2] / "stage.json").read_text())["sha256"]
+
+
+def test_an_interrupted_stage_continues(data, tmp_path):
+    from ds2d2_yolo.engine.stages import train_teacher
+
+    overrides = {**SHORT, "teacher": "yolo11n.yaml", "data": str(data), "epochs": 3, "project": str(tmp_path)}
+    reached = []
+    original = DetectionTrainer.save_model
+
+    def save_then_stop(self):
+        result = original(self)
+        reached.append(self.epoch)
+        if len(reached) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    DetectionTrainer.save_model = save_then_stop
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_teacher(overrides)
+        (folder,) = tmp_path.iterdir()
+        assert not (folder / "stage.json").exists()
+        weights = train_teacher(overrides)
+    finally:
+        DetectionTrainer.save_model = original
+    assert reached == [0, 1, 2]
+    assert weights == folder / "weights" / "best.pt"
+    assert (folder / "stage.json").is_file()
+    assert train_teacher(overrides) == weights
+    assert reached == [0, 1, 2]
+
+
+def test_amplifier_none_drops_the_term(teacher, data, tmp_path):
+    overrides = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "amplifier": None}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path), "epochs": 1})
+    trainer.train()
+    table = columns(trainer.csv)
+    assert "train/im_high_loss" not in table
+    assert table["train/im_full_loss"][0] > 0
+    assert not list(tmp_path.glob("amplifier*"))
+
+
+def test_equal_channels_need_no_adapter_for_implicit_terms(data, tmp_path):
+    teacher = save_checkpoint(lively_model("yolov8n.yaml", seed=1), tmp_path / "teacher.pt")
+    overrides = {**SHORT, "teacher": str(teacher), "student": "yolov8n.yaml", "data": str(data), "amplifier": None}
+    trainer = DS2D2Trainer(overrides={**overrides, "ex_low": 0, "ex_high": 0, "project": str(tmp_path), "epochs": 1})
+    trainer.train()
+    assert all(isinstance(adapter, nn.Identity) for adapter in trainer.distiller.loss.adapters)
+    assert columns(trainer.csv)["train/im_full_loss"][0] > 0

@@ -1,0 +1,80 @@
+"""What the engine's tests share: tiny data, tiny models that know something, and short runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG
+
+NAMES = {0: "ship", 1: "vehicle"}
+
+
+def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64) -> Path:
+    """Write a data set of bright rectangles on noise, and return its YAML."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for index in range(count):
+            image = generator.integers(0, 90, (size, size, 3), dtype=np.uint8)
+            lines = []
+            for label in range(2):
+                x, y = generator.uniform(0.3, 0.7, 2)
+                w, h = (0.4, 0.2) if label == 0 else (0.2, 0.2)
+                corners = [(np.array([x + a * w / 2, y + a * h / 2]) * size).astype(int) for a in (-1, 1)]
+                colour = (250, 180, 90) if label == 0 else (60, 200, 250)
+                cv2.rectangle(image, tuple(map(int, corners[0])), tuple(map(int, corners[1])), colour, -1)
+                lines.append(f"{label} {x:.6f} {y:.6f} {w} {h}")
+            cv2.imwrite(str(folder / "images" / split / f"{index}.png"), image)
+            (folder / "labels" / split / f"{index}.txt").write_text("\n".join(lines) + "\n")
+    path = folder / "data.yaml"
+    names = "".join(f"  {index}: {name}\n" for index, name in NAMES.items())
+    path.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames:\n{names}")
+    return path
+
+
+def batch_of(size: int = 64, images: int = 2, boxes: int = 3) -> dict[str, torch.Tensor]:
+    """A training batch as the model is given it."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "img": torch.rand(images, 3, size, size, generator=generator),
+        "cls": torch.zeros(images * boxes, 1),
+        "bboxes": torch.rand(images * boxes, 4, generator=generator) * 0.3 + 0.3,
+        "batch_idx": torch.arange(images).repeat_interleave(boxes).float(),
+    }
+
+
+def lively_model(name: str, classes: int = 2, seed: int = 0) -> DetectionModel:
+    """A model whose features are not near zero, as those of a fresh one in evaluation mode are, nor its scores.
+
+    A few passes in training mode set the BatchNorm statistics to those of the data; without their bias the class scores
+    are about one half.
+    """
+    torch.manual_seed(seed)
+    model = DetectionModel(name, nc=classes, verbose=False)
+    model.args = DEFAULT_CFG
+    model.names = {i: NAMES.get(i, str(i)) for i in range(classes)}
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.5
+    with torch.no_grad():
+        for index in range(3):
+            model(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(index)))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.03
+    for branch in model.model[-1].cv3:
+        torch.nn.init.zeros_(branch[-1].bias)
+    return model
+
+
+def save_checkpoint(model: DetectionModel, path: Path) -> Path:
+    """Save a model as Ultralytics would."""
+    torch.save({"model": model, "epoch": -1, "train_args": {}, "train_metrics": {}}, path)
+    return path
