@@ -203,8 +203,6 @@ def _read_configuration(path: Any) -> dict[str, Any]:
         content = YAML.load(path)
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
         raise DS2D2Error(f"cfg={path}: cannot be read, {str(error).splitlines()[0]}", 2) from error
-    if not isinstance(content, dict):
-        raise DS2D2Error(f"cfg={path}: expected 'key: value' lines", 2)
     return {key: value for key, value in content.items() if key != "cfg"}
 
 

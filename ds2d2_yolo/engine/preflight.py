@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def load_data(args: Any) -> dict[str, Any]:
     try:
         data = check_det_dataset(args.data, autodownload=True)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={args.data}: {_first_line(error)}") from error
+        raise DS2D2Error(f"data={args.data}: {_message_of(error)}") from error
     if args.single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
     images = images_of_split(data.get("train"))
@@ -153,7 +154,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
         try:
             model = DetectionModel(name, ch=data["channels"], nc=data["nc"], verbose=False)
         except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
-            raise DS2D2Error(f"{role}={name}: no model can be built from it, {_first_line(error)}") from error
+            raise DS2D2Error(f"{role}={name}: no model can be built from it, {_message_of(error)}") from error
         model.names = data["names"]
     elif suffix == ".pt":
         try:
@@ -161,7 +162,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
         except (
             Exception
         ) as error:  # missing, not downloadable, truncated, no archive, foreign classes: torch raises many kinds
-            raise DS2D2Error(f"{role}={name}: cannot be loaded, {_first_line(error)}") from error
+            raise DS2D2Error(f"{role}={name}: cannot be loaded, {_message_of(error)}") from error
     elif suffix:
         raise DS2D2Error(
             f"{role}={name}: {suffix} files are exported models without layers to tap; pass the .pt they came from"
@@ -328,7 +329,6 @@ def _describe(model: nn.Module) -> str:
     return f"a {type(model).__name__} with a {type(head).__name__} head"
 
 
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its kind where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _message_of(error: Exception) -> str:
+    """Return an error's message as one line of a readable length, or its kind where it has none."""
+    return shorten(str(error), 300, placeholder=" ...") or type(error).__name__

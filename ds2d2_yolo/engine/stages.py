@@ -83,9 +83,9 @@ class Stage:
 
     def _run(self) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
-        last = self.folder / "weights" / "last.pt"
+        weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
-        state = _training_state(last)
+        state = _training_state(weights)
         if state == "trained":
             LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} in {self.folder} had finished its last epoch: completing it")
             self._complete()
@@ -93,7 +93,7 @@ class Stage:
             overrides = dict(self.overrides)
             if state == "resumable":
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run in {self.folder}")
-                overrides = {"resume": str(last), "model": str(last), "data": self.overrides["data"]}
+                overrides = {"resume": str(weights / "last.pt"), "data": self.overrides["data"]}
             trainer_class(overrides=overrides).train()
         self._record()
 
@@ -236,16 +236,15 @@ def _architecture(teacher: str | Path) -> Any:
     return {key: value for key, value in content.items() if key != "yaml_file"}
 
 
-def _training_state(last: Path) -> str:
+def _training_state(weights: Path) -> str:
     """Return how far an earlier run came: `none`, `resumable`, or `trained` (all epochs, but not completed)."""
-    if not last.is_file():
+    if not (weights / "last.pt").is_file():
         return "none"
     try:
-        _, checkpoint = load_checkpoint(last)
-    except Exception as error:  # a file cut short by a kill; the run starts over
-        LOGGER.warning(f"{colorstr('DS2D2:')} {last} cannot be read ({type(error).__name__}): starting this stage over")
+        _, checkpoint = load_checkpoint(weights / "last.pt")
+        load_checkpoint(weights / "best.pt")
+    except Exception as error:  # a file cut short by a kill or damaged later; torch raises many kinds
+        LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting the stage over")
         return "none"
-    epoch, epochs = checkpoint.get("epoch", -1), checkpoint["train_args"]["epochs"]
-    if epoch == -1 or epoch + 1 >= epochs:
-        return "trained"
-    return "resumable"
+    finished = checkpoint.get("epoch", -1) == -1 or checkpoint["epoch"] + 1 >= checkpoint["train_args"]["epochs"]
+    return "trained" if finished else "resumable"
