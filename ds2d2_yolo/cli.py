@@ -202,7 +202,7 @@ def _read_configuration(path: Any) -> dict[str, Any]:
     try:
         content = YAML.load(path)
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
-        raise DS2D2Error(f"cfg={path}: cannot be read, {str(error).splitlines()[0]}", 2) from error
+        raise DS2D2Error(f"cfg={path}: cannot be read, {error}", 2) from error
     return {key: value for key, value in content.items() if key != "cfg"}
 
 

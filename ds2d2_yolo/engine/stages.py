@@ -244,7 +244,9 @@ def _training_state(weights: Path) -> str:
         _, checkpoint = load_checkpoint(weights / "last.pt")
         load_checkpoint(weights / "best.pt")
     except Exception as error:  # a file cut short by a kill or damaged later; torch raises many kinds
-        LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting the stage over")
+        LOGGER.warning(
+            f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting the stage over"
+        )
         return "none"
     finished = checkpoint.get("epoch", -1) == -1 or checkpoint["epoch"] + 1 >= checkpoint["train_args"]["epochs"]
     return "trained" if finished else "resumable"

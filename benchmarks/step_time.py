@@ -1,0 +1,160 @@
+"""Time and memory of one training step: plain, Ultralytics' own distillation, DS2D2; interleaved in one run.
+
+    python benchmarks/step_time.py --teacher yolo11s.yaml --student yolo11n.yaml --imgsz 320 --batch 8
+
+A step is a forward and a backward pass over one batch, without the optimiser. Models are freshly built: time does not
+depend on what they know. Peak memory is measured in a process of its own for each method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG
+
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine.distiller import Distiller
+from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.spectral import DS2D2Loss, Gains
+
+METHODS = ("plain", "builtin", "ds2d2")
+Batch = dict[str, torch.Tensor]
+Step = Callable[[Batch], torch.Tensor]
+
+
+def build(name: str, options: argparse.Namespace) -> DetectionModel:
+    """Return a model on the device, with the arguments that its criterion wants."""
+    model: Any = DetectionModel(name, nc=options.classes, verbose=False)
+    model.args = deepcopy(DEFAULT_CFG)
+    model.args.imgsz = options.imgsz
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    built: DetectionModel = model.to(options.device, memory_format=layout).train()
+    return built
+
+
+def make_step(method: str, options: argparse.Namespace) -> Step:
+    """Return a function that computes the loss of a batch."""
+    student: Any = build(options.student, options)
+    if method == "plain":
+        return lambda batch: student(batch)[0].sum()
+    teacher = build(options.teacher, options)
+    if method == "builtin":
+        model: Any = DistillationModel(teacher, student).train()
+        return lambda batch: model(batch)[0].sum()
+    ours, theirs = detector_of(student), detector_of(teacher)
+    assert ours is not None
+    assert theirs is not None
+    pair = check_pair(theirs, ours, options.imgsz)
+    amplifier = deepcopy(theirs.head).eval().requires_grad_(False)
+    amplifier.training = True
+    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0)).to(options.device)
+    distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
+
+    def step(batch: Batch) -> torch.Tensor:
+        distiller.arm(ours, batch)
+        total: torch.Tensor = student(batch)[0].sum()
+        return total
+
+    return step
+
+
+def make_batch(options: argparse.Namespace) -> Batch:
+    """Return a batch of noise with boxes."""
+    count = options.batch * options.boxes
+    batch = {
+        "img": torch.rand(options.batch, 3, options.imgsz, options.imgsz),
+        "cls": torch.zeros(count, 1),
+        "bboxes": torch.rand(count, 4) * 0.2 + 0.3,
+        "batch_idx": torch.arange(options.batch).repeat_interleave(options.boxes).float(),
+    }
+    return {key: value.to(options.device) for key, value in batch.items()}
+
+
+def run(step: Step, batch: Batch, options: argparse.Namespace) -> float:
+    """Run one step and return its seconds."""
+    synchronize(options)
+    start = time.perf_counter()
+    with torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=options.bfloat16):
+        loss = step(batch)
+    loss.backward()
+    synchronize(options)
+    return time.perf_counter() - start
+
+
+def synchronize(options: argparse.Namespace) -> None:
+    """Wait for the device."""
+    if options.device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def peak_memory(method: str, options: argparse.Namespace, queue: Any) -> None:
+    """Put the peak memory of three steps, in MiB, into a queue."""
+    torch.set_num_threads(options.threads)
+    step, batch = make_step(method, options), make_batch(options)
+    for _ in range(3):
+        run(step, batch, options)
+    if options.device.startswith("cuda"):
+        queue.put(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        # Of this process alone: getrusage counts what the parent held when it started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        queue.put(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="yolo11s.yaml")
+    parser.add_argument("--student", default="yolo11n.yaml")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--boxes", type=int, default=20, help="boxes per image")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="under bfloat16 autocast")
+    parser.add_argument("--channels-last", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    steps, batch = {method: make_step(method, options) for method in METHODS}, make_batch(options)
+    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    for repeat in range(options.repeats + 2):
+        for method in METHODS:
+            value = run(steps[method], batch, options)
+            if repeat >= 2:  # the first two warm up
+                seconds[method].append(value)
+    context, memory = multiprocessing.get_context("spawn"), {}
+    for method in METHODS:
+        queue = context.Queue()
+        process = context.Process(target=peak_memory, args=(method, options, queue))
+        process.start()
+        memory[method] = queue.get()
+        process.join()
+    print(f"{options.student} from {options.teacher}, {options.imgsz} px, batch {options.batch}, {options.device}")
+    print(f"{'':<10}{'median s':>10}{'min':>8}{'max':>8}{'/ plain':>9}{'/ builtin':>11}{'peak MiB':>10}")
+    for method in METHODS:
+        values = seconds[method]
+        ratios = [
+            statistics.median(a / b for a, b in zip(values, seconds[base], strict=True))
+            for base in ("plain", "builtin")
+        ]
+        print(
+            f"{method:<10}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}"
+            f"{ratios[0]:>9.2f}{ratios[1]:>11.2f}{memory[method]:>10.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
