@@ -1,7 +1,7 @@
 """Distil a detector on your own data from Python: python examples/distil_your_data.py path/to/data.yaml.
 
-The data YAML is an ordinary Ultralytics one. The first run trains the teacher and the amplifier; later runs with the same
-teacher and data reuse them, whatever the student.
+The data YAML is an ordinary Ultralytics one. The first run trains the teacher and the amplifier; later runs with the
+same teacher and data reuse them, whatever the student.
 """
 
 import sys

@@ -1,0 +1,59 @@
+"""Pictures and the demo: what is matched, what is drawn, and that the whole of it runs."""
+
+import numpy as np
+import pytest
+from engine_helpers import write_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.report.detections import match_detections
+
+BOX = np.array([0.0, 0.0, 10.0, 10.0])
+
+
+def test_each_object_is_hit_once_and_by_its_own_class():
+    boxes = np.stack([BOX, BOX + 1, BOX + 40, BOX])
+    objects = np.stack([BOX, BOX + 80])
+    matched = match_detections(boxes, np.array([0, 0, 0, 1]), objects, np.array([0, 1]))
+    assert matched.hits.tolist() == [BOX.tolist()]
+    assert matched.false_alarms.tolist() == [(BOX + 1).tolist(), (BOX + 40).tolist(), BOX.tolist()]
+    assert matched.misses.tolist() == [(BOX + 80).tolist()]
+
+
+@given(detections=st.integers(0, 6), objects=st.integers(0, 6), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_every_box_is_counted_once(detections, objects, seed):
+    generator = np.random.default_rng(seed)
+    boxes, truth = (generator.uniform(0, 20, (n, 4)) for n in (detections, objects))
+    for array in (boxes, truth):
+        array[:, 2:] += array[:, :2]
+    matched = match_detections(boxes, generator.integers(0, 2, detections), truth, generator.integers(0, 2, objects))
+    assert len(matched.hits) + len(matched.false_alarms) == detections
+    assert len(matched.hits) + len(matched.misses) == objects
+
+
+def test_demo_compares_all_models_and_draws_them(tmp_path, caplog):
+    data = write_data(tmp_path / "set")
+    words = [f"data={data}", "teacher=yolo11n.yaml", "imgsz=64", "batch=4", "epochs=1", "teacher_epochs=1"]
+    with caplog.at_level("INFO", logger="ultralytics"):
+        assert main(["demo", *words, "amplifier_epochs=1", "device=cpu", f"project={tmp_path / 'runs'}"]) == 0
+    folder = tmp_path / "runs" / "demo"
+    assert {path.name.split("-")[0] for path in folder.iterdir()} == {
+        "amplifier",
+        "detections.png",
+        "ds2d2",
+        "plain",
+        "teacher",
+    }
+    with Image.open(folder / "detections.png") as picture:
+        assert picture.width > 1000
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+@pytest.mark.parametrize("words", [["epochs=many"], ["techer=x"], ["data=missing.yaml"]])
+def test_demo_answers_mistakes_in_one_line(words, tmp_path, capsys):
+    assert main(["demo", *words, f"project={tmp_path}"]) in {1, 2}
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("ds2d2: error:")]) == 1
+    assert list(tmp_path.iterdir()) == []
