@@ -179,12 +179,15 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
     return detector, suffix == ".pt"
 
 
-def check_classes(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
-    """Refuse a teacher that knows other classes than the data set.
+def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
+    """Refuse a teacher that knows other classes than the data set, or images of other channels.
 
     Raises:
-        DS2D2Error: If number, names or order of the classes differ.
+        DS2D2Error: If number, names or order of the classes differ, or the number of channels.
     """
+    channels = next(teacher.model.parameters()).shape[1]
+    if channels != data["channels"]:
+        raise DS2D2Error(f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}")
     expected = [str(data["names"][index]) for index in sorted(data["names"])]
     known = teacher.class_names
     if len(known) != len(expected):
@@ -203,7 +206,6 @@ def check_pair(
     student: Detector,
     imgsz: int,
     layers: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
-    channels: int = 3,
 ) -> Pair:
     """Find out which maps of a pair belong together, by running both on an empty image.
 
@@ -212,7 +214,6 @@ def check_pair(
         student (Detector): The student.
         imgsz (int): Side of the training images, in pixels.
         layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed heads.
-        channels (int): Channels of the images.
 
     Returns:
         (Pair): The pair.
@@ -245,8 +246,8 @@ def check_pair(
         explicit = tuple(known.index(pair) for pair in named)
         student_layers, teacher_layers = [pair[0] for pair in known], [pair[1] for pair in known]
 
-    student_shapes = _map_shapes(student, student_layers, imgsz, channels)
-    teacher_shapes = _map_shapes(teacher, teacher_layers, imgsz, channels)
+    student_shapes = _map_shapes(student, student_layers, imgsz)
+    teacher_shapes = _map_shapes(teacher, teacher_layers, imgsz)
     taps = []
     for ours, theirs, own, other in zip(student_layers, teacher_layers, student_shapes, teacher_shapes, strict=True):
         if own[1:] != other[1:]:
@@ -302,15 +303,16 @@ def summary_lines(
     return lines
 
 
-def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int, channels: int) -> list[tuple[int, int, int]]:
+def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:
     """Return channels, height and width of what each layer returns for one image."""
+    stem = next(detector.model.parameters())
     taps = Taps()
     training = detector.model.training
     try:
         taps.open({index: detector.layer(index) for index in layers})
         detector.model.eval()  # an empty image must not touch the BatchNorm statistics
         with torch.no_grad():
-            detector.model(torch.zeros(1, channels, imgsz, imgsz, device=next(detector.model.parameters()).device))
+            detector.model(torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device))
     except IndexError as error:
         raise DS2D2Error(f"layers=: {error}") from error
     finally:

@@ -27,7 +27,7 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_inputs,
     fingerprint_of_model,
 )
-from ds2d2_yolo.engine.preflight import check_classes, check_save_dir, load_data, load_model
+from ds2d2_yolo.engine.preflight import check_save_dir, check_teacher, load_data, load_model
 from ds2d2_yolo.errors import DS2D2Error
 
 _RECORD = "stage.json"
@@ -194,7 +194,7 @@ def train_amplifier(overrides: Mapping[str, Any]) -> Path:
     args = _check_stage_arguments(overrides)
     data = load_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)
-    check_classes(teacher, args.teacher, data)
+    check_teacher(teacher, args.teacher, data)
     if not trained:
         args.teacher = str(teacher_stage(args, data, teacher.title).ensure())
         teacher, _ = load_model("teacher", args.teacher, data)

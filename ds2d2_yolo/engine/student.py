@@ -20,9 +20,9 @@ from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
-    check_classes,
     check_pair,
     check_save_dir,
+    check_teacher,
     load_data,
     load_model,
     resolve_data,
@@ -123,9 +123,9 @@ class DS2D2Trainer(DetectionTrainer):
         if not gains.active:
             return
         teacher, _ = load_model("teacher", self.args.teacher, self.data)
-        check_classes(teacher, self.args.teacher, self.data)
+        check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
-        pair = check_pair(teacher, self._student(), self.args.imgsz, layers_of(self.args), self.data["channels"])
+        pair = check_pair(teacher, self._student(), self.args.imgsz, layers_of(self.args))
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(self.args.amplifier, teacher, self.args.wavelet)
@@ -213,8 +213,8 @@ def plan_run(overrides: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
     data = load_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)
     student, _ = load_model("student", args.model, data)
-    check_classes(teacher, args.teacher, data)
-    pair = check_pair(teacher, student, args.imgsz, layers_of(args), data["channels"])
+    check_teacher(teacher, args.teacher, data)
+    pair = check_pair(teacher, student, args.imgsz, layers_of(args))
     if gains_of(args).im_high and args.amplifier != "auto":
         load_amplifier(args.amplifier, teacher, args.wavelet)
 
@@ -227,6 +227,8 @@ def plan_run(overrides: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
     for line in summary_lines(teacher, student, pair, data, metrics):
         LOGGER.info(line)
     LOGGER.info(f"  stages: {_stages_text(args, stage)}")
+    if args.batch < 1:
+        LOGGER.warning(f"batch={args.batch}: AutoBatch does not count the memory of teacher and amplifier")
 
     resolved = dict(overrides)
     resolved["data"] = args.data
