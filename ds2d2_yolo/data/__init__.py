@@ -1,0 +1,1 @@
+"""Data: the overhead scenes that the package renders itself."""
