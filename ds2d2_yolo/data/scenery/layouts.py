@@ -16,12 +16,12 @@ from ds2d2_yolo.data.scenery.town import lay_town
 Layout = Callable[[Canvas, Climate], None]
 # Kind of scene: how it is laid out, its ground resolution (metres per pixel, from - to), how often it is drawn.
 LAYOUTS: dict[str, tuple[Layout, tuple[float, float], float]] = {
-    "sea": (lay_sea, (0.5, 2.2), 0.08),
-    "harbour": (lay_harbour, (0.36, 1.3), 0.14),
-    "airport": (lay_airport, (0.36, 1.3), 0.14),
-    "farmland": (lay_farmland, (0.36, 1.1), 0.08),
-    "river": (lay_river, (0.4, 1.4), 0.12),
-    "town": (lay_town, (0.22, 0.47), 0.12),
-    "industry": (lay_industry, (0.34, 1.1), 0.11),
-    "sports": (lay_sports, (0.32, 1.1), 0.22),
+    "sea": (lay_sea, (0.3, 1.3), 0.08),
+    "harbour": (lay_harbour, (0.22, 0.8), 0.14),
+    "airport": (lay_airport, (0.28, 0.9), 0.14),
+    "farmland": (lay_farmland, (0.22, 0.6), 0.08),
+    "river": (lay_river, (0.26, 0.9), 0.12),
+    "town": (lay_town, (0.14, 0.32), 0.12),
+    "industry": (lay_industry, (0.2, 0.65), 0.11),
+    "sports": (lay_sports, (0.28, 0.8), 0.22),
 }
