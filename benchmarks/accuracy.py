@@ -1,10 +1,11 @@
 """Accuracy of students trained plainly, with Ultralytics' own distillation and with DS2D2, on one data set.
 
 All methods see the same data in the same order, the same schedule, and the same seeds; results are those of the
-checkpoint that Ultralytics keeps as best, on the validation set. Finished runs are reused, so that a series can be
-interrupted and extended. Example:
+checkpoint that Ultralytics keeps as best, on the validation set. The optimiser steps after every batch: with the small
+sets this is meant for, Ultralytics' nominal batch of 64 would leave too few steps. Finished runs are reused, so that a
+series can be interrupted and extended. Arguments of ds2d2 follow a colon. Example:
 
-    python benchmarks/accuracy.py --data path/to/data.yaml --teacher yolo11s.yaml --seeds 0 1 --imgsz 320
+    python benchmarks/accuracy.py --data path/to/data.yaml --teacher yolo11s.yaml --methods plain builtin ds2d2:im_full=4
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import ultralytics.engine.trainer as ultralytics_trainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import SETTINGS
 
+from ds2d2_yolo.cli import parse_arguments
 from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_inputs
 
@@ -81,36 +83,33 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data YAML")
     parser.add_argument("--teacher", required=True, help="trained teacher, or a model YAML to train one")
     parser.add_argument("--student", default="yolo11n.yaml", help="model YAML of the student")
-    parser.add_argument("--methods", nargs="+", default=["plain", "builtin", "ds2d2"])
+    parser.add_argument("--methods", nargs="+", default=["plain", "builtin", "ds2d2"], help="see above")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--teacher-epochs", type=int, default=60)
     parser.add_argument("--amplifier-epochs", type=int, default=15)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr0", type=float, default=0.001)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16 on the CPU")
-    parser.add_argument("--set", nargs="*", default=[], help="arguments of ds2d2, such as im_full=3")
     options = parser.parse_args()
 
     folder = options.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     SETTINGS.update({"tensorboard": False})
-    shared = {"data": options.data, "imgsz": options.imgsz, "batch": options.batch, "optimizer": "AdamW", "lr0": 0.002}
+    shared = {"data": options.data, "imgsz": options.imgsz, "batch": options.batch, "nbs": options.batch}
+    shared |= {"optimizer": "AdamW", "lr0": options.lr0, "warmup_bias_lr": 0.0}
     shared |= {"device": "cpu"} if options.bfloat16 or not torch.cuda.is_available() else {}
     shared |= {"amp": False} if options.bfloat16 else {}
     teacher = options.teacher
     if not teacher.endswith(".pt"):
         schedule = {"epochs": options.teacher_epochs, "seed": 100, "name": "teacher"}
         teacher = train(DetectionTrainer, {**shared, **schedule, "model": teacher}, folder, options.bfloat16)["weights"]
-    own: dict[str, Any] = {}
-    for pair in options.set:
-        name, value = pair.split("=", 1)
-        own[name] = float(value) if value.replace(".", "", 1).isdigit() else value
     amplifier = None
-    if any(method.startswith("ds2d2") for method in options.methods) and own.get("amplifier") != "none":
+    if any(method.startswith("ds2d2") and "amplifier=" not in method for method in options.methods):
         schedule = {"epochs": options.amplifier_epochs, "seed": 100, "name": "amplifier", "model": teacher}
-        amplifier = train(AmplifierTrainer, {**shared, **schedule}, folder, options.bfloat16)
+        amplifier = train(AmplifierTrainer, {**shared, **schedule}, folder, options.bfloat16)["weights"]
 
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
@@ -122,7 +121,8 @@ def main() -> None:
                 arguments["distill_model"] = teacher
             elif method.startswith("ds2d2"):
                 trainer_class = DS2D2Trainer
-                arguments |= {"teacher": teacher, "amplifier": amplifier and amplifier["weights"], **own}
+                own = parse_arguments(method.partition(":")[2].split(",")) if ":" in method else {}
+                arguments |= {"teacher": teacher, "amplifier": amplifier, **own}
             rows.append({"method": method, "seed": seed, **train(trainer_class, arguments, folder, options.bfloat16)})
             print(rows[-1], flush=True)
 
@@ -131,9 +131,10 @@ def main() -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"\n{'method':<12}" + "".join(f"{name:>22}" for name in METRICS) + f"{'minutes':>10}")
+    width = max(map(len, options.methods)) + 2
+    print(f"\n{'method':<{width}}" + "".join(f"{name:>22}" for name in METRICS) + f"{'minutes':>10}")
     for method in options.methods:
-        line = f"{method:<12}"
+        line = f"{method:<{width}}"
         for name in METRICS:
             values = [row[name] for row in rows if row["method"] == method]
             line += f"{statistics.median(values):>10.3f} ({min(values):.3f}-{max(values):.3f})".rjust(22)

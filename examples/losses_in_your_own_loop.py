@@ -9,7 +9,7 @@ from torch import nn
 from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, quality_focal_loss
 
 
-def main(steps: int = 20) -> list[float]:
+def main(steps: int = 60) -> list[float]:
     """Fit the student's maps to the teacher's, as a person, a box and a frozen head see them; return the losses."""
     torch.manual_seed(0)
     images = torch.rand(2, 3, 128, 128)
@@ -25,7 +25,7 @@ def main(steps: int = 20) -> list[float]:
         return torch.stack(terms).sum()
 
     loss = DS2D2Loss(Levels.of_neck((8, 16), (32, 64)), Gains(ex_low=1.0, ex_high=1.0, im_full=1.0))
-    optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.01)
+    optimizer = torch.optim.Adam([*student.parameters(), *loss.parameters()], lr=0.003)
     boxes, image_of_box = torch.tensor([[10.0, 20.0, 60.0, 50.0], [70.0, 70.0, 90.0, 120.0]]), torch.tensor([0, 1])
     history = []
     for _ in range(steps):

@@ -30,6 +30,9 @@ SETTINGS: dict[str, Any] = {
     "epochs": 12,
     "optimizer": "AdamW",
     "lr0": 0.002,
+    "nbs": 8,
+    "warmup_epochs": 1,
+    "warmup_bias_lr": 0.0,
     "close_mosaic": 3,
     "plots": False,
 }

@@ -1,0 +1,106 @@
+"""The package from outside: what importing it does, what ships with it, and that its examples run."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from engine_helpers import write_data
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+import ds2d2_yolo
+from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.resources import resource_folder
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code, *options):
+    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_method_needs_no_ultralytics():
+    result = python(
+        "import sys; sys.modules['ultralytics'] = None; import ds2d2_yolo.spectral; import ds2d2_yolo.errors"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_warns_of_nothing():
+    result = python("import ds2d2_yolo.engine, ds2d2_yolo.spectral", "-W", "default")
+    ours = [line for line in result.stderr.splitlines() if "ds2d2_yolo" in line or "pkg_resources" in line]
+    assert result.returncode == 0
+    assert ours == []
+
+
+def test_importing_adds_argument_names_to_ultralytics_and_changes_nothing_else():
+    code = """
+import json
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+before = dict(DEFAULT_CFG_DICT), dict(vars(DEFAULT_CFG))
+import ds2d2_yolo.engine
+from ds2d2_yolo.engine.arguments import DEFAULTS
+for old, new in zip(before, (DEFAULT_CFG_DICT, vars(DEFAULT_CFG))):
+    assert {k: v for k, v in new.items() if k not in DEFAULTS} == old
+    assert set(new) - set(old) == set(DEFAULTS)
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_trainers_are_found_at_the_top():
+    assert ds2d2_yolo.DS2D2Trainer.__name__ == "DS2D2Trainer"
+    assert ds2d2_yolo.AmplifierTrainer.__name__ == "AmplifierTrainer"
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        ds2d2_yolo.Nothing  # noqa: B018
+
+
+def test_every_argument_is_documented_and_its_default_is_valid():
+    text = (resource_folder("cfg") / "default.yaml").read_text()
+    documented = {line.split(":")[0]: line for line in text.splitlines() if line and not line.startswith("#")}
+    assert set(documented) == set(DEFAULTS)
+    for name, line in documented.items():
+        assert "# (" in line, f"{name} has no type"
+    args = check_arguments({"teacher": "t.pt", "model": "s.yaml"})
+    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | {"teacher": "t.pt"}
+    assert set(DEFAULTS) <= set(DEFAULT_CFG_DICT)
+
+
+def test_every_argument_is_read_somewhere():
+    source = "".join(path.read_text() for path in (ROOT / "ds2d2_yolo" / "engine").glob("*.py"))
+    terms = {"ex_low", "ex_high", "im_full", "im_high"}  # read through the names in spectral.TERMS
+    for name in set(DEFAULTS) - terms:
+        assert f"args.{name}" in source, f"nothing reads {name}"
+
+
+def test_missing_resources_are_named():
+    with pytest.raises(FileNotFoundError, match="the folder 'nowhere' of ds2d2_yolo is missing"):
+        resource_folder("nowhere")
+
+
+def test_citation_names_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["preferred-citation"]["doi"] == "10.1109/TGRS.2025.3600098"
+
+
+def test_the_losses_work_in_another_loop():
+    history = runpy.run_path(str(ROOT / "examples" / "losses_in_your_own_loop.py"))["main"]()
+    assert history[-1] < 0.8 * history[0]
+
+
+def test_the_example_distils_own_data(tmp_path, capsys):
+    module = runpy.run_path(str(ROOT / "examples" / "distil_your_data.py"))
+    arguments = {
+        "epochs": 1,
+        "imgsz": 64,
+        "batch": 4,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path / "runs"),
+    }
+    module["main"](str(write_data(tmp_path / "set")), teacher="yolo11n.yaml", **arguments)
+    assert "AP50-95" in capsys.readouterr().out
+    assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
