@@ -5,7 +5,7 @@ checkpoint that Ultralytics keeps as best, on the validation set. The optimiser 
 sets this is meant for, Ultralytics' nominal batch of 64 would leave too few steps. Finished runs are reused, so that a
 series can be interrupted and extended. Arguments of ds2d2 follow a colon. Example:
 
-    python benchmarks/accuracy.py --data path/to/data.yaml --teacher yolo11s.yaml --methods plain builtin ds2d2:im_full=4
+    python benchmarks/accuracy.py --data data.yaml --teacher yolo11s.yaml --methods plain builtin ds2d2:im_full=4
 """
 
 from __future__ import annotations
