@@ -72,16 +72,16 @@ class Stage:
         self.metrics = record["metrics"]
         return True
 
-    def ensure(self) -> Path:
-        """Reuse the stage if it is finished, else train it; say which, and return the file that it made."""
+    def ensure(self, callbacks: dict[str, Any] | None = None) -> Path:
+        """Reuse the stage if it is finished, else train it with Ultralytics callbacks; return the file that it made."""
         if self.is_finished():
             LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
         else:
             LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
-            self._run()
+            self._run(callbacks)
         return self.weights
 
-    def _run(self) -> None:
+    def _run(self, callbacks: dict[str, Any] | None) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
@@ -94,7 +94,7 @@ class Stage:
             if state == "resumable":
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run in {self.folder}")
                 overrides = {"resume": str(weights / "last.pt"), "data": self.overrides["data"]}
-            trainer_class(overrides=overrides).train()
+            trainer_class(overrides=overrides, _callbacks=callbacks).train()
         self._record()
 
     def _complete(self) -> None:
@@ -153,11 +153,12 @@ def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> St
     return _stage("amplifier", args, data, teacher.title, epochs, inputs, args.teacher)
 
 
-def train_teacher(overrides: Mapping[str, Any]) -> Path:
+def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
     """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
 
     Args:
         overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML.
+        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
 
     Returns:
         (Path): The teacher's checkpoint.
@@ -173,14 +174,15 @@ def train_teacher(overrides: Mapping[str, Any]) -> Path:
     teacher, trained = load_model("teacher", args.teacher, data)
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
-    return teacher_stage(args, data, teacher.title).ensure()
+    return teacher_stage(args, data, teacher.title).ensure(callbacks)
 
 
-def train_amplifier(overrides: Mapping[str, Any]) -> Path:
+def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
     """Train the amplifier of a teacher alone, or reuse it: the stage that a run with the same arguments would need.
 
     Args:
         overrides (Mapping[str, Any]): Arguments; `teacher` is a checkpoint, or a model YAML that is trained first.
+        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
 
     Returns:
         (Path): The amplifier's file.
@@ -196,9 +198,9 @@ def train_amplifier(overrides: Mapping[str, Any]) -> Path:
     teacher, trained = load_model("teacher", args.teacher, data)
     check_teacher(teacher, args.teacher, data)
     if not trained:
-        args.teacher = str(teacher_stage(args, data, teacher.title).ensure())
+        args.teacher = str(teacher_stage(args, data, teacher.title).ensure(callbacks))
         teacher, _ = load_model("teacher", args.teacher, data)
-    return amplifier_stage(args, data, teacher).ensure()
+    return amplifier_stage(args, data, teacher).ensure(callbacks)
 
 
 def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics import YOLO
 from ultralytics.cfg import get_save_dir
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.engine import DS2D2Trainer
-from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments, gains_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.engine.preflight import load_data, resolve_data, validate_teacher
+from ds2d2_yolo.engine.stages import train_amplifier, train_teacher
 from ds2d2_yolo.report.detections import draw_comparison
 
 # Chosen so that all four trainings take a quarter of an hour on two cores.
@@ -60,12 +64,22 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     arguments["data"] = resolve_data(arguments["data"])
     args = check_arguments(arguments | {"name": arguments.get("name") or "demo"})
     folder = get_save_dir(args)
-    project = {"project": str(folder), "exist_ok": True}
+    # Beside each other in one project, where the next demo finds the finished stages
+    arguments |= {"project": str(folder.parent), "exist_ok": True}
 
     start = time.time()
-    distilled = DS2D2Trainer(overrides=arguments | project | {"name": "ds2d2"})
+    callbacks = get_default_callbacks()
+    callbacks["on_train_start"].append(_use_every_core)
+    stages = {key: value for key, value in arguments.items() if key not in {"student", "name"}}
+    if Path(str(args.teacher)).suffix != ".pt":
+        arguments["teacher"] = stages["teacher"] = str(train_teacher(stages, callbacks))
+    if gains_of(args).im_high and args.amplifier == "auto":
+        arguments["amplifier"] = str(train_amplifier(stages, callbacks))
+    distilled = DS2D2Trainer(overrides=arguments | {"name": f"{folder.name}-ds2d2"}, _callbacks=callbacks)
     distilled.train()
-    plain = DetectionTrainer(overrides=_ultralytics_only(arguments) | project | {"name": "plain"})
+    shared = {key: value for key, value in arguments.items() if key not in DEFAULTS and key != "student"}
+    shared |= {"model": arguments["student"], "name": f"{folder.name}-plain"}
+    plain = DetectionTrainer(overrides=shared, _callbacks=callbacks)
     plain.train()
 
     data = load_data(args)
@@ -81,6 +95,7 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
         LOGGER.info(f"{title:<16}{count:>12,}{metrics['metrics/mAP50(B)']:>8.3f}{metrics['metrics/mAP50-95(B)']:>9.3f}")
     LOGGER.info(f"One seed and a short schedule: differences below about 0.02 mean nothing. {_minutes(start)}")
 
+    folder.mkdir(parents=True, exist_ok=True)
     images = images_of_split(data["val"])
     chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
     names = [str(data["names"][index]) for index in sorted(data["names"])]
@@ -89,10 +104,10 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _ultralytics_only(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the plain student."""
-    shared = {key: value for key, value in arguments.items() if key not in DEFAULTS and key != "student"}
-    return shared | {"model": arguments["student"]}
+def _use_every_core(trainer: Any) -> None:
+    """Callback: Ultralytics leaves one core to data loading, which on a CPU happens in the training process itself."""
+    if trainer.device.type == "cpu":
+        torch.set_num_threads(os.cpu_count() or 1)
 
 
 def _minutes(start: float) -> str:

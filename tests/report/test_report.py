@@ -39,15 +39,11 @@ def test_demo_compares_all_models_and_draws_them(tmp_path, caplog):
     words = [f"data={data}", "teacher=yolo11n.yaml", "imgsz=64", "batch=4", "epochs=1", "teacher_epochs=1"]
     with caplog.at_level("INFO", logger="ultralytics"):
         assert main(["demo", *words, "amplifier_epochs=1", "device=cpu", f"project={tmp_path / 'runs'}"]) == 0
-    folder = tmp_path / "runs" / "demo"
-    assert {path.name.split("-")[0] for path in folder.iterdir()} == {
-        "amplifier",
-        "detections.png",
-        "ds2d2",
-        "plain",
-        "teacher",
-    }
-    with Image.open(folder / "detections.png") as picture:
+    folders = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").iterdir()}
+    assert folders == {"amplifier-yolo11n", "demo", "teacher-yolo11n"}
+    for title in ("teacher", "plain student", "DS2D2 student"):
+        assert sum(message.startswith(f"{title:<16}  ") for message in caplog.messages) == 1
+    with Image.open(tmp_path / "runs" / "demo" / "detections.png") as picture:
         assert picture.width > 1000
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
 
