@@ -89,7 +89,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     from ultralytics.cfg import merge_equals_args, parse_key_value_pair
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    import ds2d2_yolo.engine.arguments  # noqa: F401  # registers the own arguments
+    from ds2d2_yolo.engine.arguments import DEFAULTS
 
     try:
         words = merge_equals_args(list(arguments))
@@ -103,7 +103,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             if isinstance(DEFAULT_CFG_DICT.get(word), bool):
                 given[word] = True  # Ultralytics' habit: a bare flag means true
                 continue
-            known = word in DEFAULT_CFG_DICT or word == "student"
+            known = word in {*DEFAULT_CFG_DICT, *DEFAULTS, "student"}
             raise DS2D2Error(f"'{word}': expected {word if known else 'key'}=value, see 'ds2d2 help'", 2)
         try:
             key, value = parse_key_value_pair(word)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from engine_helpers import lively_model, save_checkpoint, write_data
-from ultralytics.nn.tasks import ClassificationModel, SegmentationModel
+from ultralytics.nn.tasks import ClassificationModel, SegmentationModel, load_checkpoint
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.cli import main, parse_arguments
+from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -69,6 +70,15 @@ def files(tmp_path_factory):
         "metrics": {},
     }
     torch.save(content, found["amplifier"])
+    found["damaged"] = folder / "damaged.pt"
+    torch.save({"format": "ds2d2-amplifier"}, found["damaged"])
+    found["wrong_head"] = folder / "wrong_head.pt"
+    torch.save(content | {"teacher": fingerprint_of_model(load_checkpoint(found["teacher"])[0])}, found["wrong_head"])
+    stage = lively_model("yolov8n.yaml")
+    stage.ds2d2_teacher = "0" * 64
+    found["amplifier_stage"] = save_checkpoint(stage, folder / "amplifier_stage.pt")
+    found["unfinished"] = folder / "unfinished.pt"
+    torch.save(torch.load(found["teacher"], weights_only=False) | {"epoch": 0}, found["unfinished"])
     found["file"] = folder / "a_file"
     found["file"].write_text("")
     return found
@@ -155,7 +165,23 @@ MISTAKES = [
     ({"task": "segment"}, 2, "task=segment: only task=detect"),
     ({"model": "yolo26n.yaml"}, 2, "student=yolo11n.yaml and model=yolo26n.yaml: they are one argument"),
     ({"resume": "{folder}/missing.pt"}, 1, "no checkpoint there"),
-    ({"resume": "{teacher}"}, 1, "is no distillation run"),
+    ({"resume": "{teacher}"}, 1, "this training is finished"),
+    ({"resume": "{unfinished}"}, 1, "is no distilled student"),
+    ({"device": "7"}, 2, "device=7: "),
+    ({"optimizer": "AdmW"}, 2, "optimizer=AdmW: no such optimiser"),
+    ({"split": "test"}, 1, "split=test: the data set"),
+    ({"layers": "[16,16]"}, 2, "expected layer numbers"),
+    ({"teacher": "{amplifier_stage}"}, 1, "is a checkpoint of the amplifier stage"),
+    (
+        {"teacher": "yolo11s.yaml", "amplifier": "{amplifier}"},
+        1,
+        "belongs to a trained teacher, but yolo11s.yaml is not",
+    ),
+    ({"amplifier": "{damaged}"}, 1, "damaged, entries are missing"),
+    ({"amplifier": "{wrong_head}"}, 1, "damaged, its head is not the teacher's"),
+    ({"amplifier": "{amplifier}", "im_high": "0"}, 1, "made for another teacher"),
+    ({"data": "scenes.yaml", "teacher": "rtdetr-l.yaml"}, 1, "RTDETRDecoder head cannot be distilled"),
+    ({"data": "scenes.yaml", "student": "yolo11nn.yaml"}, 1, "student=yolo11nn.yaml: no model can be built"),
     ({"cfg": "missing.yaml"}, 2, "cfg=missing.yaml: cannot be read"),
     ({"cfg": "{a_list}"}, 2, "is not a valid YAML mapping"),
 ]
@@ -196,6 +222,8 @@ def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, file
         (["teacher", "data=x.yaml"], "teacher= is missing"),
         (["teacher", "teacher=yolo11n.yaml", "name=x"], "name=x: a stage has no name="),
         (["amplifier", "data=x.yaml"], "teacher= is missing"),
+        (["teacher", "teacher=yolo11n.yaml", "data=x.yaml", "distill_model=x.pt"], "is Ultralytics' own distillation"),
+        (["amplifier", "teacher=yolo11n.yaml", "data=x.yaml", "compile=True"], "compile=True: not available"),
     ],
 )
 def test_wrong_words_get_one_line(words, message, capsys):

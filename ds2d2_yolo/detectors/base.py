@@ -111,4 +111,9 @@ class Detector(ABC):
     def freeze(self) -> None:
         """Make the model a guest: evaluation mode, no gradients, raw predictions from its head."""
         self.model.eval().requires_grad_(False)
-        self.head.training = True
+        self.freeze_head(self.head)
+
+    def freeze_head(self, head: nn.Module) -> None:
+        """Make a head a guest, likewise; the amplifier is one without a model of its own."""
+        head.eval().requires_grad_(False)
+        head.training = True  # of the head alone, not of its layers: raw predictions are given in training only

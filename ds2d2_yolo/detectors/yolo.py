@@ -30,6 +30,10 @@ class YOLODetector(Detector):
 
     family = "YOLO"
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
+
     @staticmethod
     def accepts(model: nn.Module) -> bool:
         """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
@@ -81,6 +85,12 @@ class YOLODetector(Detector):
         foreground = outputs["assigner"][3]
         return foreground.sum(1).clamp(min=1).sum()
 
+    def freeze_head(self, head: nn.Module) -> None:
+        """Make a head a guest, without the one-to-one branch that nothing here looks at."""
+        super().freeze_head(head)
+        for name in [name for name in head._modules if name.startswith("one2one_")]:
+            setattr(head, name, None)
+
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the (one-to-many) head for images (B, 3, H, W) in [0, 1]."""
         raw = self.model(images)
@@ -105,15 +115,25 @@ class YOLODetector(Detector):
         """Return what `head` (one-to-many) predicts from a pyramid."""
         return self._decode(head, head.forward_head(list(features), **head.one2many))
 
-    @staticmethod
-    def _decode(head: Any, raw: Mapping[str, Any]) -> DensePredictions:
+    def _decode(self, head: Any, raw: Mapping[str, Any]) -> DensePredictions:
         """Turn raw outputs boxes (B, 4 * reg_max, A) and scores (B, C, A) into logits and xyxy boxes in pixels."""
-        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only. `make_anchors` looks at the
-        # maps' sizes and dtype alone.
-        anchors, strides = make_anchors([x[:1, :1].float() for x in raw["feats"]], head.stride, 0.5)
+        anchors, strides = self._grid(raw["feats"], head.stride)
+        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
         distances = raw["boxes"].float().transpose(1, 2)
         if head.reg_max > 1:
             bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
             distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
         boxes = dist2bbox(distances, anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
+
+    def _grid(self, features: Sequence[torch.Tensor], strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return centres (A, 2) in grid cells and strides (A, 1) in pixels per cell of all anchors, in float32.
+
+        They are kept for as long as the maps keep their sizes: to make them waits for the device.
+        """
+        sizes = tuple((tuple(x.shape[-2:]), x.device) for x in features)
+        if self._kept is None or self._kept[0] != sizes:
+            with torch.inference_mode(False):
+                # `make_anchors` looks at the maps' sizes, dtype and device alone
+                self._kept = sizes, make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
+        return self._kept[1]

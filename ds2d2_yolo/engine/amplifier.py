@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
@@ -18,6 +17,8 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
+from ds2d2_yolo.engine.preflight import check_teacher, load_data, load_model
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import high_frequency_maps
 
@@ -42,7 +43,7 @@ class HighFrequencyInput:
         return (high_frequency_maps(inputs[0], self.wavelet),)
 
 
-class AmplifierTrainer(DetectionTrainer):
+class AmplifierTrainer(OwnArgumentsTrainer):
     """Train the high-frequency amplifier of a teacher.
 
     The teacher's backbone and neck stay as they are, BatchNorm statistics included; its head starts from the teacher's
@@ -60,7 +61,7 @@ class AmplifierTrainer(DetectionTrainer):
         amplifier (Path): Where the amplifier is written when training ends.
 
     Raises:
-        DS2D2Error: If an argument is wrong.
+        DS2D2Error: If an argument is wrong, or the teacher does not fit the data.
 
     Example:
         >>> trainer = AmplifierTrainer(overrides={"teacher": "yolo11s.pt", "data": "DIOR.yaml", "epochs": 24})
@@ -77,19 +78,33 @@ class AmplifierTrainer(DetectionTrainer):
         teacher = overrides.pop("teacher", None)
         if teacher is not None:
             overrides["model"] = teacher
-        check_arguments(overrides)
+        if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
+            args = check_arguments(overrides, cfg)
+            detector, trained = load_model("teacher", args.model)
+            if not trained:
+                raise DS2D2Error(f"teacher={args.model}: an amplifier needs a trained teacher, pass its .pt file")
+            check_teacher(detector, args.model, load_data(args))
+            overrides["data"] = args.data
         super().__init__(cfg, overrides, _callbacks)
         self.amplifier = self.wdir / "amplifier.pt"
 
+    def train(self) -> None:
+        """Train the head."""
+        try:
+            super().train()
+        finally:
+            LOGGER.removeFilter(_is_not_freezing)
+
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
         """Return the teacher with a head that is given high-frequency maps."""
-        if weights is None:
-            raise DS2D2Error(f"teacher={self.args.model}: an amplifier needs a trained teacher, pass its .pt file")
+        assert weights is not None  # a YAML is refused on the way in
         # A checkpoint of this stage, resumed, holds another head than the teacher's, but remembers the teacher.
         fingerprint = getattr(weights, "ds2d2_teacher", None) or fingerprint_of_model(weights)
         model = super().get_model(cfg, weights, verbose)
         model.ds2d2_teacher = fingerprint
-        model.model[-1].register_forward_pre_hook(HighFrequencyInput(self.args.wavelet))
+        detector = detector_of(model)
+        assert detector is not None
+        detector.head.register_forward_pre_hook(HighFrequencyInput(self.args.wavelet))
         return model
 
     def set_model_attributes(self) -> None:
@@ -125,13 +140,16 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
         wavelet (str): Wavelet that the head was trained with.
     """
     model, state = load_checkpoint(checkpoint)
+    detector = detector_of(model)
+    assert detector is not None
+    head = detector.head.state_dict()
     metrics = {key: float(value) for key, value in (state.get("train_metrics") or {}).items()}
     content = {
         "format": _FORMAT,
         "version": _FORMAT_VERSION,
         "teacher": model.ds2d2_teacher,
         "wavelet": wavelet,
-        "head": {name: tensor.half() for name, tensor in model.model[-1].state_dict().items()},
+        "head": {name: value.half() if value.is_floating_point() else value for name, value in head.items()},
         "metrics": metrics,
         "ds2d2_yolo": __version__,
         "ultralytics": ultralytics_version,
@@ -165,9 +183,11 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
             f"amplifier={path}: made with wavelet={content['wavelet']}, but this run has wavelet={wavelet}"
         )
     head = deepcopy(teacher.head)
-    head.load_state_dict({name: tensor.float() for name, tensor in content["head"].items()})
-    head.eval().requires_grad_(False)
-    head.training = True
+    try:
+        head.load_state_dict(content["head"])  # copies into float32
+    except (RuntimeError, TypeError) as error:
+        raise DS2D2Error(f"amplifier={path}: damaged, its head is not the teacher's; have it trained anew") from error
+    teacher.freeze_head(head)
     return head
 
 
@@ -196,6 +216,8 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DS2D2Error(f"amplifier={path}: not an amplifier file; pass an amplifier.pt that 'ds2d2 amplifier' wrote")
+    if not {"version", "teacher", "wavelet", "head"} <= content.keys():
+        raise DS2D2Error(f"amplifier={path}: damaged, entries are missing; have it trained anew")
     if content["version"] != _FORMAT_VERSION:
         raise DS2D2Error(f"amplifier={path}: format version {content['version']}, expected {_FORMAT_VERSION}")
     return content

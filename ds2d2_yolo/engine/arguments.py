@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import get_cfg
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, YAML
+from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import resource_folder
@@ -18,26 +18,34 @@ from ds2d2_yolo.spectral import TERMS, Gains, filter_bank
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """Own arguments and their defaults, from `cfg/default.yaml`."""
 
+_OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
-def register_arguments() -> None:
-    """Make Ultralytics accept the own arguments, so that they reach args.yaml, checkpoints, resume and DDP workers.
 
-    Ultralytics has no other way in: it refuses keys that its defaults lack. Nothing but these keys is added.
+def complete_configuration(cfg: Any) -> dict[str, Any]:
+    """Return an Ultralytics configuration together with the own arguments.
+
+    Ultralytics refuses keys that its configuration lacks. Handing the trainers a complete one keeps its global defaults
+    as they are: other trainings of the process, and their DDP workers, never see our names.
+
+    Args:
+        cfg (Any): Path, mapping or namespace, as Ultralytics' trainers take it.
+
+    Returns:
+        (dict[str, Any]): All arguments by name; `amplifier: none` of a YAML file becomes None, as on the command line.
+
+    Example:
+        >>> complete_configuration({"epochs": 3})["wavelet"]
+        'haar'
     """
-    for key, value in DEFAULTS.items():
-        DEFAULT_CFG_DICT.setdefault(key, value)
-        if not hasattr(DEFAULT_CFG, key):
-            setattr(DEFAULT_CFG, key, value)
+    return _without_none_strings(DEFAULTS | cfg2dict(cfg))
 
 
-register_arguments()
-
-
-def check_arguments(overrides: Mapping[str, Any]) -> SimpleNamespace:
+def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleNamespace:
     """Return the complete arguments of a run, after every check that needs the arguments alone.
 
     Args:
         overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
+        cfg (Any): Configuration that the overrides change; None takes Ultralytics' defaults.
 
     Returns:
         (SimpleNamespace): All arguments, Ultralytics' and own.
@@ -50,7 +58,7 @@ def check_arguments(overrides: Mapping[str, Any]) -> SimpleNamespace:
         >>> check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3}).im_full
         3
     """
-    overrides = dict(overrides)
+    overrides = _without_none_strings(overrides)
     if (student := overrides.pop("student", None)) is not None:
         if overrides.get("model") not in {None, student}:
             raise DS2D2Error(
@@ -59,8 +67,8 @@ def check_arguments(overrides: Mapping[str, Any]) -> SimpleNamespace:
         overrides["model"] = student
     check_keys(overrides)
     try:
-        args = get_cfg(overrides=overrides)
-    except (TypeError, ValueError, SyntaxError) as error:
+        args = get_cfg(complete_configuration(DEFAULT_CFG_DICT if cfg is None else cfg), overrides)
+    except (TypeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise DS2D2Error(str(error), 2) from error
     for name in TERMS:
         _check_number(args, name, minimum=0)
@@ -70,6 +78,8 @@ def check_arguments(overrides: Mapping[str, Any]) -> SimpleNamespace:
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
+    if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
+        raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
     try:
         filter_bank(args.wavelet)
     except ValueError as error:
@@ -87,7 +97,7 @@ def check_keys(overrides: Mapping[str, Any]) -> None:
     Raises:
         DS2D2Error: If a name is not an argument of Ultralytics or of ds2d2.
     """
-    known = [*DEFAULT_CFG_DICT, "student", "save_dir", "augmentations", "session"]
+    known = [*DEFAULT_CFG_DICT, *DEFAULTS, "student", "save_dir", "augmentations", "session"]
     for key in overrides:
         if key not in known:
             close = get_close_matches(str(key), known, n=3, cutoff=0.6)
@@ -111,7 +121,7 @@ def layers_of(args: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     if isinstance(layers, (list, tuple)) and layers:
         pair = layers if isinstance(layers[0], (list, tuple)) else [layers, layers]
         whole = all(isinstance(side, (list, tuple)) and all(type(i) is int and i >= 0 for i in side) for side in pair)
-        if len(pair) == 2 and whole and pair[0] and len(pair[0]) == len(pair[1]):
+        if len(pair) == 2 and whole and pair[0] and len(pair[0]) == len(pair[1]) == len(set(zip(*pair, strict=True))):
             return tuple(pair[0]), tuple(pair[1])
     raise DS2D2Error(
         f"layers={layers}: expected layer numbers such as [15,18,21], or as many for each side, "
@@ -129,3 +139,11 @@ def _check_number(args: Any, name: str, minimum: float, whole: bool = False, opt
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
         kind = "a whole number" if whole else "a number"
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
+
+
+def _without_none_strings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with `amplifier: none`, as YAML and Python give it, turned into None."""
+    arguments = dict(arguments)
+    if str(arguments.get("amplifier")).lower() == "none" and "amplifier" in arguments:
+        arguments["amplifier"] = None
+    return arguments

@@ -92,8 +92,11 @@ class Distiller:
         self._student_taps.close()
         self._teacher_taps.close()
         self._remove_handle()
-        for name, value in self._values.items():
-            number = value.item()  # of a step that is over: nothing to wait for
+        # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
+        if RANK not in {-1, 0} or not self._values:
+            return
+        numbers = torch.stack(list(self._values.values())).tolist()
+        for name, number in zip(self._values, numbers, strict=True):
             if not math.isfinite(number):
                 self._report(name, "is not finite", f"{number}: lower its gain or train with amp=False")
             elif number == 0:
@@ -111,7 +114,9 @@ class Distiller:
         """Return the terms of a batch, each times its gain."""
         images = batch["img"]
         height, width = images.shape[-2:]
-        boxes = xywh2xyxy(batch["bboxes"]) * batch["bboxes"].new_tensor([width, height, width, height])
+        boxes = xywh2xyxy(batch["bboxes"])
+        boxes[:, 0::2] *= width
+        boxes[:, 1::2] *= height
 
         def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
             return self.teacher.compare(self.teacher.head, seen, maps, assignment, predictions)

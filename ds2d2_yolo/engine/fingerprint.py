@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,15 @@ from typing import Any
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
-# Arguments that change where or how fast a run goes, but not what comes out of it.
+# Arguments that change where, how fast or how talkatively a run goes, but not what comes out of it. The seed is among
+# them: one teacher and one amplifier serve students of any seed.
 _WITHOUT_EFFECT = {
     *("cache", "data", "device", "exist_ok", "mode", "model", "name", "plots", "profile", "project", "resume", "save"),
-    *("save_dir", "save_period", "task", "verbose", "workers"),
+    *("save_dir", "save_period", "seed", "task", "verbose", "workers"),
+    *("augment", "embed", "format", "line_width", "opset", "optimize", "retina_masks", "save_conf", "save_crop"),
+    *("save_frames", "save_json", "save_txt", "show", "show_boxes", "show_conf", "show_labels", "simplify", "source"),
+    *("stream_buffer", "tracker", "vid_stride", "visualize", "workspace"),
     *("epochs", "wavelet"),  # entered by the stage itself
-    *("dis", "distill_model"),  # not allowed beside a teacher
 }
 
 
@@ -55,7 +59,9 @@ def fingerprint_of_file(path: Path) -> str:
 
 
 def fingerprint_of_data(data: Mapping[str, Any]) -> str:
-    """Return a fingerprint of a data set: classes, image names and sizes, and the labels themselves.
+    """Return a fingerprint of a data set: classes, images and labels.
+
+    Labels are read whole; of an image its name, size and both ends, as reading all of a large set takes minutes.
 
     Args:
         data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
@@ -63,13 +69,15 @@ def fingerprint_of_data(data: Mapping[str, Any]) -> str:
     Returns:
         (str): 64 hexadecimal digits; the folder that the data set lies in does not enter.
     """
-    digest = hashlib.sha256(json.dumps([str(data["names"][i]) for i in sorted(data["names"])]).encode())
+    names = [str(data["names"][index]) for index in sorted(data["names"])]
+    digest = hashlib.sha256(json.dumps([names, data["channels"]]).encode())
     for split in ("train", "val"):
         images = images_of_split(data.get(split))
         labels = img2label_paths([str(image) for image in images])
         for image, label in zip(images, labels, strict=True):
-            size = image.stat().st_size if image.is_file() else -1
-            digest.update(f"{split}/{image.name}/{size}".encode())
+            digest.update(f"{split}/{image.name}".encode())
+            if image.is_file():
+                digest.update(_ends(image))
             if Path(label).is_file():
                 digest.update(Path(label).read_bytes())
     return digest.hexdigest()
@@ -104,7 +112,9 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
     for entry in [split] if isinstance(split, str) else split or []:
         path = Path(entry)
         if path.is_dir():
-            images.extend(file for file in path.rglob("*.*") if _is_image(file))
+            # Not `Path.rglob`, which passes over linked folders: Ultralytics follows them.
+            files = glob.glob(f"{glob.escape(entry)}/**/*.*", recursive=True)  # noqa: PTH207
+            images.extend(map(Path, files))
         elif path.is_file():
             lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
             images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
@@ -113,6 +123,15 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix[1:].lower() in IMG_FORMATS
+
+
+def _ends(path: Path, length: int = 8192) -> bytes:
+    """Return the size of a file and its first and last bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(length)
+        file.seek(max(size - length, 0))
+        return f"{size}".encode() + head + file.read(length)
 
 
 def _names(model: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ from ultralytics.data.utils import check_det_dataset, img2label_paths
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import SETTINGS, YAML, colorstr
+from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.detectors import Detector, Taps, detector_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
@@ -109,11 +110,13 @@ def load_data(args: Any) -> dict[str, Any]:
 
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"])
     try:
-        data = check_det_dataset(args.data, autodownload=True)
+        data = check_det_dataset(args.data)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
         raise DS2D2Error(f"data={args.data}: {_message_of(error)}") from error
     if args.single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
+    if not data.get(args.split):
+        raise DS2D2Error(f"split={args.split}: the data set {args.data} has no such split")
     images = images_of_split(data.get("train"))
     if not images:
         raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
@@ -122,25 +125,45 @@ def load_data(args: Any) -> dict[str, Any]:
     return data
 
 
-def check_save_dir(args: Any) -> None:
-    """Refuse a project folder that cannot be written to.
+def check_combination(args: Any) -> None:
+    """Refuse arguments that do not go together with distillation.
 
     Raises:
-        DS2D2Error: If the closest existing parent of the run's folder is no folder or is not writable.
+        DS2D2Error: If one of them is set.
     """
+    if args.distill_model is not None:
+        raise DS2D2Error(f"distill_model={args.distill_model} is Ultralytics' own distillation: use it or teacher=", 2)
+    if args.compile:
+        raise DS2D2Error(f"compile={args.compile}: not available here, as a compiled model has no layers to tap", 2)
+    if args.task != "detect":
+        raise DS2D2Error(f"task={args.task}: only task=detect can be distilled", 2)
+
+
+def check_place(args: Any) -> None:
+    """Refuse a device that is not there, or a project folder that cannot be written to.
+
+    Raises:
+        DS2D2Error: If Ultralytics refuses the device, or the closest existing parent of the run's folder is no folder
+            or not writable.
+    """
+    try:
+        select_device(args.device, verbose=False)
+    except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
+        raise DS2D2Error(f"device={args.device}: {_message_of(error)}", 2) from error
     folder = get_save_dir(args)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise DS2D2Error(f"project={args.project}: cannot write to {existing}, choose another project= folder")
 
 
-def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[Detector, bool]:
-    """Load a detector from a checkpoint, or build it from a model YAML for the classes of the data.
+def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = None) -> tuple[Detector, bool]:
+    """Load a detector from a checkpoint, or build it from a model YAML.
 
     Args:
         role (str): `teacher` or `student`, for messages.
         path (str | Path): A .pt file or a model YAML.
-        data (Mapping[str, Any]): The data set.
+        data (Mapping[str, Any] | None): Data set whose classes a model built from a YAML is given; None leaves those of
+            the YAML, to find out before the data are touched whether it can be distilled at all.
 
     Returns:
         detector (Detector): The detector, on the CPU.
@@ -151,18 +174,22 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
     """
     name, suffix = str(path), Path(str(path)).suffix.lower()
     if suffix in {".yaml", ".yml"}:
+        classes = {"ch": data["channels"], "nc": data["nc"]} if data else {}
         try:
-            model = DetectionModel(name, ch=data["channels"], nc=data["nc"], verbose=False)
+            model = DetectionModel(name, **classes, verbose=False)
         except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
             raise DS2D2Error(f"{role}={name}: no model can be built from it, {_message_of(error)}") from error
-        model.names = data["names"]
+        model.names = data["names"] if data else model.names
     elif suffix == ".pt":
+        # A bare name may be one that Ultralytics knows where to find or to download.
+        if not Path(name).is_file() and Path(name).name != name and "://" not in name:
+            raise DS2D2Error(f"{role}={name}: no such file")
         try:
             model, _ = load_checkpoint(name)
-        except (
-            Exception
-        ) as error:  # missing, not downloadable, truncated, no archive, foreign classes: torch raises many kinds
+        except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
             raise DS2D2Error(f"{role}={name}: cannot be loaded, {_message_of(error)}") from error
+        if hasattr(model, "ds2d2_teacher"):
+            raise DS2D2Error(f"{role}={name}: is a checkpoint of the amplifier stage, its head sees other maps")
     elif suffix:
         raise DS2D2Error(
             f"{role}={name}: {suffix} files are exported models without layers to tap; pass the .pt they came from"
@@ -171,9 +198,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any]) -> tuple[De
         raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
     detector = detector_of(model)
     if detector is None:
-        raise DS2D2Error(
-            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO detector (v5u to v10, 11, 12, 26)"
-        )
+        raise DS2D2Error(f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO detection model")
     if model.is_fused():
         raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
     return detector, suffix == ".pt"
@@ -259,8 +284,8 @@ def check_pair(
     return Pair(tuple(taps), explicit, head)
 
 
-def validate_teacher(path: str | Path, data: str, args: Any) -> dict[str, float]:
-    """Measure a trained teacher on the validation set.
+def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
+    """Measure a trained detector on the validation set, as Ultralytics does during training.
 
     Args:
         path (str | Path): Checkpoint.

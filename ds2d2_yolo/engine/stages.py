@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.cfg import get_save_dir
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo import __version__
@@ -27,12 +28,13 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_inputs,
     fingerprint_of_model,
 )
-from ds2d2_yolo.engine.preflight import check_save_dir, check_teacher, load_data, load_model
+from ds2d2_yolo.engine.preflight import check_combination, check_place, check_teacher, load_data, load_model
 from ds2d2_yolo.errors import DS2D2Error
 
 _RECORD = "stage.json"
 # Arguments of a run that are about its student or its place alone.
-_STUDENT_ONLY = {*DEFAULTS, "freeze", "name", "pretrained", "quantize", "resume", "save", "save_dir"} - {"wavelet"}
+_STUDENT_ONLY = {*DEFAULTS, "freeze", "name", "pretrained", "quantize", "resume", "save", "save_dir", "seed", "time"}
+_RESUMABLE = ("data", "device", "workers", "cache", "plots", "save_dir")  # what Ultralytics lets a resumed run change
 
 
 @dataclass
@@ -60,42 +62,65 @@ class Stage:
 
     def is_finished(self) -> bool:
         """Return whether the stage's record is there and its file is the one recorded; read the metrics then."""
-        try:
-            record = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        if record.get("inputs") != json.loads(json.dumps(self.inputs, default=str)) or not self.weights.is_file():
-            return False
-        if record.get("sha256") != fingerprint_of_file(self.weights):
-            LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
+        record = self._read_record()
+        if record is None or not self.weights.is_file() or record.get("sha256") != fingerprint_of_file(self.weights):
             return False
         self.metrics = record["metrics"]
         return True
 
     def ensure(self, callbacks: dict[str, Any] | None = None) -> Path:
-        """Reuse the stage if it is finished, else train it with Ultralytics callbacks; return the file that it made."""
-        if self.is_finished():
-            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
-        else:
-            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
-            self._run(callbacks)
+        """Reuse the stage if it is finished, else train it with Ultralytics callbacks; return the file that it made.
+
+        Another process that needs the same stage meanwhile waits until it is finished.
+        """
+        # Not in the stage's folder, which Ultralytics empties before it starts DDP workers.
+        locks = USER_CONFIG_DIR / "ds2d2"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{fingerprint_of_inputs({'folder': str(self.folder)})[:16]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: waiting for the process that trains it in {self.folder}")
+            lock.acquire()
+        try:
+            if self.is_finished():
+                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
+            else:
+                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
+                self._run(callbacks)
+        finally:
+            lock.release()
         return self.weights
 
     def _run(self, callbacks: dict[str, Any] | None) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
-        state = _training_state(weights)
+        if self._read_record() is not None:
+            LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
+            (self.folder / _RECORD).unlink()
+            state = "none"
+        else:
+            state = _training_state(weights)
         if state == "trained":
-            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} in {self.folder} had finished its last epoch: completing it")
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} had finished its last epoch: completing it")
             self._complete()
         else:
-            overrides = dict(self.overrides)
+            overrides = self.overrides
             if state == "resumable":
-                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run in {self.folder}")
-                overrides = {"resume": str(weights / "last.pt"), "data": self.overrides["data"]}
+                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run")
+                overrides = {key: overrides[key] for key in _RESUMABLE} | {"resume": str(weights / "last.pt")}
             trainer_class(overrides=overrides, _callbacks=callbacks).train()
         self._record()
+
+    def _read_record(self) -> dict[str, Any] | None:
+        """Return the record of a finished stage with the same inputs, or None."""
+        try:
+            record = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        same = record.get("inputs") == json.loads(json.dumps(self.inputs, default=str))
+        return dict(record) if same else None
 
     def _complete(self) -> None:
         """Do what a run killed between its last epoch and its end left undone."""
@@ -108,6 +133,8 @@ class Stage:
     def _record(self) -> None:
         """Write, as the very last thing, that the stage is finished."""
         _, checkpoint = load_checkpoint(self.folder / "weights" / "best.pt")
+        if checkpoint.get("epoch", -1) != -1:
+            raise DS2D2Error(f"{self.folder}: the {self.kind} was not trained to its end, run the command again")
         self.metrics = {key: float(value) for key, value in (checkpoint.get("train_metrics") or {}).items()}
         record = {
             "inputs": self.inputs,
@@ -150,7 +177,9 @@ def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> St
     """
     epochs = args.amplifier_epochs or args.epochs
     inputs = {"teacher": fingerprint_of_model(teacher.model), "wavelet": args.wavelet}
-    return _stage("amplifier", args, data, teacher.title, epochs, inputs, args.teacher)
+    stage = _stage("amplifier", args, data, teacher.title, epochs, inputs, args.teacher)
+    stage.overrides["wavelet"] = args.wavelet
+    return stage
 
 
 def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
@@ -170,10 +199,10 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
         >>> train_teacher({"teacher": "yolo11l.yaml", "data": "DIOR.yaml", "epochs": 24})  # doctest: +SKIP
     """
     args = _check_stage_arguments(overrides)
-    data = load_data(args)
-    teacher, trained = load_model("teacher", args.teacher, data)
+    teacher, trained = load_model("teacher", args.teacher)
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
+    data = load_data(args)
     return teacher_stage(args, data, teacher.title).ensure(callbacks)
 
 
@@ -194,12 +223,12 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
         >>> train_amplifier({"teacher": "runs/teacher/weights/best.pt", "data": "DIOR.yaml"})  # doctest: +SKIP
     """
     args = _check_stage_arguments(overrides)
+    teacher, trained = load_model("teacher", args.teacher)
     data = load_data(args)
-    teacher, trained = load_model("teacher", args.teacher, data)
-    check_teacher(teacher, args.teacher, data)
     if not trained:
         args.teacher = str(teacher_stage(args, data, teacher.title).ensure(callbacks))
-        teacher, _ = load_model("teacher", args.teacher, data)
+        teacher, _ = load_model("teacher", args.teacher)
+    check_teacher(teacher, args.teacher, data)
     return amplifier_stage(args, data, teacher).ensure(callbacks)
 
 
@@ -211,7 +240,8 @@ def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:
     for name in ("name", "model", "resume"):
         if getattr(args, name):
             raise DS2D2Error(f"{name}={getattr(args, name)}: a stage has no {name}=, it is found by its fingerprint", 2)
-    check_save_dir(args)
+    check_combination(args)
+    check_place(args)
     return args
 
 

@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.patches import torch_load, torch_save
-from ultralytics.utils.torch_utils import init_seeds, unwrap_model
+from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
+    check_combination,
     check_pair,
-    check_save_dir,
+    check_place,
     check_teacher,
     load_data,
     load_model,
     resolve_data,
     summary_lines,
-    validate_teacher,
+    validate,
 )
 from ds2d2_yolo.engine.stages import Stage, amplifier_stage, teacher_stage
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import TERMS, DS2D2Loss
 
 _ADAPTERS = "ds2d2_adapters"
 
 
-@dataclass
-class Plan:
-    """What a checked run is going to do.
-
-    Attributes:
-        data (Mapping[str, Any]): The data set.
-        teacher_stage (Stage | None): That stage; None where the teacher was given as a checkpoint.
-    """
-
-    data: Mapping[str, Any]
-    teacher_stage: Stage | None
-
-
-class DS2D2Trainer(DetectionTrainer):
+class DS2D2Trainer(OwnArgumentsTrainer):
     """Train a student with the distillation terms of DS2D2; everything else is Ultralytics' `DetectionTrainer`.
 
-    The run is checked before anything is written. `train` makes the stages that are missing (a teacher given as a model
-    YAML, the amplifier), reuses those that are there, and then trains the student. `best.pt` and `last.pt` are plain
-    Ultralytics checkpoints.
+    The constructor checks the run, before anything is written, and makes the stages that are missing (a teacher given
+    as a model YAML, the amplifier) or reuses those that are there: a student's run exists only once it can start.
+    `train` trains the student, whose `best.pt` and `last.pt` are plain Ultralytics checkpoints.
 
     Args:
         cfg (Any): As for Ultralytics' trainers.
@@ -77,39 +64,23 @@ class DS2D2Trainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         overrides = dict(overrides or {})
-        if "student" in overrides:
-            check_arguments(overrides)
-            overrides["model"] = overrides.pop("student")
         self.distiller: Distiller | None = None
-        self._plan: Plan | None = None
         if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
-            self._plan, overrides = plan_run(overrides)
+            overrides = prepare_run(overrides, cfg)
         super().__init__(cfg, overrides, _callbacks)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
+        asked = self.args.resume
         try:
             super().check_resume(overrides)
         except FileNotFoundError as error:
-            raise DS2D2Error(f"resume={self.args.resume}: no checkpoint there, pass the last.pt of a run") from error
-        if not self.resume:
-            return
-        if not self.args.teacher:
-            raise DS2D2Error(f"resume={self.args.resume}: is no distillation run, resume it with 'yolo train resume'")
-        _, checkpoint = load_checkpoint(self.args.resume)
-        if checkpoint.get("epoch", -1) < 0:
-            raise DS2D2Error(f"resume={self.args.resume}: this run is finished, there is nothing to resume")
-        for role in ("teacher", "amplifier"):
-            path = getattr(self.args, role)
-            if path is not None and not Path(path).is_file():
-                raise DS2D2Error(f"{role}={path}: the run to be resumed needs it, but there is no such file")
+            raise DS2D2Error(f"resume={asked}: no checkpoint there, pass the last.pt of a run") from error
+        if self.resume and RANK == -1:
+            _check_resumable(Path(self.args.resume), self.args)
 
     def train(self) -> None:
-        """Make the missing stages, then train the student."""
-        if self._plan is not None:
-            self._make_stages(self._plan)
-            # The stages have used up random numbers: the student must not depend on which of them had to run.
-            init_seeds(self.args.seed + 1 + RANK, deterministic=self.args.deterministic)
+        """Train the student."""
         try:
             super().train()
         finally:
@@ -122,7 +93,9 @@ class DS2D2Trainer(DetectionTrainer):
         gains = gains_of(self.args)
         if not gains.active:
             return
-        teacher, _ = load_model("teacher", self.args.teacher, self.data)
+        teacher, trained = load_model("teacher", self.args.teacher)
+        if not trained or self.args.amplifier == "auto":
+            raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
         check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
         pair = check_pair(teacher, self._student(), self.args.imgsz, layers_of(self.args))
@@ -133,6 +106,12 @@ class DS2D2Trainer(DetectionTrainer):
             torch.manual_seed(self.args.seed)
             loss = DS2D2Loss(pair.levels, gains, self.args.wavelet).to(self.device)
         setattr(self.model, _ADAPTERS, loss.adapters)
+        model: Any = self.model
+        stem = next(model.parameters())
+        if stem.is_contiguous(memory_format=torch.channels_last) and not stem.is_contiguous():
+            for module in (teacher.model, amplifier, loss):  # maps of one layout need no conversion on the way
+                if module is not None:
+                    module.to(memory_format=torch.channels_last)
         self.distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -181,62 +160,71 @@ class DS2D2Trainer(DetectionTrainer):
         assert student is not None
         return student
 
-    def _make_stages(self, plan: Plan) -> None:
-        """Run or reuse the teacher's and the amplifier's stage, and put their files into the arguments."""
-        if plan.teacher_stage is not None:
-            self.args.teacher = str(plan.teacher_stage.ensure())
-        if gains_of(self.args).im_high and self.args.amplifier == "auto":
-            teacher, _ = load_model("teacher", self.args.teacher, plan.data)
-            self.args.amplifier = str(amplifier_stage(self.args, plan.data, teacher).ensure())
-        YAML.save(self.save_dir / "args.yaml", vars(self.args))
 
+def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]:
+    """Check a distillation run completely, say what it is going to do, and make the stages that it needs.
 
-def plan_run(overrides: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
-    """Check a distillation run completely, print what it is going to do, and write nothing.
+    Nothing is written before everything has been checked.
 
     Args:
         overrides (Mapping[str, Any]): What the user asked for.
+        cfg (Any): Configuration that the overrides change, as Ultralytics' trainers take it.
 
     Returns:
-        plan (Plan): What is going to be done.
-        overrides (dict[str, Any]): The same request with paths resolved.
+        (dict[str, Any]): The same request with the files of finished stages in it, and paths resolved.
 
     Raises:
         DS2D2Error: If the run cannot work.
     """
-    args = check_arguments(overrides)
-    _check_combination(args)
-    check_save_dir(args)
+    args = check_arguments(overrides, cfg)
+    if not args.teacher:
+        raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
+    if not args.model:
+        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
+    check_combination(args)
+    check_place(args)
     args.data = resolve_data(args.data)
     for role, path in (("teacher", args.teacher), ("student", args.model)):
-        _check_path(role, str(path))
+        load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
     data = load_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)
     student, _ = load_model("student", args.model, data)
     check_teacher(teacher, args.teacher, data)
     pair = check_pair(teacher, student, args.imgsz, layers_of(args))
-    if gains_of(args).im_high and args.amplifier != "auto":
-        load_amplifier(args.amplifier, teacher, args.wavelet)
 
     stage, metrics = None, None
-    if trained:
-        metrics = validate_teacher(args.teacher, args.data, args)
-    else:
+    if not trained:
         stage = teacher_stage(args, data, teacher.title)
-        metrics = stage.metrics if stage.is_finished() else None
+        if stage.is_finished():
+            args.teacher, metrics = str(stage.weights), stage.metrics
+            teacher, trained = load_model("teacher", args.teacher)
+    if args.amplifier not in {None, "auto"}:
+        if not trained:
+            raise DS2D2Error(f"amplifier={args.amplifier}: belongs to a trained teacher, but {args.teacher} is not yet")
+        load_amplifier(args.amplifier, teacher, args.wavelet)
+    if metrics is None and trained:
+        metrics = validate(args.teacher, args.data, args)
     for line in summary_lines(teacher, student, pair, data, metrics):
         LOGGER.info(line)
-    LOGGER.info(f"  stages: {_stages_text(args, stage)}")
+    wanted = gains_of(args).im_high != 0 and args.amplifier == "auto"
+    finished = wanted and trained and amplifier_stage(args, data, teacher).is_finished()
+    LOGGER.info(f"  stages: {_stages_text(args, stage, trained, finished)}")
     if args.batch < 1:
         LOGGER.warning(f"batch={args.batch}: AutoBatch does not count the memory of teacher and amplifier")
 
-    resolved = dict(overrides)
-    resolved["data"] = args.data
-    for name in ("teacher", "amplifier"):
-        value = getattr(args, name)
-        # Absolute, as resume may happen in another folder; not for the names of files that Ultralytics ships.
-        resolved[name] = str(Path(value).resolve()) if value and Path(value).is_file() else value
-    return Plan(data, stage), resolved
+    if gains_of(args).active:
+        if stage is not None:
+            args.teacher = str(stage.ensure())
+            teacher, _ = load_model("teacher", args.teacher)
+        if wanted:
+            args.amplifier = str(amplifier_stage(args, data, teacher).ensure())
+    resolved = {key: value for key, value in overrides.items() if key != "student"}
+    # Absolute, as a run may be resumed from another folder; where Ultralytics found a bare name, its model knows.
+    found = getattr(teacher.model, "pt_path", None)
+    resolved |= {"model": args.model, "data": args.data}
+    resolved["teacher"] = str(Path(found).resolve()) if found else args.teacher
+    resolved["amplifier"] = str(Path(args.amplifier).resolve()) if Path(str(args.amplifier)).is_file() else None
+    return resolved
 
 
 def remove_adapters(checkpoint: Path) -> None:
@@ -254,37 +242,42 @@ def remove_adapters(checkpoint: Path) -> None:
     partial.replace(checkpoint)
 
 
-def _check_combination(args: Any) -> None:
-    """Refuse what is missing from or does not go together in a distillation run."""
-    if not args.teacher:
-        raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
-    if not args.model:
-        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
-    if args.distill_model is not None:
-        raise DS2D2Error(f"distill_model={args.distill_model} is Ultralytics' own distillation: use it or teacher=", 2)
-    if args.compile:
+def _check_resumable(last: Path, args: Any) -> None:
+    """Refuse to resume what is no interrupted student's run, or lacks something; complete one whose epochs are done."""
+    _, checkpoint = load_checkpoint(last)
+    epoch = checkpoint.get("epoch", -1)
+    if epoch < 0:
+        raise DS2D2Error(f"resume={last}: this training is finished, there is nothing to resume")
+    if not getattr(args, "teacher", None):
         raise DS2D2Error(
-            f"compile={args.compile}: not available with distillation, as the compiled model has no taps", 2
+            f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
+            "training with 'yolo train resume'"
         )
-    if args.task != "detect":
-        raise DS2D2Error(f"task={args.task}: only task=detect can be distilled", 2)
+    if epoch + 1 >= args.epochs:
+        for name in ("last.pt", "best.pt"):
+            if (path := last.with_name(name)).is_file():
+                remove_adapters(path)
+                strip_optimizer(path)
+        raise DS2D2Error(
+            f"resume={last}: all epochs were done; best.pt and last.pt are now completed, nothing to resume"
+        )
+    gains = gains_of(args)
+    needed = (["teacher"] if gains.active else []) + (["amplifier"] if gains.im_high else [])
+    for role in needed:
+        if not Path(str(getattr(args, role))).is_file():
+            raise DS2D2Error(f"{role}={getattr(args, role)}: the run to be resumed needs it, but there is no such file")
+    load_data(args)
 
 
-def _check_path(role: str, path: str) -> None:
-    """Refuse a missing checkpoint before the data are touched; a bare name may be one that Ultralytics downloads."""
-    if Path(path).suffix == ".pt" and not Path(path).is_file() and Path(path).name != path:
-        raise DS2D2Error(f"{role}={path}: no such file")
-
-
-def _stages_text(args: Any, stage: Stage | None) -> str:
+def _stages_text(args: Any, stage: Stage | None, trained: bool, finished: bool) -> str:
     """Return what each stage is going to do, in one line."""
     parts = []
     if stage is not None:
-        parts.append(f"teacher ({'reused' if stage.is_finished() else 'to be trained'})")
+        parts.append(f"teacher ({'reused' if trained else 'to be trained'})")
     if not gains_of(args).im_high:
-        parts.append("no amplifier (im_high is off)")
+        parts.append("no amplifier, im_high is off")
     elif args.amplifier == "auto":
-        parts.append("amplifier (reused if there is one for this teacher, else trained)")
+        parts.append(f"amplifier ({'reused' if finished else 'to be trained'})")
     else:
         parts.append("amplifier (given)")
     return ", ".join([*parts, "student"])

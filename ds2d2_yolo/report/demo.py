@@ -18,7 +18,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments, gains_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import load_data, resolve_data, validate_teacher
+from ds2d2_yolo.engine.preflight import load_data, resolve_data, validate
 from ds2d2_yolo.engine.stages import train_amplifier, train_teacher
 from ds2d2_yolo.report.detections import draw_comparison
 
@@ -83,16 +83,13 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     plain.train()
 
     data = load_data(args)
-    rows: dict[str, tuple[Any, Any]] = {
-        "teacher": (distilled.args.teacher, validate_teacher(distilled.args.teacher, args.data, args)),
-        "plain student": (plain.best, plain.metrics),
-        "DS2D2 student": (distilled.best, distilled.metrics),
-    }
-    models: dict[str, Any] = {title: YOLO(weights) for title, (weights, _) in rows.items()}
+    weights = {"teacher": distilled.args.teacher, "plain student": plain.best, "DS2D2 student": distilled.best}
+    metrics = {title: validate(path, args.data, args) for title, path in weights.items()}
+    models: dict[str, Any] = {title: YOLO(path) for title, path in weights.items()}
     LOGGER.info(f"\n{'':<16}{'parameters':>12}{'AP50':>8}{'AP50-95':>9}")
-    for title, (_, metrics) in rows.items():
+    for title, values in metrics.items():
         count = sum(p.numel() for p in models[title].model.parameters())
-        LOGGER.info(f"{title:<16}{count:>12,}{metrics['metrics/mAP50(B)']:>8.3f}{metrics['metrics/mAP50-95(B)']:>9.3f}")
+        LOGGER.info(f"{title:<16}{count:>12,}{values['metrics/mAP50(B)']:>8.3f}{values['metrics/mAP50-95(B)']:>9.3f}")
     LOGGER.info(f"One seed and a short schedule: differences below about 0.02 mean nothing. {_minutes(start)}")
 
     folder.mkdir(parents=True, exist_ok=True)

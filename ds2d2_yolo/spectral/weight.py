@@ -23,7 +23,7 @@ def density_independent_scale_weight(
     On a grid of h x w cells a box covers the columns i0..i1 and the rows j0..j1, both ends inclusive, with
     i0 = max(0, floor(x1 * w / W_in)) and i1 = min(w - 1, ceil(x2 * w / W_in)), rows alike. The weight is 1 everywhere;
     every box adds 1 / (number of its cells) to each of its cells, and overlapping boxes add up: so each object adds
-    one in total. A box that covers no cell (outside the image, inverted, not finite) adds nothing.
+    one in total. A box that covers no cell (outside the image, inverted, not a number) adds nothing.
 
     Boxes are painted at their corners alone and spread by two cumulative sums (a summed-area table run backwards), so
     the cost hardly depends on their number and not at all on the number of channels.
