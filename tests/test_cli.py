@@ -161,7 +161,7 @@ MISTAKES = [
     ({"amplifier": "5"}, 2, "amplifier=5: expected the path of a file"),
     ({"project": "{file}/runs"}, 1, "a_file, choose another project= folder"),
     ({"distill_model": "yolo11s.pt"}, 2, "is Ultralytics' own distillation"),
-    ({"compile": "True"}, 2, "compile=True: not available with distillation"),
+    ({"compile": "True"}, 2, "compile=True: not available here"),
     ({"task": "segment"}, 2, "task=segment: only task=detect"),
     ({"model": "yolo26n.yaml"}, 2, "student=yolo11n.yaml and model=yolo26n.yaml: they are one argument"),
     ({"resume": "{folder}/missing.pt"}, 1, "no checkpoint there"),

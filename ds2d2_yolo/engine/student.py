@@ -65,8 +65,12 @@ class DS2D2Trainer(OwnArgumentsTrainer):
     ) -> None:
         overrides = dict(overrides or {})
         self.distiller: Distiller | None = None
-        if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
-            overrides = prepare_run(overrides, cfg)
+        if RANK == -1:  # workers of a DDP run are given what their parent has checked
+            if overrides.get("resume"):
+                check_arguments(overrides, cfg)
+                overrides.pop("student", None)  # the checkpoint says what is resumed
+            else:
+                overrides = prepare_run(overrides, cfg)
         super().__init__(cfg, overrides, _callbacks)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
