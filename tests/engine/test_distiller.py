@@ -138,7 +138,7 @@ def test_other_layers_can_be_compared():
     assert [key for key in items if key in NAMES] == NAMES
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_works_under_autocast(dtype):
     distiller, student = make()
     batch = batch_of()

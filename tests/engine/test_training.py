@@ -301,6 +301,42 @@ def test_a_pretrained_student_keeps_its_weights(run, data, tmp_path):
     torch.testing.assert_close(after[key].float(), before[key].float(), atol=2e-3, rtol=0)
 
 
+def test_a_pretrained_student_may_know_other_classes(run, data, tmp_path):
+    student = save_checkpoint(lively_model("yolo11n.yaml", classes=5), tmp_path / "student.pt")
+    arguments = {
+        "teacher": run.args.teacher,
+        "amplifier": run.args.amplifier,
+        "data": str(data),
+        "student": str(student),
+    }
+    trainer = DS2D2Trainer(overrides={**SHORT, **arguments, "epochs": 1, "project": str(tmp_path)})
+    trainer.train()
+    assert load_checkpoint(trainer.best)[0].names == {0: "ship", 1: "vehicle"}
+    assert all(columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
+
+
+def test_running_out_of_memory_in_the_first_epoch_halves_the_batch(run, data, tmp_path):
+    arguments = {
+        "teacher": run.args.teacher,
+        "amplifier": run.args.amplifier,
+        "data": str(data),
+        "student": "yolo11n.yaml",
+    }
+    trainer = DS2D2Trainer(overrides={**SHORT, **arguments, "epochs": 1, "project": str(tmp_path)})
+    failed = []
+
+    def fail_once(module, inputs):
+        if not failed and module.training:
+            failed.append(True)
+            raise RuntimeError("CUDA out of memory")
+
+    trainer.add_callback("on_train_start", lambda t: t.model.model[20].register_forward_pre_hook(fail_once))
+    trainer.train()
+    assert failed
+    assert trainer.batch_size == 2
+    assert all(columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
+
+
 def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     overrides = {**SHORT, "teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": str(data), "epochs": 1}
     overrides |= {"project": str(tmp_path), "name": "student", "teacher_epochs": 2}

@@ -85,10 +85,21 @@ def test_a_shared_adapter_is_one_parameter():
         DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(ex_low=1.0), shared_adapter=True)
 
 
-def test_works_under_autocast_with_all_terms(maps):
+def test_compiles_to_one_graph(maps):
     student, teacher = maps
     loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0, 1.0, 1.0, 1.0))
-    with torch.autocast("cpu", torch.bfloat16):
+    boxes, index = torch.rand(5, 4) * 72, torch.tensor([0, 0, 1, 1, 1])
+    arguments = (student, teacher, boxes, index, (72, 72), squared, squared)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(*arguments)
+    for name, value in loss(*arguments).items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_works_under_autocast_with_all_terms(maps, dtype):
+    student, teacher = maps
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0, 1.0, 1.0, 1.0))
+    with torch.autocast("cpu", dtype):
         terms = loss(student, teacher, *no_boxes(), squared, squared)
     sum(terms.values()).backward()
     assert terms["ex_low"].dtype == torch.float32
