@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import statistics
 import time
 from contextlib import contextmanager
@@ -115,7 +116,8 @@ def main() -> None:
     for seed in options.seeds:
         for method in options.methods:
             arguments = {**shared, "model": options.student, "epochs": options.epochs, "seed": seed}
-            arguments["name"] = f"{method}-{seed}"
+            # Some file systems refuse the ":" and "=" of a method
+            arguments["name"] = re.sub(r"[^\w.-]+", "_", f"{method}-{seed}")
             trainer_class: type[DetectionTrainer] = DetectionTrainer
             if method == "builtin":
                 arguments["distill_model"] = teacher

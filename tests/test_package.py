@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -106,3 +107,12 @@ def test_the_example_distils_own_data(tmp_path, capsys):
     module["main"](str(write_data(tmp_path / "set")), teacher="yolo11n.yaml", **arguments)
     assert "AP50-95" in capsys.readouterr().out
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
+
+
+def test_example_draws_every_kind_of_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scenes.png"
+    monkeypatch.setattr("sys.argv", ["picture_of_scenes.py", str(path), "--size", "96"])
+
+    runpy.run_path(str(ROOT / "examples" / "picture_of_scenes.py"))["main"]()
+
+    assert cv2.imread(str(path)).shape[1] > 500
