@@ -109,7 +109,7 @@ def test_the_example_distils_own_data(tmp_path, capsys):
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
 
 
-def test_example_draws_every_kind_of_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_draws_every_kind_of_scene(tmp_path, monkeypatch):
     path = tmp_path / "scenes.png"
     monkeypatch.setattr("sys.argv", ["picture_of_scenes.py", str(path), "--size", "96"])
 
