@@ -1,6 +1,6 @@
 """Draw rendered scenes with their labels: one of each kind, boxes coloured by class.
 
-python examples/picture_of_scenes.py docs/scenes.png
+Example: python examples/picture_of_scenes.py docs/scenes.png
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
@@ -26,15 +25,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320, help="pixels along a side")
     options = parser.parse_args()
 
-    kinds = SCENE_KINDS
-    rows = -(-len(kinds) // COLUMNS)
+    rows = -(-len(SCENE_KINDS) // COLUMNS)
     figure = Figure(figsize=(COLUMNS * 2.6, rows * 2.9), layout="constrained")
-    FigureCanvasAgg(figure)
     colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    all_axes = figure.subplots(rows, COLUMNS, squeeze=False).flat
-    for axes in all_axes:
+    for axes in figure.subplots(rows, COLUMNS, squeeze=False).flat:
         axes.set_axis_off()
-    for axes, kind in zip(figure.axes, kinds, strict=False):
+    for axes, kind in zip(figure.axes, SCENE_KINDS, strict=False):
         image, objects = render_scene(options.seed, "val", 0, options.size, kind)
         axes.imshow(image[..., ::-1])
         axes.set_title(f"{kind}: {len(objects)} objects", fontsize=9)
