@@ -246,6 +246,30 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["warm"]
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
+def test_an_interrupt_while_opencv_looks_at_its_arguments_does_not_crash(tmp_path):
+    # Python answers signals inside OpenCV, too, when it words why a form of an overloaded function does not fit; what
+    # the handler raises there is then not looked at. A process of its own, as it would take this one down.
+    script = """
+import signal, numpy as np
+from ds2d2_yolo.data.scenery.canvas import Canvas
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+canvas, field, caught = Canvas(np.random.default_rng(0), 96, 0.5), np.zeros((4, 4), np.uint8), 0
+for index in range(3000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * (index % 97))
+        while True:
+            canvas.texture(((0, 0, 0), (9, 9, 9)), field)
+    except KeyboardInterrupt:
+        caught += 1
+print(caught)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "3000"), ended.stderr[-500:]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_a_killed_rendering_leaves_no_data_set_and_the_next_call_clears_up(tmp_path):
     target = tmp_path / "scenes"

@@ -185,7 +185,8 @@ class Canvas:
         """Return a field of noise (H, W) uint8 as colours (H, W, 3): dark values the first, bright ones the last."""
         stops = np.linspace(0.0, 255.0, len(colours))
         table = np.stack([np.interp(np.arange(256), stops, [c[channel] for c in colours]) for channel in range(3)], -1)
-        return np.asarray(cv2.applyColorMap(field, table.astype(np.uint8)[:, None, :]))
+        # Not `applyColorMap`: it is overloaded, and OpenCV crashes where Ctrl-C arrives while it tries the first form.
+        return np.asarray(cv2.LUT(cv2.cvtColor(field, cv2.COLOR_GRAY2BGR), table.astype(np.uint8)[None]))
 
     def mixture(self, coarse: float, medium: float, fine: float) -> Array:
         """Return a weighted mixture of the three noise fields of the scene, (side, side) uint8 around 128."""
