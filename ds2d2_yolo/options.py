@@ -1,0 +1,77 @@
+"""Options of the modes that do not train (`convert`, `merge`, `check`, `val`): typed, checked, documented in one YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from ultralytics.utils import YAML
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import resource_folder
+
+
+def option_defaults(mode: str) -> dict[str, Any]:
+    """Return the options of a mode and their defaults, from `cfg/<mode>.yaml`.
+
+    Args:
+        mode (str): Name of the mode, such as `convert`.
+
+    Returns:
+        (dict[str, Any]): Defaults by name; None where an option is required or has none.
+
+    Example:
+        >>> option_defaults("convert")["on_error"]
+        'stop'
+    """
+    return dict(YAML.load(resource_folder("cfg") / f"{mode}.yaml"))
+
+
+def complete_options(mode: str, given: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return all options of a mode, after the checks that need no more than their names and types.
+
+    Args:
+        mode (str): Name of the mode.
+        given (Mapping[str, Any]): What the user asked for.
+        required (tuple[str, ...]): Options that must be given.
+
+    Returns:
+        (dict[str, Any]): Every option by name.
+
+    Raises:
+        DS2D2Error: If an option is unknown, missing, or has another type than its default: a number, a truth value or
+            a text.
+
+    Example:
+        >>> complete_options("convert", {"src": "DIOR", "out": "new"})["copy"]
+        False
+    """
+    defaults = option_defaults(mode)
+    for name, value in given.items():
+        if name not in defaults:
+            close = get_close_matches(str(name), defaults, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"see 'ds2d2 cfg {mode}' for all options"
+            raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option, {hint}", 2)
+        expected = defaults[name]
+        if expected is not None and value is not None and not _alike(value, expected):
+            raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)
+    options = defaults | dict(given)
+    for name in required:
+        if options[name] is None or options[name] == "":
+            raise DS2D2Error(f"{name}= is missing, see 'ds2d2 cfg {mode}'", 2)
+    return options
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, (int, float)):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(default)) or isinstance(default, str)
+
+
+def _kind_of(default: Any) -> str:
+    if isinstance(default, bool):
+        return "True or False"
+    return "a number" if isinstance(default, (int, float)) else f"a {type(default).__name__}"
