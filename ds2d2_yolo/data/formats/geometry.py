@@ -1,0 +1,93 @@
+"""Where an object lies in an image: from pixels of the source to shares of the image, cut at its rim."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ds2d2_yolo.data.annotations import Annotation
+
+NO_AREA = "no area"
+OUTSIDE = "outside the image"
+
+_LEAST = 1e-3  # pixels; a shorter side is none, but what rounding left over
+_FAR = 1e6  # pixels; OpenCV computes with 32 bits, and no image reaches further
+
+
+def place(
+    annotation: Annotation, width: float, height: float, oriented: bool, left: float = 0.0, top: float = 0.0
+) -> tuple[float, ...] | str:
+    """Return where an object lies in an image, or why it has no place there.
+
+    A horizontal box is cut at the rim of the image. An oriented one that juts out keeps its corners, which are then
+    below 0 or above 1, as with MMRotate and with Ultralytics' own conversion of DOTA: it is a rectangle that the rim
+    makes no shorter, whereas cutting it, or moving its corners to the rim one by one, gives another angle. Ultralytics
+    accepts such labels as long as the centre of the hull lies in the image and the hull is not larger than the image,
+    and otherwise refuses all labels of the image. In that case, an object larger than the image or mostly beyond its
+    rim, the smallest rectangle around the visible part is returned, with the corners moved to the rim.
+
+    Args:
+        annotation (Annotation): The object, in pixels of its source image.
+        width (float): Of the image, or of the window of it that becomes one, in pixels of the source image.
+        height (float): Likewise.
+        oriented (bool): Whether to return corners, or a box.
+        left (float): Where the window begins, in pixels of the source image.
+        top (float): Likewise.
+
+    Returns:
+        (tuple[float, ...] | str): Shares of width and height of the image: centre x, centre y, width and height of
+            the box, each between 0 and 1; or, if oriented, x1, y1, ... x4, y4 of the corners, in the order of the
+            source where they are kept. A text if the object has no place there: `NO_AREA` or `OUTSIDE`.
+
+    Example:
+        >>> place(Annotation("ship", (-10.0, 20.0, 30.0, 40.0)), 100, 100, oriented=False)
+        (0.15, 0.3, 0.3, 0.2)
+        >>> place(Annotation("ship", (-10.0, 20.0, 30.0, 40.0)), 100, 100, oriented=True)
+        (-0.1, 0.2, 0.3, 0.2, 0.3, 0.4, -0.1, 0.4)
+        >>> place(Annotation("ship", (528.0, 485.0, 529.0, 485.0)), 800, 800, oriented=False)
+        'no area'
+    """
+    if not _has_area(annotation.points):
+        return NO_AREA
+    if oriented:
+        return _place_corners(annotation.corners, width, height, left, top)
+    x1, y1, x2, y2 = annotation.box
+    x1, x2 = (min(max(x - left, 0.0), width) for x in (x1, x2))
+    y1, y2 = (min(max(y - top, 0.0), height) for y in (y1, y2))
+    if x2 - x1 < _LEAST or y2 - y1 < _LEAST:
+        return OUTSIDE
+    return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
+
+
+def _has_area(points: tuple[float, ...]) -> bool:
+    if len(points) == 4:
+        x1, y1, x2, y2 = points
+        return x2 - x1 >= _LEAST and y2 - y1 >= _LEAST
+    x1, y1, x2, y2, x3, y3, x4, y4 = points
+    # Half the cross product of the diagonals is the area; only corners that cross over have one nevertheless.
+    if abs((x3 - x1) * (y4 - y2) - (x4 - x2) * (y3 - y1)) >= 2:
+        return True
+    return min(cv2.minAreaRect(_as_array(points))[1]) >= _LEAST
+
+
+def _place_corners(
+    corners: tuple[float, ...], width: float, height: float, left: float, top: float
+) -> tuple[float, ...] | str:
+    xs = [x - left for x in corners[0::2]]
+    ys = [y - top for y in corners[1::2]]
+    x1, x2, y1, y2 = min(xs), max(xs), min(ys), max(ys)
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        window = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        hull = cv2.convexHull(_as_array([value for point in zip(xs, ys, strict=True) for value in point]))
+        area, visible = cv2.intersectConvexConvex(hull, window)
+        if visible is None or area < _LEAST:
+            return OUTSIDE
+        accepted = x2 - x1 <= width and y2 - y1 <= height and 0 <= x1 + x2 <= 2 * width and 0 <= y1 + y2 <= 2 * height
+        if not accepted:
+            smallest = np.clip(cv2.boxPoints(cv2.minAreaRect(visible)), 0, (width, height))
+            xs, ys = smallest[:, 0].tolist(), smallest[:, 1].tolist()
+    return tuple(share for x, y in zip(xs, ys, strict=True) for share in (x / width, y / height))
+
+
+def _as_array(points: tuple[float, ...] | list[float]) -> np.ndarray:
+    return np.clip(np.array(points, np.float64).reshape(-1, 2), -_FAR, _FAR).astype(np.float32)
