@@ -16,7 +16,7 @@ from ds2d2_yolo.errors import DS2D2Error
 
 
 @contextmanager
-def atomic_folder(target: Path, kind: str, check: Callable[[Path], None]) -> Iterator[Path]:
+def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> Iterator[Path]:
     """Give a new folder to fill, which takes the place of `target` when the block ends without an exception.
 
     A process that is killed leaves no `target`, but a folder `<target>.partial-...`, with a marker that tells who made
@@ -26,7 +26,7 @@ def atomic_folder(target: Path, kind: str, check: Callable[[Path], None]) -> Ite
     Args:
         target (Path): Where the folder belongs, absolute. It must not exist; missing parents are made.
         kind (str): Plain word for what is made, such as `scenes`: part of the marker's name.
-        check (Callable[[Path], None]): Raises `DS2D2Error` unless a folder holds what was about to be made.
+        check (Callable[[Path], object]): Raises `DS2D2Error` unless a folder holds what was about to be made.
 
     Yields:
         (Path): The folder to fill, on the same file system as `target`.
