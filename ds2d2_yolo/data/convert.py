@@ -23,7 +23,7 @@ from ultralytics.data.utils import exif_size
 from ds2d2_yolo import __version__
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
 from ds2d2_yolo.data.atomic import atomic_folder
-from ds2d2_yolo.data.formats.files import relative
+from ds2d2_yolo.data.formats.files import file_names, relative
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.layout import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
@@ -175,6 +175,8 @@ def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, Any], layout: 
                 f"{idle[0]}={given[idle[0]]}: images are not cut, pass patch=1024, too, or leave it out", 2
             )
         return None
+    if not all(isinstance(scale, (int, float)) for scale in chosen["scales"]):
+        raise DS2D2Error(f"scales={chosen['scales']}: expected numbers, such as scales=[0.5,1.0,1.5]", 2)
     return TileSettings(
         patch=patch,
         overlap=chosen["overlap"],
@@ -197,16 +199,12 @@ def _fingerprint(inputs: Iterable[Path], root: Path) -> str:
     """Return a hash of names, sizes and times of change of all files that the result depends on."""
     digest = hashlib.sha256()
     for path in inputs:
-        for name, stat in [(path.name, path.stat())] if path.is_file() else _files_of(path):
-            where = os.path.relpath(path, root)
-            digest.update(f"{where}\0{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        digest.update(f"{relative(path, root)}\n".encode(errors="surrogateescape"))
+        folder, names = (path.parent, [path.name]) if path.is_file() else (path, sorted(file_names(path)))
+        for name in names:
+            status = (folder / name).stat()
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def _files_of(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        files = sorted((entry.name, entry.stat()) for entry in entries if entry.is_file())
-    yield from files
 
 
 def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,14 +214,15 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DS2D2Error(f"{folder}: exists and is not a converted data set (no {MANIFEST}), {advice}") from None
-    found = manifest if isinstance(manifest, dict) else {}
-    if found.get("format") != identity["format"]:
-        raise DS2D2Error(f"{folder}: exists, made by another version of ds2d2-yolo, {advice}")
-    for name, value in identity["options"].items():
-        if found["options"].get(name) != value:
-            raise DS2D2Error(f"{folder}: exists with {name}={found['options'].get(name)} instead of {value}, {advice}")
+    found: dict[str, Any] = manifest if isinstance(manifest, dict) else {}
+    if found.get("format") != identity["format"] or not {"options", "source", "splits"} <= set(found):
+        raise DS2D2Error(f"{folder}: exists, not made by this version of ds2d2-yolo, {advice}")
+    for name in identity["options"] | found["options"]:
+        value, wanted = found["options"].get(name), identity["options"].get(name)
+        if value != wanted:
+            raise DS2D2Error(f"{folder}: exists with {name}={value} instead of {wanted}, {advice}")
     for name in ("layout", "fingerprint"):
-        if found["source"][name] != identity["source"][name]:
+        if found["source"].get(name) != identity["source"][name]:
             raise DS2D2Error(f"{folder}: exists, made from another source or before files of it changed, {advice}")
     for split, counts in found["splits"].items():
         if not counts["files"]:
@@ -319,9 +318,10 @@ class _Writer:
     def _write_whole(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
         """Write an image as it is."""
         assert image.image is not None
-        size = self._size_of(image)
-        if size is None:
+        header = self._header_of(image)
+        if header is None:
             return
+        size, whole = header
         lines = []
         for item in self._chosen(image):
             shares = place(item, *size, oriented=self._task == "obb")
@@ -330,7 +330,9 @@ class _Writer:
             else:
                 lines.append(self._line(item, shares))
                 tally.kept[item.name] += 1
-        self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}")
+        # Some releases of Ultralytics mend a JPEG without end in place: through a link, that is the user's own file.
+        copy = self._copy or not whole
+        self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
         self._put_labels(lines, split, image.name, image.labelled)
         tally.files += 1
         tally.labels += len(lines)
@@ -384,15 +386,20 @@ class _Writer:
             else:
                 yield item
 
-    def _size_of(self, image: AnnotatedImage) -> tuple[int, int] | None:
-        """Return width and height from the header of an image; None if it is left out."""
+    def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool] | None:
+        """Return width and height of an image, and whether the file has its end; None if the image is left out."""
         assert image.image is not None
+        whole = True
         try:
             with Image.open(image.image) as opened:
                 size: tuple[int, int] = exif_size(opened)
+                if opened.format == "JPEG" and opened.fp is not None:
+                    opened.fp.seek(-2, os.SEEK_END)
+                    whole = opened.fp.read() == b"\xff\xd9"
         except Image.DecompressionBombError:
             self._leave_out_image(image, "too large to be used as a whole, pass patch=1024")
-        except (OSError, SyntaxError, ValueError):
+        except (ImportError, OSError, SyntaxError, ValueError):
+            # ImportError: what Pillow does not know, Ultralytics tries with a plugin, which is not there.
             self._leave_out_image(image, _UNREADABLE)
         else:
             if min(size) < 10:
@@ -400,7 +407,7 @@ class _Writer:
             elif image.size not in (None, size):
                 self._leave_out_image(image, _OTHER_SIZE)
             else:
-                return size
+                return size, whole
         return None
 
     def _leave_out_image(self, image: AnnotatedImage, reason: str) -> None:
@@ -420,19 +427,17 @@ class _Writer:
             path = self._folder / "labels" / split / f"{name}.txt"
             path.write_text("".join(lines), encoding="utf-8", newline="")
 
-    def _put_image(self, image: Path, place: Path) -> None:
-        # A link to a link would lead nowhere if that one is relative, and a symbolic one must not be relative either.
+    def _put_image(self, image: Path, place: Path, copy: bool) -> None:
+        # Of a link its target: one link to another would lead nowhere if that is relative.
         original = os.path.realpath(image)
-        for way, put in (("hard links", os.link), ("symbolic links", os.symlink)):
-            # Some releases of Ultralytics mend a JPEG that is cut short in place: through a link, the user's own file.
-            if self._copy or _is_cut_short(original):
-                break
-            try:
-                put(original, place)
-            except OSError:  # another file system, a file of somebody else, or none that has links
-                continue
-            self._put[way] += 1
-            return
+        if not copy:
+            for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
+                try:
+                    link(original, place)
+                except OSError:  # another file system, a file of somebody else, or nothing that can be linked
+                    continue
+                self._put[way] += 1
+                return
         shutil.copyfile(original, place)
         self._put["copies"] += 1
 
@@ -468,15 +473,6 @@ def _shares(points: Sequence[float], width: int, height: int) -> tuple[float, ..
         return tuple(shares)
     x1, y1, x2, y2 = shares
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-
-
-def _is_cut_short(path: str) -> bool:
-    """Whether a JPEG lacks its end."""
-    if not path.lower().endswith((".jpg", ".jpeg")):
-        return False
-    with Path(path).open("rb") as file:
-        file.seek(-2, os.SEEK_END)
-        return file.read() != b"\xff\xd9"
 
 
 def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) -> None:

@@ -399,7 +399,7 @@ def _dota(source: _Source, folders: Sequence[Path], splits: str, version: str | 
         version = names.pop() if len(names) == 1 else _occurring_version(list(labels.values()))
         assert version is not None
         notes.append(f"taken for version {version}, version= says otherwise")
-    images = _dota_images(source, labels)
+    images = _dota_images(source, labels, notes)
     found: dict[str, str | None] = {split: split for split in SPLITS if split in images}
     found |= {split: split for split in labels if split in images}
     assigned = _assign(found, splits, source.root, unite=False, scored=False)
@@ -433,12 +433,13 @@ def _occurring_version(folders: Sequence[Path]) -> str:
     return next(version for version, names in DOTA_ADDED_CLASSES.items() if occurring <= set(names))
 
 
-def _dota_images(source: _Source, labels: Mapping[str, Path]) -> dict[str, Path]:
+def _dota_images(source: _Source, labels: Mapping[str, Path], notes: list[str]) -> dict[str, Path]:
     """Folders of the images by split; with labels or, of test, without."""
     images: dict[str, Path] = {}
     for folder in source.having("images"):
         split = _role_of(source.words(folder.path)) or "train"
         if split not in labels and split != "test":
+            notes.append(f"{folder.path.relative_to(source.root).as_posix()} is not read: no labels")
             continue
         if split in images:
             shown = " and ".join(path.relative_to(source.root).as_posix() for path in (images[split], folder.path))
@@ -478,6 +479,7 @@ def _coco(source: _Source, files: Sequence[Path], task: str, splits: str, notes:
     folders = [folder.path for folder in source.folders]
     used = {split: by_name[names[0]] for split, names in assigned.items()}
     pairs = {split: (path, _folder_of(path, folders, source)) for split, path in used.items()}
+    notes += [f"{path.name} is not read: in no split" for path in files if path not in used.values()]
     inputs = tuple(dict.fromkeys(path for pair in pairs.values() for path in pair))
     return Layout(
         "COCO", assigned, inputs, partial(COCOReader, pairs, root=source.root, oriented=task == "obb"), tuple(notes)
