@@ -14,7 +14,15 @@ from typing import Any, NoReturn
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
-from ds2d2_yolo.data.formats.files import IMAGE_SUFFIXES, MalformedError, decode, relative, shortened, stays_inside
+from ds2d2_yolo.data.formats.files import (
+    IMAGE_SUFFIXES,
+    LABELS_WITHOUT_IMAGE,
+    MalformedError,
+    decode,
+    relative,
+    shortened,
+    stays_inside,
+)
 from ds2d2_yolo.errors import DS2D2Error
 
 _REFERENCE_ORDERS = (DIOR_CLASSES, *(DOTA_CLASSES + added for added in DOTA_ADDED_CLASSES.values()))
@@ -122,12 +130,12 @@ class COCOReader:
                 fault = f"several images of this id in {path.name}"
             elif not fault and names[image.name] > 1:
                 fault = f"several images of this name in {path.name}"
-            elif not fault and not image_file.is_file():
-                fault = "labels without image" if labelled else f"no such image, though {path.name} names it"
+            elif not fault and not os.path.isfile(image_file):  # noqa: PTH113 - `is_file` raises for names that are too long
+                fault = LABELS_WITHOUT_IMAGE if labelled else f"no such image, though {path.name} names it"
             if fault and image.file_name:
                 self._account.malformed("image", relative(image_file, self._root), fault)
             elif fault:
-                self._account.malformed("image", file, fault, number)
+                self._account.malformed("image", file, f"image of this number: {fault}", number)
             objects = self._read_objects(entries_of.pop(image.id, []), content.categories, file)
             if not fault:
                 labels = path if labelled else image_file
@@ -199,7 +207,7 @@ class COCOReader:
             key = _as_id(entry.get("image_id")) if isinstance(entry, dict) else None
             if key is None or key not in ids:
                 self._account.enter("object")
-                self._account.malformed("object", file, "annotation of an unknown image", number)
+                self._account.malformed("object", file, "annotation of this number: its image is unknown", number)
             else:
                 groups.setdefault(key, []).append((number, entry))
         return groups
@@ -211,7 +219,7 @@ class COCOReader:
             try:
                 objects.append(self._read_object(entry, number, categories))
             except MalformedError as error:
-                self._account.malformed("object", file, f"annotations: {error}", number)
+                self._account.malformed("object", file, f"annotation of this number: {error}", number)
         return objects
 
     def _read_object(self, entry: dict[str, Any], number: int, categories: Mapping[_Id, str]) -> Annotation:
@@ -219,8 +227,8 @@ class COCOReader:
         if category is None or category not in categories:
             raise MalformedError(f"unknown category {shortened(entry.get('category_id'))}")
         crowd = [entry.get(key) or 0 for key in ("iscrowd", "ignore")]
-        difficult = entry.get("difficult", 0)
-        if any(value not in (0, 1) for value in crowd) or not _is_number(difficult) or difficult != int(difficult):
+        difficult = _as_id(entry.get("difficult", 0))
+        if any(value not in (0, 1) for value in crowd) or not isinstance(difficult, int) or difficult < 0:
             raise MalformedError("expected 0 or 1 for iscrowd and ignore, a whole number for difficult")
         if self._oriented:
             polygons = entry.get("segmentation")
@@ -232,7 +240,7 @@ class COCOReader:
             points = (x, y, x + width, y + height)
             if not all(map(math.isfinite, points)):
                 raise MalformedError("expected four finite numbers as bbox")
-        return Annotation(categories[category], points, int(difficult), any(crowd), number)
+        return Annotation(categories[category], points, difficult, any(crowd), number)
 
 
 _Entry = tuple[int, dict[str, Any]]
@@ -252,22 +260,22 @@ def _as_id(value: object) -> _Id | None:
 
 def _as_image(entry: object) -> _Image:
     if not isinstance(entry, dict):
-        return _Image(fault="images: expected an object")
+        return _Image(fault="expected an object")
     image = _Image(_as_id(entry.get("id")))
     file_name = entry.get("file_name")
     if not isinstance(file_name, str) or not stays_inside(file_name):
-        image.fault = "images: expected a file_name that stays in its folder"
+        image.fault = "expected a file_name that stays in its folder"
         return image
     image.file_name = posixpath.normpath(file_name.replace("\\", "/"))  # JSON written on Windows has backslashes
     if image.id is None:
-        image.fault = "images: expected an id"
+        image.fault = "expected an id"
     width, height = _as_id(entry.get("width")), _as_id(entry.get("height"))
     if entry.get("width") is None and entry.get("height") is None:
         return image
     if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
         image.size = (width, height)
     else:
-        image.fault = "images: expected whole numbers above 0 as width and height"
+        image.fault = "expected whole numbers above 0 as width and height"
     return image
 
 

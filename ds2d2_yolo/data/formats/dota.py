@@ -9,12 +9,14 @@ from pathlib import Path
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation
 from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats.files import (
+    LABELS_WITHOUT_IMAGE,
     MalformedError,
     as_number,
     as_whole,
     decode,
     file_names,
     image_names,
+    read_labels,
     relative,
     shortened,
 )
@@ -84,24 +86,18 @@ class DOTAReader:
                     yield item
 
     def _read_image(self, name: str, labels: Path, image: Path | None) -> AnnotatedImage | None:
-        file = relative(labels, self._root)
         try:
-            text = decode(labels.read_bytes())
-        except FileNotFoundError:
-            self._account.malformed("image", relative(image or labels, self._root), "image without labels")
-            return None
-        except OSError as error:
-            self._account.malformed("image", file, f"cannot be read ({error.strerror})")
-            return None
+            text = decode(read_labels(labels))
         except MalformedError as error:
-            self._account.malformed("image", file, str(error), error.line)
+            self._account.malformed("image", relative(labels, self._root), str(error), error.line)
             return None
+        file = relative(labels, self._root)
         if image is None:
-            self._account.malformed("image", file, "labels without image")
+            self._account.malformed("image", file, LABELS_WITHOUT_IMAGE)
         objects = self._read_objects(text, file)
         if image is None:
             if objects:
-                self._account.leave_out("object", file, "labels without image", count=len(objects))
+                self._account.leave_out("object", file, LABELS_WITHOUT_IMAGE, count=len(objects))
             return None
         return AnnotatedImage(name, labels, image, None, objects)
 
@@ -125,8 +121,8 @@ class DOTAReader:
         name = fields[8]
         if name not in self.class_names:
             raise MalformedError(f"unknown class {shortened(name)}{self._hint(name)}")
-        points = tuple(as_number(field) for field in fields[:8])
-        return Annotation(name, points, as_whole(fields[9]) if len(fields) == 10 else 0, line=number)
+        points = tuple([as_number(field, "a coordinate") for field in fields[:8]])
+        return Annotation(name, points, as_whole(fields[9], "difficulty") if len(fields) == 10 else 0, line=number)
 
     def _hint(self, name: str) -> str:
         versions = [version for version, added in DOTA_ADDED_CLASSES.items() if name in added]

@@ -15,6 +15,8 @@ from ds2d2_yolo.errors import DS2D2Error
 IMAGE_SUFFIXES: frozenset[str] = frozenset(f".{name}" for name in IMG_FORMATS)
 """What images end in, lower case: all that Ultralytics reads."""
 
+LABELS_WITHOUT_IMAGE = "labels without image"
+
 
 class MalformedError(Exception):
     """Something in a file that cannot be used; readers turn it into an entry of the account.
@@ -76,6 +78,20 @@ def relative(path: Path, root: Path) -> str:
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def read_labels(path: Path) -> bytes:
+    """Return the content of an image's label file.
+
+    Raises:
+        MalformedError: If there is none, or if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MalformedError("image without labels") from None
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror})") from None
+
+
 def decode(content: bytes) -> str:
     """Return the text of a UTF-8 file, with or without byte order mark.
 
@@ -88,14 +104,18 @@ def decode(content: bytes) -> str:
         raise MalformedError("not UTF-8", content.count(b"\n", 0, error.start) + 1) from None
 
 
-def as_number(text: str) -> float:
+def as_number(text: str, what: str) -> float:
     """Return the number that a text spells.
+
+    Args:
+        text (str): The text.
+        what (str): What it is, for the message.
 
     Raises:
         MalformedError: If it is none, or not finite.
 
     Example:
-        >>> as_number("1.5e2")
+        >>> as_number("1.5e2", "xmin")
         150.0
     """
     try:
@@ -103,18 +123,22 @@ def as_number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or "_" in text:
-        raise MalformedError(f"expected a finite number, found {shortened(text)}")
+        raise MalformedError(f"{what}: expected a finite number")
     return value
 
 
-def as_whole(text: str) -> int:
+def as_whole(text: str, what: str) -> int:
     """Return the whole number, 0 or more, that a text spells.
+
+    Args:
+        text (str): The text.
+        what (str): What it is, for the message.
 
     Raises:
         MalformedError: If it is none, or has more than nine digits.
     """
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise MalformedError(f"expected a whole number, found {shortened(text)}")
+        raise MalformedError(f"{what}: expected a whole number")
     return int(text)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,12 +11,14 @@ from xml.parsers import expat
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation
 from ds2d2_yolo.data.formats.files import (
+    LABELS_WITHOUT_IMAGE,
     MalformedError,
     as_number,
     as_whole,
     decode,
     file_names,
     image_names,
+    read_labels,
     relative,
     shortened,
     stays_inside,
@@ -106,6 +110,7 @@ class VOCReader:
             DS2D2Error: With `on_error="stop"`, for what is malformed.
         """
         for name, place in self._splits[split].items():
+            self._account.enter("image")
             item = self._read_image(name, place)
             if item is not None:
                 yield item
@@ -169,8 +174,8 @@ class VOCReader:
         for names in self._splits.values():
             for name in names:
                 try:
-                    tree = _parse((self._annotations / f"{name}.xml").read_bytes())
-                except (OSError, MalformedError):
+                    tree = _parse(read_labels(self._annotations / f"{name}.xml"))
+                except MalformedError:
                     continue  # told when the split is read
                 classes.update(_text(item, "name") for item in tree.iterfind("object"))
         return tuple(sorted(classes - {""}))
@@ -179,70 +184,82 @@ class VOCReader:
 
     def _read_image(self, name: str, place: int) -> AnnotatedImage | None:
         labels = self._annotations / f"{name}.xml"
-        file = relative(labels, self._root)
-        self._account.enter("image")
-        if place == _SEVERAL_IMAGES:
-            self._account.malformed("image", file, "several images of this name")
-            return None
         try:
-            tree = _parse(labels.read_bytes())
+            if place == _SEVERAL_IMAGES:
+                raise MalformedError("several images of this name")
+            if place == _NO_IMAGE and not os.path.lexists(labels):
+                raise MalformedError("a list names it, but it has neither image nor labels")
+            content = read_labels(labels)
+            tree = _parse(content)
             size = _size(tree)
-        except FileNotFoundError:
-            self._account.malformed("image", file, "a list names it, but there are no labels")
-            return None
-        except OSError as error:
-            self._account.malformed("image", file, f"cannot be read ({error.strerror})")
-            return None
         except MalformedError as error:
-            self._account.malformed("image", file, str(error), error.line)
+            self._account.malformed("image", relative(labels, self._root), str(error), error.line)
             return None
         if place == _NO_IMAGE:
-            self._account.malformed("image", file, "labels without image")
-        objects = self._read_objects(tree, file)
+            self._account.malformed("image", relative(labels, self._root), LABELS_WITHOUT_IMAGE)
+        objects = self._read_objects(tree, content, labels)
         if place == _NO_IMAGE:
             if objects:
-                self._account.leave_out("object", file, "labels without image", count=len(objects))
+                file = relative(labels, self._root)
+                self._account.leave_out("object", file, LABELS_WITHOUT_IMAGE, count=len(objects))
             return None
         folder, suffix = self._places[place]
         return AnnotatedImage(name, labels, folder / f"{name}{suffix}", size, objects)
 
-    def _read_objects(self, tree: ElementTree.Element, file: str) -> list[Annotation]:
+    def _read_objects(self, tree: ElementTree.Element, content: bytes, labels: Path) -> list[Annotation]:
+        elements = tree.findall("object")
+        self._account.enter("object", len(elements))
         objects = []
-        for number, element in enumerate(tree.iterfind("object"), start=1):
-            self._account.enter("object")
+        for element, line in zip(elements, _lines(content, len(elements)), strict=True):
             try:
-                objects.append(self._read_object(element, number))
+                objects.append(self._read_object(element, line))
             except MalformedError as error:
-                self._account.malformed("object", file, str(error), number)
+                self._account.malformed("object", relative(labels, self._root), str(error), line)
         return objects
 
-    def _read_object(self, element: ElementTree.Element, number: int) -> Annotation:
+    def _read_object(self, element: ElementTree.Element, line: int | None) -> Annotation:
         name = _text(element, "name")
         if not name or (self._known is not None and name not in self._known):
             raise MalformedError(f"unknown class {shortened(name)}")
-        tag, fields = ("robndbox", _CORNERS) if self._oriented else ("bndbox", _BOX)
+        tag, keys = ("robndbox", _CORNERS) if self._oriented else ("bndbox", _BOX)
         box = element.find(tag)
         if box is None:
             raise MalformedError(f"object without {tag}")
-        points = tuple(as_number(_text(box, key)) - self._first_pixel for key in fields)
-        return Annotation(name, points, as_whole(_text(element, "difficult") or "0"), line=number)
+        texts = {child.tag: child.text or "" for child in box}
+        points = tuple([as_number(texts.get(key, ""), key) - self._first_pixel for key in keys])
+        difficult = _text(element, "difficult")
+        return Annotation(name, points, as_whole(difficult, "difficult") if difficult else 0, line=line)
+
+
+def _lines(content: bytes, count: int) -> Sequence[int | None]:
+    """The lines where the objects begin, which the parser does not tell; None where comments or parts hold more."""
+    lines: list[int] = []
+    line, counted = 1, 0
+    for match in re.finditer(rb"<object[\s/>]", content):
+        line += content.count(b"\n", counted, match.start())
+        counted = match.start()
+        lines.append(line)
+    return lines if len(lines) == count else [None] * count
 
 
 def _parse(content: bytes) -> ElementTree.Element:
-    # Labels need no document type, and its entities can be made to expand to gigabytes. With the encoding fixed to
-    # UTF-8, whatever the file declares, no other spelling of the word gets past this.
-    at = content.find(b"<!DOCTYPE")
-    if at >= 0:
-        raise MalformedError(
-            "XML with a document type, which could expand without bounds", content.count(b"\n", 0, at) + 1
-        )
+    # Labels need no document type, and its entities can be made to expand to gigabytes. No other spelling of the word
+    # gets past this: the encoding is fixed to UTF-8, whatever the file declares, except that Expat takes zero bytes
+    # for UTF-16 nevertheless.
+    for marker, reason in ((b"\0", "not UTF-8"), (b"<!DOCTYPE", "XML with a document type, which labels do not need")):
+        at = content.find(marker)
+        if at >= 0:
+            raise MalformedError(reason, content.count(b"\n", 0, at) + 1)
     parser = ElementTree.XMLParser(encoding="utf-8")
     try:
         parser.feed(content)
-        return parser.close()
+        tree = parser.close()
     except ElementTree.ParseError as error:
         decode(content)  # tells better where it is not UTF-8
         raise MalformedError(f"broken XML, {expat.ErrorString(error.code)}", error.position[0]) from None
+    if tree.tag != "annotation":
+        raise MalformedError(f"expected the element annotation, found {shortened(tree.tag)}")
+    return tree
 
 
 def _text(element: ElementTree.Element, tag: str) -> str:
@@ -254,5 +271,5 @@ def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
     stated = tree.find("size")
     if stated is None:
         return None
-    width, height = as_whole(_text(stated, "width")), as_whole(_text(stated, "height"))
+    width, height = (as_whole(_text(stated, key), key) for key in ("width", "height"))
     return (width, height) if width and height else None
