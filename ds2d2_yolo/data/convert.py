@@ -29,7 +29,7 @@ from ds2d2_yolo.data.layout import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import complete_options, option_defaults
+from ds2d2_yolo.options import complete_options
 
 MANIFEST = "conversion.json"
 """Name of the report in the folder of a converted data set."""
@@ -72,8 +72,9 @@ def run_convert(given: Mapping[str, Any]) -> int:
     Raises:
         DS2D2Error: As `convert_dataset`.
     """
-    conversion = convert_dataset(**given)
-    print(summary(conversion))
+    conversion = convert_dataset(**{"src": "", **given})
+    # Names of files may be no text at all.
+    print(summary(conversion).encode(errors="backslashreplace").decode())
     return 0
 
 
@@ -103,7 +104,8 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
     chosen = complete_options("convert", {"src": str(src), "out": out and str(out), **options}, required=("src",))
     _check_choices(chosen)
     source = Path(str(src)).expanduser().absolute()
-    layout = recognise(source, chosen["task"], str(chosen["splits"]), chosen["layout"], _version(chosen["version"]))
+    named = None if chosen["layout"] is None else str(chosen["layout"])
+    layout = recognise(source, chosen["task"], str(chosen["splits"]), named, _version(chosen["version"]))
     account = Account(on_error=chosen["on_error"])
     tiles = _tile_settings(chosen, options, layout)
     reader: Reader | None = None
@@ -142,7 +144,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
         notes = list(layout.notes)
         manifest = {**identity, "data": f"{target.name}.yaml", **writer.report(), "notes": notes}
         _write_data_yaml(folder / manifest["data"], manifest, notes)
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return Conversion(target, _check_finished(target, identity), made=True)
 
 
@@ -167,7 +169,7 @@ def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, Any], layout: 
     """How images are cut; None if they are not."""
     patch = chosen["patch"]
     if patch is None:
-        patch = option_defaults("convert")["patch"] or (1024 if layout.name.startswith("DOTA") else 0)
+        patch = TileSettings.patch if layout.name.startswith("DOTA") else 0
     if patch == 0:
         idle = [name for name in _TILING if name in given]
         if idle:
@@ -225,10 +227,8 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
         if found["source"].get(name) != identity["source"][name]:
             raise DS2D2Error(f"{folder}: exists, made from another source or before files of it changed, {advice}")
     for split, counts in found["splits"].items():
-        if not counts["files"]:
-            continue
-        with os.scandir(folder / "images" / split) as entries:
-            present = sum(1 for _ in entries)
+        images = folder / "images" / split
+        present = sum(1 for _ in images.iterdir()) if images.is_dir() else 0
         if present < counts["files"]:
             raise DS2D2Error(f"{folder}: has {present} of {counts['files']} images of the split {split}, {advice}")
     return found
@@ -429,7 +429,7 @@ class _Writer:
 
     def _put_image(self, image: Path, place: Path, copy: bool) -> None:
         # Of a link its target: one link to another would lead nowhere if that is relative.
-        original = os.path.realpath(image)
+        original = image.resolve() if image.is_symlink() else image
         if not copy:
             for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
                 try:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import miniatures
 import numpy as np
@@ -68,7 +67,7 @@ def test_dior_becomes_boxes_and_every_object_is_accounted_for(tmp_path):
     assert reasons(conversion) == {("object", "no area"): 1, ("object", "outside the image"): 1}
     where = {(entry["file"], entry["line"], entry["reason"]) for entry in conversion.manifest["left_out"]}
     folder = "Annotations/Horizontal Bounding Boxes"
-    assert where == {(f"{folder}/04137.xml", 2, "no area"), (f"{folder}/04137.xml", 3, "outside the image")}
+    assert where == {(f"{folder}/04137.xml", 5, "no area"), (f"{folder}/04137.xml", 6, "outside the image")}
     splits = conversion.manifest["splits"]
     assert {split: (item["images"], item["objects"]) for split, item in splits.items()} == {
         "train": ({"in": 2, "out": 2}, {"in": 5, "out": 3}),
@@ -315,6 +314,9 @@ def test_a_result_that_lost_images_is_refused(tmp_path):
     (tmp_path / "out/images/train/00001.jpg").unlink()
     with pytest.raises(DS2D2Error, match="has 1 of 2 images of the split train"):
         convert_dataset(tmp_path / "DIOR", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/images/train")
+    with pytest.raises(DS2D2Error, match="has 0 of 2 images of the split train"):
+        convert_dataset(tmp_path / "DIOR", tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", ["precious", "{}", "[1]", '{"format": 1}'])
@@ -378,26 +380,31 @@ def test_without_a_place_it_goes_where_the_shipped_yaml_expects_it(tmp_path, mon
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_conversion_leaves_no_data_set_and_the_next_call_clears_up(tmp_path):
     source = miniatures.dior(tmp_path / "DIOR", both=False)
-    folder, names = source / "Annotations/Horizontal Bounding Boxes", [f"2{index:04d}" for index in range(1500)]
+    folder, names = source / "Annotations/Horizontal Bounding Boxes", [f"2{index:04d}" for index in range(400)]
     for name in names:
         miniatures.write(folder / f"{name}.xml", miniatures.horizontal(name, [("ship", 1, 1, 50, 50)] * 5))
         os.link(source / "JPEGImages-test" / "11759.jpg", source / "JPEGImages-test" / f"{name}.jpg")
     miniatures.write(source / "ImageSets/Main/test.txt", "".join(f"{name}\n" for name in names))
-    command = "import sys; from ds2d2_yolo.data.convert import convert_dataset as c; c(*sys.argv[1:], on_error='skip')"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, str(source), str(tmp_path / "out")], stderr=subprocess.DEVNULL
-    )
-    try:
-        limit = time.monotonic() + 60
-        while not list(tmp_path.glob("out.partial-*/images/val/20003.jpg")):
-            assert process.poll() is None, "the conversion ended by itself"
-            assert time.monotonic() < limit, "the conversion never began"
-            time.sleep(0.002)
-    finally:
-        process.kill()
-        process.wait()
+    script = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from ds2d2_yolo.data.convert import convert_dataset
+
+def kill_half_way():
+    while not list(Path(sys.argv[2]).parent.glob("out.partial-*/images/val/20003.jpg")):
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill_half_way, daemon=True).start()
+convert_dataset(sys.argv[1], sys.argv[2], on_error="skip")
+"""
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "out")]
+    ended = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=300)
+    assert ended.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
-    assert len(list(tmp_path.glob("out.partial-*"))) == 1
+    left = list(tmp_path.glob("out.partial-*"))
+    assert len(left) == 1
+    assert 3 < len(list(left[0].glob("images/val/*"))) < len(names)
     conversion = convert_dataset(source, tmp_path / "out", on_error="skip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["DIOR", "out"]
     assert conversion.manifest["splits"]["val"]["files"] == len(names)
@@ -445,8 +452,23 @@ def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys
     assert ["train", "train+val", "2", "2", "0", "2", "5", "3", "2", "3"] in rows
     assert ["all", "4", "4", "0", "4", "6", "4", "2", "4"] in rows
     assert ["ship", "2", "1", "0", "0"] in rows
-    assert ["1", "object", "no", "area", "Annotations/Horizontal", "Bounding", "Boxes/04137.xml:2"] in rows
+    assert ["1", "object", "no", "area", "Annotations/Horizontal", "Bounding", "Boxes/04137.xml:5"] in rows
     assert rows[-1] == ["train", "with", f"data={tmp_path / 'out' / 'out.yaml'}"]
+
+
+def test_a_missing_source_is_told():
+    with pytest.raises(DS2D2Error, match=r"src= is missing, see 'ds2d2 cfg convert'"):
+        run_convert({})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system on which names are any bytes")
+def test_names_that_are_no_text_are_listed(tmp_path, capsys):
+    source = miniatures.dior(tmp_path / "DIOR", both=False)
+    with open(os.fsencode(source / "JPEGImages-test") + b"/\xff.jpg", "wb"):  # noqa: PTH123
+        pass
+    run_convert({"src": str(source), "out": str(tmp_path / "out")})
+    assert "JPEGImages-test/\\udcff.jpg" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "conversion.json").read_text())["left_out"][0]["reason"] == "in no split"
 
 
 def test_the_report_is_json_with_source_options_and_every_omission(tmp_path):
