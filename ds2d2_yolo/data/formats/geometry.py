@@ -13,6 +13,8 @@ OUTSIDE = "outside the image"
 _LEAST = 1e-3  # pixels; a shorter side is none, but what rounding left over
 _FAR = 1e6  # pixels; OpenCV computes with 32 bits, and no image reaches further
 
+_Points = list[tuple[float, float]]
+
 
 def place(
     annotation: Annotation, width: float, height: float, oriented: bool, left: float = 0.0, top: float = 0.0
@@ -67,27 +69,43 @@ def _has_area(points: tuple[float, ...]) -> bool:
     # Half the cross product of the diagonals is the area; only corners that cross over have one nevertheless.
     if abs((x3 - x1) * (y4 - y2) - (x4 - x2) * (y3 - y1)) >= 2:
         return True
-    return min(cv2.minAreaRect(_as_array(points))[1]) >= _LEAST
+    return min(_smallest([(x1, y1), (x2, y2), (x3, y3), (x4, y4)])[1]) >= _LEAST
 
 
 def _place_corners(
     corners: tuple[float, ...], width: float, height: float, left: float, top: float
 ) -> tuple[float, ...] | str:
-    xs = [x - left for x in corners[0::2]]
-    ys = [y - top for y in corners[1::2]]
+    points = [(x - left, y - top) for x, y in zip(corners[0::2], corners[1::2], strict=True)]
+    xs, ys = zip(*points, strict=True)
     x1, x2, y1, y2 = min(xs), max(xs), min(ys), max(ys)
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        window = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-        hull = cv2.convexHull(_as_array([value for point in zip(xs, ys, strict=True) for value in point]))
-        area, visible = cv2.intersectConvexConvex(hull, window)
-        if visible is None or area < _LEAST:
+        visible = _smallest(_cut(points, width, height))
+        if min(visible[1]) < _LEAST:
             return OUTSIDE
         accepted = x2 - x1 <= width and y2 - y1 <= height and 0 <= x1 + x2 <= 2 * width and 0 <= y1 + y2 <= 2 * height
         if not accepted:
-            smallest = np.clip(cv2.boxPoints(cv2.minAreaRect(visible)), 0, (width, height))
-            xs, ys = smallest[:, 0].tolist(), smallest[:, 1].tolist()
-    return tuple(share for x, y in zip(xs, ys, strict=True) for share in (x / width, y / height))
+            points = np.clip(cv2.boxPoints(visible), 0, (width, height)).tolist()
+    return tuple(share for x, y in points for share in (x / width, y / height))
 
 
-def _as_array(points: tuple[float, ...] | list[float]) -> np.ndarray:
-    return np.clip(np.array(points, np.float64).reshape(-1, 2), -_FAR, _FAR).astype(np.float32)
+def _cut(points: _Points, width: float, height: float) -> _Points:
+    """The corners of what lies in the image; `cv2.intersectConvexConvex` goes astray where objects are thin."""
+    near = np.clip(points, -_FAR, _FAR)
+    kept = near[cv2.convexHull(near.astype(np.float32), returnPoints=False).ravel()].tolist()
+    for axis, rim, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
+        before, kept = kept, []
+        for start, end in zip(before, before[1:] + before[:1], strict=True):
+            depth, next_depth = sign * (start[axis] - rim), sign * (end[axis] - rim)
+            if depth >= 0:
+                kept.append(start)
+            if min(depth, next_depth) < 0 < max(depth, next_depth):
+                share = depth / (depth - next_depth)
+                kept.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
+    return kept
+
+
+def _smallest(points: _Points) -> cv2.typing.RotatedRect:
+    if not points:
+        return (0.0, 0.0), (0.0, 0.0), 0.0
+    # Of points that differ by less than 32 bits can tell, OpenCV makes rectangles without width: hence the rounding.
+    return cv2.minAreaRect(np.round(np.clip(points, -_FAR, _FAR), 3).astype(np.float32))
