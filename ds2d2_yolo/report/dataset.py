@@ -157,14 +157,15 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
 def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:
     """Return the folder to write to; it is made when there is something to write."""
     if options["out"]:
-        folder = increment_path(Path(str(options["out"])).expanduser().absolute(), options["exist_ok"])
+        wanted = Path(str(options["out"])).expanduser().absolute()
+        folder = increment_path(wanted, options["exist_ok"])
     else:
         run = {"mode": "check", "task": options["task"], "exist_ok": options["exist_ok"], "project": None, "name": None}
-        folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
+        wanted = folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
     for split in splits.values():
         for images in split.folders:
-            if folder.resolve().is_relative_to(images):
-                raise DS2D2Error(f"out={folder}: lies among the images of the data set, choose another folder")
+            if wanted.resolve().is_relative_to(images):
+                raise DS2D2Error(f"out={wanted}: lies among the images of the data set, choose another folder")
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise DS2D2Error(f"out={folder}: cannot write to {existing}, choose another folder")

@@ -204,10 +204,11 @@ def test_a_malformed_yaml_is_told_in_one_line(good, tmp_path, content):
         run_check({"data": str(good), "out": str(tmp_path / "out")})
 
 
-def test_nothing_is_written_among_the_images(good):
+@pytest.mark.parametrize("out", ["images/train", "images/train/out"])
+def test_nothing_is_written_among_the_images(good, out):
     before = snapshot(good.parent)
     with pytest.raises(DS2D2Error, match="among the images"):
-        run_check({"data": str(good), "out": str(good.parent / "images" / "train" / "out")})
+        run_check({"data": str(good), "out": str(good.parent / out)})
     assert snapshot(good.parent) == before
 
 
