@@ -170,7 +170,7 @@ class COCOReader:
         categories: dict[_Id, str] = {}
         for number, entry in enumerate(entries, start=1):
             key, name = (_as_id(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
-            if key is None or not isinstance(name, str) or not name.strip():
+            if key is None or not isinstance(name, str) or not name.strip() or not name.isprintable():
                 self._refuse(path, f"category number {number}: expected an id and a name")
             if key in categories or name.strip() in categories.values():
                 self._refuse(path, f"category number {number}: id or name {shortened(name)} occurs twice")

@@ -165,6 +165,10 @@ def test_splits_may_share_a_folder(tmp_path):
         ({**CONTENT, "images": {}}, "train.json: expected the list images"),
         ({**CONTENT, "annotations": None}, "train.json: expected the list annotations"),
         ({**CONTENT, "categories": []}, "train.json: the list categories is empty"),
+        (
+            {**CONTENT, "categories": [{"id": 1, "name": "\ud800"}]},
+            "train.json: category number 1: expected an id and a name",
+        ),
         ({**CONTENT, "categories": [3]}, "train.json: category number 1: expected an id and a name"),
         (
             {**CONTENT, "categories": [{"id": 1, "name": " "}]},
