@@ -42,6 +42,9 @@ def coco_truth(
     Returns:
         (dict[str, Any]): `info`, `images`, `annotations` and `categories`, ready for `json.dumps`.
 
+    Raises:
+        DS2D2Error: If the labels do not suit the task, as `check_labels` finds.
+
     Example:
         >>> box = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
         >>> label = {"im_file": "a.png", "shape": (100, 200), "cls": np.zeros((1, 1)), "bboxes": box, "segments": []}
@@ -49,6 +52,7 @@ def coco_truth(
         >>> truth["annotations"][0]["bbox"], truth["annotations"][0]["area"]
         ([75.0, 25.0, 50.0, 50.0], 2500.0)
     """
+    check_labels(labels, task)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, label in enumerate(labels, start=1):
@@ -96,6 +100,23 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
     with label_errors(split):
         labels = YOLODataset(img_path=data[split], data=dict(data), task=task, augment=False).labels
     return coco_truth(labels, data["names"], task, data.get("path"))
+
+
+def check_labels(labels: Sequence[Mapping[str, Any]], task: str) -> None:
+    """Refuse labels without corners where the task needs them: not all supported releases of Ultralytics do.
+
+    Args:
+        labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set.
+        task (str): `detect` or `obb`.
+
+    Raises:
+        DS2D2Error: If the task is `obb` and an image has boxes.
+    """
+    for label in labels if task == "obb" else ():
+        if len(label["segments"]) != len(label["cls"]):
+            raise DS2D2Error(
+                f"{label['im_file']}: its label file holds boxes, task=obb needs the corners of each object"
+            )
 
 
 @contextmanager
@@ -183,7 +204,7 @@ def _oriented(polygons: Sequence[np.ndarray], size: np.ndarray) -> list[dict[str
     shapes = []
     for polygon in polygons:
         points = polygon.astype(np.float64) * size
-        rbox = xyxyxyxy2xywhr(points.reshape(1, -1))[0].tolist()
+        rbox = xyxyxyxy2xywhr(points.astype(np.float32).reshape(1, -1))[0].tolist()
         first = points.min(axis=0)
         bbox = [*first.tolist(), *(points.max(axis=0) - first).tolist()]
         shapes.append(

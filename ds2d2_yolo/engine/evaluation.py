@@ -26,10 +26,11 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, TQDM
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.metrics import batch_probiou
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
-from ds2d2_yolo.data.coco_truth import coco_truth, label_errors, refused_images
+from ds2d2_yolo.data.coco_truth import check_labels, coco_truth, label_errors, refused_images
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.engine.preflight import check_place, load_data
 from ds2d2_yolo.errors import DS2D2Error
@@ -295,7 +296,9 @@ class _Collector(DetectionValidator):
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
         with label_errors(self.args.split):
-            return super().get_dataloader(dataset_path, batch_size)
+            dataloader: Any = super().get_dataloader(dataset_path, batch_size)
+        check_labels(dataloader.dataset.labels, self.args.task)
+        return dataloader
 
     def init_metrics(self, model: torch.nn.Module) -> None:
         super().init_metrics(model)
@@ -307,7 +310,8 @@ class _Collector(DetectionValidator):
 
     def pred_to_json(self, predn: dict[str, torch.Tensor], pbatch: dict[str, Any]) -> None:
         parts = [predn["bboxes"], predn["conf"].unsqueeze(1), predn["cls"].unsqueeze(1)]
-        self.detections.append((str(pbatch["im_file"]), torch.cat([part.double() for part in parts], 1).cpu().numpy()))
+        rows = torch.cat([part.cpu().double() for part in parts], 1)  # in this order, as MPS has no float64
+        self.detections.append((str(pbatch["im_file"]), rows.numpy()))
 
     def eval_json(self, stats: dict[str, Any]) -> dict[str, Any]:
         return stats
@@ -375,6 +379,7 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
     }
     try:
         args = get_cfg(overrides=overrides)
+        check_imgsz(args.imgsz, max_dim=1)
     except (TypeError, ValueError, SyntaxError) as error:
         raise DS2D2Error(shorten(str(error), 300, placeholder=" ..."), 2) from error
     if args.batch < 1:
@@ -403,10 +408,7 @@ def _check_classes(title: str, known: Mapping[int, str], expected: Mapping[int, 
 def _validate(detector: Model, overrides: dict[str, Any]) -> Any:
     """Run Ultralytics' validation and return the validator, with its `detections`."""
     kind = type("Collector", (_Collector, detector.task_map[detector.task]["validator"]), {})
-    try:
-        validator = kind(args=overrides, _callbacks=detector.callbacks)
-    except (TypeError, ValueError) as error:  # over imgsz
-        raise DS2D2Error(shorten(str(error), 300, placeholder=" ..."), 2) from error
+    validator = kind(args=overrides, _callbacks=detector.callbacks)
     try:
         validator(model=detector.model)
     except DS2D2Error:

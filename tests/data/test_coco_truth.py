@@ -125,6 +125,11 @@ def test_an_oriented_box_keeps_its_corners_and_its_own_area():
     assert np.sin(2 * item["rbox"][4]) ** 2 == pytest.approx(1, rel=1e-5), "turned by 45 degrees"
 
 
+def test_boxes_are_no_ground_truth_for_obb():
+    with pytest.raises(DS2D2Error, match=r"a\.png: its label file holds boxes, task=obb needs the corners"):
+        coco_truth([label_of([[0.5, 0.5, 0.2, 0.2]])], NAMES, "obb")
+
+
 def test_file_names_outside_the_folder_stay_absolute(tmp_path):
     label = label_of()
     for file, root, name in (
@@ -182,7 +187,7 @@ def test_a_split_that_cannot_be_read_is_told_in_one_line(tmp_path):
     data = write_set(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n"})
     with pytest.raises(DS2D2Error, match="split=test: the data set has no such split"):
         read_truth(data, "test")
-    with pytest.raises(DS2D2Error, match="split=val: OBB dataset requires"):
+    with pytest.raises(DS2D2Error, match=r"OBB dataset requires|label file holds boxes"):
         read_truth(data, task="obb")
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DS2D2Error, match=r"split=val: .*Error loading data from"):
