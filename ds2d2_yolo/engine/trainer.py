@@ -53,7 +53,7 @@ class OwnArgumentsTrainer(DetectionTrainer):
         return model
 
     def set_model_attributes(self) -> None:
-        """Attach names and arguments, and have the layers frozen that the family wants frozen, beside those asked for."""
+        """Attach names and arguments; the layers that the family wants frozen join those that `freeze` names."""
         super().set_model_attributes()
         if own := self.detector.frozen_layers:
             asked = self.args.freeze

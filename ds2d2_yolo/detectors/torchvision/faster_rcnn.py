@@ -33,13 +33,13 @@ class Regions(NamedTuple):
         boxes (list[torch.Tensor]): Regions (R_i, 4) of every image as xyxy pixels.
         labels (torch.Tensor): Class of every region (R,); the number of classes stands for background.
         deltas (torch.Tensor): What would turn every region into its object (R, 4).
-        count (torch.Tensor): Number of regions, counting at least one positive and one negative per image, a scalar.
+        number (torch.Tensor): Number of regions, counting at least one positive and one negative per image, a scalar.
     """
 
     boxes: list[torch.Tensor]
     labels: torch.Tensor
     deltas: torch.Tensor
-    count: torch.Tensor
+    number: torch.Tensor
 
 
 class Proposals(NamedTuple):
@@ -75,7 +75,7 @@ class ProposalNetwork(RegionProposalNetwork):
         self.proposal_matcher = MaxIoUMatcher(0.7, 0.3, minimum=0.3)
         self.box_coder = DeltaCoder((1.0, 1.0, 1.0, 1.0))
 
-    def forward(self, maps: list[torch.Tensor]) -> Proposals:  # type: ignore[override]
+    def forward(self, maps: list[torch.Tensor]) -> Proposals:
         """Return raw predictions for maps (B, C, H_l, W_l) of the levels P2 to P6."""
         objectness, deltas = self.head(maps)
         per_level = [x[0].numel() for x in objectness]
@@ -169,9 +169,7 @@ class RegionHead(RoIHeads):
             nn.init.normal_(layer.weight, std=spread)
             nn.init.zeros_(layer.bias)
 
-    def forward(  # type: ignore[override]
-        self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]
-    ) -> RegionPredictions:
+    def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> RegionPredictions:
         """Return logits (R, C + 1) and deltas (R, C, 4) of regions (R_i, 4) of every image, as xyxy pixels."""
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(maps, boxes)))
         return RegionPredictions(logits.roll(-1, 1), deltas.unflatten(1, (-1, 4))[:, 1:])
@@ -183,8 +181,8 @@ class RegionHead(RoIHeads):
         boxes, _, labels, deltas = self.select_training_samples(list(proposals), targets)
         positives = torch.stack([(own > 0).sum() for own in labels])
         negatives = torch.stack([(own == 0).sum() for own in labels])
-        count = positives.clamp(min=1).sum() + negatives.clamp(min=1).sum()
-        return Regions(boxes, (torch.cat(labels) - 1) % (self.classes + 1), torch.cat(deltas), count)
+        number = positives.clamp(min=1).sum() + negatives.clamp(min=1).sum()
+        return Regions(boxes, (torch.cat(labels) - 1) % (self.classes + 1), torch.cat(deltas), number)
 
     def losses(self, predictions: RegionPredictions, regions: Regions) -> dict[str, torch.Tensor]:
         """Return cross-entropy of the classes and L1 loss of the true class's deltas, both per region."""
@@ -333,6 +331,6 @@ class FasterRCNNDetector(TorchvisionDetector):
         """Return KL divergence of the classes plus L1 loss of the deltas between predictions from two pyramids."""
         with torch.no_grad():
             known = head(teacher, assignment.boxes)
-        factor = assignment.count if self.sum_regions else 1.0
+        factor = assignment.number if self.sum_regions else 1.0
         classes, boxes = region_implicit_terms(head(student, assignment.boxes), known, class_factor=factor)
         return classes + boxes

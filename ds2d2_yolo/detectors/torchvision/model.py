@@ -35,7 +35,7 @@ class TorchvisionModel(DetectionModel):
     duplicates itself, so that Ultralytics treats the model as one that needs no suppression.
 
     Args:
-        cfg (str | Path | Mapping): Model YAML, or its content.
+        cfg (Mapping): Content of a model YAML.
         ch (int): Channels of the images; 3.
         nc (int | None): Number of classes; None takes the YAML's.
         verbose (bool): Whether to print a summary.
@@ -54,9 +54,11 @@ class TorchvisionModel(DetectionModel):
     strides: ClassVar[tuple[int, ...]]
     """Stride of every level, in pixels."""
 
-    def __init__(
-        self, cfg: str | Path | Mapping[str, Any], ch: int = 3, nc: int | None = None, verbose: bool = True
-    ) -> None:
+    model: Any
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, cfg: Mapping[str, Any], ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
         super(DetectionModel, self).__init__()  # DetectionModel's own builds the layers of a YOLO YAML
         if ch != 3:
             raise DS2D2Error(f"images of {ch} channels: torchvision's backbones take 3")
@@ -169,7 +171,9 @@ class TorchvisionModel(DetectionModel):
         weights = _imagenet_weights(name, self.yaml["weights"])
         try:
             network = get_model(name, weights=weights)
-        except Exception as error:  # no network, a proxy, a full disk, a broken file: many kinds, all the user's to mend
+        except (
+            Exception
+        ) as error:  # no network, a proxy, a full disk, a broken file: many kinds, all the user's to mend
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             raise DS2D2Error(
                 f"pretrained=True: cannot get the ImageNet weights of {name} ({error}); put {Path(weights.url).name} "
@@ -227,7 +231,7 @@ class TorchvisionDetector(Detector):
 
     @property
     def frozen_layers(self) -> tuple[int, ...]:
-        """Stem and first stage where they were trained on ImageNet, as in the reference; a fresh backbone learns whole."""
+        """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
 
     def layer(self, index: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What RetinaNet and Faster R-CNN share: backbone, pyramid, anchors, matching and suppression, set as the reference's."""
+"""What RetinaNet and Faster R-CNN share, set as in the reference: backbone, pyramid, anchors, matching, suppression."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import get_model
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
@@ -52,7 +51,8 @@ def backbone_stages(network: Any, frozen_statistics: bool) -> list[Stage]:
         (list[Stage]): Stem (stride 4) and stages (strides 4, 8, 16, 32).
 
     Example:
-        >>> len(backbone_stages(get_model("resnet18"), frozen_statistics=True))
+        >>> from torchvision.models import resnet18
+        >>> len(backbone_stages(resnet18(), frozen_statistics=True))
         5
     """
     stem = (network.conv1, network.bn1, network.relu, network.maxpool)
@@ -76,7 +76,7 @@ class Pyramid(FeaturePyramidNetwork):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
 
-    def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:  # type: ignore[override]
+    def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return the levels (B, channels, H_l, W_l), finest first."""
         return list(super().forward({str(index): x for index, x in enumerate(maps)}).values())
 
@@ -142,7 +142,7 @@ class PyramidAnchors(AnchorGenerator):
         half = torch.stack([sizes[None] / roots[:, None], sizes[None] * roots[:, None]], -1).reshape(-1, 2) / 2
         return torch.cat([-half, half], 1)
 
-    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the anchors (A, 4) of all levels as xyxy pixels, float32, in the order level, y, x, anchor."""
         self.set_cell_anchors(torch.float32, maps[0].device)
         grids: Any = [x.shape[-2:] for x in maps]

@@ -79,7 +79,7 @@ class RetinaHead(RetinaNetHead):
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
         self.max_det, self.agnostic_nms = 100, False
 
-    def forward(self, maps: list[torch.Tensor]) -> RetinaPredictions:  # type: ignore[override]
+    def forward(self, maps: list[torch.Tensor]) -> RetinaPredictions:
         """Return raw predictions for maps (B, C, H_l, W_l) of the levels P3 to P7."""
         outputs = super().forward(maps)
         height, width = maps[0].shape[-2:]
@@ -206,7 +206,9 @@ class RetinaNetDetector(TorchvisionDetector):
             with torch.no_grad():
                 teacher_predictions = self._predict(head, teacher)
         seen = self._predict(head, student)
-        classes, boxes = dense_implicit_terms(seen, teacher_predictions, assignment.avg_factor, assignment.label_weights)
+        classes, boxes = dense_implicit_terms(
+            seen, teacher_predictions, assignment.avg_factor, assignment.label_weights
+        )
         return classes + boxes
 
     @staticmethod
