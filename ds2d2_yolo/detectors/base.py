@@ -31,9 +31,9 @@ class Detector(ABC):
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models carry attributes that nn.Module's types do not know
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def accepts(model: nn.Module) -> bool:
+    def accepts(cls, model: nn.Module) -> bool:
         """Return whether `model` belongs to this family and can be distilled."""
 
     @classmethod

@@ -35,8 +35,8 @@ class YOLODetector(Detector):
         super().__init__(model)
         self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    @staticmethod
-    def accepts(model: nn.Module) -> bool:
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
         """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
 
         Subclasses for other tasks (segment, pose, obb) and open vocabularies predict more than boxes and classes.

@@ -283,11 +283,6 @@ class FasterRCNNDetector(TorchvisionDetector):
         super().__init__(model)
         self.sum_regions = False
 
-    @staticmethod
-    def accepts(model: nn.Module) -> bool:
-        """Return whether `model` is a Faster R-CNN."""
-        return isinstance(model, FasterRCNNModel)
-
     @property
     def box_coding(self) -> str:
         """How boxes are coded."""

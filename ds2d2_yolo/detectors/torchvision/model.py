@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.detectors.torchvision.parts import Pyramid, backbone_stages
+from ds2d2_yolo.detectors.torchvision.parts import Pyramid, StridedLevels, backbone_stages
 from ds2d2_yolo.errors import DS2D2Error
 
 Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -89,9 +89,14 @@ class TorchvisionModel(DetectionModel):
         if verbose:
             self.info()
 
-    @abstractmethod
     def make_extra_levels(self, in_channels: int, channels: int) -> ExtraFPNBlock:
-        """Return what makes the pyramid's levels beyond the backbone's, from a last map of `in_channels`."""
+        """Return what makes the pyramid's levels beyond the backbone's: P6 and P7 by convolution.
+
+        Args:
+            in_channels (int): Channels of the backbone's last map.
+            channels (int): Channels of the levels.
+        """
+        return StridedLevels(in_channels, channels)
 
     @abstractmethod
     def make_head(self, channels: int) -> nn.Module:
@@ -203,6 +208,11 @@ class TorchvisionDetector(Detector):
 
     model_class: type[TorchvisionModel]
     shared_adapter = True
+
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        """Return whether `model` is of this family."""
+        return isinstance(model, cls.model_class)
 
     @classmethod
     def builds(cls, config: Mapping[str, Any]) -> bool:

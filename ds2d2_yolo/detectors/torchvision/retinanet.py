@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
-from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, StridedLevels, suppress
+from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
 from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
 
 _STRIDES = (8, 16, 32, 64, 128)
@@ -150,10 +149,6 @@ class RetinaNetModel(TorchvisionModel):
 
     strides = _STRIDES
 
-    def make_extra_levels(self, in_channels: int, channels: int) -> ExtraFPNBlock:
-        """Return the convolutions that make P6 and P7."""
-        return StridedLevels(in_channels, channels)
-
     def make_head(self, channels: int) -> nn.Module:
         """Return the head."""
         return RetinaHead(channels, self.yaml["nc"], self.yaml["score_threshold"], self.yaml["nms_iou"])
@@ -164,11 +159,6 @@ class RetinaNetDetector(TorchvisionDetector):
 
     family = "RetinaNet"
     model_class = RetinaNetModel
-
-    @staticmethod
-    def accepts(model: nn.Module) -> bool:
-        """Return whether `model` is a RetinaNet."""
-        return isinstance(model, RetinaNetModel)
 
     @property
     def box_coding(self) -> str:
