@@ -196,7 +196,7 @@ def distil(family, tmp_path, gains=ALL, channels=16):
         for parameter in side.head.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.05)
-    pair = check_pair(teacher, student, 64)
+    pair = check_pair(teacher, student, 96)
     amplifier = copy.deepcopy(teacher.implicit_part(teacher.head)).requires_grad_(False)
     loss = DS2D2Loss(pair.levels, gains, shared_adapter=teacher.shared_adapter)
     return Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers), student
@@ -237,9 +237,10 @@ def test_the_ground_truth_is_assigned_once_per_step(family, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_works_under_autocast(family, tmp_path):
     distiller, student = distil(family, tmp_path)
+    # Not 64 px: there P7 is convolved from a single cell, for which torch's bfloat16 backward on CPUs gives NaN at times.
     with torch.autocast("cpu", torch.bfloat16):
-        distiller.arm(student, batch_of(64))
-        loss, _ = student.model(batch_of(64))
+        distiller.arm(student, batch_of(96))
+        loss, _ = student.model(batch_of(96))
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert all(torch.isfinite(p.grad).all() for p in student.model.parameters())
