@@ -237,7 +237,7 @@ def test_the_ground_truth_is_assigned_once_per_step(family, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_works_under_autocast(family, tmp_path):
     distiller, student = distil(family, tmp_path)
-    # Not 64 px: there P7 is convolved from a single cell, for which torch's bfloat16 backward on CPUs gives NaN at times.
+    # Not 64 px: there P7 is convolved from a single cell, where torch's bfloat16 backward on CPUs gives NaN at times.
     with torch.autocast("cpu", torch.bfloat16):
         distiller.arm(student, batch_of(96))
         loss, _ = student.model(batch_of(96))

@@ -113,7 +113,7 @@ def test_with_imagenet_weights_the_first_layers_are_frozen(data, tmp_path, monke
     assert model.yaml["imagenet"] is True
     for own, source in ((model.model[0][0], network.conv1), (model.model[1][0].conv1, network.layer1[0].conv1)):
         torch.testing.assert_close(own.weight, source.weight.half().float())
-    deep, source = model.model[4][0][0], network.layer4[0]
+    deep, source = model.model[4][0], network.layer4[0]
     assert not torch.allclose(deep.conv1.weight, source.conv1.weight, atol=1e-5)
     assert torch.equal(deep.bn1.running_mean, source.bn1.running_mean)
 
