@@ -120,7 +120,7 @@ def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> t
     assert student is not None
     taps.open(student.assignment_modules())
     student.model(batch)
-    return maps, student.assignment(taps.close()).boxes
+    return maps, student.assignment(taps.close()).regions.boxes
 
 
 def look(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[torch.Tensor, torch.Tensor]:

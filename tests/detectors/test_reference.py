@@ -5,7 +5,7 @@ import torch
 from reference_weights import region_head, retina_head
 
 from ds2d2_yolo.detectors import FasterRCNNDetector, RetinaNetDetector
-from ds2d2_yolo.detectors.torchvision.faster_rcnn import Regions
+from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
 from ds2d2_yolo.detectors.torchvision.retinanet import Assignment, RetinaAssigner
 from ds2d2_yolo.spectral import RegionPredictions, high_frequency_maps, region_implicit_terms
 
@@ -117,7 +117,9 @@ def test_the_region_path_sums_only_where_it_is_asked_to(golden):
     for summed in (False, True):
         detector = FasterRCNNDetector(None)
         detector.configure(sum_regions=summed)
-        values.append(detector.compare(head, student, teacher, regions))
+        values.append(detector.compare(head, student, teacher, Pooled(regions, teacher, torch.empty(0))))
+        reused = detector.compare(head, student, teacher, Pooled(regions, student, head.box_roi_pool(student, boxes)))
+        close(reused, values[-1])
         classes, deltas = region_implicit_terms(seen, known, class_factor=2.0 if summed else 1.0)
         close(values[-1], classes + deltas)
     assert values[1] > values[0]

@@ -42,6 +42,14 @@ class Regions(NamedTuple):
     number: torch.Tensor
 
 
+class Pooled(NamedTuple):
+    """Sampled `regions`, the `maps` they were pooled from, and what was `pooled` (R, C, 7, 7)."""
+
+    regions: Regions
+    maps: Sequence[torch.Tensor]
+    pooled: torch.Tensor
+
+
 class Proposals(NamedTuple):
     """Raw predictions of the proposal network for `maps`: `objectness` (B, A), `deltas` (B, A, 4), `anchors` (A, 4)."""
 
@@ -171,7 +179,11 @@ class RegionHead(RoIHeads):
 
     def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> RegionPredictions:
         """Return logits (R, C + 1) and deltas (R, C, 4) of regions (R_i, 4) of every image, as xyxy pixels."""
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(maps, boxes)))
+        return self.predict(self.box_roi_pool(maps, boxes))
+
+    def predict(self, pooled: torch.Tensor) -> RegionPredictions:
+        """Return the predictions for pooled regions (R, C, 7, 7)."""
+        logits, deltas = self.box_predictor(self.box_head(pooled))
         return RegionPredictions(logits.roll(-1, 1), deltas.unflatten(1, (-1, 4))[:, 1:])
 
     @torch.no_grad()
@@ -203,7 +215,7 @@ class FasterRCNNHead(nn.Module):
         nms_iou (float): IoU above which the weaker of two detections is dropped.
 
     Attributes:
-        sampled (nn.Identity): Passes the sampled regions on, so that they can be tapped.
+        sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
     """
 
     def __init__(self, channels: int, classes: int, score_threshold: float, nms_iou: float) -> None:
@@ -222,8 +234,10 @@ class FasterRCNNHead(nn.Module):
     def losses(self, raw: Proposals, truth: Truth) -> dict[str, torch.Tensor]:
         """Return the losses of both stages; regions are sampled once."""
         losses = self.rpn.losses(raw, truth[0])
-        regions: Regions = self.sampled(self.regions.sample(self.rpn.propose(raw), truth))
-        return losses | self.regions.losses(self.regions(raw.maps, regions.boxes), regions)
+        regions = self.regions.sample(self.rpn.propose(raw), truth)
+        pooled = self.regions.box_roi_pool(raw.maps, regions.boxes)
+        self.sampled(Pooled(regions, raw.maps, pooled))
+        return losses | self.regions.losses(self.regions.predict(pooled), regions)
 
     @torch.no_grad()
     def detect(self, raw: Proposals) -> torch.Tensor:
@@ -298,13 +312,13 @@ class FasterRCNNDetector(TorchvisionDetector):
         self.sum_regions = sum_regions
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
-        """Return what passes the sampled regions on."""
+        """Return what passes the sampled and pooled regions on."""
         return {"sampled": self.model.model[-1].sampled}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> Regions:
-        """Return the sampled regions."""
-        regions: Regions = outputs["sampled"]
-        return regions
+    def assignment(self, outputs: Mapping[str, Any]) -> Pooled:
+        """Return the sampled and pooled regions."""
+        sampled: Pooled = outputs["sampled"]
+        return sampled
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
         """Return the second stage: proposals are the student's."""
@@ -317,15 +331,19 @@ class FasterRCNNDetector(TorchvisionDetector):
 
     def compare(
         self,
-        head: nn.Module,
+        head: Any,
         student: Sequence[torch.Tensor],
         teacher: Sequence[torch.Tensor],
-        assignment: Regions,
+        assignment: Pooled,
         teacher_predictions: None = None,
     ) -> torch.Tensor:
         """Return KL divergence of the classes plus L1 loss of the deltas between predictions from two pyramids."""
+        regions, maps, pooled = assignment
         with torch.no_grad():
-            known = head(teacher, assignment.boxes)
-        factor = assignment.number if self.sum_regions else 1.0
-        classes, boxes = region_implicit_terms(head(student, assignment.boxes), known, class_factor=factor)
+            known = head(teacher, regions.boxes)
+        # Where the student's own maps are compared, its own loss has pooled these regions from them already.
+        own = all(x is y for x, y in zip(student, maps, strict=True))
+        seen = head.predict(pooled) if own else head(student, regions.boxes)
+        factor = regions.number if self.sum_regions else 1.0
+        classes, boxes = region_implicit_terms(seen, known, class_factor=factor)
         return classes + boxes
