@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr0", type=float, default=0.001)
+    parser.add_argument("--arguments", nargs="*", default=[], help="of Ultralytics, for every training: mosaic=0 ...")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16 on the CPU")
     options = parser.parse_args()
@@ -103,6 +104,7 @@ def main() -> None:
     shared |= {"optimizer": "AdamW", "lr0": options.lr0, "warmup_bias_lr": 0.0}
     shared |= {"device": "cpu"} if options.bfloat16 or not torch.cuda.is_available() else {}
     shared |= {"amp": False} if options.bfloat16 else {}
+    shared |= parse_arguments(options.arguments)
     teacher = options.teacher
     if not teacher.endswith(".pt"):
         schedule = {"epochs": options.teacher_epochs, "seed": 100, "name": "teacher"}

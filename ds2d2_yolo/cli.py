@@ -25,12 +25,20 @@ HELP = """
       amplifier  train the high-frequency amplifier of a teacher alone; one serves many students
                    ds2d2 amplifier teacher=path/to/best.pt data=path/to/data.yaml
       demo       all stages and a plain student on rendered scenes, compared in a table and pictures
+      val        COCO-style AP of any model on any data set: all, small, medium, large, every class
+                   ds2d2 val model=runs/detect/train/weights/best.pt data=path/to/data.yaml
+      convert    DIOR, DOTA, COCO JSON or VOC, as downloaded, into a data set to train on; DOTA is tiled
+                   ds2d2 convert src=path/to/DIOR out=path/to/new
+      check      what a data set holds, and whether training on it would fail or lose labels
+                   ds2d2 check data=path/to/data.yaml
+      merge      detections of tiles back into their images, in the submission format of DOTA
+                   ds2d2 merge predictions=path/to/predictions.json data=path/to/converted out=path/to/new
       help       this text
-      cfg        all arguments: ds2d2's own, then Ultralytics'
+      cfg        all arguments of training: ds2d2's own, then Ultralytics'; 'ds2d2 cfg convert': those of a mode
       version    versions of ds2d2-yolo and Ultralytics
       checks     what Ultralytics reports about this machine
 
-    ARGUMENTS
+    ARGUMENTS OF TRAINING
       teacher=    trained .pt, or a model .yaml that is trained first
       student=    model .yaml, or a pretrained .pt; model= means the same
       data=       data YAML: a path, one of ds2d2's (scenes.yaml) or of Ultralytics'
@@ -50,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments (Sequence[str] | None): Arguments without the program's name; None takes `sys.argv`.
 
     Returns:
-        (int): Exit code: 0, 1 for a run that cannot work, 2 for a wrong command line, 130 when interrupted.
+        (int): Exit code: 0, 1 for a run that cannot work or a check that failed, 2 for a wrong command line, 130 when
+            interrupted.
 
     Example:
         >>> main(["version"])  # doctest: +SKIP
@@ -59,14 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         mode, rest = _mode_of(arguments)
-        _MODES[mode](rest)
+        return _MODES[mode](rest) or 0
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nds2d2: interrupted; the same command continues its stages, resume= its student", file=sys.stderr)
         return 130
-    return 0
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
@@ -142,6 +150,30 @@ def _demo(arguments: Sequence[str]) -> None:
     run_demo(parse_arguments(arguments))
 
 
+def _val(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.engine.evaluation import run_val
+
+    return run_val(parse_arguments(arguments))
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.data.convert import run_convert
+
+    return run_convert(parse_arguments(arguments))
+
+
+def _check(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.report.dataset import run_check
+
+    return run_check(parse_arguments(arguments))
+
+
+def _merge(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.data.merge import run_merge
+
+    return run_merge(parse_arguments(arguments))
+
+
 def _help(arguments: Sequence[str]) -> None:
     print(HELP)
 
@@ -151,7 +183,16 @@ def _cfg(arguments: Sequence[str]) -> None:
 
     from ds2d2_yolo.resources import resource_folder
 
-    print((resource_folder("cfg") / "default.yaml").read_text(encoding="utf-8"))
+    folder = resource_folder("cfg")
+    for mode in arguments:
+        if not (folder / f"{mode}.yaml").is_file() or mode == "default":
+            raise DS2D2Error(
+                f"'{mode}': no mode with options of its own, those of training are shown by 'ds2d2 cfg'", 2
+            )
+        print((folder / f"{mode}.yaml").read_text(encoding="utf-8"))
+    if arguments:
+        return
+    print((folder / "default.yaml").read_text(encoding="utf-8"))
     print(Path(DEFAULT_CFG_PATH).read_text(encoding="utf-8"))
 
 
@@ -168,11 +209,15 @@ def _checks(arguments: Sequence[str]) -> None:
     collect_system_info()
 
 
-_MODES: dict[str, Callable[[Sequence[str]], None]] = {
+_MODES: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": _train,
     "teacher": _teacher,
     "amplifier": _amplifier,
     "demo": _demo,
+    "val": _val,
+    "convert": _convert,
+    "check": _check,
+    "merge": _merge,
     "help": _help,
     "cfg": _cfg,
     "version": _version,

@@ -48,7 +48,7 @@ def own_file(value: str, name: str, *folders: str) -> str:
     """
     if Path(value).name == value and not Path(value).exists():
         own = resource_folder(name).joinpath(*folders, value)
-        own = own if own.suffix else own.with_suffix(".yaml")
+        own = own if own.suffix in {".yaml", ".yml"} else own.with_name(f"{own.name}.yaml")  # DOTAv1.5-hbb has a dot
         if own.is_file():
             return str(own)
     return value

@@ -70,6 +70,8 @@ class AnnotatedImage:
         image (Path | None): The image file; None where there is none.
         size (tuple[int, int] | None): Width and height in pixels as the labels state them; None where they do not.
         objects (list[Annotation]): Its objects; an image without any is a valid one.
+        labelled (bool): False where the labels of the split are not published, as those of DOTA's test images; then
+            nothing is known about its objects, and `labels` is the image file.
     """
 
     name: str
@@ -77,6 +79,7 @@ class AnnotatedImage:
     image: Path | None
     size: tuple[int, int] | None
     objects: list[Annotation] = field(default_factory=list)
+    labelled: bool = True
 
 
 class Reader(Protocol):

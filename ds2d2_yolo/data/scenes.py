@@ -7,13 +7,8 @@ processor, the same seed gives the same bytes.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 import re
-import secrets
-import shutil
-import socket
 import sys
 import zlib
 from collections import Counter
@@ -25,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ds2d2_yolo.data.atomic import atomic_folder
 from ds2d2_yolo.data.scenery.canvas import Canvas
 from ds2d2_yolo.data.scenery.geometry import CLASS_NAMES, Array, SceneObject
 from ds2d2_yolo.data.scenery.layouts import LAYOUTS
@@ -49,7 +45,6 @@ MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
 
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
-_MARKER = ".ds2d2-scenes-partial.json"
 _CHOSEN = ("format", "renderer", "seed", "size", "counts", "classes")  # what must agree for a folder to be used
 
 
@@ -149,23 +144,8 @@ def render_dataset(
     if target.exists() or target.is_symlink():
         _check_finished(target, chosen)
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead_partials(target)
-        partial = _begin_partial(target)
-    except OSError as error:
-        raise DS2D2Error(
-            f"{target.parent}: cannot write here ({error.strerror or error}), choose another folder"
-        ) from error
-    try:
+    with atomic_folder(target, "scenes", check=lambda folder: _check_finished(folder, chosen)) as partial:
         _render_into(partial, chosen)
-        _publish(partial, target, chosen)
-    except OSError as error:
-        raise DS2D2Error(
-            f"{target}: rendering stopped ({error.strerror or error}), make room or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
@@ -275,47 +255,3 @@ def _check_finished(folder: Path, chosen: Mapping[str, Any]) -> None:
         present = sum(1 for _ in (folder / "images" / split).glob("*.png"))
         if present < count:
             raise DS2D2Error(f"{folder}: has {present} of {count} images of the split {split}, {advice}")
-
-
-def _begin_partial(target: Path) -> Path:
-    """Create the folder in which a data set is rendered, with the marker that tells who renders there."""
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-    partial.mkdir()
-    (partial / _MARKER).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    return partial
-
-
-def _publish(partial: Path, target: Path, chosen: Mapping[str, Any]) -> None:
-    """Give a finished folder its name; if another process was faster, use what that one made."""
-    try:
-        partial.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        _check_finished(target, chosen)
-    else:
-        (target / _MARKER).unlink()
-
-
-def _remove_dead_partials(target: Path) -> None:
-    """Remove what renderings of the same folder left behind when they were killed on this machine."""
-    for path in target.parent.glob(f"{glob.escape(target.name)}.partial-*"):
-        try:
-            marker = json.loads((path / _MARKER).read_text())
-            dead = marker["host"] == socket.gethostname() and not _is_alive(int(marker["pid"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not ours, or just being created or removed by another process
-        if dead:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # signal 0 would interrupt the process there; leftovers then have to be removed by hand
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it runs, as another user
-    return True

@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS, YAML, colorstr
 from ultralytics.utils.torch_utils import select_device
 
+from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.errors import DS2D2Error
@@ -108,6 +109,8 @@ def load_data(args: Any) -> dict[str, Any]:
         from ds2d2_yolo.data.scenes import render_dataset  # a renderer that no other data set needs
 
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"])
+    if (hint := hint_for(args.data)) is not None:
+        raise DS2D2Error(f"data={args.data}: {hint}")
     try:
         data = check_det_dataset(args.data)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend

@@ -24,7 +24,15 @@ class Bands(NamedTuple):
     hh: torch.Tensor
 
 
-@torch.compiler.assume_constant_result
+_DISCRETE = tuple(pywt.wavelist(kind="discrete"))
+# Read once: a look-up compiles into one graph with every torch, calls into PyWavelets do not.
+_FILTERS = {
+    name: (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
+    for name, wavelet in ((name, pywt.Wavelet(name)) for name in _DISCRETE)
+    if wavelet.orthogonal
+}
+
+
 def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the decomposition filters of an orthogonal wavelet.
 
@@ -44,15 +52,13 @@ def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         >>> [round(c, 3) for c in low]
         [0.707, 0.707]
     """
-    names = pywt.wavelist(kind="discrete")
-    if wavelet not in names:
-        close = get_close_matches(str(wavelet), names, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "try haar, db2, sym4 or coif1"
-        raise ValueError(f"wavelet={wavelet}: no such discrete wavelet, {hint}")
-    filters = pywt.Wavelet(wavelet)
-    if not filters.orthogonal:
+    if wavelet in _FILTERS:
+        return _FILTERS[wavelet]
+    if wavelet in _DISCRETE:
         raise ValueError(f"wavelet={wavelet}: not orthogonal, take one of the haar, db, sym, coif or dmey families")
-    return tuple(filters.dec_lo), tuple(filters.dec_hi)
+    close = get_close_matches(str(wavelet), _FILTERS, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "try haar, db2, sym4 or coif1"
+    raise ValueError(f"wavelet={wavelet}: no such discrete wavelet, {hint}")
 
 
 def band_size(height: int, width: int, wavelet: str = "haar") -> tuple[int, int]:

@@ -1,0 +1,95 @@
+"""Folders that are whole or absent: made under another name beside their place, and renamed when they are complete."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ds2d2_yolo.errors import DS2D2Error
+
+
+@contextmanager
+def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> Iterator[Path]:
+    """Give a new folder to fill, which takes the place of `target` when the block ends without an exception.
+
+    A process that is killed leaves no `target`, but a folder `<target>.partial-...`, with a marker that tells who made
+    it; the next call for the same target on the same machine removes what the dead left. When another process was
+    faster and `target` exists in the end, its folder is kept and `check` says whether it is as good.
+
+    Args:
+        target (Path): Where the folder belongs, absolute. It must not exist; missing parents are made.
+        kind (str): Plain word for what is made, such as `scenes`: part of the marker's name.
+        check (Callable[[Path], object]): Raises `DS2D2Error` unless a folder holds what was about to be made.
+
+    Yields:
+        (Path): The folder to fill, on the same file system as `target`.
+
+    Raises:
+        DS2D2Error: If the place cannot be written, or the block or the renaming ends in an `OSError`.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "new"
+        >>> with atomic_folder(target, "example", check=lambda folder: None) as folder:
+        ...     _ = (folder / "a.txt").write_text("a")
+        >>> [path.name for path in target.iterdir()]
+        ['a.txt']
+    """
+    marker = f".ds2d2-{kind}-partial.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        partial = target.with_name(f"{target.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+        partial.mkdir()
+    except OSError as error:
+        raise DS2D2Error(
+            f"{target.parent}: cannot write here ({error.strerror or error}), choose another folder"
+        ) from error
+    try:
+        (partial / marker).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        yield partial
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            check(target)
+        else:
+            (target / marker).unlink()
+    except OSError as error:
+        raise DS2D2Error(
+            f"{target}: stopped half way ({error.strerror or error}), make room or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what processes of this machine left beside the target when they were killed."""
+    for partial in target.parent.glob(f"{glob.escape(target.name)}.partial-*"):
+        try:
+            marker = json.loads(next(partial.glob(".ds2d2-*-partial.json")).read_text())
+            dead = marker["host"] == socket.gethostname() and not _is_alive(int(marker["pid"]))
+        except (StopIteration, OSError, ValueError, KeyError, TypeError):
+            continue  # not ours, or just being created or removed by another process
+        if dead:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would interrupt the process there; leftovers then have to be removed by hand
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as another user
+    return True

@@ -1,0 +1,197 @@
+"""The ground truth of a YOLO-format data set as COCO annotations, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import img2label_paths, verify_image_label
+from ultralytics.utils.ops import xyxyxyxy2xywhr
+
+from ds2d2_yolo.errors import DS2D2Error
+
+
+def coco_truth(
+    labels: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
+    task: str = "detect",
+    root: Path | str | None = None,
+) -> dict[str, Any]:
+    """Return labels, as Ultralytics has read them, as a COCO data set.
+
+    Coordinates are pixels of the original image. Images and objects are numbered from 1 in the order given, and so are
+    the classes: `category_id` is the class index plus 1. YOLO labels know no crowds: `iscrowd` is 0 throughout.
+
+    For `detect`, `bbox` is the part of the box that lies in the image, as in Ultralytics' predictions. For `obb`,
+    `rbox` (cx, cy, w, h, and the angle in radians) is the smallest rectangle around the corners, as Ultralytics fits
+    it; `area` is its w * h, `segmentation` holds the corners as they are labelled and `bbox` their hull.
+
+    Args:
+        labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set: `im_file`; `shape`, (height,
+            width) in pixels; `cls`, (N, 1) float32; `bboxes`, (N, 4) float32, normalised centre, width and height;
+            `segments`, N polygons (P, 2) float32, normalised, or none.
+        names (Mapping[int, str]): Class names by index.
+        task (str): `detect` or `obb`.
+        root (Path | str | None): Folder that file names are relative to; those outside of it stay absolute.
+
+    Returns:
+        (dict[str, Any]): `info`, `images`, `annotations` and `categories`, ready for `json.dumps`.
+
+    Example:
+        >>> box = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
+        >>> label = {"im_file": "a.png", "shape": (100, 200), "cls": np.zeros((1, 1)), "bboxes": box, "segments": []}
+        >>> truth = coco_truth([label], {0: "ship"})
+        >>> truth["annotations"][0]["bbox"], truth["annotations"][0]["area"]
+        ([75.0, 25.0, 50.0, 50.0], 2500.0)
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, label in enumerate(labels, start=1):
+        height, width = (int(side) for side in label["shape"])
+        size = np.array([width, height], np.float64)
+        images.append(
+            {"id": number, "file_name": _name_of(label["im_file"], root), "width": width, "height": height},
+        )
+        shapes = _oriented(label["segments"], size) if task == "obb" else _horizontal(label["bboxes"], size)
+        for index, shape in zip(label["cls"].reshape(-1).tolist(), shapes, strict=True):
+            head = {"id": len(annotations) + 1, "image_id": number, "category_id": int(index) + 1}
+            annotations.append({**head, **shape, "iscrowd": 0})
+    return {
+        "info": {"description": f"written by ds2d2 from YOLO labels, task {task}"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": index + 1, "name": str(names[index])} for index in sorted(names)],
+    }
+
+
+def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect") -> dict[str, Any]:
+    """Read the labels of one split, as Ultralytics reads them before a validation, as a COCO data set.
+
+    So duplicates are gone, polygons are boxes for `detect`, images that the camera stored rotated have the size that
+    they are shown with, images without a label file have no objects, and those that Ultralytics refuses are missing
+    (`refused_images` lists them). Ultralytics keeps its cache beside the labels.
+
+    Args:
+        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
+        split (str): `train`, `val` or `test`.
+        task (str): `detect` or `obb`.
+
+    Returns:
+        (dict[str, Any]): See `coco_truth`; images in the order of their paths, named relative to the data set.
+
+    Raises:
+        DS2D2Error: If there is no such split, no readable image in it, or its labels do not suit the task.
+
+    Example:
+        >>> from ultralytics.data.utils import check_det_dataset
+        >>> truth = read_truth(check_det_dataset("dota8.yaml"), task="obb")  # doctest: +SKIP
+    """
+    if not data.get(split):
+        raise DS2D2Error(f"split={split}: the data set has no such split")
+    with label_errors(split):
+        labels = YOLODataset(img_path=data[split], data=dict(data), task=task, augment=False).labels
+    return coco_truth(labels, data["names"], task, data.get("path"))
+
+
+@contextmanager
+def label_errors(split: str) -> Iterator[None]:
+    """Turn what Ultralytics raises while it reads the labels of a split into one line.
+
+    Args:
+        split (str): Name of the split, for the message.
+
+    Raises:
+        DS2D2Error: If the body raises what Ultralytics raises over missing images and unfit labels.
+    """
+    try:
+        yield
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
+        raise DS2D2Error(f"split={split}: {shorten(str(error), 300, placeholder=' ...')}") from error
+
+
+def refused_images(images: Iterable[Path | str], data: Mapping[str, Any], single_cls: bool = False) -> dict[str, str]:
+    """Return those of some images that Ultralytics leaves out, because they or their labels are damaged.
+
+    Args:
+        images (Iterable[Path | str]): Image files.
+        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
+        single_cls (bool): Whether all objects count as one class.
+
+    Returns:
+        (dict[str, str]): Ultralytics' reason by image file.
+    """
+    keypoints, dimensions = data.get("kpt_shape", (0, 0))
+    refused = {}
+    files = [str(image) for image in images]
+    for image, label in zip(files, img2label_paths(list(files)), strict=True):
+        *_, corrupt, message = verify_image_label(
+            (image, label, "", False, len(data["names"]), keypoints, dimensions, single_cls)
+        )
+        if corrupt:
+            refused[image] = message.removeprefix(f"{image}: ignoring corrupt image/label: ")
+    return refused
+
+
+def yolo_lines(truth: Mapping[str, Any], task: str = "detect") -> dict[str, list[str]]:
+    """Return the YOLO labels of a COCO data set that `coco_truth` made.
+
+    Args:
+        truth (Mapping[str, Any]): What `coco_truth` returned, or its JSON file holds.
+        task (str): `detect` writes boxes, `obb` corners.
+
+    Returns:
+        (dict[str, list[str]]): For every image, by `file_name`, the lines of its label file. Coordinates have nine
+            digits, as many as float32 carries.
+
+    Example:
+        >>> box = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
+        >>> label = {"im_file": "a.png", "shape": (100, 200), "cls": np.zeros((1, 1)), "bboxes": box, "segments": []}
+        >>> yolo_lines(coco_truth([label], {0: "ship"}))
+        {'a.png': ['0 0.5 0.5 0.25 0.5']}
+    """
+    images = {image["id"]: image for image in truth["images"]}
+    lines: dict[str, list[str]] = {image["file_name"]: [] for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        image = images[annotation["image_id"]]
+        size = np.array([image["width"], image["height"]], np.float64)
+        if task == "obb":
+            values = np.reshape(annotation["segmentation"][0], (-1, 2)) / size
+        else:
+            corner, extent = np.reshape(annotation["bbox"], (2, 2)) / size
+            values = np.array([corner + extent / 2, extent])
+        numbers = [f"{value:.9g}" for value in values.reshape(-1).tolist()]
+        lines[image["file_name"]].append(" ".join([str(annotation["category_id"] - 1), *numbers]))
+    return lines
+
+
+def _horizontal(boxes: np.ndarray, size: np.ndarray) -> list[dict[str, Any]]:
+    """Return the geometry of boxes (N, 4), cut off at the image's rim."""
+    centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
+    first, last = (np.clip(corner * size, 0, size) for corner in (centre - half, centre + half))
+    extent = last - first
+    pixels, areas = np.hstack([first, extent]).tolist(), extent.prod(axis=1).tolist()
+    return [{"bbox": box, "area": area} for box, area in zip(pixels, areas, strict=True)]
+
+
+def _oriented(polygons: Sequence[np.ndarray], size: np.ndarray) -> list[dict[str, Any]]:
+    """Return the geometry of the rectangles around polygons (P, 2)."""
+    shapes = []
+    for polygon in polygons:
+        points = polygon.astype(np.float64) * size
+        rbox = xyxyxyxy2xywhr(points.reshape(1, -1))[0].tolist()
+        first = points.min(axis=0)
+        bbox = [*first.tolist(), *(points.max(axis=0) - first).tolist()]
+        shapes.append(
+            {"bbox": bbox, "rbox": rbox, "area": rbox[2] * rbox[3], "segmentation": [points.reshape(-1).tolist()]}
+        )
+    return shapes
+
+
+def _name_of(image: str, root: Path | str | None) -> str:
+    path = Path(image)
+    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()

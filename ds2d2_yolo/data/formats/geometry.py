@@ -1,0 +1,111 @@
+"""Where an object lies in an image: from pixels of the source to shares of the image, cut at its rim."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ds2d2_yolo.data.annotations import Annotation
+
+NO_AREA = "no area"
+OUTSIDE = "outside the image"
+
+_LEAST = 1e-3  # pixels; a shorter side is none, but what rounding left over
+_FAR = 1e6  # pixels; OpenCV computes with 32 bits, and no image reaches further
+
+_Points = list[tuple[float, float]]
+
+
+def place(
+    annotation: Annotation, width: float, height: float, oriented: bool, left: float = 0.0, top: float = 0.0
+) -> tuple[float, ...] | str:
+    """Return where an object lies in an image, or why it has no place there.
+
+    A horizontal box is cut at the rim of the image. An oriented one that juts out keeps its corners, which are then
+    below 0 or above 1, as with MMRotate and with Ultralytics' own conversion of DOTA: it is a rectangle that the rim
+    makes no shorter, whereas cutting it, or moving its corners to the rim one by one, gives another angle. Ultralytics
+    accepts such labels as long as the centre of the hull lies in the image and the hull is not larger than the image,
+    and otherwise refuses all labels of the image. In that case, an object larger than the image or mostly beyond its
+    rim, the smallest rectangle around the visible part is returned, with the corners moved to the rim.
+
+    Args:
+        annotation (Annotation): The object, in pixels of its source image.
+        width (float): Of the image, or of the window of it that becomes one, in pixels of the source image.
+        height (float): Likewise.
+        oriented (bool): Whether to return corners, or a box.
+        left (float): Where the window begins, in pixels of the source image.
+        top (float): Likewise.
+
+    Returns:
+        (tuple[float, ...] | str): Shares of width and height of the image: centre x, centre y, width and height of
+            the box, each between 0 and 1; or, if oriented, x1, y1, ... x4, y4 of the corners, in the order of the
+            source where they are kept. A text if the object has no place there: `NO_AREA` or `OUTSIDE`.
+
+    Example:
+        >>> place(Annotation("ship", (-10.0, 20.0, 30.0, 40.0)), 100, 100, oriented=False)
+        (0.15, 0.3, 0.3, 0.2)
+        >>> place(Annotation("ship", (-10.0, 20.0, 30.0, 40.0)), 100, 100, oriented=True)
+        (-0.1, 0.2, 0.3, 0.2, 0.3, 0.4, -0.1, 0.4)
+        >>> place(Annotation("ship", (528.0, 485.0, 529.0, 485.0)), 800, 800, oriented=False)
+        'no area'
+    """
+    if not _has_area(annotation.points):
+        return NO_AREA
+    if oriented:
+        return _place_corners(annotation.corners, width, height, left, top)
+    x1, y1, x2, y2 = annotation.box
+    x1, x2 = (min(max(x - left, 0.0), width) for x in (x1, x2))
+    y1, y2 = (min(max(y - top, 0.0), height) for y in (y1, y2))
+    if x2 - x1 < _LEAST or y2 - y1 < _LEAST:
+        return OUTSIDE
+    return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
+
+
+def _has_area(points: tuple[float, ...]) -> bool:
+    if len(points) == 4:
+        x1, y1, x2, y2 = points
+        return x2 - x1 >= _LEAST and y2 - y1 >= _LEAST
+    x1, y1, x2, y2, x3, y3, x4, y4 = points
+    # Half the cross product of the diagonals is the area; only corners that cross over have one nevertheless.
+    if abs((x3 - x1) * (y4 - y2) - (x4 - x2) * (y3 - y1)) >= 2:
+        return True
+    return min(_smallest([(x1, y1), (x2, y2), (x3, y3), (x4, y4)])[1]) >= _LEAST
+
+
+def _place_corners(
+    corners: tuple[float, ...], width: float, height: float, left: float, top: float
+) -> tuple[float, ...] | str:
+    points = [(x - left, y - top) for x, y in zip(corners[0::2], corners[1::2], strict=True)]
+    xs, ys = zip(*points, strict=True)
+    x1, x2, y1, y2 = min(xs), max(xs), min(ys), max(ys)
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+        visible = _smallest(_cut(points, width, height))
+        if min(visible[1]) < _LEAST:
+            return OUTSIDE
+        accepted = x2 - x1 <= width and y2 - y1 <= height and 0 <= x1 + x2 <= 2 * width and 0 <= y1 + y2 <= 2 * height
+        if not accepted:
+            points = np.clip(cv2.boxPoints(visible), 0, (width, height)).tolist()
+    return tuple(share for x, y in points for share in (x / width, y / height))
+
+
+def _cut(points: _Points, width: float, height: float) -> _Points:
+    """The corners of what lies in the image; `cv2.intersectConvexConvex` goes astray where objects are thin."""
+    near = np.clip(points, -_FAR, _FAR)
+    kept = near[cv2.convexHull(near.astype(np.float32), returnPoints=False).ravel()].tolist()
+    for axis, rim, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
+        before, kept = kept, []
+        for start, end in zip(before, before[1:] + before[:1], strict=True):
+            depth, next_depth = sign * (start[axis] - rim), sign * (end[axis] - rim)
+            if depth >= 0:
+                kept.append(start)
+            if min(depth, next_depth) < 0 < max(depth, next_depth):
+                share = depth / (depth - next_depth)
+                kept.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
+    return kept
+
+
+def _smallest(points: _Points) -> cv2.typing.RotatedRect:
+    if not points:
+        return (0.0, 0.0), (0.0, 0.0), 0.0
+    # Of points that differ by less than 32 bits can tell, OpenCV makes rectangles without width: hence the rounding.
+    return cv2.minAreaRect(np.round(np.clip(points, -_FAR, _FAR), 3).astype(np.float32))

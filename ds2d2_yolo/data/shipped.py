@@ -1,0 +1,72 @@
+"""The data YAMLs that ship with the package: where they expect their images, and how these are got."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ultralytics.utils import SETTINGS, YAML
+
+from ds2d2_yolo.resources import resource_folder
+
+_NAMES = {
+    ("DIOR", "detect"): "DIOR",
+    ("DIOR-R", "obb"): "DIOR-R",
+    ("DOTA v1.0", "detect"): "DOTAv1-hbb",
+    ("DOTA v1.5", "detect"): "DOTAv1.5-hbb",
+    ("COCO", "detect"): "coco-folders",
+}
+
+
+def shipped_folder(layout: str, task: str, class_names: Sequence[str]) -> Path | None:
+    """Return the folder where a shipped data YAML expects a converted data set.
+
+    Args:
+        layout (str): Name of the layout, such as `DIOR`.
+        task (str): `detect` or `obb`.
+        class_names (Sequence[str]): Classes in the order of their numbers.
+
+    Returns:
+        (Path | None): The folder, absolute; None where no YAML ships for this layout, task and classes.
+
+    Example:
+        >>> shipped_folder("VOC", "detect", ["cat"]) is None
+        True
+    """
+    name = _NAMES.get((layout, task))
+    if name is None:
+        return None
+    content = YAML.load(resource_folder("datasets") / f"{name}.yaml")
+    return _place_of(content) if list(content["names"].values()) == list(class_names) else None
+
+
+def hint_for(path: Path | str) -> str | None:
+    """Say in one line what to fetch and which command converts it, for a data YAML whose images are not there.
+
+    Args:
+        path (Path | str): A data YAML.
+
+    Returns:
+        (str | None): The line; None if it is none of those that ship and are converted, or its images are there.
+
+    Example:
+        >>> hint_for(resource_folder("datasets") / "scenes.yaml") is None
+        True
+    """
+    path = Path(path)
+    if path.resolve().parent != resource_folder("datasets") or not path.is_file():
+        return None
+    content = YAML.load(path)
+    folder = _place_of(content)
+    if "convert" not in content or all((folder / content[split]).is_dir() for split in ("train", "val")):
+        return None
+    how = content["convert"]
+    return (
+        f"the images of {path.name} are not in {folder}: get the archive by hand from {how['archive']}, unpack it, and "
+        f"run '{how['command']}'"
+    )
+
+
+def _place_of(content: dict[str, Any]) -> Path:
+    return Path(SETTINGS["datasets_dir"]) / str(content["path"])

@@ -1,0 +1,540 @@
+"""Large images cut into tiles: which windows, which objects in them, the pixels, and the map back to the source.
+
+Windows lie as those of the DOTA devkit and of Ultralytics; docs/datasets/tiles.md says what is done otherwise and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from ultralytics.data.split_dota import get_windows
+
+from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
+from ds2d2_yolo.data.formats.geometry import place
+from ds2d2_yolo.errors import DS2D2Error
+
+Task = Literal["detect", "obb"]
+TILE_MAP = "tiles.jsonl"
+"""Name of the tile map in the folder of a converted data set."""
+
+_FORMAT = 1  # of the tile map
+_JPEG = (".jpg", ".jpeg")
+_SLACK = 1e-9  # share of an area: what rounding may take from an object that is just visible enough
+_FUZZ = 1e-6  # pixels: what rounding may add to the side of a window
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How images are cut.
+
+    Attributes:
+        patch (int): Side of a tile in pixels of the resampled image, 32 or more.
+        overlap (int): Pixels that neighbouring tiles share at least, less than `patch`. An object that is no larger is
+            seen whole by one tile.
+        scales (tuple[float, ...]): The image is resampled by each of these before it is cut; each from 0.05 to 20.
+        min_visible (float): Share of an object's area that a tile must show to label it, above 0 and up to 1.
+        empty (str): Tiles without any object: `keep` or `drop`.
+        cut (str): Objects of which no tile shows enough: `drop` them, or keep what the `best` tile shows.
+
+    Raises:
+        DS2D2Error: If a value is out of its range.
+
+    Example:
+        >>> TileSettings(scales=(0.5, 1.0, 1.5)).overlap
+        200
+    """
+
+    patch: int = 1024
+    overlap: int = 200
+    scales: tuple[float, ...] = (1.0,)
+    min_visible: float = 0.7
+    empty: Literal["keep", "drop"] = "keep"
+    cut: Literal["drop", "best"] = "drop"
+
+    def __post_init__(self) -> None:
+        for name in ("patch", "overlap"):
+            if not isinstance(value := getattr(self, name), int) or isinstance(value, bool):
+                raise DS2D2Error(f"{name}={value}: expected a whole number of pixels", 2)
+        if self.patch < 32:
+            raise DS2D2Error(f"patch={self.patch}: tiles need 32 pixels or more", 2)
+        if not 0 <= self.overlap < self.patch:
+            raise DS2D2Error(f"overlap={self.overlap}: must be 0 or more and less than patch={self.patch}", 2)
+        if not self.scales or not all(0.05 <= scale <= 20 for scale in self.scales):
+            raise DS2D2Error(f"scales={list(self.scales)}: give one or more numbers from 0.05 to 20", 2)
+        if len({_scale_word(scale) for scale in self.scales}) < len(self.scales):
+            raise DS2D2Error(f"scales={list(self.scales)}: the same scale is given twice", 2)
+        if not 0 < self.min_visible <= 1:
+            raise DS2D2Error(f"min_visible={self.min_visible}: must be above 0 and up to 1", 2)
+        for name, choices in (("empty", ("keep", "drop")), ("cut", ("drop", "best"))):
+            if getattr(self, name) not in choices:
+                raise DS2D2Error(f"{name}={getattr(self, name)}: choose {' or '.join(choices)}", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One window of an image.
+
+    Attributes:
+        name (str): `{source}__{scale}__{left}___{top}`, left and top in pixels of the resampled image, as in the DOTA
+            devkit. Name of the tile's files without their suffix.
+        source (str): Name of the image that it is cut from.
+        window (tuple[float, float, float, float]): x, y, width and height of what it shows, in pixels of the source.
+            Whole numbers at scale 1.
+        size (tuple[int, int]): Width and height of the tile in its own pixels.
+        scale (float): By which the image was resampled.
+        objects (tuple[Annotation, ...]): What is labelled in it, in its own pixels: boxes (four numbers) for `detect`,
+            corners (eight) for `obb`, which may lie beyond its rim. Class, difficulty and line are those of the source.
+    """
+
+    name: str
+    source: str
+    window: tuple[float, float, float, float]
+    size: tuple[int, int]
+    scale: float
+    objects: tuple[Annotation, ...] = ()
+
+    def to_source(self, points: np.ndarray) -> np.ndarray:
+        """Map points from pixels of the tile to pixels of the source image.
+
+        Args:
+            points (np.ndarray): (..., 2) x and y.
+
+        Returns:
+            (np.ndarray): (..., 2) float64.
+
+        Example:
+            >>> tile = Tile("a__0.5__8___0", "a", (16.0, 0.0, 64.0, 64.0), (32, 32), 0.5)
+            >>> tile.to_source(np.array([1.0, 2.0])).tolist()
+            [18.0, 4.0]
+        """
+        x, y, width, height = self.window
+        zoom = np.array([width / self.size[0], height / self.size[1]])
+        return np.asarray(points * zoom + (x, y), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class CutImage:
+    """The tiles of one image.
+
+    Attributes:
+        name (str): Name of the source image.
+        size (tuple[int, int]): Its width and height in pixels.
+        tiles (list[Tile]): Scale by scale, from left to right, in each column from top to bottom.
+        lost (list[tuple[Annotation, str]]): Objects that no tile labels, as they came in, and why.
+    """
+
+    name: str
+    size: tuple[int, int]
+    tiles: list[Tile]
+    lost: list[tuple[Annotation, str]]
+
+
+def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettings, task: Task) -> CutImage:
+    """Lay the windows over an image and say which objects each tile labels.
+
+    An object is labelled in every tile that shows `min_visible` of its area, or more, not counting what lies outside
+    of the image. What a tile cuts is labelled for `detect` by the box around what it shows. For `obb` it keeps its
+    corners, beyond the rim of the tile too: see `formats.geometry.place`.
+
+    Args:
+        image (AnnotatedImage): The image's name and objects; all of them are used.
+        size (tuple[int, int]): Width and height of the image in pixels.
+        settings (TileSettings): How to cut.
+        task (str): `detect` or `obb`.
+
+    Returns:
+        (CutImage): Tiles and lost objects; each object of the image is in one tile or more, or it is lost.
+
+    Example:
+        >>> ship = Annotation("ship", (1000.0, 10.0, 1100.0, 60.0))
+        >>> image = AnnotatedImage("P1", Path("P1.txt"), None, None, [ship])
+        >>> cut = cut_tiles(image, (1800, 900), TileSettings(), "detect")
+        >>> [(tile.name, [item.points for item in tile.objects]) for tile in cut.tiles]
+        [('P1__1__0___0', []), ('P1__1__776___0', [(224.0, 10.0, 324.0, 60.0)])]
+    """
+    placed = [place(item, *size, oriented=True) for item in image.objects]
+    lost = [(item, reason) for item, reason in zip(image.objects, placed, strict=True) if isinstance(reason, str)]
+    objects = [item for item, reason in zip(image.objects, placed, strict=True) if not isinstance(reason, str)]
+    frames = [frame for scale in settings.scales for frame in _frames(image.name, size, scale, settings)]
+    outlines = _convex(np.array([item.corners for item in objects], dtype=np.float64).reshape(-1, 4, 2))
+    outlines = _clip(outlines, np.zeros(2), np.array(size))
+    frame_of, item_of, share, box = _seen(outlines, frames)
+    kept = share >= settings.min_visible - _SLACK
+    if settings.cut == "best":
+        for item in np.setdiff1d(item_of, item_of[kept]):
+            candidates = np.flatnonzero(item_of == item)
+            kept[candidates[share[candidates].argmax()]] = True
+
+    found: list[list[Annotation]] = [[] for _ in frames]
+    labelled = np.zeros(len(objects), dtype=bool)
+    for pair in np.flatnonzero(kept):
+        number, item = frame_of[pair], item_of[pair]
+        label = _label(objects[item], box[pair], frames[number], task)
+        if label is not None:
+            found[number].append(label)
+            labelled[item] = True
+    too_little = f"less than {100 * settings.min_visible:g} % visible in every tile"
+    lost += [(objects[item], too_little) for item in np.flatnonzero(~labelled)]
+    tiles = [replace(frame, objects=tuple(items)) for frame, items in zip(frames, found, strict=True)]
+    if settings.empty == "drop":
+        tiles = [tile for tile in tiles if tile.objects]
+    return CutImage(image.name, size, tiles, lost)
+
+
+def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folder: Path) -> CutImage:
+    """Cut an image and write its tiles, `folder/<name of the tile>.png`, or `.jpg` where the source is a JPEG.
+
+    The image is decoded once and held in memory with one resampled copy. Tiles have its depth (8 or 16 bits) and are
+    grey or coloured as it is.
+
+    Args:
+        image (AnnotatedImage): The image, with its file, and the objects to label.
+        settings (TileSettings): How to cut.
+        task (str): `detect` or `obb`.
+        folder (Path): An existing folder.
+
+    Returns:
+        (CutImage): As from `cut_tiles`; its size is that of the pixels, whatever the labels state.
+
+    Raises:
+        DS2D2Error: If the image cannot be read, or tiles of its kind cannot be written.
+    """
+    if image.image is None:
+        raise DS2D2Error(f"{image.labels}: there is no image {image.name}, only images can be cut into tiles")
+    pixels = read_pixels(image.image)
+    height, width = pixels.shape[:2]
+    cut = cut_tiles(image, (width, height), settings, task)
+    suffix = ".jpg" if image.image.suffix.lower() in _JPEG else ".png"
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}, convert it to 8 or 16 bits")
+    for scale in settings.scales:
+        tiles = [tile for tile in cut.tiles if tile.scale == scale]
+        if tiles:
+            resampled = _resample(pixels, scale)
+        for tile in tiles:
+            left, top = _offset(tile)
+            shown = resampled[top : top + tile.size[1], left : left + tile.size[0]]
+            # Encoded in memory: OpenCV's own writer fails silently, and on paths that are not ASCII.
+            _, data = cv2.imencode(suffix, shown)
+            (folder / f"{tile.name}{suffix}").write_bytes(data.tobytes())
+    return cut
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read an image of any size, turned as its EXIF tag says and without transparency, as Ultralytics' trainers do.
+
+    Args:
+        path (Path): PNG, JPEG, TIFF, BMP or whatever else OpenCV or Pillow decode.
+
+    Returns:
+        (np.ndarray): (H, W) grey, or (H, W, 3) in the order blue, green, red; uint8, uint16, or as stored.
+
+    Raises:
+        DS2D2Error: If it cannot be read.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # an empty file, or more pixels than OPENCV_IO_MAX_IMAGE_PIXELS allows
+        pixels = None
+    if pixels is not None:
+        return np.asarray(pixels)
+    try:
+        with _no_size_limit(), Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("L", "I;16", "I;16B"):
+                return np.asarray(upright)
+            return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
+    except (OSError, SyntaxError, ValueError, ImportError):  # the last: Ultralytics looks for a decoder of HEIF
+        raise DS2D2Error(f"{path}: is no image that OpenCV or Pillow can read, replace or remove it") from None
+
+
+@contextmanager
+def _no_size_limit() -> Iterator[None]:
+    """Let Pillow open images of any size: it takes those of DOTA for attacks."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _resample(pixels: np.ndarray, scale: float) -> np.ndarray:
+    if scale == 1:
+        return pixels
+    size = _resampled_size((pixels.shape[1], pixels.shape[0]), scale)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+# ------------------------------------------------------------------------------------------------ windows
+
+
+def _frames(name: str, size: tuple[int, int], scale: float, settings: TileSettings) -> Iterator[Tile]:
+    """Yield the tiles of one scale, without objects."""
+    width, height = _resampled_size(size, scale)
+    # One size of windows at a time and no threshold: of several sizes, those that show little of a small image would
+    # be left out.
+    windows = get_windows((height, width), (settings.patch,), (settings.overlap,), im_rate_thr=0.0)
+    for left, top, right, bottom in windows.tolist():
+        shown = min(right, width) - left, min(bottom, height) - top
+        zoom_x, zoom_y = size[0] / width, size[1] / height
+        window = (left * zoom_x, top * zoom_y, shown[0] * zoom_x, shown[1] * zoom_y)
+        yield Tile(f"{name}__{_scale_word(scale)}__{left}___{top}", name, window, shown, scale)
+
+
+def _resampled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _offset(tile: Tile) -> tuple[int, int]:
+    """Return where a tile begins in the resampled image, in its pixels."""
+    x, y, width, height = tile.window
+    return round(x * tile.size[0] / width), round(y * tile.size[1] / height)
+
+
+def _scale_word(scale: float) -> str:
+    return f"{scale:g}"
+
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def _seen(outlines: np.ndarray, frames: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return which tile shows which object, how much of it, and where.
+
+    Args:
+        outlines (np.ndarray): (N, K, 2) float64, convex polygons in pixels of the source.
+        frames (Sequence[Tile]): The tiles.
+
+    Returns:
+        (tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]): Of the P pairs of a tile and an object that it shows,
+            in the order of the tiles, and of the objects in each: (P,) number of the tile, (P,) number of the object,
+            (P,) share of its area, above 0 and up to 1, and (P, 2, 2) the box around what is seen, top left and bottom
+            right in pixels of the source.
+    """
+    areas = _areas(outlines)
+    hulls = np.stack([outlines.min(axis=1), outlines.max(axis=1)], axis=1)
+    items, shares, boxes = [], [], []
+    for frame in frames:
+        start, stop = _bounds(frame)
+        near = np.flatnonzero((areas > 0) & (hulls[:, 0] < stop).all(axis=1) & (hulls[:, 1] > start).all(axis=1))
+        share, box = np.ones(len(near)), hulls[near]
+        cut = ((box[:, 0] < start - _FUZZ) | (box[:, 1] > stop + _FUZZ)).any(axis=1)
+        shown = _clip(outlines[near[cut]], start, stop)
+        share[cut] = _areas(shown) / areas[near[cut]]
+        box[cut] = np.stack([shown.min(axis=1), shown.max(axis=1)], axis=1)
+        items.append(near[share > 0])
+        shares.append(share[share > 0])
+        boxes.append(box[share > 0])
+    numbers = np.repeat(np.arange(len(frames)), [len(item) for item in items])
+    return numbers, np.concatenate(items), np.concatenate(shares), np.concatenate(boxes)
+
+
+def _label(item: Annotation, box: np.ndarray, frame: Tile, task: Task) -> Annotation | None:
+    """Return an object as a tile labels it, in pixels of the tile.
+
+    Args:
+        item (Annotation): The object, in pixels of the source.
+        box (np.ndarray): (2, 2) the box around what the tile shows of it, top left and bottom right.
+        frame (Tile): The tile.
+        task (str): `detect` or `obb`.
+
+    Returns:
+        (Annotation | None): None if hardly anything is left of it at the tile's scale.
+    """
+    start, stop = _bounds(frame)
+    points = np.array(item.corners).reshape(4, 2) if task == "obb" else box
+    label = replace(item, points=tuple(((points - start) * (frame.size / (stop - start))).ravel().tolist()))
+    shares = place(label, *frame.size, oriented=task == "obb")
+    if isinstance(shares, str):
+        return None
+    if task == "obb":  # where the object reaches too far for a label of this tile, these are not its corners any more
+        label = replace(label, points=tuple((np.array(shares).reshape(4, 2) * frame.size).ravel().tolist()))
+    return label
+
+
+def _bounds(frame: Tile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the top left and the bottom right corner of what a tile shows, (2,) float64, pixels of the source."""
+    x, y, width, height = frame.window
+    return np.array([x, y]), np.array([x + width, y + height])
+
+
+def _convex(corners: np.ndarray) -> np.ndarray:
+    """Return the convex hulls of quadrilaterals, (N, 4, 2), of which some cross themselves or have a dent."""
+    sides = np.roll(corners, -1, axis=1) - corners
+    turns = _cross(sides, np.roll(sides, -1, axis=1))
+    outlines = corners.copy()
+    for number in np.flatnonzero((turns < 0).any(axis=1) & (turns > 0).any(axis=1)):
+        # Relative to its own corner, as OpenCV takes single precision.
+        hull = cv2.convexHull((corners[number] - corners[number, 0]).astype(np.float32), returnPoints=False).ravel()
+        outlines[number] = corners[number][np.resize(np.append(hull, hull[-1]), 4) if len(hull) == 3 else hull]
+    return outlines
+
+
+def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    product: np.ndarray = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
+    return product
+
+
+def _areas(outlines: np.ndarray) -> np.ndarray:
+    """Return the areas of polygons, (N,), from their corners, (N, K, 2), some of which may be repeated."""
+    spokes = outlines - outlines[:, :1]
+    return np.abs(_cross(spokes[:, :-1], spokes[:, 1:]).sum(axis=1)) / 2
+
+
+def _clip(outlines: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Clip convex polygons to a rectangle, side by side (Sutherland and Hodgman's algorithm), all at once.
+
+    Args:
+        outlines (np.ndarray): (N, K, 2) float64 corners.
+        start (np.ndarray): (2,) top left corner of the rectangle.
+        stop (np.ndarray): (2,) bottom right corner of the rectangle.
+
+    Returns:
+        (np.ndarray): (N, K or more, 2) corners; the last is repeated where a polygon has fewer than others. What lies
+            outside of the rectangle becomes a polygon without area.
+    """
+    for axis in (0, 1):
+        for sign, bound in ((1.0, start[axis]), (-1.0, stop[axis])):
+            outlines = _clip_side(outlines, sign * (outlines[..., axis] - bound))
+    return outlines
+
+
+def _clip_side(outlines: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Cut off what is outside of one side: corners whose depth, (N, K), is negative."""
+    inside, following = depth >= 0, np.roll(depth, -1, axis=1)
+    crossing = inside != (following >= 0)
+    way = np.divide(depth, depth - following, out=np.zeros_like(depth), where=crossing)
+    crossings = outlines + way[..., None] * (np.roll(outlines, -1, axis=1) - outlines)
+    # After each corner that stays, the point where the edge that begins there crosses the side.
+    points = np.stack([outlines, crossings], axis=2).reshape(len(outlines), 2 * outlines.shape[1], 2)
+    stays = np.stack([inside, crossing], axis=2).reshape(len(outlines), 2 * outlines.shape[1])
+    count = stays.sum(axis=1)
+    chosen = np.argsort(~stays, axis=1, kind="stable")[:, : max(int(count.max(initial=0)), outlines.shape[1])]
+    chosen = np.take_along_axis(chosen, np.minimum(np.arange(chosen.shape[1]), np.maximum(count - 1, 0)[:, None]), 1)
+    return np.take_along_axis(points, chosen[..., None], axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------- map
+
+
+class TileMapWriter:
+    """Writes the tile map of a data set, image by image.
+
+    The map is a text file of JSON lines, `tiles.jsonl`. The first says what it is: `ds2d2_tiles` (version of the
+    format, 1), `task`, `names` (classes in the order of their numbers) and `settings`. Each further line is a source
+    image: `source` (its name), `split`, `size` (width and height in pixels) and `tiles`, each with `name`, `window` (x,
+    y, width, height of what it shows, pixels of the source), `size` (its own width and height) and `scale`.
+
+    Args:
+        folder (Path): Folder of the data set.
+        task (str): `detect` or `obb`.
+        names (Sequence[str]): Classes in the order of their numbers.
+        settings (TileSettings): How the images are cut.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> image = AnnotatedImage("P1", Path("P1.txt"), None, None)
+        >>> with TileMapWriter(folder, "detect", ["ship"], TileSettings()) as tile_map:
+        ...     tile_map.add("train", cut_tiles(image, (300, 200), TileSettings(), "detect"))
+        >>> read_tile_map(folder).tiles["train"]["P1__1__0___0"].source
+        'P1'
+    """
+
+    def __init__(self, folder: Path, task: Task, names: Sequence[str], settings: TileSettings) -> None:
+        self._file = (folder / TILE_MAP).open("w", encoding="utf-8")
+        self._write({"ds2d2_tiles": _FORMAT, "task": task, "names": list(names), "settings": asdict(settings)})
+
+    def add(self, split: str, cut: CutImage) -> None:
+        """Append an image of a split."""
+        tiles = [
+            {"name": tile.name, "window": tile.window, "size": tile.size, "scale": tile.scale} for tile in cut.tiles
+        ]
+        self._write({"source": cut.name, "split": split, "size": cut.size, "tiles": tiles})
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def __enter__(self) -> TileMapWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class TileMap:
+    """What a tile map says.
+
+    Attributes:
+        task (str): `detect` or `obb`.
+        names (tuple[str, ...]): Classes in the order of their numbers.
+        tiles (dict[str, dict[str, Tile]]): By split and name; without objects.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    tiles: dict[str, dict[str, Tile]]
+
+
+def read_tile_map(folder: Path) -> TileMap:
+    """Read the tile map of a data set.
+
+    Args:
+        folder (Path): Folder of the data set.
+
+    Returns:
+        (TileMap): All of it.
+
+    Raises:
+        DS2D2Error: If there is none, or one of another version, or one that was changed: with its line.
+    """
+    path = folder / TILE_MAP
+    tiles: dict[str, dict[str, Tile]] = {}
+    number = 1
+    try:
+        with path.open(encoding="utf-8") as lines:
+            head = json.loads(next(lines))
+            if head["ds2d2_tiles"] != _FORMAT:
+                raise DS2D2Error(f"{path}: has version {head['ds2d2_tiles']}, expected {_FORMAT}, convert again")
+            task, names = head["task"], tuple(head["names"])
+            if task not in get_args(Task):
+                raise ValueError
+            for line in lines:
+                number += 1
+                entry = json.loads(line)
+                split = tiles.setdefault(entry["split"], {})
+                for tile in entry["tiles"]:
+                    (x, y, width, height), (columns, rows) = map(float, tile["window"]), map(int, tile["size"])
+                    if not (width > 0 and height > 0 and columns > 0 and rows > 0) or tile["name"] in split:
+                        raise ValueError
+                    split[tile["name"]] = Tile(
+                        tile["name"], entry["source"], (x, y, width, height), (columns, rows), float(tile["scale"])
+                    )
+    except FileNotFoundError:
+        raise DS2D2Error(
+            f"{path}: no such file, pass the folder of a data set that 'ds2d2 convert' has tiled"
+        ) from None
+    except OSError as error:
+        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from None
+    except DS2D2Error:
+        raise
+    except (StopIteration, ValueError, KeyError, TypeError):
+        raise DS2D2Error(f"{path}:{number}: is not as 'ds2d2 convert' writes it, convert again") from None
+    return TileMap(task, names, tiles)

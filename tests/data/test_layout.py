@@ -1,0 +1,259 @@
+"""Layouts are recognised by what the files hold, and what cannot be decided is told in one line."""
+
+import json
+import shutil
+
+import miniatures
+import pytest
+
+from ds2d2_yolo.data.annotations import Account
+from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_CLASSES
+from ds2d2_yolo.data.layout import recognise
+from ds2d2_yolo.errors import DS2D2Error
+
+PAPER = {"train": ("train", "val"), "val": ("test",)}
+
+
+def images_of(layout):
+    reader = layout.open(Account())
+    return {split: sorted(image.name for image in reader.read(split)) for split in reader.splits()}
+
+
+def test_dior_is_recognised_with_the_splits_of_the_papers(tmp_path):
+    layout = recognise(miniatures.dior(tmp_path))
+    assert (layout.name, layout.splits) == ("DIOR", PAPER)
+    assert images_of(layout) == {"train": ["00001", "04137"], "val": ["11759", "14558"]}
+    assert layout.open(Account()).class_names == DIOR_CLASSES
+
+
+def test_the_task_chooses_among_the_annotations_of_dior(tmp_path):
+    miniatures.dior(tmp_path)
+    layout = recognise(tmp_path, task="obb")
+    assert layout.name == "DIOR-R"
+    first = next(layout.open(Account()).read("train"))
+    assert [len(item.points) for item in first.objects] == [8, 8]
+    assert recognise(tmp_path, layout="dior-r").name == "DIOR-R"
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        {"Annotations/Horizontal Bounding Boxes": "Annotations"},
+        {"Annotations/Horizontal Bounding Boxes": "annotations/horizontal", "ImageSets/Main": "splits"},
+        {
+            "JPEGImages-trainval": "JPEGImages-trainval/JPEGImages-trainval",
+            "JPEGImages-test": "JPEGImages-test/JPEGImages-test",
+            "Annotations/Horizontal Bounding Boxes": "Annotations/Annotations/Horizontal Bounding Boxes",
+        },
+        {"JPEGImages-trainval": "images/trainval", "JPEGImages-test": "images/test"},
+    ],
+    ids=["flat", "renamed", "unpacked twice", "images"],
+)
+def test_dior_in_other_folders_is_recognised(tmp_path, moves):
+    original, other = miniatures.dior(tmp_path / "original", both=False), tmp_path / "other"
+    for path in sorted(original.rglob("*")):
+        if path.is_file():
+            below = path.relative_to(original).as_posix()
+            for old, new in moves.items():
+                below = new + below.removeprefix(old) if below.startswith(f"{old}/") else below
+            (other / below).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, other / below)
+    (other / "__MACOSX").mkdir()
+    (other / "__MACOSX" / "._00001.xml").write_bytes(b"\0")
+    layout = recognise(other)
+    assert (layout.name, layout.splits) == ("DIOR", PAPER)
+    assert images_of(layout) == {"train": ["00001", "04137"], "val": ["11759", "14558"]}
+
+
+def test_dior_with_oriented_annotations_alone_gives_their_hulls_and_says_so(tmp_path):
+    miniatures.dior(tmp_path)
+    shutil.rmtree(tmp_path / "Annotations" / "Horizontal Bounding Boxes")
+    layout = recognise(tmp_path)
+    assert layout.name == "DIOR-R"
+    assert "oriented annotations, of which the hulls are taken" in layout.notes
+
+
+def test_horizontal_annotations_alone_give_no_oriented_boxes(tmp_path):
+    miniatures.dior(tmp_path, both=False)
+    with pytest.raises(DS2D2Error, match="has no oriented annotations"):
+        recognise(tmp_path, task="obb")
+
+
+def test_dota_is_recognised_with_a_test_set_that_has_no_labels(tmp_path):
+    layout = recognise(miniatures.dota(tmp_path))
+    assert layout.name == "DOTA v1.0"
+    assert images_of(layout) == {"train": ["P0001", "P0002"], "val": ["P0003"], "test": ["P0004"]}
+    assert layout.open(Account()).class_names == DOTA_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("labels", "added", "name"),
+    [
+        ("labelTxt-v1.5/DOTA-v1.5_train", "", "DOTA v1.5"),
+        ("labelTxt", "5 5 9 5 9 9 5 9 container-crane 0\n", "DOTA v1.5"),
+        ("labelTxt", "5 5 9 5 9 9 5 9 helipad 0\n", "DOTA v2.0"),
+        ("labelTxt-v2.0", "", "DOTA v2.0"),
+    ],
+)
+def test_the_version_of_dota_is_in_the_folders_or_in_the_classes(tmp_path, labels, added, name):
+    if "train" in labels:
+        for split, names in {"train": ["P0001", "P0002"], "val": ["P0003"]}.items():
+            folder = tmp_path / split / labels.replace("train", split)
+            for image in names:
+                miniatures.write(folder / f"{image}.txt", miniatures.DOTA_LABELS[image])
+                miniatures.write(folder.with_name(f"{folder.name}_hbb") / f"{image}.txt", miniatures.DOTA_LABELS[image])
+                miniatures.picture(tmp_path / split / "images" / f"{image}.png", (100, 70))
+    else:
+        miniatures.dota(tmp_path, labels, added)
+    layout = recognise(tmp_path)
+    assert layout.name == name
+    assert recognise(tmp_path, version="2.0").name == "DOTA v2.0"
+    reader = layout.open(Account())
+    assert reader.class_names[:15] == DOTA_CLASSES
+    assert next(reader.read("train")).name == "P0001"
+
+
+def test_of_several_versions_of_dota_one_is_to_be_named(tmp_path):
+    miniatures.dota(tmp_path, "labelTxt-v1.0")
+    miniatures.dota(tmp_path, "labelTxt-v1.5")
+    with pytest.raises(
+        DS2D2Error, match=r"labels of train in .*labelTxt-v1.0 and .*labelTxt-v1.5, say which with version="
+    ):
+        recognise(tmp_path)
+    layout = recognise(tmp_path, version="1.0")
+    assert layout.name == "DOTA v1.0"
+    assert all("v1.5" not in str(path) for path in layout.inputs)
+
+
+def test_dota_without_folders_of_splits_is_one_split(tmp_path):
+    miniatures.write(tmp_path / "labelTxt" / "P0001.txt", miniatures.DOTA_LABELS["P0001"])
+    miniatures.picture(tmp_path / "images" / "P0001.png")
+    assert images_of(recognise(tmp_path)) == {"train": ["P0001"]}
+
+
+def test_coco_json_finds_its_folders_of_images(tmp_path):
+    layout = recognise(miniatures.coco(tmp_path))
+    assert (layout.name, layout.splits) == ("COCO", {"train": ("trainval",), "val": ("test",)})
+    assert images_of(layout) == {"train": ["a", "b"], "val": ["a2", "c"]}
+
+
+def test_coco_json_beside_dior_is_not_read_and_that_is_said(tmp_path):
+    miniatures.dior(tmp_path)
+    content = {"images": [{"id": 1, "file_name": "00001.jpg", "width": 80, "height": 80}], "annotations": []}
+    miniatures.write(tmp_path / "trainval.json", json.dumps({**content, "categories": [{"id": 1, "name": "ship"}]}))
+    layout = recognise(tmp_path)
+    assert layout.name == "DIOR"
+    assert "trainval.json is not read: layout=coco converts COCO JSON" in layout.notes
+    layout = recognise(tmp_path, layout="COCO")
+    assert layout.name == "COCO"
+    assert tmp_path / "JPEGImages-trainval" in layout.inputs
+
+
+def test_voc_leaves_masks_and_lists_of_classes_alone(tmp_path):
+    layout = recognise(miniatures.voc(tmp_path))
+    assert (layout.name, layout.splits) == ("VOC", {"train": ("trainval",), "val": ("test",)})
+    assert images_of(layout) == {"train": ["2007_000032", "2007_000033"], "val": ["2007_000034"]}
+    assert layout.open(Account()).class_names == ("aeroplane", "person")
+
+
+def test_voc_without_lists_is_one_split_and_that_is_said(tmp_path):
+    shutil.rmtree(miniatures.voc(tmp_path) / "ImageSets")
+    layout = recognise(tmp_path)
+    assert images_of(layout) == {"train": ["2007_000032", "2007_000033", "2007_000034"]}
+    assert any("no ImageSets/Main" in note for note in layout.notes)
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ("train-val-test", {"train": ("train",), "val": ("val",), "test": ("test",)}),
+        ("train:train,val:test", {"train": ("train",), "val": ("test",)}),
+        ("train:train+test, val:val", {"train": ("train", "test"), "val": ("val",)}),
+    ],
+)
+def test_splits_are_made_up_as_asked(tmp_path, splits, expected):
+    assert recognise(miniatures.dior(tmp_path), splits=splits).splits == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"splits": "half"}, "splits=half: expected paper"),
+        ({"splits": "train:trainval"}, "has no split 'trainval', only train, val, test"),
+        ({"splits": "all:train"}, "'all:train', expected train:, val: and test:"),
+        ({"splits": "val:train,val:test"}, "once each"),
+        ({"layout": "yolo"}, "layout=yolo: no such layout, choose dior, dior-r, dota, coco, voc"),
+        ({"layout": "dota"}, "has no labels of DOTA"),
+        ({"layout": "coco"}, "has no COCO JSON"),
+        ({"version": "1.0"}, "version=1.0: only DOTA has versions"),
+    ],
+)
+def test_what_does_not_fit_is_told(tmp_path, options, complaint):
+    with pytest.raises(DS2D2Error, match=complaint):
+        recognise(miniatures.dior(tmp_path), **options)
+
+
+def test_an_unknown_version_of_dota_is_told(tmp_path):
+    with pytest.raises(DS2D2Error, match=r"version=3.0: no such version of DOTA, choose 1.0, 1.5, 2.0"):
+        recognise(miniatures.dota(tmp_path), version="3.0")
+
+
+def test_splits_of_dota_and_coco_cannot_be_united(tmp_path):
+    with pytest.raises(DS2D2Error, match="cannot be united"):
+        recognise(miniatures.dota(tmp_path), splits="train:train+val,val:val")
+
+
+def test_trainval_alone_is_no_train_val_test(tmp_path):
+    with pytest.raises(DS2D2Error, match="splits=paper trains on trainval"):
+        recognise(miniatures.coco(tmp_path), splits="train-val-test")
+
+
+def test_a_folder_without_known_layout_says_what_was_found_and_what_is_expected(tmp_path):
+    (tmp_path / "stuff").mkdir()
+    (tmp_path / "stuff" / "notes.txt").write_text("hello")
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(DS2D2Error) as caught:
+        recognise(tmp_path)
+    message = str(caught.value)
+    for part in ("no known layout", "1 zip", "stuff/ (1 txt)", "DIOR (", "DOTA (", "COCO (", "VOC ("):
+        assert part in message
+
+
+def test_several_layouts_in_one_folder_are_told(tmp_path):
+    miniatures.dior(tmp_path / "DIOR")
+    miniatures.dota(tmp_path / "DOTA")
+    with pytest.raises(DS2D2Error, match="has the layouts of DIOR and DOTA, say which with layout="):
+        recognise(tmp_path)
+
+
+def test_of_two_layouts_the_named_one_is_taken(tmp_path):
+    miniatures.coco(miniatures.voc(tmp_path))
+    with pytest.raises(DS2D2Error, match="has the layouts of COCO and VOC"):
+        recognise(tmp_path)
+    assert recognise(tmp_path, layout="coco").name == "COCO"
+    assert recognise(tmp_path, layout="voc").name == "VOC"
+
+
+def test_what_is_not_read_is_told(tmp_path):
+    miniatures.dota(tmp_path)
+    shutil.rmtree(tmp_path / "val" / "labelTxt")
+    assert "val/images is not read: no labels" in recognise(tmp_path).notes
+    other = miniatures.coco(tmp_path / "coco")
+    shutil.copyfile(other / "test.json", other / "minival.json")
+    layout = recognise(other, splits="train:trainval,val:test")
+    assert "minival.json is not read: in no split" in layout.notes
+
+
+def test_two_data_sets_of_one_layout_are_told(tmp_path):
+    miniatures.voc(tmp_path / "VOC2007")
+    miniatures.voc(tmp_path / "VOC2012")
+    with pytest.raises(DS2D2Error, match="VOC2007/Annotations and VOC2012/Annotations, pass the folder of one"):
+        recognise(tmp_path)
+
+
+@pytest.mark.parametrize(("make", "advice"), [(False, "pass the folder of the unpacked"), (True, "unpack it")])
+def test_a_source_that_is_no_folder_is_told(tmp_path, make, advice):
+    if make:
+        (tmp_path / "DIOR.zip").write_bytes(b"PK")
+    with pytest.raises(DS2D2Error, match=f"no such folder, {advice}"):
+        recognise(tmp_path / "DIOR.zip")

@@ -1,0 +1,228 @@
+"""`ds2d2 check` as a whole: exit codes, the table, the files that it writes, and the mistakes that it answers."""
+
+import json
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ultralytics.utils import SETTINGS
+
+from ds2d2_yolo.data.check import KINDS
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.options import option_defaults
+from ds2d2_yolo.report.dataset import run_check
+
+GOOD = "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n"
+PICTURES = ["classes.png", "density.png", "sizes.png"]
+
+
+def make(root, labels, names=("ship", "plane"), extra=""):
+    """Write a data set, `labels` by `split/name`, None for no label file; return its YAML."""
+    for key, text in labels.items():
+        split, name = key.split("/")
+        noise = np.random.default_rng(zlib.crc32(key.encode())).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        image = root / "images" / split / f"{name}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(cv2.imencode(".png", noise)[1].tobytes())
+        if text is not None:
+            label = root / "labels" / split / f"{name}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(text)
+    splits = sorted({key.split("/")[0] for key in labels})
+    entries = "".join(f"{split}: images/{split}\n" for split in splits)
+    (root / "data.yaml").write_text(f"path: {root}\n{entries}names: {list(names)}\n{extra}")
+    return root / "data.yaml"
+
+
+@pytest.fixture
+def good(tmp_path):
+    return make(tmp_path / "set", {"train/a": GOOD, "train/b": "", "val/c": GOOD})
+
+
+def snapshot(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def read(out):
+    return json.loads((out / "check.json").read_text())
+
+
+def test_a_good_data_set_ends_with_0_and_leaves_table_numbers_and_pictures(good, tmp_path, capsys):
+    before = snapshot(good.parent)
+    assert run_check({"data": str(good), "out": str(tmp_path / "out")}) == 0
+    assert snapshot(good.parent) == before
+    printed = capsys.readouterr().out
+    assert "Findings: none" in printed
+    assert "nothing here stops training or loses labels" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", *PICTURES]
+    content = read(tmp_path / "out")
+    assert content["exit_code"] == 0
+    train = content["splits"]["train"]
+    assert (train["images"], train["used_images"], train["images_without_object"]) == (2, 2, 1)
+    assert train["objects_per_class"] == [1, 1]
+    assert train["objects_per_image"] == {"median": 1.0, "most": 2, "images_by_objects": {"0": 1, "2": 1}}
+    # 128 x 96 and 64 x 48 pixels at 640
+    assert train["sizes"]["objects_per_band"] == [0, 0, 0, 1, 1]
+    assert sum(train["sizes"]["histogram"]) == 2
+    assert train["cells"]["16"] == {
+        "pixels": 32.0,
+        "share_with_others": 0.0,
+        "most": 1,
+        "objects_by_centres_in_cell": {"1": 2},
+    }
+    for name in PICTURES:
+        pixels = cv2.imread(str(tmp_path / "out" / name))
+        assert pixels.std() > 5, f"{name} is empty"
+
+
+def test_lost_labels_end_with_1_and_are_named_with_file_and_line(tmp_path, capsys):
+    data = make(tmp_path / "set", {"train/a": GOOD, "train/b": GOOD + "7 0.5 0.5 0.1 0.1\n", "val/c": GOOD})
+    assert run_check({"data": str(data), "out": str(tmp_path / "out"), "plots": False}) == 1
+    printed = capsys.readouterr().out
+    assert "ERROR   labels of unknown classes" in printed
+    assert "labels/train/b.txt:3: class 7, the data set has 0 to 1" in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
+    content = read(tmp_path / "out")
+    assert content["exit_code"] == 1
+    assert content["splits"]["train"]["lost_objects"] == 3
+    assert content["splits"]["train"]["findings"]["unknown_class"] == {
+        "severity": "error",
+        "title": KINDS["unknown_class"].title,
+        "consequence": KINDS["unknown_class"].consequence,
+        "count": 1,
+        "places": [{"file": "labels/train/b.txt", "line": 3, "detail": "class 7, the data set has 0 to 1"}],
+    }
+
+
+def test_warnings_alone_end_with_0(tmp_path, capsys):
+    data = make(tmp_path / "set", {"train/a": GOOD + GOOD, "val/c": None}, names=("ship", "plane", "car"))
+    copied = tmp_path / "set/images/val/c.png"
+    copied.write_bytes((tmp_path / "set/images/train/a.png").read_bytes())
+    assert run_check({"data": str(data), "out": str(tmp_path / "out")}) == 0
+    printed = capsys.readouterr().out
+    for kind in ("duplicate_label", "image_without_label", "class_without_object", "identical_images"):
+        assert f"warning {KINDS[kind].title}" in printed
+    assert "train and val share 1" in printed
+    (shared,) = read(tmp_path / "out")["shared_images"]
+    assert (shared["splits"], shared["count"]) == (["train", "val"], 1)
+
+
+def test_a_set_of_boxes_fails_as_an_oriented_one(good, tmp_path):
+    given = {"data": str(good), "plots": False, "out": str(tmp_path / "out")}
+    assert run_check({**given, "task": "obb"}) == 1
+    findings = read(tmp_path / "out")["splits"]["train"]["findings"]
+    assert findings["box_instead_of_polygon"]["count"] == 1
+
+
+def test_existing_results_are_left_alone_unless_asked(good, tmp_path):
+    given = {"data": str(good), "plots": False, "out": str(tmp_path / "out")}
+    for _ in range(2):
+        run_check(given)
+    assert (tmp_path / "out-2" / "check.json").is_file()
+    (tmp_path / "out" / "check.json").write_text("{}")
+    run_check({**given, "exist_ok": True})
+    assert read(tmp_path / "out")["exit_code"] == 0
+    assert not (tmp_path / "out-3").exists()
+
+
+def test_images_none_reports_the_labels_and_says_what_is_unknown(good, tmp_path, capsys):
+    assert run_check({"data": str(good), "out": str(tmp_path / "out"), "images": None}) == 0  # as `images=none` parses
+    assert "are unknown, as images=none" in capsys.readouterr().out
+    train = read(tmp_path / "out")["splits"]["train"]
+    assert (train["objects"], train["sizes"], train["cells"]) == (2, None, None)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", "classes.png"]
+
+
+def test_a_missing_test_split_is_a_warning(good, tmp_path, capsys):
+    good.write_text(good.read_text() + "test: images/test\n")
+    assert run_check({"data": str(good), "out": str(tmp_path / "out"), "plots": False}) == 0
+    assert "test: " in capsys.readouterr().out
+    assert list(read(tmp_path / "out")["missing_splits"]) == ["test"]
+
+
+def test_four_splits_and_long_names_fit_into_100_columns(tmp_path, capsys):
+    names = ["Expressway-toll-station of the northern ring", "plane"]
+    data = make(tmp_path / "s", {f"{split}/a": GOOD for split in ("train", "val", "test", "minival")}, names)
+    run_check({"data": str(data), "out": str(tmp_path / "out")})
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 100
+    assert any("minival" in line for line in lines)
+
+
+def test_splits_of_lists_and_pose_labels_are_read(tmp_path):
+    pose = "0 0.5 0.5 0.2 0.2 0.4 0.4 2 0.6 0.6 2\n"
+    data = make(tmp_path / "set", {"train/a": pose, "val/c": pose}, ["ship"], "kpt_shape: [2, 3]\n")
+    (tmp_path / "set" / "train.txt").write_text("./images/train/a.png\n./images/train/gone.png\n")
+    data.write_text(data.read_text().replace("train: images/train", "train: train.txt"))
+    assert run_check({"data": str(data), "out": str(tmp_path / "out"), "plots": False}) == 1
+    train = read(tmp_path / "out")["splits"]["train"]
+    assert (train["images"], train["objects"]) == (2, 1)
+    assert train["findings"]["missing_image"]["places"][0]["file"] == "images/train/gone.png"
+
+
+def test_the_documented_options_are_those_with_their_defaults():
+    assert option_defaults("check") == {
+        **{"data": None, "task": "detect", "imgsz": 640, "strides": [8, 16, 32], "images": "full"},
+        **{"plots": True, "out": None, "exist_ok": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint", "code"),
+    [
+        ({"data": None}, "data= is missing", 2),
+        ({"task": "segment"}, "task=segment: expected detect or obb", 2),
+        ({"images": "some"}, "images=some: expected full, header or none", 2),
+        ({"imgsz": 0}, "imgsz=0", 2),
+        ({"imgsz": 640.5}, "imgsz=640.5", 2),
+        ({"imgsz": 100}, r"strides=\[8, 16, 32\]: .* divide imgsz=100", 2),
+        ({"strides": []}, r"strides=\[\]", 2),
+        ({"stride": [8]}, "did you mean strides", 2),
+        ({"data": "nowhere.yaml"}, "nowhere.yaml", 1),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, code):
+    with pytest.raises(DS2D2Error, match=complaint) as raised:
+        run_check({"data": str(good), "out": str(tmp_path / "out"), **change})
+    assert raised.value.exit_code == code
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_missing_folders_are_told_in_one_line(good, tmp_path, split):
+    (good.parent / "images" / split).rename(tmp_path / "elsewhere")
+    with pytest.raises(DS2D2Error, match=f"images.{split}"):
+        run_check({"data": str(good), "out": str(tmp_path / "out")})
+
+
+@pytest.mark.parametrize("content", ["names: [ship\n", "train: images/train\nval: images/val\n", "- 1\n", ""])
+def test_a_malformed_yaml_is_told_in_one_line(good, tmp_path, content):
+    good.write_text(content)
+    with pytest.raises(DS2D2Error, match="data="):
+        run_check({"data": str(good), "out": str(tmp_path / "out")})
+
+
+@pytest.mark.parametrize("out", ["images/train", "images/train/out"])
+def test_nothing_is_written_among_the_images(good, out):
+    before = snapshot(good.parent)
+    with pytest.raises(DS2D2Error, match="among the images"):
+        run_check({"data": str(good), "out": str(good.parent / out)})
+    assert snapshot(good.parent) == before
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(good, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DS2D2Error, match="cannot write to"):
+        run_check({"data": str(good), "out": str(tmp_path / "file" / "out")})
+    assert capsys.readouterr().out == ""
+
+
+def test_names_of_shipped_yamls_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path))
+    Path("ds2d2-scenes").mkdir()
+    # Rendering all 550 images would take a minute; that the YAML is found and rendered from shows in the refusal.
+    with pytest.raises(DS2D2Error, match="exists and is not a rendered data set"):
+        run_check({"data": "scenes", "out": str(tmp_path / "out")})
