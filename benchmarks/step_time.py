@@ -1,8 +1,11 @@
 """Time and memory of one training step: plain, Ultralytics' own distillation, DS2D2; interleaved in one run.
 
     python benchmarks/step_time.py --teacher yolo11s.yaml --student yolo11n.yaml --imgsz 320 --batch 8
+    python benchmarks/step_time.py --teacher retinanet_r101.yaml --student retinanet_r18.yaml --imgsz 256 --batch 2
 
-A step is a forward and a backward pass over one batch, without the optimiser. Models are freshly built: time does not
+"Parts" is the sum of what no implementation can do without, each measured alone: the plain step, the teacher's forward
+pass, and the passes through teacher's head and amplifier. Ultralytics' own distillation is for its own models only. A
+step is a forward and a backward pass over one batch, without the optimiser. Models are freshly built: time does not
 depend on what they know. Peak memory is measured in a process of its own for each method.
 """
 
@@ -22,19 +25,21 @@ from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
-from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.detectors import Detector, FasterRCNNDetector, Taps, YOLODetector, build_model, detector_of
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.spectral import DS2D2Loss, Gains
 
 METHODS = ("plain", "builtin", "ds2d2")
+PARTS = ("plain", "teacher", "heads")
 Batch = dict[str, torch.Tensor]
 Step = Callable[[Batch], torch.Tensor]
 
 
 def build(name: str, options: argparse.Namespace) -> DetectionModel:
     """Return a model on the device, with the arguments that its criterion wants."""
-    model: Any = DetectionModel(name, nc=options.classes, verbose=False)
+    model: Any = build_model(own_file(name, "cfg", "models"), nc=options.classes)
     model.args = deepcopy(DEFAULT_CFG)
     model.args.imgsz = options.imgsz
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
@@ -55,9 +60,10 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     assert ours is not None
     assert theirs is not None
     pair = check_pair(theirs, ours, options.imgsz)
-    amplifier = deepcopy(theirs.head).eval().requires_grad_(False)
-    amplifier.training = True
-    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0)).to(options.device)
+    amplifier = deepcopy(theirs.implicit_part(theirs.head))
+    theirs.freeze_head(amplifier)
+    shared = theirs.shared_adapter and pair.is_uniform
+    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0), shared_adapter=shared).to(options.device)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
 
     def step(batch: Batch) -> torch.Tensor:
@@ -66,6 +72,64 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
         return total
 
     return step
+
+
+def make_part(part: str, options: argparse.Namespace) -> Step:
+    """Return a function that runs one part of a step."""
+    if part == "plain":
+        return make_step("plain", options)
+    teacher = detector_of(build(options.teacher, options))
+    assert teacher is not None
+    teacher.freeze()
+    if part == "teacher":
+
+        def forward(batch: Batch) -> torch.Tensor:
+            with torch.no_grad():
+                teacher.forward_teacher(batch["img"])
+            return torch.zeros((), requires_grad=True)
+
+        return forward
+    head = teacher.implicit_part(teacher.head)
+    kept: list[Any] = []
+
+    def passes(batch: Batch) -> torch.Tensor:
+        if not kept:  # maps and regions are given; they are found in the first step, which is not timed
+            kept.extend(find_maps(teacher, options, batch))
+        maps, regions = kept
+        student = [x.detach().requires_grad_() for x in maps]
+        # A dense teacher's forward pass has been through its own head already.
+        for _ in range(1 if regions is None else 2):
+            with torch.no_grad():
+                look(head, maps, regions)
+        return torch.stack([x.float().sum() for _ in range(2) for x in look(head, student, regions)]).sum()
+
+    return passes
+
+
+def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> tuple[list[torch.Tensor], Any]:
+    """Return the teacher's maps of a batch and, in two-stage detectors, the regions that a student samples there."""
+    taps = Taps()
+    taps.open({index: teacher.layer(index) for index in teacher.head_layers})
+    with torch.no_grad():
+        teacher.forward_teacher(batch["img"])
+    outputs = taps.close()
+    maps = [outputs[index] for index in teacher.head_layers]
+    if not isinstance(teacher, FasterRCNNDetector):
+        return maps, None
+    student = detector_of(build(options.student, options))
+    assert student is not None
+    taps.open(student.assignment_modules())
+    student.model(batch)
+    return maps, student.assignment(taps.close()).regions.boxes
+
+
+def look(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a head predicts of classes and boxes."""
+    if regions is not None:
+        logits, deltas = head(maps, regions)
+        return logits, deltas
+    raw = head.forward_head(maps, **head.one2many) if hasattr(head, "forward_head") else head(maps)._asdict()
+    return (raw["scores"], raw["boxes"]) if "scores" in raw else (raw["logits"], raw["deltas"])
 
 
 def make_batch(options: argparse.Namespace) -> Batch:
@@ -128,32 +192,34 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    steps, batch = {method: make_step(method, options) for method in METHODS}, make_batch(options)
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    stock = YOLODetector.accepts(build(options.student, options))
+    methods = [method for method in METHODS if stock or method != "builtin"]
+    steps: dict[str, Step] = {method: make_step(method, options) for method in methods}
+    steps |= {f"part {part}": make_part(part, options) for part in PARTS}
+    batch = make_batch(options)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(options.repeats + 2):
-        for method in METHODS:
-            value = run(steps[method], batch, options)
+        for name, step in steps.items():
+            value = run(step, batch, options)
             if repeat >= 2:  # the first two warm up
-                seconds[method].append(value)
+                seconds[name].append(value)
+    seconds["parts"] = [sum(values) for values in zip(*(seconds[f"part {part}"] for part in PARTS), strict=True)]
     context, memory = multiprocessing.get_context("spawn"), {}
-    for method in METHODS:
+    for method in methods:
         queue = context.Queue()
         process = context.Process(target=peak_memory, args=(method, options, queue))
         process.start()
         memory[method] = queue.get()
         process.join()
     print(f"{options.student} from {options.teacher}, {options.imgsz} px, batch {options.batch}, {options.device}")
-    print(f"{'':<10}{'median s':>10}{'min':>8}{'max':>8}{'/ plain':>9}{'/ builtin':>11}{'peak MiB':>10}")
-    for method in METHODS:
-        values = seconds[method]
-        ratios = [
-            statistics.median(a / b for a, b in zip(values, seconds[base], strict=True))
-            for base in ("plain", "builtin")
-        ]
-        print(
-            f"{method:<10}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}"
-            f"{ratios[0]:>9.2f}{ratios[1]:>11.2f}{memory[method]:>10.0f}"
-        )
+    bases = [base for base in ("plain", "builtin", "parts") if base in seconds]
+    heading = "".join(f"{f'/ {base}':>11}" for base in bases)
+    print(f"{'':<13}{'median s':>10}{'min':>8}{'max':>8}{heading}{'peak MiB':>10}")
+    for name, values in seconds.items():
+        ratios = [statistics.median(a / b for a, b in zip(values, seconds[base], strict=True)) for base in bases]
+        numbers = "".join(f"{ratio:>11.2f}" for ratio in ratios)
+        peak = f"{memory[name]:>10.0f}" if name in memory else ""
+        print(f"{name:<13}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}{numbers}{peak}")
 
 
 if __name__ == "__main__":

@@ -244,8 +244,10 @@ def _read_configuration(path: Any) -> dict[str, Any]:
     """Return the arguments in a YAML file."""
     from ultralytics.utils import YAML
 
+    from ds2d2_yolo.resources import own_file
+
     try:
-        content = YAML.load(path)
+        content = YAML.load(own_file(str(path), "cfg", "recipes"))
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
         raise DS2D2Error(f"cfg={path}: cannot be read, {error}", 2) from error
     return {key: value for key, value in content.items() if key != "cfg"}

@@ -29,3 +29,26 @@ def resource_folder(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"the folder '{name}' of ds2d2_yolo is missing: reinstall the package")
+
+
+def own_file(value: str, name: str, *folders: str) -> str:
+    """Return the path of a YAML that ships with the package where `value` is its bare name, else `value`.
+
+    Args:
+        value (str): What the user wrote; a file of that name in the working folder comes first.
+        name (str): Top folder to look in, `cfg` or `datasets`.
+        *folders (str): Folders below it.
+
+    Returns:
+        (str): The path.
+
+    Example:
+        >>> Path(own_file("retinanet_r18.yaml", "cfg", "models")).is_file()
+        True
+    """
+    if Path(value).name == value and not Path(value).exists():
+        own = resource_folder(name).joinpath(*folders, value)
+        own = own if own.suffix in {".yaml", ".yml"} else own.with_name(f"{own.name}.yaml")  # DOTAv1.5-hbb has a dot
+        if own.is_file():
+            return str(own)
+    return value

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import torch
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils import DEFAULT_CFG, YAML
+
+from ds2d2_yolo.resources import resource_folder
 
 NAMES = {0: "ship", 1: "vehicle"}
 
@@ -76,4 +78,13 @@ def lively_model(name: str, classes: int = 2, seed: int = 0) -> DetectionModel:
 def save_checkpoint(model: DetectionModel, path: Path) -> Path:
     """Save a model as Ultralytics would."""
     torch.save({"model": model, "epoch": -1, "train_args": {}, "train_metrics": {}}, path)
+    return path
+
+
+def tiny_yaml(folder: Path, family: str, name: str = "tiny", **changes: object) -> Path:
+    """A model YAML of RetinaNet or Faster R-CNN that is light enough for tests: ResNet-18, 16 channels per level."""
+    prefix = {"RetinaNet": "retinanet", "FasterRCNN": "fasterrcnn"}[family]
+    content = YAML.load(resource_folder("cfg") / "models" / f"{prefix}_r18.yaml")
+    path = folder / f"{prefix}_{name}.yaml"
+    YAML.save(path, content | {"fpn_channels": 16} | changes)
     return path

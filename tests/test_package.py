@@ -1,5 +1,6 @@
 """The package from outside: what importing it does, what ships with it, and that its examples run."""
 
+import importlib
 import runpy
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import pytest
 import torch
 import yaml
 from engine_helpers import write_data
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 import ds2d2_yolo
+from ds2d2_yolo import detectors
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.resources import resource_folder
 
@@ -107,6 +110,28 @@ def test_the_example_distils_own_data(tmp_path, capsys):
     module["main"](str(write_data(tmp_path / "set")), teacher="yolo11n.yaml", **arguments)
     assert "AP50-95" in capsys.readouterr().out
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
+
+
+def test_the_example_distils_a_detector_that_the_package_does_not_know(tmp_path, monkeypatch):
+    path = ROOT / "examples" / "third_party_fcos.py"
+    assert len(path.read_text().splitlines()) < 120
+    monkeypatch.syspath_prepend(path.parent)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detectors, "_FAMILIES", list(detectors._FAMILIES))
+    module = importlib.import_module("third_party_fcos")
+    arguments = {"imgsz": 64, "batch": 4, "nbs": 4, "epochs": 1, "optimizer": "SGD", "device": "cpu", "plots": False}
+    trainer = module.main(
+        str(write_data(tmp_path / "set", train=4, val=2)),
+        channels=64,
+        pretrained=False,
+        project=str(tmp_path / "runs"),
+        name="student",
+        **arguments,
+    )
+    header, row = trainer.csv.read_text().splitlines()
+    values = dict(zip(header.split(","), map(float, row.split(",")), strict=True))
+    assert all(values[f"train/{name}_loss"] > 0 for name in ("cls", "box", "centre", "ex_low", "im_full", "im_high"))
+    assert type(load_checkpoint(trainer.best)[0]) is module.FCOSModel
 
 
 def test_the_example_draws_every_kind_of_scene(tmp_path, monkeypatch):

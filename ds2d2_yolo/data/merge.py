@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import nms  # type: ignore[import-untyped]
+from torchvision.ops import nms
 from ultralytics.utils import SETTINGS, TQDM, YAML
 from ultralytics.utils.metrics import probiou
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from torch import nn
+from ultralytics.nn.tasks import yaml_model_load
 
 from ds2d2_yolo.detectors.base import Detector
 from ds2d2_yolo.detectors.taps import Taps
+from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.yolo import YOLODetector
 
-_FAMILIES: list[type[Detector]] = [YOLODetector]
+_FAMILIES: list[type[Detector]] = [YOLODetector, RetinaNetDetector, FasterRCNNDetector]
 
 
 def register_detector(family: type[Detector]) -> type[Detector]:
@@ -46,4 +52,42 @@ def detector_of(model: nn.Module) -> Detector | None:
     return next((family(model) for family in _FAMILIES if family.accepts(model)), None)
 
 
-__all__ = ["Detector", "Taps", "YOLODetector", "detector_of", "register_detector"]
+def build_model(
+    config: str | Path | Mapping[str, Any], ch: int = 3, nc: int | None = None, verbose: bool = False
+) -> nn.Module:
+    """Build a new model of the family that a model YAML is for.
+
+    Args:
+        config (str | Path | Mapping[str, Any]): Model YAML, or its content.
+        ch (int): Channels of the images.
+        nc (int | None): Number of classes; None takes that of the YAML.
+        verbose (bool): Whether to print a summary.
+
+    Returns:
+        (nn.Module): The model.
+
+    Raises:
+        ValueError: If no family builds from such a YAML.
+
+    Example:
+        >>> type(build_model("yolo11n.yaml")).__name__
+        'DetectionModel'
+    """
+    content: Mapping[str, Any] = config if isinstance(config, Mapping) else yaml_model_load(config)
+    for family in _FAMILIES:
+        if family.builds(content):
+            return family.build(content, ch, nc, verbose)
+    kind = f"detector: {content['detector']}" if "detector" in content else "neither layers nor 'detector:'"
+    raise ValueError(f"a model YAML with {kind} is for no known family of detectors")
+
+
+__all__ = [
+    "Detector",
+    "FasterRCNNDetector",
+    "RetinaNetDetector",
+    "Taps",
+    "YOLODetector",
+    "build_model",
+    "detector_of",
+    "register_detector",
+]

@@ -21,18 +21,37 @@ class Detector(ABC):
 
     Attributes:
         family (str): Name of the family; teacher and student must share it.
+        shared_adapter (bool): Whether one adapter serves all maps, where they all have the same channels.
         model (nn.Module): The model.
     """
 
     family: str
+    shared_adapter = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models carry attributes that nn.Module's types do not know
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def accepts(model: nn.Module) -> bool:
+    def accepts(cls, model: nn.Module) -> bool:
         """Return whether `model` belongs to this family and can be distilled."""
+
+    @classmethod
+    @abstractmethod
+    def builds(cls, config: Mapping[str, Any]) -> bool:
+        """Return whether the content of a model YAML describes a model of this family."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+        """Return a new model.
+
+        Args:
+            config (Mapping[str, Any]): Content of a model YAML; it is not changed.
+            ch (int): Channels of the images.
+            nc (int | None): Number of classes; None takes that of the YAML.
+            verbose (bool): Whether to print a summary.
+        """
 
     @property
     @abstractmethod
@@ -102,6 +121,38 @@ class Detector(ABC):
         return self.layer(self.head_index)
 
     @property
+    def head_layout(self) -> str:
+        """What the heads of teacher and student must have in common, beside the levels; empty where nothing."""
+        return ""
+
+    @property
+    def frozen_layers(self) -> tuple[int, ...]:
+        """Indices of layers that training must leave as they are."""
+        return ()
+
+    def implicit_part(self, head: nn.Module) -> nn.Module:
+        """Return the part of a head that `compare` looks through: what an amplifier consists of."""
+        return head
+
+    def loss_factor(self, images: int) -> float:
+        """Return what the model multiplies the losses of a batch of so many images by; the terms are, too."""
+        return float(images)  # as Ultralytics' criteria do
+
+    def load_backbone(self) -> None:  # noqa: B027
+        """Load the public weights that a backbone of a new model starts from, where the family has any.
+
+        Raises:
+            DS2D2Error: If they are neither on the disk nor to be had from the network.
+        """
+
+    def configure(self, sum_regions: bool) -> None:  # noqa: B027
+        """Take over the arguments that are about a family.
+
+        Args:
+            sum_regions (bool): Whether the implicit class term is a sum over regions of interest, not a mean.
+        """
+
+    @property
     def class_names(self) -> list[str]:
         """Names of the classes, in order."""
         names = self.model.names
@@ -109,11 +160,10 @@ class Detector(ABC):
         return [str(names[index]) for index in sorted(names)]
 
     def freeze(self) -> None:
-        """Make the model a guest: evaluation mode, no gradients, raw predictions from its head."""
+        """Make the model a guest: evaluation mode, no gradients."""
         self.model.eval().requires_grad_(False)
         self.freeze_head(self.head)
 
     def freeze_head(self, head: nn.Module) -> None:
         """Make a head a guest, likewise; the amplifier is one without a model of its own."""
         head.eval().requires_grad_(False)
-        head.training = True  # of the head alone, not of its layers: raw predictions are given in training only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,24 @@ class YOLODetector(Detector):
         super().__init__(model)
         self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    @staticmethod
-    def accepts(model: nn.Module) -> bool:
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
         """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
 
         Subclasses for other tasks (segment, pose, obb) and open vocabularies predict more than boxes and classes.
         """
         layers: Any = model.model if isinstance(model, DetectionModel) else [None]
         return type(layers[-1]) in {Detect, v10Detect}
+
+    @classmethod
+    def builds(cls, config: Mapping[str, Any]) -> bool:
+        """Return whether a model YAML lists layers, as Ultralytics' do."""
+        return isinstance(config.get("backbone"), list)
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+        """Return Ultralytics' detection model of a YAML."""
+        return DetectionModel(deepcopy(dict(config)), ch=ch, nc=nc, verbose=verbose)
 
     @property
     def title(self) -> str:
@@ -86,8 +97,9 @@ class YOLODetector(Detector):
         return foreground.sum(1).clamp(min=1).sum()
 
     def freeze_head(self, head: nn.Module) -> None:
-        """Make a head a guest, without the one-to-one branch that nothing here looks at."""
+        """Make a head a guest that gives raw predictions, without the one-to-one branch that nothing here looks at."""
         super().freeze_head(head)
+        head.training = True  # of the head alone, not of its layers: raw predictions are given in training only
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
 

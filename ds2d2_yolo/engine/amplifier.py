@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
 from ds2d2_yolo import __version__
@@ -50,6 +50,7 @@ class AmplifierTrainer(OwnArgumentsTrainer):
     weights and is trained with the ordinary detection loss, given LH + HL + HH of every map in place of the map.
     Validation measures the teacher with this head. The result is `weights/amplifier.pt`: the head alone, with the
     teacher's fingerprint.
+    Of a two-stage head both stages are trained and the second is kept.
 
     Args:
         cfg (Any): As for Ultralytics' trainers.
@@ -95,7 +96,7 @@ class AmplifierTrainer(OwnArgumentsTrainer):
         finally:
             LOGGER.removeFilter(_is_not_freezing)
 
-    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> DetectionModel:
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
         """Return the teacher with a head that is given high-frequency maps."""
         assert weights is not None  # a YAML is refused on the way in
         # A checkpoint of this stage, resumed, holds another head than the teacher's, but remembers the teacher.
@@ -110,10 +111,7 @@ class AmplifierTrainer(OwnArgumentsTrainer):
     def set_model_attributes(self) -> None:
         """Attach names and arguments, and freeze everything before the head by Ultralytics' own means."""
         super().set_model_attributes()
-        model: Any = self.model
-        detector = detector_of(model)
-        assert detector is not None
-        self.args.freeze = list(range(detector.head_index))
+        self.args.freeze = list(range(self.detector.head_index))
         LOGGER.info(f"Freezing backbone and neck (layers 0 to {self.args.freeze[-1]})")
         LOGGER.addFilter(_is_not_freezing)  # until training starts: else a line per parameter, hundreds in all
 
@@ -142,7 +140,7 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
     model, state = load_checkpoint(checkpoint)
     detector = detector_of(model)
     assert detector is not None
-    head = detector.head.state_dict()
+    head = detector.implicit_part(detector.head).state_dict()
     metrics = {key: float(value) for key, value in (state.get("train_metrics") or {}).items()}
     content = {
         "format": _FORMAT,
@@ -182,7 +180,7 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
         raise DS2D2Error(
             f"amplifier={path}: made with wavelet={content['wavelet']}, but this run has wavelet={wavelet}"
         )
-    head = deepcopy(teacher.head)
+    head = deepcopy(teacher.implicit_part(teacher.head))
     try:
         head.load_state_dict(content["head"])  # copies into float32
     except (RuntimeError, TypeError) as error:

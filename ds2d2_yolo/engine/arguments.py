@@ -12,7 +12,7 @@ from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.resources import own_file, resource_folder
 from ds2d2_yolo.spectral import TERMS, Gains, filter_bank
 
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
@@ -78,6 +78,8 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
+    if not isinstance(args.sum_regions, bool):
+        raise DS2D2Error(f"sum_regions={args.sum_regions}: expected True or False", 2)
     if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
     try:
@@ -85,6 +87,10 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     except ValueError as error:
         raise DS2D2Error(str(error), 2) from error
     layers_of(args)
+    _check_steps(args)
+    for name in ("teacher", "model"):  # bare names of models that ship with ds2d2
+        if getattr(args, name) and str(getattr(args, name)).endswith((".yaml", ".yml")):
+            setattr(args, name, own_file(str(getattr(args, name)), "cfg", "models"))
     return args
 
 
@@ -139,6 +145,18 @@ def _check_number(args: Any, name: str, minimum: float, whole: bool = False, opt
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
         kind = "a whole number" if whole else "a number"
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
+
+
+def _check_steps(args: Any) -> None:
+    steps = args.lr_steps
+    if steps is None:
+        return
+    listed = isinstance(steps, (list, tuple)) and len(steps) > 0
+    # `type` rather than `isinstance`: True is an int
+    if not listed or not all(type(step) in {int, float} and step > 0 for step in steps) or list(steps) != sorted(steps):
+        raise DS2D2Error(f"lr_steps={steps}: expected epochs in ascending order, such as lr_steps=[16,22]", 2)
+    if args.cos_lr:
+        raise DS2D2Error(f"lr_steps={steps} and cos_lr=True: two schedules, choose one", 2)
 
 
 def _without_none_strings(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class Distiller:
                 self._inspect(terms, features)
             self._values = {name: value.detach() for name, value in terms.items()}
             loss, items = output
-            # Ultralytics' criteria return the loss times the batch size, and the items without it.
-            vector = torch.stack(list(terms.values())) * images.shape[0]
+            # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
+            vector = torch.stack(list(terms.values())) * student.loss_factor(images.shape[0])
             return torch.cat([loss, vector]), {**items, **{f"{name}_loss": v for name, v in self._values.items()}}
 
         self._handle = student.model.register_forward_hook(append)
@@ -119,7 +119,8 @@ class Distiller:
         boxes[:, 1::2] *= height
 
         def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
-            return self.teacher.compare(self.teacher.head, seen, maps, assignment, predictions)
+            part = self.teacher.implicit_part(self.teacher.head)
+            return self.teacher.compare(part, seen, maps, assignment, predictions)
 
         def high(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
             assert self.amplifier is not None

@@ -15,15 +15,15 @@ from torch import nn
 from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import check_det_dataset, img2label_paths
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS, YAML, colorstr
 from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.data.shipped import hint_for
-from ds2d2_yolo.detectors import Detector, Taps, detector_of
+from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.resources import own_file, resource_folder
 from ds2d2_yolo.spectral import Levels
 
 
@@ -60,6 +60,11 @@ class Pair:
         )
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether student and teacher have the same channels on every level each."""
+        return len({(tap.student_channels, tap.teacher_channels) for tap in self.taps}) == 1
+
+    @property
     def student_layers(self) -> tuple[int, ...]:
         """Tapped layers of the student."""
         return tuple(tap.student_layer for tap in self.taps)
@@ -84,13 +89,7 @@ def resolve_data(data: Any) -> str:
     """
     if not data:
         raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
-    name = str(data)
-    if not Path(name).exists():
-        own = resource_folder("datasets") / name
-        own = own if own.suffix in {".yaml", ".yml"} else own.with_name(f"{own.name}.yaml")  # DOTAv1.5-hbb has a dot
-        if own.parent == resource_folder("datasets") and own.is_file():
-            return str(own)
-    return name
+    return own_file(str(data), "datasets")
 
 
 def load_data(args: Any) -> dict[str, Any]:
@@ -179,7 +178,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     if suffix in {".yaml", ".yml"}:
         classes = {"ch": data["channels"], "nc": data["nc"]} if data else {}
         try:
-            model = DetectionModel(name, **classes, verbose=False)
+            model: Any = build_model(name, **classes)
         except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
             raise DS2D2Error(f"{role}={name}: no model can be built from it, {_message_of(error)}") from error
         model.names = data["names"] if data else model.names
@@ -201,7 +200,10 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
     detector = detector_of(model)
     if detector is None:
-        raise DS2D2Error(f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO detection model")
+        raise DS2D2Error(
+            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO, RetinaNet or "
+            "Faster R-CNN detection model"
+        )
     if model.is_fused():
         raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
     return detector, suffix == ".pt"
@@ -227,6 +229,16 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
             raise DS2D2Error(
                 f"teacher={path}: class {index} is '{theirs}', in the data set '{ours}': train it on these"
             )
+
+
+def check_backbone(detector: Detector, args: Any) -> None:
+    """Find out whether the public weights that a new model starts from are to be had, unless it starts from scratch.
+
+    Raises:
+        DS2D2Error: If they are not.
+    """
+    if args.pretrained is not False:
+        detector.load_backbone()
 
 
 def check_pair(
@@ -256,6 +268,11 @@ def check_pair(
         raise DS2D2Error(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
             f"{len(student.head_layers)}: choose models with the same strides"
+        )
+    if teacher.head_layout != student.head_layout:
+        raise DS2D2Error(
+            f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
+            f"{student.head_layout}: choose models whose heads are alike"
         )
     for detector in (teacher, student):
         step = int(max(detector.model.stride))

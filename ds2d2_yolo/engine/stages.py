@@ -12,7 +12,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.cfg import get_save_dir
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
 from ultralytics.utils.torch_utils import strip_optimizer
@@ -28,7 +27,15 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_inputs,
     fingerprint_of_model,
 )
-from ds2d2_yolo.engine.preflight import check_combination, check_place, check_teacher, load_data, load_model
+from ds2d2_yolo.engine.preflight import (
+    check_backbone,
+    check_combination,
+    check_place,
+    check_teacher,
+    load_data,
+    load_model,
+)
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 
 _RECORD = "stage.json"
@@ -95,7 +102,7 @@ class Stage:
     def _run(self, callbacks: dict[str, Any] | None) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
         weights = self.folder / "weights"
-        trainer_class = AmplifierTrainer if self.kind == "amplifier" else DetectionTrainer
+        trainer_class = AmplifierTrainer if self.kind == "amplifier" else OwnArgumentsTrainer
         if self._read_record() is not None:
             LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
             (self.folder / _RECORD).unlink()
@@ -203,6 +210,7 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
     data = load_data(args)
+    check_backbone(teacher, args)
     return teacher_stage(args, data, teacher.title).ensure(callbacks)
 
 
@@ -226,6 +234,7 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
     teacher, trained = load_model("teacher", args.teacher)
     data = load_data(args)
     if not trained:
+        check_backbone(teacher, args)
         args.teacher = str(teacher_stage(args, data, teacher.title).ensure(callbacks))
         teacher, _ = load_model("teacher", args.teacher)
     check_teacher(teacher, args.teacher, data)
@@ -249,6 +258,10 @@ def _stage(
     kind: str, args: Any, data: Mapping[str, Any], title: str, epochs: int, inputs: dict[str, Any], model: str
 ) -> Stage:
     settings = {key: value for key, value in vars(args).items() if key not in _STUDENT_ONLY}
+    if args.lr_steps is not None:
+        settings["lr_steps"] = [step * epochs / args.epochs for step in args.lr_steps]
+    if kind == "teacher" and args.pretrained is False:
+        settings["pretrained"] = False  # a path is the student's alone
     inputs = inputs | {
         "stage": kind,
         "epochs": epochs,

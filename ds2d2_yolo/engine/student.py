@@ -11,13 +11,13 @@ from torch import nn
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.patches import torch_load, torch_save
-from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+from ultralytics.utils.torch_utils import strip_optimizer
 
-from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
+    check_backbone,
     check_combination,
     check_pair,
     check_place,
@@ -102,13 +102,15 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
         check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
-        pair = check_pair(teacher, self._student(), self.args.imgsz, layers_of(self.args))
+        teacher.configure(sum_regions=self.args.sum_regions)
+        pair = check_pair(teacher, self.detector, self.args.imgsz, layers_of(self.args))
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(self.args.amplifier, teacher, self.args.wavelet)
         with torch.random.fork_rng(devices=[]):  # the student's own random numbers stay those of a plain training
             torch.manual_seed(self.args.seed)
-            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet).to(self.device)
+            shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
+            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, bool(shared)).to(self.device)
         setattr(self.model, _ADAPTERS, loss.adapters)
         model: Any = self.model
         stem = next(model.parameters())
@@ -130,7 +132,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         batch = super().preprocess_batch(batch)
         # The EMA is made last in the set-up: a batch seen before that is for calibration, not for training.
         if self.distiller is not None and self.ema is not None:
-            self.distiller.arm(self._student(), batch)
+            self.distiller.arm(self.detector, batch)
         return batch
 
     def label_loss_items(self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train") -> Any:
@@ -157,12 +159,6 @@ class DS2D2Trainer(OwnArgumentsTrainer):
                 if checkpoint.exists():
                     remove_adapters(checkpoint)
         super().final_eval()
-
-    def _student(self) -> Detector:
-        model: Any = self.model
-        student = detector_of(unwrap_model(model))
-        assert student is not None
-        return student
 
 
 def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]:
@@ -192,9 +188,13 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
         load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
     data = load_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)
-    student, _ = load_model("student", args.model, data)
+    student, student_trained = load_model("student", args.model, data)
     check_teacher(teacher, args.teacher, data)
     pair = check_pair(teacher, student, args.imgsz, layers_of(args))
+    if not trained:
+        check_backbone(teacher, args)
+    if not student_trained and args.pretrained is True:
+        check_backbone(student, args)
 
     stage, metrics = None, None
     if not trained:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils.torch_utils import unwrap_model
 
+from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.engine.arguments import DEFAULTS, complete_configuration
 
 
 class OwnArgumentsTrainer(DetectionTrainer):
-    """A `DetectionTrainer` that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
+    """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
 
     They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
 
@@ -26,6 +30,45 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
+
+    @property
+    def detector(self) -> Detector:
+        """The model that is trained, as a detector."""
+        model: Any = self.model
+        detector = detector_of(unwrap_model(model))
+        assert detector is not None
+        return detector
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+        """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
+        data: Any = self.data
+        model: Any = build_model(cfg, ch=data["channels"], nc=data["nc"], verbose=verbose and RANK == -1)
+        model = self.set_model_names_for_load(model)
+        if weights:
+            model.load(weights)
+        elif self.args.pretrained is True:
+            detector = detector_of(model)
+            assert detector is not None
+            detector.load_backbone()
+        return model
+
+    def set_model_attributes(self) -> None:
+        """Attach names and arguments; the layers that the family wants frozen join those that `freeze` names."""
+        super().set_model_attributes()
+        if own := self.detector.frozen_layers:
+            asked = self.args.freeze
+            asked = asked if isinstance(asked, list) else range(asked or 0)
+            self.args.freeze = sorted({*own, *asked})
+
+    def _setup_scheduler(self) -> None:
+        """Set the learning rate's schedule: Ultralytics', or the one of `lr_steps`."""
+        steps = self.args.lr_steps
+        if steps is None:
+            super()._setup_scheduler()
+            return
+        assert self.optimizer is not None
+        self.lf = lambda epoch: 0.1 ** sum(epoch >= step for step in steps)
+        self.scheduler = LambdaLR(self.optimizer, lr_lambda=self.lf)
 
     def get_validator(self) -> DetectionValidator:
         """Return the ordinary validator, which knows Ultralytics' arguments only."""

@@ -15,13 +15,17 @@ KEPT = {
         r"(stu|tea)_feat_l\d|derived_fg_weight_.*|fg_weight_A_.*",
         r"grad_c[LH]_A_wrt_stu_feat_l[1-4]|dwt_.*|(high_freq|high_freq_cotangent|grad_high_freq)_.*l[2-4]",
     ],
-    "explicit_frcnn": [r"src_size|boxes_.*|derived_fg_weight_.*"],
+    # Of the maps only those that few regions are pooled from: the finest are large.
+    "explicit_frcnn": [r"src_size|boxes_.*|derived_fg_weight_.*|stu_feat_l[12]"],
     "implicit_retina": [
         r"avg_factor_.*|implicit_(reg|cls)_per_level_.*|(stu|tea)_cls_l[2-4]|decoded_.*_l[2-4]|label_weights_.*_l[2-4]",
         r"reg_weights_l[2-4]|grad_total_A_wrt_stu_cls_l[2-4]",
+        r"(tea|amp)_head\..*|(boxes|labels)_[AZ]_img\d|(label_weights|labels_target)_[AZ]_l[01]|labels_target_[AZ]_l[2-4]",
+        r"valid_flags_.*|anchors_xyxy_l[34]|implicit_total_[AZ]|implicit_high_freq_total_[AZ]|grad_total_A_wrt_stu_feat_l[2-4]",
     ],
     "implicit_frcnn": [
         r"(full|high)_A_(stu|tea)_(cls|reg)|(full|high)_A_(loss_.*|avg_factor.*|grad_total_wrt_stu_(cls|reg))",
+        r"tea_roi\..*|full_A_rois|full_A_total|full_A_grad_total_wrt_stu_feat_l1",
     ],
 }
 
@@ -34,6 +38,8 @@ def main() -> None:
             for key in file.files:
                 if any(re.fullmatch(pattern, key) for pattern in patterns):
                     array = file[key]
+                    if key.startswith(("label_weights", "labels_target")):
+                        array = array.astype(np.int8)
                     if key.startswith("stu_feat_l"):
                         assert np.array_equal(np.round(array * 32), array * 32)
                         array = np.round(array * 32).astype(np.int16)

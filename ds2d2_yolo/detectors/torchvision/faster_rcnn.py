@@ -1,0 +1,349 @@
+"""Faster R-CNN: regions proposed on five levels, pooled from the four finest, classified and refined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.ops import roi_align
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
+
+from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
+from ds2d2_yolo.spectral import RegionPredictions, region_implicit_terms
+from ds2d2_yolo.spectral.wavelet import at_least_float32
+
+_STRIDES = (4, 8, 16, 32, 64)
+_POOLED = 4  # levels that regions are pooled from, the finest
+_CANONICAL_SIDE = 56  # pixels: regions of up to twice this side are pooled from the finest level
+_GRID = 7  # cells along a side of a pooled region
+_HIDDEN = 1024
+
+
+class Regions(NamedTuple):
+    """Regions sampled for training.
+
+    Attributes:
+        boxes (list[torch.Tensor]): Regions (R_i, 4) of every image as xyxy pixels.
+        labels (torch.Tensor): Class of every region (R,); the number of classes stands for background.
+        deltas (torch.Tensor): What would turn every region into its object (R, 4).
+        number (torch.Tensor): Number of regions, counting at least one positive and one negative per image, a scalar.
+    """
+
+    boxes: list[torch.Tensor]
+    labels: torch.Tensor
+    deltas: torch.Tensor
+    number: torch.Tensor
+
+
+class Pooled(NamedTuple):
+    """Sampled `regions`, the `maps` they were pooled from, and what was `pooled` (R, C, 7, 7)."""
+
+    regions: Regions
+    maps: Sequence[torch.Tensor]
+    pooled: torch.Tensor
+
+
+class Proposals(NamedTuple):
+    """Raw predictions of the proposal network for `maps`: `objectness` (B, A), `deltas` (B, A, 4), `anchors` (A, 4)."""
+
+    maps: list[torch.Tensor]
+    objectness: torch.Tensor
+    deltas: torch.Tensor
+    anchors: torch.Tensor
+    per_level: list[int]
+    image_size: tuple[int, int]
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """torchvision's proposal network with the reference's anchors, numbers and losses.
+
+    Args:
+        channels (int): Channels of the maps.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            PyramidAnchors(_STRIDES, [8.0]),
+            RPNHead(channels, 3),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": 1000, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        self.proposal_matcher = MaxIoUMatcher(0.7, 0.3, minimum=0.3)
+        self.box_coder = DeltaCoder((1.0, 1.0, 1.0, 1.0))
+
+    def forward(self, maps: list[torch.Tensor]) -> Proposals:
+        """Return raw predictions for maps (B, C, H_l, W_l) of the levels P2 to P6."""
+        objectness, deltas = self.head(maps)
+        per_level = [x[0].numel() for x in objectness]
+        batch, (height, width) = len(maps[0]), maps[0].shape[-2:]
+        scores, changes = concat_box_prediction_layers(objectness, deltas)
+        return Proposals(
+            maps,
+            scores.view(batch, -1),
+            changes.view(batch, -1, 4),
+            self.anchor_generator(maps),
+            per_level,
+            (height * _STRIDES[0], width * _STRIDES[0]),
+        )
+
+    @torch.no_grad()
+    def propose(self, raw: Proposals) -> list[torch.Tensor]:
+        """Return the best proposals (P_i, 4) of every image, as xyxy pixels."""
+        batch = len(raw.objectness)
+        boxes = self.box_coder.decode_single(raw.deltas.flatten(0, 1), raw.anchors.repeat(batch, 1))
+        kept, _ = self.filter_proposals(
+            boxes.view(batch, -1, 4), raw.objectness.float(), [raw.image_size] * batch, raw.per_level
+        )
+        return kept
+
+    def losses(self, raw: Proposals, boxes: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return cross-entropy of objectness and L1 loss of the deltas, both per sampled anchor."""
+        anchors = [raw.anchors] * len(boxes)
+        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": own} for own in boxes])
+        positive, negative = (torch.stack(masks).bool() for masks in self.fg_bg_sampler(labels))
+        sampled = positive | negative
+        count = sampled.sum().clamp(min=1)
+        image, anchor = positive.nonzero(as_tuple=True)
+        targets = self.box_coder.encode_single(torch.stack(matched)[image, anchor], raw.anchors[anchor])
+        entropy = F.binary_cross_entropy_with_logits(
+            raw.objectness[sampled].float(), torch.stack(labels)[sampled], reduction="sum"
+        )
+        distance = (raw.deltas[image, anchor].float() - targets).abs().sum()
+        return {"obj_loss": entropy / count, "rpn_loss": distance / count}
+
+
+class RegionPool(nn.Module):
+    """Pools every region from the level that suits its size.
+
+    torchvision's `MultiScaleRoIAlign` has no way to `aligned=True`, which the reference has.
+    """
+
+    def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return (R, C, 7, 7) for maps (B, C, H_l, W_l) and regions (R_i, 4) of every image, in the regions' order."""
+        regions = torch.cat([F.pad(own, (1, 0), value=float(image)) for image, own in enumerate(boxes)])
+        side = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=0).sqrt()
+        level = (side / _CANONICAL_SIDE + 1e-6).log2().floor().clamp(0, _POOLED - 1)
+        chosen = [(level == number).nonzero()[:, 0] for number in range(_POOLED)]
+        parts = [
+            # In float32: half precision knows pixel coordinates beyond 2048 to 2 px only.
+            roi_align(at_least_float32(x), regions[index], _GRID, 1 / stride, sampling_ratio=-1, aligned=True)
+            for x, index, stride in zip(maps[:_POOLED], chosen, _STRIDES[:_POOLED], strict=True)
+        ]
+        return torch.cat(parts)[torch.cat(chosen).argsort()].to(maps[0].dtype)
+
+
+class RegionHead(RoIHeads):
+    """torchvision's second stage with the reference's pooling, numbers, initialisation and losses.
+
+    Weights keep torchvision's order, background first; whatever leaves this class has it last, as the method wants it.
+
+    Args:
+        channels (int): Channels of the maps.
+        classes (int): Number of classes, without background.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(
+            RegionPool(),
+            TwoMLPHead(channels * _GRID**2, _HIDDEN),
+            FastRCNNPredictor(_HIDDEN, classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=512,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=0.0,  # what follows is done by `FasterRCNNHead.detect`
+            nms_thresh=0.0,
+            detections_per_img=0,
+        )
+        self.classes = classes
+        self.box_coder = DeltaCoder((10.0, 10.0, 5.0, 5.0))
+        for layer in (self.box_head.fc6, self.box_head.fc7):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        for layer, spread in ((self.box_predictor.cls_score, 0.01), (self.box_predictor.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> RegionPredictions:
+        """Return logits (R, C + 1) and deltas (R, C, 4) of regions (R_i, 4) of every image, as xyxy pixels."""
+        return self.predict(self.box_roi_pool(maps, boxes))
+
+    def predict(self, pooled: torch.Tensor) -> RegionPredictions:
+        """Return the predictions for pooled regions (R, C, 7, 7)."""
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        return RegionPredictions(logits.roll(-1, 1), deltas.unflatten(1, (-1, 4))[:, 1:])
+
+    @torch.no_grad()
+    def sample(self, proposals: Sequence[torch.Tensor], truth: Truth) -> Regions:
+        """Return 512 regions per image, a quarter of them positive where there are enough, the objects among them."""
+        targets = [{"boxes": own, "labels": classes + 1} for own, classes in zip(*truth, strict=True)]
+        boxes, _, labels, deltas = self.select_training_samples(list(proposals), targets)
+        positives = torch.stack([(own > 0).sum() for own in labels])
+        negatives = torch.stack([(own == 0).sum() for own in labels])
+        number = positives.clamp(min=1).sum() + negatives.clamp(min=1).sum()
+        return Regions(boxes, (torch.cat(labels) - 1) % (self.classes + 1), torch.cat(deltas), number)
+
+    def losses(self, predictions: RegionPredictions, regions: Regions) -> dict[str, torch.Tensor]:
+        """Return cross-entropy of the classes and L1 loss of the true class's deltas, both per region."""
+        count = max(len(regions.labels), 1)
+        entropy = F.cross_entropy(predictions.logits.float(), regions.labels, reduction="sum")
+        index = (regions.labels < self.classes).nonzero()[:, 0]
+        deltas = predictions.deltas[index, regions.labels[index]].float()
+        return {"cls_loss": entropy / count, "box_loss": (deltas - regions.deltas[index]).abs().sum() / count}
+
+
+class FasterRCNNHead(nn.Module):
+    """Both stages.
+
+    Args:
+        channels (int): Channels of the maps.
+        classes (int): Number of classes.
+        score_threshold (float): Score under which a detection is dropped.
+        nms_iou (float): IoU above which the weaker of two detections is dropped.
+
+    Attributes:
+        sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
+    """
+
+    def __init__(self, channels: int, classes: int, score_threshold: float, nms_iou: float) -> None:
+        super().__init__()
+        self.rpn = ProposalNetwork(channels)
+        self.regions = RegionHead(channels, classes)
+        self.sampled = nn.Identity()
+        self.score_threshold, self.nms_iou = score_threshold, nms_iou
+        self.max_det, self.agnostic_nms = 100, False
+
+    def forward(self, maps: list[torch.Tensor]) -> Proposals:
+        """Return the proposal network's raw predictions for maps (B, C, H_l, W_l) of the levels P2 to P6."""
+        raw: Proposals = self.rpn(maps)
+        return raw
+
+    def losses(self, raw: Proposals, truth: Truth) -> dict[str, torch.Tensor]:
+        """Return the losses of both stages; regions are sampled once."""
+        losses = self.rpn.losses(raw, truth[0])
+        regions = self.regions.sample(self.rpn.propose(raw), truth)
+        pooled = self.regions.box_roi_pool(raw.maps, regions.boxes)
+        self.sampled(Pooled(regions, raw.maps, pooled))
+        return losses | self.regions.losses(self.regions.predict(pooled), regions)
+
+    @torch.no_grad()
+    def detect(self, raw: Proposals) -> torch.Tensor:
+        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class; without detections zeros."""
+        proposals = self.rpn.propose(raw)
+        predictions = self.regions(raw.maps, proposals)
+        counts = [len(own) for own in proposals]
+        scores = at_least_float32(predictions.logits).softmax(1)[:, :-1].split(counts)
+        boxes = self.regions.box_coder.decode_single(predictions.deltas.flatten(1), torch.cat(proposals))
+        return torch.stack(
+            [
+                self._detect_one(own, seen, raw.image_size)
+                for own, seen in zip(boxes.unflatten(1, (-1, 4)).split(counts), scores, strict=True)
+            ]
+        )
+
+    def _detect_one(self, boxes: torch.Tensor, scores: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+        region, label = (scores > self.score_threshold).nonzero(as_tuple=True)
+        return suppress(
+            boxes[region, label],
+            scores[region, label],
+            label,
+            image_size,
+            self.nms_iou,
+            self.max_det,
+            self.agnostic_nms,
+        )
+
+
+class FasterRCNNModel(TorchvisionModel):
+    """Faster R-CNN on levels P2 to P6.
+
+    Example:
+        >>> from ds2d2_yolo.detectors import build_model
+        >>> build_model("cfg/models/fasterrcnn_r18.yaml", nc=3).stride.tolist()
+        [4.0, 8.0, 16.0, 32.0]
+    """
+
+    strides = _STRIDES
+
+    def make_extra_levels(self, in_channels: int, channels: int) -> ExtraFPNBlock:
+        """Return what makes P6: every second cell of P5."""
+        return LastLevelMaxPool()
+
+    def make_head(self, channels: int) -> nn.Module:
+        """Return the head."""
+        return FasterRCNNHead(channels, self.yaml["nc"], self.yaml["score_threshold"], self.yaml["nms_iou"])
+
+
+class FasterRCNNDetector(TorchvisionDetector):
+    """Faster R-CNN, compared by what its second stage predicts for the regions that the student has sampled."""
+
+    family = "FasterRCNN"
+    model_class = FasterRCNNModel
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.sum_regions = False
+
+    @property
+    def box_coding(self) -> str:
+        """How boxes are coded."""
+        return "deltas of regions, one set per class"
+
+    @property
+    def head_layout(self) -> str:
+        """What teacher and student must have in common."""
+        return f"{len(self.head_layers)} levels, regions pooled from {_POOLED}"
+
+    def configure(self, sum_regions: bool) -> None:
+        """Take over `sum_regions`: the class term is the sum over regions, as the reference computes it."""
+        self.sum_regions = sum_regions
+
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        """Return what passes the sampled and pooled regions on."""
+        return {"sampled": self.model.model[-1].sampled}
+
+    def assignment(self, outputs: Mapping[str, Any]) -> Pooled:
+        """Return the sampled and pooled regions."""
+        sampled: Pooled = outputs["sampled"]
+        return sampled
+
+    def implicit_part(self, head: nn.Module) -> nn.Module:
+        """Return the second stage: proposals are the student's."""
+        part: nn.Module = head.get_submodule("regions")
+        return part
+
+    def forward_teacher(self, images: torch.Tensor) -> None:
+        """Compute the maps of images (B, 3, H, W) in [0, 1]; which regions to look at only the student knows."""
+        self.model.pyramid(images)
+
+    def compare(
+        self,
+        head: Any,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        assignment: Pooled,
+        teacher_predictions: None = None,
+    ) -> torch.Tensor:
+        """Return KL divergence of the classes plus L1 loss of the deltas between predictions from two pyramids."""
+        regions, maps, pooled = assignment
+        with torch.no_grad():
+            known = head(teacher, regions.boxes)
+        # Where the student's own maps are compared, its own loss has pooled these regions from them already.
+        own = all(x is y for x, y in zip(student, maps, strict=True))
+        seen = head.predict(pooled) if own else head(student, regions.boxes)
+        factor = regions.number if self.sum_regions else 1.0
+        classes, boxes = region_implicit_terms(seen, known, class_factor=factor)
+        return classes + boxes

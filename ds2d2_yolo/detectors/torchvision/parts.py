@@ -1,0 +1,219 @@
+"""What RetinaNet and Faster R-CNN share, set as in the reference: backbone, pyramid, anchors, matching, suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from ds2d2_yolo.spectral.wavelet import at_least_float32
+
+
+class Stage(nn.Sequential):
+    """Part of a backbone; with `frozen_statistics` its BatchNorm keeps its running statistics while it trains.
+
+    Unlike torchvision's `FrozenBatchNorm2d` scale and shift go on learning, as in the reference (`norm_eval=True`).
+
+    Args:
+        *layers (nn.Module): Layers.
+        frozen_statistics (bool): Whether the statistics stay as they are.
+    """
+
+    def __init__(self, *layers: nn.Module, frozen_statistics: bool) -> None:
+        super().__init__(*layers)
+        self.frozen_statistics = frozen_statistics
+
+    def train(self, mode: bool = True) -> Stage:
+        """Set the mode, of all layers but BatchNorm where its statistics are frozen."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def backbone_stages(network: Any, frozen_statistics: bool) -> list[Stage]:
+    """Return the stem and the four stages of a ResNet or ResNeXt of torchvision.
+
+    Args:
+        network (Any): The network.
+        frozen_statistics (bool): Whether BatchNorm keeps its running statistics in training.
+
+    Returns:
+        (list[Stage]): Stem (stride 4) and stages (strides 4, 8, 16, 32).
+
+    Example:
+        >>> from torchvision.models import resnet18
+        >>> len(backbone_stages(resnet18(), frozen_statistics=True))
+        5
+    """
+    stem = (network.conv1, network.bn1, network.relu, network.maxpool)
+    stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+    return [Stage(*layers, frozen_statistics=frozen_statistics) for layers in (stem, *stages)]
+
+
+class Pyramid(FeaturePyramidNetwork):
+    """torchvision's feature pyramid over the last maps of a backbone, initialised as the reference's.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the backbone's maps, finest first.
+        channels (int): Channels of every level.
+        extra (ExtraFPNBlock): What makes the levels beyond the backbone's.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, extra: ExtraFPNBlock) -> None:
+        super().__init__(list(in_channels), channels, extra)
+        self.inputs = len(in_channels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the levels (B, channels, H_l, W_l), finest first."""
+        return list(super().forward({str(index): x for index, x in enumerate(maps)}).values())
+
+
+class StridedLevels(ExtraFPNBlock):
+    """Two more levels, convolved with stride 2: P6 from the backbone's last map, P7 from P6 (`on_input`).
+
+    torchvision's `LastLevelP6P7` puts a ReLU before P7, and takes P5 where the channels allow.
+
+    Args:
+        in_channels (int): Channels of the backbone's last map.
+        channels (int): Channels of the levels.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for convolution in (self.p6, self.p7):
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, results: list[torch.Tensor], x: list[torch.Tensor], names: list[str]
+    ) -> tuple[list[torch.Tensor], list[str]]:
+        """Return levels and names with the two more."""
+        p6 = self.p6(x[-1])
+        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
+
+
+class PyramidAnchors(AnchorGenerator):
+    """Anchors on the grids of a pyramid, centred on the cells' top left corners.
+
+    torchvision rounds the corners of the anchors to whole pixels and divides the image by the grid to find the stride,
+    which is wrong where a level's size was rounded up: here nothing is rounded and strides are given.
+
+    Args:
+        strides (Sequence[int]): Stride of every level, in pixels.
+        scales (Sequence[float]): Side of the square anchors, in strides.
+        ratios (Sequence[float]): Height by width.
+
+    Example:
+        >>> PyramidAnchors([8], [4.0])([torch.zeros(1, 1, 2, 2)]).shape
+        torch.Size([12, 4])
+    """
+
+    def __init__(
+        self, strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)
+    ) -> None:
+        sizes = tuple(tuple(stride * scale for scale in scales) for stride in strides)
+        super().__init__(sizes, (tuple(ratios),) * len(strides))
+        self.strides = tuple(strides)
+
+    def generate_anchors(
+        self,
+        scales: Any,
+        aspect_ratios: Any,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> torch.Tensor:
+        """Return the anchors (N, 4) of one cell about its origin, ratio by ratio and, for each, size by size."""
+        sizes = torch.as_tensor(scales, dtype=dtype, device=device)
+        roots = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        half = torch.stack([sizes[None] / roots[:, None], sizes[None] * roots[:, None]], -1).reshape(-1, 2) / 2
+        return torch.cat([-half, half], 1)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the anchors (A, 4) of all levels as xyxy pixels, float32, in the order level, y, x, anchor."""
+        self.set_cell_anchors(torch.float32, maps[0].device)
+        grids: Any = [x.shape[-2:] for x in maps]
+        strides: Any = [(stride, stride) for stride in self.strides]
+        return torch.cat(self.grid_anchors(grids, strides))
+
+
+class DeltaCoder(BoxCoder):
+    """torchvision's box coder, with the change of a side bounded on both ends as in the reference, not above only."""
+
+    def decode_single(self, rel_codes: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes (N, 4 * C) from deltas (N, 4 * C) and the boxes (N, 4) that these change; in float32."""
+        rel_codes = at_least_float32(rel_codes).unflatten(1, (-1, 4))
+        bounds = rel_codes.new_tensor(self.weights[2:]) * -self.bbox_xform_clip
+        sides = torch.maximum(rel_codes[..., 2:], bounds)
+        return super().decode_single(torch.cat([rel_codes[..., :2], sides], -1).flatten(1), boxes)
+
+
+class MaxIoUMatcher(Matcher):
+    """torchvision's matcher, with the reference's rule for objects that no anchor overlaps well.
+
+    Such an object takes the anchors that overlap it best, even from another object that they overlap better, if the
+    overlap is at least `minimum`; torchvision gives these anchors to the object that they overlap best.
+
+    Args:
+        high (float): IoU from which an anchor is positive.
+        low (float): IoU below which an anchor is negative; between the two it is ignored.
+        minimum (float): IoU below which the best anchors of an object are not taken.
+    """
+
+    def __init__(self, high: float, low: float, minimum: float) -> None:
+        super().__init__(high, low, allow_low_quality_matches=True)
+        self.minimum = minimum
+
+    def set_low_quality_matches_(
+        self, matches: torch.Tensor, all_matches: torch.Tensor, match_quality_matrix: torch.Tensor
+    ) -> None:
+        """Change `matches` (A,) in place, given overlaps (G, A); of several such objects the last wins."""
+        best = match_quality_matrix.amax(1, keepdim=True)
+        taken = (match_quality_matrix == best) & (best >= self.minimum) & (best > 0)
+        number = torch.arange(len(best), device=best.device)[:, None]
+        last = torch.where(taken, number, -1).amax(0)
+        matches.copy_(torch.where(last >= 0, last, matches))
+
+
+def suppress(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    image_size: tuple[int, int],
+    iou: float,
+    max_det: int,
+    agnostic: bool,
+) -> torch.Tensor:
+    """Return the detections of one image that remain, padded with zeros, best first.
+
+    Args:
+        boxes (torch.Tensor): Boxes (N, 4) as xyxy pixels; they are clipped to the image.
+        scores (torch.Tensor): Scores (N,).
+        labels (torch.Tensor): Classes (N,).
+        image_size (tuple[int, int]): Height and width.
+        iou (float): IoU above which the weaker of two boxes of a class goes.
+        max_det (int): Number of detections to return.
+        agnostic (bool): Whether boxes of different classes suppress each other.
+
+    Returns:
+        (torch.Tensor): Detections (max_det, 6) as x1, y1, x2, y2, score, class.
+    """
+    boxes = clip_boxes_to_image(boxes, image_size)
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
+    kept = batched_nms(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou)[:max_det]
+    found = torch.cat([boxes[kept], scores[kept, None], labels[kept, None].to(boxes.dtype)], 1)
+    return F.pad(found, (0, 0, 0, max_det - len(found)))

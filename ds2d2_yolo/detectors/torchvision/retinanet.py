@@ -1,0 +1,207 @@
+"""RetinaNet: dense predictions for anchors on five levels, assigned to objects by their overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
+from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+
+_STRIDES = (8, 16, 32, 64, 128)
+_CANDIDATES = 1000  # per level, before suppression
+
+
+class Assignment(NamedTuple):
+    """Which anchors belong to which objects.
+
+    Attributes:
+        objects (torch.Tensor): Index of the object in its image, -1 for background, -2 for ignored anchors (B, A).
+        label_weights (torch.Tensor): 0 for ignored anchors, else 1 (B, A), float32.
+        avg_factor (torch.Tensor): Number of positive anchors, at least one per image, a scalar.
+    """
+
+    objects: torch.Tensor
+    label_weights: torch.Tensor
+    avg_factor: torch.Tensor
+
+
+class RetinaPredictions(NamedTuple):
+    """Raw predictions: `logits` (B, A, C), `deltas` (B, A, 4), `anchors` (A, 4), and anchors per level."""
+
+    logits: torch.Tensor
+    deltas: torch.Tensor
+    anchors: torch.Tensor
+    per_level: list[int]
+    image_size: tuple[int, int]
+
+
+class RetinaAssigner(nn.Module):
+    """Gives anchors to objects: positive from IoU 0.5 on, negative under 0.4, and every object its best anchors.
+
+    A module so that its result, made once per batch, can be tapped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matcher = MaxIoUMatcher(0.5, 0.4, minimum=0.0)
+
+    def forward(self, anchors: torch.Tensor, boxes: Sequence[torch.Tensor]) -> Assignment:
+        """Return the assignment of anchors (A, 4) to the boxes (N_i, 4) of every image, all as xyxy pixels."""
+        background = torch.full_like(anchors[:, 0], self.matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
+        objects = torch.stack([self.matcher(box_iou(own, anchors)) if len(own) else background for own in boxes])
+        positives = (objects >= 0).sum(1).clamp(min=1).sum()
+        return Assignment(objects, (objects != self.matcher.BETWEEN_THRESHOLDS).float(), positives)
+
+
+class RetinaHead(RetinaNetHead):
+    """torchvision's RetinaNet head, with the anchors, the assigner, the losses and the suppression that go with it.
+
+    Args:
+        channels (int): Channels of the maps.
+        classes (int): Number of classes.
+        score_threshold (float): Score under which a detection is dropped.
+        nms_iou (float): IoU above which the weaker of two detections is dropped.
+    """
+
+    def __init__(self, channels: int, classes: int, score_threshold: float, nms_iou: float) -> None:
+        super().__init__(channels, 9, classes)
+        self.anchors = PyramidAnchors(_STRIDES, [4 * 2 ** (octave / 3) for octave in range(3)])
+        self.assigner = RetinaAssigner()
+        self.coder = DeltaCoder((1.0, 1.0, 1.0, 1.0))
+        self.score_threshold, self.nms_iou = score_threshold, nms_iou
+        self.max_det, self.agnostic_nms = 100, False
+
+    def forward(self, maps: list[torch.Tensor]) -> RetinaPredictions:
+        """Return raw predictions for maps (B, C, H_l, W_l) of the levels P3 to P7."""
+        outputs = super().forward(maps)
+        height, width = maps[0].shape[-2:]
+        return RetinaPredictions(
+            outputs["cls_logits"],
+            outputs["bbox_regression"],
+            self.anchors(maps),
+            [9 * x.shape[-2] * x.shape[-1] for x in maps],
+            (height * _STRIDES[0], width * _STRIDES[0]),
+        )
+
+    def decode(self, raw: RetinaPredictions) -> DensePredictions:
+        """Return raw predictions with their boxes (B, A, 4) as xyxy pixels, not clipped, in float32."""
+        batch = raw.deltas.shape[0]
+        boxes = self.coder.decode_single(raw.deltas.flatten(0, 1), raw.anchors.repeat(batch, 1))
+        return DensePredictions(raw.logits, boxes.view(batch, -1, 4))
+
+    def losses(self, raw: RetinaPredictions, truth: Truth) -> dict[str, torch.Tensor]:
+        """Return focal loss (gamma 2, alpha 0.25) and L1 loss of the deltas, both per positive anchor of the batch."""
+        boxes, classes = truth
+        assignment: Assignment = self.assigner(raw.anchors, boxes)
+        image, anchor = (assignment.objects >= 0).nonzero(as_tuple=True)
+        start = torch.tensor([0, *(len(own) for own in boxes)], device=image.device).cumsum(0)[image]
+        matched = start + assignment.objects[image, anchor]
+
+        logits, deltas = raw.logits.float(), raw.deltas[image, anchor].float()
+        targets = torch.zeros_like(logits)
+        targets[image, anchor, torch.cat(classes)[matched]] = 1.0
+        focal = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0) * assignment.label_weights[..., None]
+        distance = (deltas - self.coder.encode_single(torch.cat(boxes)[matched], raw.anchors[anchor])).abs()
+        return {"cls_loss": focal.sum() / assignment.avg_factor, "box_loss": distance.sum() / assignment.avg_factor}
+
+    @torch.no_grad()
+    def detect(self, raw: RetinaPredictions) -> torch.Tensor:
+        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class; without detections zeros."""
+        return torch.stack([self._detect_one(raw, index) for index in range(len(raw.logits))])
+
+    def _detect_one(self, raw: RetinaPredictions, image: int) -> torch.Tensor:
+        boxes, scores, labels = [], [], []
+        parts = (x.split(raw.per_level) for x in (raw.logits[image].float(), raw.deltas[image], raw.anchors))
+        for logits, deltas, anchors in zip(*parts, strict=True):
+            probabilities = logits.sigmoid().flatten()
+            best, index = probabilities.topk(min(_CANDIDATES, len(probabilities)))
+            index = index[best > self.score_threshold]
+            anchor = index // logits.shape[1]
+            boxes.append(self.coder.decode_single(deltas[anchor], anchors[anchor]))
+            scores.append(probabilities[index])
+            labels.append(index % logits.shape[1])
+        return suppress(
+            torch.cat(boxes),
+            torch.cat(scores),
+            torch.cat(labels),
+            raw.image_size,
+            self.nms_iou,
+            self.max_det,
+            self.agnostic_nms,
+        )
+
+
+class RetinaNetModel(TorchvisionModel):
+    """RetinaNet on levels P3 to P7.
+
+    Example:
+        >>> from ds2d2_yolo.detectors import build_model
+        >>> build_model("cfg/models/retinanet_r18.yaml", nc=3).stride.tolist()
+        [8.0, 16.0, 32.0]
+    """
+
+    strides = _STRIDES
+
+    def make_head(self, channels: int) -> nn.Module:
+        """Return the head."""
+        return RetinaHead(channels, self.yaml["nc"], self.yaml["score_threshold"], self.yaml["nms_iou"])
+
+
+class RetinaNetDetector(TorchvisionDetector):
+    """RetinaNet, compared by dense predictions: of all anchors, weighted by the student's own assignment."""
+
+    family = "RetinaNet"
+    model_class = RetinaNetModel
+
+    @property
+    def box_coding(self) -> str:
+        """How boxes are coded."""
+        return "deltas of 9 anchors per cell"
+
+    @property
+    def head_layout(self) -> str:
+        """What teacher and student must have in common."""
+        return f"{len(self.head_layers)} levels, 9 anchors per cell"
+
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        """Return the assigner."""
+        return {"assigner": self.model.model[-1].assigner}
+
+    def assignment(self, outputs: Mapping[str, Any]) -> Assignment:
+        """Return the assignment."""
+        assigned: Assignment = outputs["assigner"]
+        return assigned
+
+    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
+        """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
+        return self._predict(self.head, self.model.pyramid(images))
+
+    def compare(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        assignment: Assignment,
+        teacher_predictions: DensePredictions | None = None,
+    ) -> torch.Tensor:
+        """Return quality focal plus generalised IoU loss between the dense predictions for two pyramids."""
+        if teacher_predictions is None:
+            with torch.no_grad():
+                teacher_predictions = self._predict(head, teacher)
+        seen = self._predict(head, student)
+        classes, boxes = dense_implicit_terms(
+            seen, teacher_predictions, assignment.avg_factor, assignment.label_weights
+        )
+        return classes + boxes
+
+    @staticmethod
+    def _predict(head: Any, maps: Sequence[torch.Tensor]) -> DensePredictions:
+        predictions: DensePredictions = head.decode(head(list(maps)))
+        return predictions

@@ -1,0 +1,118 @@
+"""Distil a detector that this package does not know, torchvision's FCOS: python examples/third_party_fcos.py data.yaml.
+
+A family is a model that Ultralytics' trainers can drive, and a `Detector`: what to tap, how the ground truth was
+assigned, how predictions are compared. Backbone and pyramid are those of our torchvision models.
+"""
+
+import sys
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.detection.fcos import FCOS, FCOSHead
+from ultralytics.utils import YAML
+
+from ds2d2_yolo.detectors import register_detector
+from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo.detectors.torchvision.parts import PyramidAnchors
+from ds2d2_yolo.engine import DS2D2Trainer
+from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+
+STRIDES = (8, 16, 32, 64, 128)
+
+
+# Raw predictions: torchvision's outputs by name, points (A, 4), points per level, size of the image
+Raw = namedtuple("Raw", ["outputs", "points", "per_level", "image_size"])
+
+
+class AnnouncingHead(FCOSHead):
+    """torchvision's head; the matches that its loss is given pass through a module, where they can be tapped."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, 1, classes)
+        self.matches = nn.Identity()
+
+    def compute_loss(self, targets: Any, outputs: Any, anchors: Any, matched: list[torch.Tensor]) -> Any:
+        return super().compute_loss(targets, outputs, anchors, list(self.matches(torch.stack(matched))))
+
+
+class Head(FCOS):
+    """torchvision's FCOS without its backbone: called with maps, it returns raw predictions."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        body = nn.Identity()
+        body.out_channels = channels  # type: ignore[assignment]
+        super().__init__(body, classes, head=AnnouncingHead(channels, classes), score_thresh=0.05, nms_thresh=0.6)
+        self.anchor_generator = PyramidAnchors(STRIDES, [1.0], [1.0])
+        self.max_det, self.agnostic_nms = 100, False
+
+    def forward(self, maps: list[torch.Tensor]) -> Raw:
+        size = (maps[0].shape[2] * STRIDES[0], maps[0].shape[3] * STRIDES[0])
+        return Raw(self.head(maps), self.anchor_generator(maps), [x[0, 0].numel() for x in maps], size)
+
+    def losses(self, raw: Raw, truth: Truth) -> dict[str, torch.Tensor]:
+        targets = [{"boxes": boxes, "labels": labels} for boxes, labels in zip(*truth, strict=True)]
+        losses = self.compute_loss(targets, raw.outputs, [raw.points] * len(targets), raw.per_level)
+        return dict(zip(("cls_loss", "box_loss", "centre_loss"), losses.values(), strict=True))
+
+    def detect(self, raw: Raw) -> torch.Tensor:
+        outputs = {name: list(x.split(raw.per_level, 1)) for name, x in raw.outputs.items()}
+        images, points = len(raw.outputs["cls_logits"]), list(raw.points.split(raw.per_level))
+        self.detections_per_img = self.max_det
+        found = self.postprocess_detections(outputs, [points] * images, [raw.image_size] * images)
+        rows = [torch.cat([x["boxes"], x["scores"][:, None], x["labels"][:, None].float()], 1) for x in found]
+        return torch.stack([F.pad(x, (0, 0, 0, self.max_det - len(x))) for x in rows])
+
+
+class FCOSModel(TorchvisionModel):
+    """The model that Ultralytics trains."""
+
+    strides = STRIDES
+
+    def make_head(self, channels: int) -> Head:
+        return Head(channels, self.yaml["nc"])
+
+
+@register_detector
+class FCOSDetector(TorchvisionDetector):
+    """The model as distillation sees it: dense predictions, as RetinaNet's."""
+
+    family, box_coding, model_class = "FCOS", "distances to four sides", FCOSModel
+
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        return {"matches": self.model.model[-1].head.matches}
+
+    def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
+        return (outputs["matches"] >= 0).sum(1).clamp(min=1).sum()  # positives, at least one per image
+
+    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
+        return self.predict(self.head, self.model.pyramid(images))
+
+    def predict(self, head: Any, maps: Sequence[torch.Tensor]) -> DensePredictions:
+        raw = head(list(maps))
+        boxes = head.box_coder.decode(raw.outputs["bbox_regression"].float(), raw.points)
+        return DensePredictions(raw.outputs["cls_logits"], boxes)
+
+    def compare(self, head: Any, student: Any, teacher: Any, assignment: Any, teacher_predictions: Any = None) -> Any:
+        known = self.predict(head, teacher) if teacher_predictions is None else teacher_predictions
+        return torch.stack(dense_implicit_terms(self.predict(head, student), known, assignment)).sum()
+
+
+def main(data: str, channels: int = 256, **arguments: object) -> DS2D2Trainer:
+    """Train an FCOS teacher, its amplifier and a student."""
+    common = {"detector": "FCOS", "nc": 1, "weights": "IMAGENET1K_V1", "fpn_channels": channels}
+    for name, backbone in (("fcos_r50.yaml", "resnet50"), ("fcos_r18.yaml", "resnet18")):
+        YAML.save(name, {**common, "backbone": backbone})
+    pair = {"teacher": "fcos_r50.yaml", "student": "fcos_r18.yaml", "data": data}
+    trainer = DS2D2Trainer(overrides=pair | arguments)
+    trainer.train()
+    return trainer
+
+
+if __name__ == "__main__":
+    import third_party_fcos  # under its own name, by which checkpoints refer to its classes
+
+    third_party_fcos.main(sys.argv[1])
