@@ -1,4 +1,4 @@
-"""Options of the modes that do not train (`convert`, `merge`, `check`, `val`): typed, checked, documented in one YAML."""
+"""Options of the modes that do not train (`convert`, `merge`, `check`, `val`): typed, checked, documented in a YAML."""
 
 from __future__ import annotations
 

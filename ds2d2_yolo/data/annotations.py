@@ -1,4 +1,4 @@
-"""What every data set format is turned into before it is written as YOLO labels, and the account of what was left out."""
+"""What every data set format is turned into before it is written as YOLO labels, and an account of what is left out."""
 
 from __future__ import annotations
 
@@ -172,7 +172,11 @@ class Account:
         """Stop at something that cannot be read, or leave it out where the user asked for that.
 
         Args:
-            kind (str): As for `leave_out`, like the other arguments.
+            kind (str): `image` or `object`.
+            file (Path | str): The file that it is in, relative to the source where possible.
+            reason (str): What is wrong with it, in a few words.
+            line (int | None): Line of the file, or number of the object in it, from 1.
+            count (int): How many.
 
         Raises:
             DS2D2Error: With `on_error="stop"`: one line that names file, line and reason.
