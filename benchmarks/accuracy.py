@@ -28,6 +28,7 @@ from ultralytics.utils import SETTINGS
 from ds2d2_yolo.cli import parse_arguments
 from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_inputs
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +109,9 @@ def main() -> None:
     teacher = options.teacher
     if not teacher.endswith(".pt"):
         schedule = {"epochs": options.teacher_epochs, "seed": 100, "name": "teacher"}
-        teacher = train(DetectionTrainer, {**shared, **schedule, "model": teacher}, folder, options.bfloat16)["weights"]
+        teacher = train(OwnArgumentsTrainer, {**shared, **schedule, "model": teacher}, folder, options.bfloat16)[
+            "weights"
+        ]
     amplifier = None
     if any(method.startswith("ds2d2") and "amplifier=" not in method for method in options.methods):
         schedule = {"epochs": options.amplifier_epochs, "seed": 100, "name": "amplifier", "model": teacher}
@@ -120,8 +123,9 @@ def main() -> None:
             arguments = {**shared, "model": options.student, "epochs": options.epochs, "seed": seed}
             # Some file systems refuse the ":" and "=" of a method
             arguments["name"] = re.sub(r"[^\w.-]+", "_", f"{method}-{seed}")
-            trainer_class: type[DetectionTrainer] = DetectionTrainer
+            trainer_class: type[DetectionTrainer] = OwnArgumentsTrainer  # it knows every detector family
             if method == "builtin":
+                trainer_class = DetectionTrainer
                 arguments["distill_model"] = teacher
             elif method.startswith("ds2d2"):
                 trainer_class = DS2D2Trainer

@@ -17,7 +17,7 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
-from ds2d2_yolo.engine.preflight import check_teacher, load_data, load_model
+from ds2d2_yolo.engine.preflight import check_teacher, load_model, load_training_data
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import high_frequency_maps
@@ -84,7 +84,7 @@ class AmplifierTrainer(OwnArgumentsTrainer):
             detector, trained = load_model("teacher", args.model)
             if not trained:
                 raise DS2D2Error(f"teacher={args.model}: an amplifier needs a trained teacher, pass its .pt file")
-            check_teacher(detector, args.model, load_data(args))
+            check_teacher(detector, args.model, load_training_data(args))
             overrides["data"] = args.data
         super().__init__(cfg, overrides, _callbacks)
         self.amplifier = self.wdir / "amplifier.pt"

@@ -102,7 +102,7 @@ def load_data(args: Any) -> dict[str, Any]:
         (dict[str, Any]): The data set as Ultralytics describes it.
 
     Raises:
-        DS2D2Error: If the YAML is missing or malformed, images are missing, or the training set is empty.
+        DS2D2Error: If the YAML is missing or malformed, or images are missing.
     """
     args.data = resolve_data(args.data)
     if args.data == str(resource_folder("datasets") / "scenes.yaml"):
@@ -119,6 +119,22 @@ def load_data(args: Any) -> dict[str, Any]:
         data["names"], data["nc"] = {0: "item"}, 1
     if not data.get(args.split):
         raise DS2D2Error(f"split={args.split}: the data set {args.data} has no such split")
+    return data
+
+
+def load_training_data(args: Any) -> dict[str, Any]:
+    """Read and check the data set of a training, as `load_data` does; its training set must hold something to learn.
+
+    Args:
+        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+
+    Returns:
+        (dict[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: As `load_data`, and if the training set has no images or no labels.
+    """
+    data = load_data(args)
     images = images_of_split(data.get("train"))
     if not images:
         raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")

@@ -32,8 +32,8 @@ from ds2d2_yolo.engine.preflight import (
     check_combination,
     check_place,
     check_teacher,
-    load_data,
     load_model,
+    load_training_data,
 )
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
@@ -209,7 +209,7 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     teacher, trained = load_model("teacher", args.teacher)
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
-    data = load_data(args)
+    data = load_training_data(args)
     check_backbone(teacher, args)
     return teacher_stage(args, data, teacher.title).ensure(callbacks)
 
@@ -232,7 +232,7 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
     """
     args = _check_stage_arguments(overrides)
     teacher, trained = load_model("teacher", args.teacher)
-    data = load_data(args)
+    data = load_training_data(args)
     if not trained:
         check_backbone(teacher, args)
         args.teacher = str(teacher_stage(args, data, teacher.title).ensure(callbacks))

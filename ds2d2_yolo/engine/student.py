@@ -22,8 +22,8 @@ from ds2d2_yolo.engine.preflight import (
     check_pair,
     check_place,
     check_teacher,
-    load_data,
     load_model,
+    load_training_data,
     resolve_data,
     summary_lines,
     validate,
@@ -186,7 +186,7 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     args.data = resolve_data(args.data)
     for role, path in (("teacher", args.teacher), ("student", args.model)):
         load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
-    data = load_data(args)
+    data = load_training_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)
     student, student_trained = load_model("student", args.model, data)
     check_teacher(teacher, args.teacher, data)
@@ -270,7 +270,7 @@ def _check_resumable(last: Path, args: Any) -> None:
     for role in needed:
         if not Path(str(getattr(args, role))).is_file():
             raise DS2D2Error(f"{role}={getattr(args, role)}: the run to be resumed needs it, but there is no such file")
-    load_data(args)
+    load_training_data(args)
 
 
 def _stages_text(args: Any, stage: Stage | None, trained: bool, finished: bool) -> str:
