@@ -429,7 +429,7 @@ def _look_at_image(path: Path, settings: Settings) -> _Picture:
         return _Picture(kind="truncated_image", detail=_first_line(error))
     if full:
         try:
-            decoded = imread(path, _decoder_flag(settings.channels))
+            decoded = imread(str(path), _decoder_flag(settings.channels))
         except cv2.error as error:
             return _Picture(kind="undecodable_image", detail=_first_line(error))
         if decoded is None:
