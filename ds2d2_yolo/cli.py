@@ -121,6 +121,8 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             from_file |= _read_configuration(value)
         else:
             given[key] = value
+    if {"student", "model"} & given.keys():  # two names of one argument: either replaces either
+        from_file = {key: value for key, value in from_file.items() if key not in {"student", "model"}}
     return from_file | given
 
 
@@ -250,7 +252,8 @@ def _read_configuration(path: Any) -> dict[str, Any]:
         content = YAML.load(own_file(str(path), "cfg", "recipes"))
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
         raise DS2D2Error(f"cfg={path}: cannot be read, {error}", 2) from error
-    return {key: value for key, value in content.items() if key != "cfg"}
+    # The args.yaml of an earlier run names its folder, which is not to be written over.
+    return {key: value for key, value in content.items() if key not in {"cfg", "save_dir"}}
 
 
 def _announce(path: Path, what: str) -> None:

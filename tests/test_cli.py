@@ -48,6 +48,8 @@ def files(tmp_path_factory):
         "no_val": f"path: {data.parent}\ntrain: images/train\nnames: [ship, vehicle]\n",
         "missing_images": f"path: {data.parent}\ntrain: images/train\nval: images/nowhere\nnames: [ship, vehicle]\n",
         "empty_train": f"path: {data.parent}\ntrain: nothing\nval: images/val\nnames: [ship, vehicle]\n",
+        "empty_val": f"path: {data.parent}\ntrain: images/train\nval: nothing\nnames: [ship, vehicle]\n",
+        "empty_labels": f"path: {folder / 'blank'}\ntrain: images/train\nval: images/train\nnames: [ship, vehicle]\n",
         "no_labels": f"path: {folder / 'bare'}\ntrain: images/train\nval: images/train\nnames: [ship, vehicle]\n",
         "grey": f"path: {data.parent}\ntrain: images/train\nval: images/val\nnames: [ship, vehicle]\nchannels: 1\n",
         "a_list": "- ship\n- vehicle\n",
@@ -57,9 +59,12 @@ def files(tmp_path_factory):
         found[name] = folder / f"{name}.yaml"
         found[name].write_text(text)
     (data.parent / "nothing").mkdir()
-    bare = folder / "bare" / "images" / "train"
-    bare.mkdir(parents=True)
-    (bare / "0.png").write_bytes((data.parent / "images" / "train" / "0.png").read_bytes())
+    for name in ("bare", "blank"):
+        images = folder / name / "images" / "train"
+        images.mkdir(parents=True)
+        (images / "0.png").write_bytes((data.parent / "images" / "train" / "0.png").read_bytes())
+    (folder / "blank" / "labels" / "train").mkdir(parents=True)
+    (folder / "blank" / "labels" / "train" / "0.txt").write_text("")
     found["amplifier"] = folder / "amplifier.pt"
     content = {
         "format": "ds2d2-amplifier",
@@ -152,8 +157,12 @@ MISTAKES = [
     ({"data": "{no_names}"}, 1, "'names' or 'nc' are required"),
     ({"data": "{no_val}"}, 1, "'val:' key missing"),
     ({"data": "{missing_images}"}, 1, "images not found, missing path"),
-    ({"data": "{empty_train}"}, 1, "has no images"),
-    ({"data": "{no_labels}"}, 1, "none of the 1 training images has a label file"),
+    ({"data": "{empty_train}"}, 1, "the training set {folder}/set/nothing has no images"),
+    ({"data": "{empty_val}"}, 1, "the validation set {folder}/set/nothing has no images"),
+    ({"data": "{no_labels}"}, 1, "none of the 1 training images has objects"),
+    ({"data": "{empty_labels}"}, 1, "none of the 1 training images has objects"),
+    ({"pretrained": "{folder}/missing.pt"}, 1, "missing.pt: cannot be loaded"),
+    ({"pretrained": "{garbage}"}, 1, "garbage.pt: cannot be loaded"),
     ({"data": "{grey}"}, 1, "takes images of 3 channels, the data set has 1"),
     ({"amplifier": "{folder}/missing.pt"}, 1, "missing.pt: no such file"),
     ({"amplifier": "{teacher}"}, 1, "not an amplifier file"),
@@ -204,7 +213,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, file
     lines = captured.err.strip().splitlines()
     ours = [line for line in lines if line.startswith("ds2d2: error: ")]
     assert len(ours) == 1
-    assert message in ours[0]
+    assert message.format(**files) in ours[0]
     assert "Traceback" not in captured.err + captured.out
     assert list(tmp_path.iterdir()) == []
     assert snapshot(files["folder"]) == before
@@ -250,6 +259,20 @@ def test_values_are_read_as_ultralytics_reads_them(files):
 
 def test_words_override_the_file(files):
     assert parse_arguments(["im_full=5", f"cfg={files['settings']}"]) == {"epochs": 3, "im_full": 5}
+
+
+def test_a_student_by_either_name_replaces_the_one_of_the_file(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text("model: yolo11n.yaml\nepochs: 3\n")
+    assert parse_arguments([f"cfg={path}", "student=yolo26n.yaml"]) == {"epochs": 3, "student": "yolo26n.yaml"}
+    path.write_text("student: yolo11n.yaml\n")
+    assert parse_arguments([f"cfg={path}", "model=yolo26n.yaml"]) == {"model": "yolo26n.yaml"}
+
+
+def test_the_arguments_of_an_earlier_run_do_not_lead_into_its_folder(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text(f"epochs: 3\nname: student\nsave_dir: {tmp_path / 'runs' / 'student'}\n")
+    assert parse_arguments([f"cfg={path}"]) == {"epochs": 3, "name": "student"}
 
 
 def test_errors_are_folded_into_one_line():

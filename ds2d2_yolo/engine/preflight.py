@@ -132,14 +132,19 @@ def load_training_data(args: Any) -> dict[str, Any]:
         (dict[str, Any]): The data set as Ultralytics describes it.
 
     Raises:
-        DS2D2Error: As `load_data`, and if the training set has no images or no labels.
+        DS2D2Error: As `load_data`, and if training or validation set has no images, or the first no labels.
     """
     data = load_data(args)
+    if not images_of_split(data.get("val")):
+        raise DS2D2Error(f"data={args.data}: the validation set {data.get('val')} has no images")
     images = images_of_split(data.get("train"))
     if not images:
         raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
-    if not any(Path(label).is_file() for label in img2label_paths([str(image) for image in images])):
-        raise DS2D2Error(f"data={args.data}: none of the {len(images)} training images has a label file")
+    labels = (Path(label) for label in img2label_paths([str(image) for image in images]))
+    if not any(label.is_file() and label.stat().st_size for label in labels):
+        raise DS2D2Error(
+            f"data={args.data}: none of the {len(images)} training images has objects, label files are missing or empty"
+        )
     return data
 
 
@@ -255,6 +260,23 @@ def check_backbone(detector: Detector, args: Any) -> None:
     """
     if args.pretrained is not False:
         detector.load_backbone()
+
+
+def check_pretrained(path: Any) -> None:
+    """Find out whether the checkpoint that a student is to start from can be read.
+
+    Args:
+        path (Any): Value of `pretrained`; True and False name no file.
+
+    Raises:
+        DS2D2Error: If it cannot.
+    """
+    if not isinstance(path, (str, Path)):
+        return
+    try:
+        load_checkpoint(path)
+    except Exception as error:  # as in `load_model`
+        raise DS2D2Error(f"pretrained={path}: cannot be loaded, {_message_of(error)}") from error
 
 
 def check_pair(

@@ -13,14 +13,17 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
+    Pair,
     check_backbone,
     check_combination,
     check_pair,
     check_place,
+    check_pretrained,
     check_teacher,
     load_model,
     load_training_data,
@@ -177,24 +180,7 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
         DS2D2Error: If the run cannot work.
     """
     args = check_arguments(overrides, cfg)
-    if not args.teacher:
-        raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
-    if not args.model:
-        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
-    check_combination(args)
-    check_place(args)
-    args.data = resolve_data(args.data)
-    for role, path in (("teacher", args.teacher), ("student", args.model)):
-        load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
-    data = load_training_data(args)
-    teacher, trained = load_model("teacher", args.teacher, data)
-    student, student_trained = load_model("student", args.model, data)
-    check_teacher(teacher, args.teacher, data)
-    pair = check_pair(teacher, student, args.imgsz, layers_of(args))
-    if not trained:
-        check_backbone(teacher, args)
-    if not student_trained and args.pretrained is True:
-        check_backbone(student, args)
+    data, teacher, trained, student, pair = check_run(args)
 
     stage, metrics = None, None
     if not trained:
@@ -229,6 +215,44 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     resolved["teacher"] = str(Path(found).resolve()) if found else args.teacher
     resolved["amplifier"] = str(Path(args.amplifier).resolve()) if Path(str(args.amplifier)).is_file() else None
     return resolved
+
+
+def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair]:
+    """Find out whether a run can work, before anything is written or trained.
+
+    Args:
+        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+
+    Returns:
+        data (dict[str, Any]): The data set as Ultralytics describes it.
+        teacher (Detector): The teacher.
+        trained (bool): Whether the teacher comes from a checkpoint.
+        student (Detector): The student.
+        pair (Pair): The maps that belong together.
+
+    Raises:
+        DS2D2Error: If it cannot.
+    """
+    if not args.teacher:
+        raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
+    if not args.model:
+        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
+    check_combination(args)
+    check_place(args)
+    args.data = resolve_data(args.data)
+    for role, path in (("teacher", args.teacher), ("student", args.model)):
+        load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
+    check_pretrained(args.pretrained)
+    data = load_training_data(args)
+    teacher, trained = load_model("teacher", args.teacher, data)
+    student, student_trained = load_model("student", args.model, data)
+    check_teacher(teacher, args.teacher, data)
+    pair = check_pair(teacher, student, args.imgsz, layers_of(args))
+    if not trained:
+        check_backbone(teacher, args)
+    if not student_trained and args.pretrained is True:
+        check_backbone(student, args)
+    return data, teacher, trained, student, pair
 
 
 def remove_adapters(checkpoint: Path) -> None:

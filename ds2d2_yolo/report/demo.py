@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from ultralytics import YOLO
 from ultralytics.cfg import get_save_dir
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments, gains_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import load_data, resolve_data, validate
+from ds2d2_yolo.engine.preflight import resolve_data, validate
 from ds2d2_yolo.engine.stages import train_amplifier, train_teacher
+from ds2d2_yolo.engine.student import check_run
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.report.detections import draw_comparison
 
 # Chosen so that all four trainings take a quarter of an hour on two cores.
@@ -64,6 +65,7 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
         arguments["student"] = arguments.pop("model")
     arguments["data"] = resolve_data(arguments["data"])
     args = check_arguments(arguments | {"name": arguments.get("name") or "demo"})
+    data, *_ = check_run(args)
     folder = get_save_dir(args)
     # Beside each other in one project, where the next demo finds the finished stages
     arguments |= {"project": str(folder.parent), "exist_ok": True}
@@ -78,12 +80,12 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
         arguments["amplifier"] = str(train_amplifier(stages, callbacks))
     distilled = DS2D2Trainer(overrides=arguments | {"name": f"{folder.name}-ds2d2"}, _callbacks=callbacks)
     distilled.train()
-    shared = {key: value for key, value in arguments.items() if key not in DEFAULTS and key != "student"}
-    shared |= {"model": arguments["student"], "name": f"{folder.name}-plain"}
-    plain = DetectionTrainer(overrides=shared, _callbacks=callbacks)
+    distilling = DEFAULTS.keys() - {"lr_steps"}  # a schedule is the plain student's, too
+    shared = {key: value for key, value in arguments.items() if key not in distilling and key != "student"}
+    shared |= {"model": args.model, "name": f"{folder.name}-plain"}
+    plain = OwnArgumentsTrainer(overrides=shared, _callbacks=callbacks)
     plain.train()
 
-    data = load_data(args)
     weights = {"teacher": distilled.args.teacher, "plain student": plain.best, "DS2D2 student": distilled.best}
     metrics = {title: validate(path, args.data, args) for title, path in weights.items()}
     models: dict[str, Any] = {title: YOLO(path) for title, path in weights.items()}

@@ -143,9 +143,15 @@ def test_without_network_one_line_says_what_to_do(detector, tmp_path, monkeypatc
     [
         ({"backbone": "resnet19"}, "backbone: resnet19 is none of resnet18, "),
         ({"detector": "SSD"}, "detector: SSD is for no known family"),
+        ({"fpn_channels": 0}, "fpn_channels: 0 is not a whole number of at least 1"),
+        ({"fpn_channels": 16.5}, "fpn_channels: 16.5 is not a whole number"),
+        ({"fpn_channels": None}, "fpn_channels: None is not a whole number"),
+        ({"score_threshold": 5}, "score_threshold: 5 is not a number from 0 to 1"),
+        ({"score_threshold": float("nan")}, "score_threshold: nan is not a number"),
+        ({"nms_iou": "much"}, "nms_iou: much is not a number from 0 to 1"),
     ],
 )
-def test_unknown_parts_are_refused(changes, message, tmp_path):
+def test_model_yamls_that_make_no_sense_are_refused(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         build_model(tiny_yaml(tmp_path, "RetinaNet", **changes))
 

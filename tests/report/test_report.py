@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from engine_helpers import write_data
+from engine_helpers import tiny_yaml, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.report.detections import match_detections
@@ -46,6 +47,24 @@ def test_demo_compares_all_models_and_draws_them(tmp_path, caplog):
     with Image.open(tmp_path / "runs" / "demo" / "detections.png") as picture:
         assert picture.width > 1000
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+def test_demo_takes_other_families_and_trains_both_students_by_one_schedule(tmp_path):
+    data = write_data(tmp_path / "set", train=4, val=2)
+    model = tiny_yaml(tmp_path, "RetinaNet")
+    words = [f"data={data}", f"teacher={model}", f"student={model}", "pretrained=False", "imgsz=64", "batch=4"]
+    words += ["teacher_epochs=1", "epochs=1", "lr_steps=[1]", "amplifier=none", "device=cpu", f"project={tmp_path}"]
+    assert main(["demo", *words]) == 0
+    for name in ("demo-plain", "demo-ds2d2"):
+        assert YAML.load(tmp_path / name / "args.yaml")["lr_steps"] == [1]
+
+
+def test_demo_refuses_a_pair_that_does_not_match_before_it_trains_anything(tmp_path, capsys):
+    data = write_data(tmp_path / "set")
+    words = [f"data={data}", "teacher=yolo11n.yaml", "student=yolov8n-p6.yaml", "imgsz=128", "device=cpu"]
+    assert main(["demo", *words, f"project={tmp_path / 'runs'}"]) == 1
+    assert "has 3 levels, student yolov8n-p6 4" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("words", [["epochs=many"], ["techer=x"], ["data=missing.yaml"]])

@@ -27,6 +27,15 @@ Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class _HeadsOwn:
+    """In the place of a criterion: the head computes its losses itself, and nothing of them changes by the epoch."""
+
+    updates = 0
+
+    def update(self) -> None:
+        """Do nothing; called after every epoch."""
+
+
 class TorchvisionModel(DetectionModel):
     """A two- or one-stage detector: backbone, pyramid and head, in the numbered layers that Ultralytics works with.
 
@@ -48,7 +57,7 @@ class TorchvisionModel(DetectionModel):
         end2end (bool): True: the predictions are final.
 
     Raises:
-        DS2D2Error: If the YAML names an unknown backbone, or `ch` is not 3.
+        DS2D2Error: If the YAML names an unknown backbone or has a number out of range, or `ch` is not 3.
     """
 
     strides: ClassVar[tuple[int, ...]]
@@ -65,7 +74,9 @@ class TorchvisionModel(DetectionModel):
         self.yaml: dict[str, Any] = deepcopy(dict(cfg))
         self.yaml |= {"nc": nc or self.yaml["nc"], "channels": ch}
         self.yaml.setdefault("imagenet", False)
-        channels = int(self.yaml["fpn_channels"])
+        channels = _number(self.yaml, "fpn_channels", 1, None)
+        for key in ("score_threshold", "nms_iou"):
+            _number(self.yaml, key, 0, 1)
         network = get_model(_known_backbone(self.yaml["backbone"]), weights=None)
         last: int = network.fc.in_features
         finest = self.strides[0]
@@ -124,10 +135,22 @@ class TorchvisionModel(DetectionModel):
         levels = self.model[5](maps[-self.model[5].inputs :])
         return [layer(x) for layer, x in zip(self.model[6:-1], levels, strict=True)]
 
+    def init_criterion(self) -> _HeadsOwn:
+        """Return a stand-in: older releases of Ultralytics ask for a criterion when a run resumes."""
+        return _HeadsOwn()
+
     def predict(
-        self, x: torch.Tensor, profile: bool = False, augment: bool = False, embed: list[int] | None = None
+        self,
+        x: torch.Tensor,
+        profile: bool = False,
+        augment: bool = False,
+        embed: list[int] | None = None,
+        visualize: bool = False,
     ) -> Any:
-        """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions."""
+        """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions.
+
+        Older releases of Ultralytics pass `visualize`; there are no layers of theirs to show.
+        """
         if augment:
             LOGGER.warning(f"{type(self).__name__} has no augment=True, predicting once")
         if embed:
@@ -270,6 +293,17 @@ def truth_of(batch: Mapping[str, Any]) -> Truth:
     solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
     chosen = [(index == image) & solid for image in range(images.shape[0])]
     return [boxes[mask] for mask in chosen], [classes[mask] for mask in chosen]
+
+
+def _number(config: Mapping[str, Any], key: str, least: int, most: int | None) -> Any:
+    """Return a number of a model YAML; one without an upper bound is whole."""
+    value: Any = config.get(key)
+    kinds = (int,) if most is None else (int, float)
+    # `not least <= value` rather than `value < least`: it refuses NaN too
+    if type(value) not in kinds or not least <= value <= (value if most is None else most):
+        expected = f"a whole number of at least {least}" if most is None else f"a number from {least} to {most}"
+        raise DS2D2Error(f"{key}: {value} is not {expected}")
+    return value
 
 
 def _known_backbone(name: Any) -> str:
