@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from ultralytics.utils import YAML
@@ -54,13 +55,39 @@ def complete_options(mode: str, given: Mapping[str, Any], required: tuple[str, .
             hint = f"did you mean {' or '.join(close)}?" if close else f"see 'ds2d2 cfg {mode}' for all options"
             raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option, {hint}", 2)
         expected = defaults[name]
-        if expected is not None and value is not None and not _alike(value, expected):
+        if expected is not None and not _alike(value, expected):
             raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)
     options = defaults | dict(given)
     for name in required:
         if options[name] is None or options[name] == "":
             raise DS2D2Error(f"{name}= is missing, see 'ds2d2 cfg {mode}'", 2)
     return options
+
+
+def usable_path(name: str, value: Path | str) -> Path:
+    """Return the path that an option names, whether there is something or not.
+
+    Args:
+        name (str): Name of the option, for the message.
+        value (Path | str): Its value; `~` stands for the user's home.
+
+    Returns:
+        (Path): Relative where the value is.
+
+    Raises:
+        DS2D2Error: If no file can have this path: names too long, an unknown user, ...
+
+    Example:
+        >>> usable_path("out", "/data/new").name
+        'new'
+    """
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DS2D2Error(f"{name}={value}: is no path that can be used ({reason})", 2) from None
+    return path
 
 
 def _alike(value: Any, default: Any) -> bool:

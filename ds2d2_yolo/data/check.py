@@ -573,7 +573,8 @@ def _centres_per_cell(centres: np.ndarray, imgsz: int, stride: int) -> np.ndarra
     grid = (imgsz // stride + 1) // 2
     cells = np.clip(np.floor(centres * (grid / imgsz)), 0, grid - 1).astype(np.int64)
     numbers = cells[:, 1] * grid + cells[:, 0]
-    return np.asarray(np.bincount(numbers)[numbers])
+    _, numbers, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return np.asarray(counts[numbers])
 
 
 def _enter(look: _Look, report: SplitReport, settings: Settings, root: Path | None) -> None:

@@ -29,7 +29,7 @@ from ds2d2_yolo.data.layout import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import complete_options
+from ds2d2_yolo.options import complete_options, usable_path
 
 MANIFEST = "conversion.json"
 """Name of the report in the folder of a converted data set."""
@@ -103,7 +103,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
     """
     chosen = complete_options("convert", {"src": str(src), "out": out and str(out), **options}, required=("src",))
     _check_choices(chosen)
-    source = Path(str(src)).expanduser().absolute()
+    source = usable_path("src", str(src)).absolute()
     named = None if chosen["layout"] is None else str(chosen["layout"])
     layout = recognise(source, chosen["task"], str(chosen["splits"]), named, _version(chosen["version"]))
     account = Account(on_error=chosen["on_error"])
@@ -119,7 +119,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
                 2,
             )
         out = shipped
-    target = Path(str(out)).expanduser().absolute()
+    target = usable_path("out", str(out)).absolute()
     _check_apart(source, target)
     identity = {
         "format": _FORMAT,
@@ -228,9 +228,14 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
             raise DS2D2Error(f"{folder}: exists, made from another source or before files of it changed, {advice}")
     for split, counts in found["splits"].items():
         images = folder / "images" / split
-        present = sum(1 for _ in images.iterdir()) if images.is_dir() else 0
+        # Links whose images were moved or removed do not count.
+        present = sum(path.exists() for path in images.iterdir()) if images.is_dir() else 0
         if present < counts["files"]:
             raise DS2D2Error(f"{folder}: has {present} of {counts['files']} images of the split {split}, {advice}")
+        if counts["labels"] and not (folder / "labels" / split).is_dir():
+            raise DS2D2Error(f"{folder}: has no labels of the split {split} any more, {advice}")
+    if not (folder / str(found.get("data"))).is_file():
+        raise DS2D2Error(f"{folder}: has no {found.get('data')} any more, {advice}")
     return found
 
 
@@ -350,8 +355,8 @@ class _Writer:
         chosen = replace(image, objects=list(self._chosen(image)))
         try:
             cut = write_tiles(chosen, settings, self._task, folder)
-        except DS2D2Error:
-            if self._account.on_error == "stop":
+        except DS2D2Error as error:
+            if self._account.on_error == "stop" or error.exit_code == 2:  # 2: an option, not the image
                 raise
             self._leave_out_image(chosen, _UNREADABLE)
             return
@@ -479,8 +484,10 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
     """Write the data YAML. Without `path`, Ultralytics takes its own folder, wherever that is moved."""
     source = manifest["source"]
     counts = {split: item["files"] for split, item in manifest["splits"].items() if item["files"]}
+    # Names of folders may hold what a comment of a YAML cannot.
+    place = "".join(char if char.isprintable() else repr(char)[1:-1] for char in source["folder"])
     lines = [
-        f"# {source['layout']}, converted by ds2d2-yolo {__version__} from {source['folder']}",
+        f"# {source['layout']}, converted by ds2d2-yolo {__version__} from {place}",
         f"# {MANIFEST} says what was left out, and why.",
         "",
     ]
@@ -491,6 +498,8 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
         elif split != "test":  # Ultralytics requires the other two
             lines.append(f"{split}: images/{used} # no images of its own")
             notes.append(f"the split {split} has no images: {path.name} names those of {used} instead")
+        if used == split and not (path.parent / "labels" / split).is_dir():
+            notes.append(f"the split {split} has no labels: nothing can be measured on it")
     names = yaml.safe_dump({"names": dict(enumerate(manifest["classes"]))}, sort_keys=False, allow_unicode=True)
     path.write_text("\n".join([*lines, "", names]), encoding="utf-8")
 

@@ -364,8 +364,15 @@ def _dota_folders(source: _Source) -> list[Path]:
         for folder in source.having("txt")
         if any(_is_dota(_head(folder.path / name, 4096)) for name in folder.first["txt"])
     ]
+    # A folder of which all images are empty, or all files are malformed, lies as the others do.
+    shapes = {_without_role(source.words(path)) for path in found}
+    found = [folder.path for folder in source.having("txt") if _without_role(source.words(folder.path)) in shapes]
     # DOTA v1.5 brings the hulls of its boxes along, in the same format.
     return [path for path in found if "hbb" not in path.name.lower()] or found
+
+
+def _without_role(words: str) -> str:
+    return re.sub(r"(?<![a-z])(train|val|test)(?![a-z])", "", words)
 
 
 def _is_dota(head: str) -> bool:
@@ -489,7 +496,10 @@ def _coco(source: _Source, files: Sequence[Path], task: str, splits: str, notes:
 def _folder_of(path: Path, folders: Sequence[Path], source: _Source) -> Path:
     """The folder in which most of the first images of a JSON file lie; if none does, the one that bears its name."""
     names = _first_file_names(path)
-    present = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
+    present = {
+        folder: sum(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - `is_file` raises for names that are too long
+        for folder in folders
+    }
     role = _role_of(path.stem)
     alike = {folder: role is not None and _role_of(source.words(folder)) == role for folder in folders}
     best = max(folders, key=lambda folder: (present[folder], alike[folder]))

@@ -20,7 +20,7 @@ from ultralytics.utils.metrics import probiou
 from ds2d2_yolo.data.atomic import atomic_folder
 from ds2d2_yolo.data.tiles import Tile, TileMap, read_tile_map
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import complete_options
+from ds2d2_yolo.options import complete_options, usable_path
 from ds2d2_yolo.resources import resource_folder
 
 _IOU = {False: 0.5, True: 0.3}  # by default; keyed by whether the boxes are oriented
@@ -117,19 +117,21 @@ def merge_detections(
         False
     """
     for name, value in (("iou", iou), ("min_confidence", min_confidence)):
-        if value is not None and not 0 <= value <= 1:
+        if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
             raise DS2D2Error(f"{name}={value}: must be from 0 to 1", 2)
-    target = Path(out).expanduser().absolute()
+    target = usable_path("out", str(out)).absolute()
     _check_absent(target)
-    tile_map = read_tile_map(_folder_of(Path(data).expanduser()))
+    tile_map = read_tile_map(_folder_of(usable_path("data", str(data))))
     files = _file_words(tile_map.names)
-    found = _read(Path(predictions).expanduser(), tile_map, split)
+    found = _read(usable_path("predictions", str(predictions)), tile_map, split)
     found = found.where(found.scores >= min_confidence)
     kept = found.where(_without_repetitions(found, _IOU[found.oriented] if iou is None else iou))
     with atomic_folder(target, "merge", _check_absent) as folder:
         for number, word in enumerate(files):
             lines = kept.where(kept.classes == number).lines()
-            (folder / f"Task{1 if kept.oriented else 2}_{word}.txt").write_text("".join(lines), encoding="utf-8")
+            (folder / f"Task{1 if kept.oriented else 2}_{word}.txt").write_text(
+                "".join(lines), encoding="utf-8", errors="surrogateescape"
+            )
     counts = np.bincount(kept.classes, minlength=len(files)).tolist()
     return Merged(
         target,
@@ -304,7 +306,7 @@ def _read_json(path: Path, collector: _Collector) -> None:
             else:
                 x, y, width, height = map(float, entry["bbox"])
                 points = [x, y, x + width, y + height]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise DS2D2Error(f"{place}: is not as 'yolo val save_json=True' writes it, run it again") from None
         collector.add(name, number, score, points, place)
 

@@ -26,6 +26,7 @@ TILE_MAP = "tiles.jsonl"
 """Name of the tile map in the folder of a converted data set."""
 
 _FORMAT = 1  # of the tile map
+_LEAST = 10  # pixels: Ultralytics refuses images that are less wide or high
 _JPEG = (".jpg", ".jpeg")
 _SLACK = 1e-9  # share of an area: what rounding may take from an object that is just visible enough
 _FUZZ = 1e-6  # pixels: what rounding may add to the side of a window
@@ -211,6 +212,11 @@ def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folde
         raise DS2D2Error(f"{image.labels}: there is no image {image.name}, only images can be cut into tiles")
     pixels = read_pixels(image.image)
     height, width = pixels.shape[:2]
+    smallest = min(settings.scales)
+    if min(_resampled_size((width, height), smallest)) < _LEAST:
+        raise DS2D2Error(
+            f"{image.image}: is less than {_LEAST} pixels wide or high at scale {smallest:g}, which Ultralytics refuses"
+        )
     cut = cut_tiles(image, (width, height), settings, task)
     suffix = ".jpg" if image.image.suffix.lower() in _JPEG else ".png"
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -223,7 +229,12 @@ def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folde
             left, top = _offset(tile)
             shown = resampled[top : top + tile.size[1], left : left + tile.size[0]]
             # Encoded in memory: OpenCV's own writer fails silently, and on paths that are not ASCII.
-            _, data = cv2.imencode(suffix, shown)
+            done, data = cv2.imencode(suffix, shown)
+            if not done:
+                raise DS2D2Error(
+                    f"{image.image}: a tile of {tile.size[0]} x {tile.size[1]} pixels cannot be written, lower patch=",
+                    2,
+                )
             (folder / f"{tile.name}{suffix}").write_bytes(data.tobytes())
     return cut
 
@@ -274,7 +285,13 @@ def _resample(pixels: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1:
         return pixels
     size = _resampled_size((pixels.shape[1], pixels.shape[0]), scale)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    try:
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    except cv2.error:
+        raise DS2D2Error(
+            f"scales: an image of {size[0]} x {size[1]} pixels at scale {scale:g} needs too much memory, leave it out",
+            2,
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------------ windows
@@ -475,7 +492,7 @@ class TileMapWriter:
         self.close()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(entry) + "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -357,6 +357,8 @@ def _load(model: str | Path | Model) -> Model:
             raise DS2D2Error(f"model={name}: cannot be loaded, {message}") from error
     if detector.task not in {"detect", "obb"}:
         raise DS2D2Error(f"model={name}: is trained for task={detector.task}, only detect and obb are evaluated here")
+    if not isinstance(detector.model, torch.nn.Module):
+        raise DS2D2Error(f"model={name}: is no checkpoint, pass the .pt file of a training")
     if isinstance(detector, RTDETR):
         # Some of the supported releases hand its detections over in other pixels.
         raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here")
@@ -382,6 +384,8 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
         check_imgsz(args.imgsz, max_dim=1)
     except (TypeError, ValueError, SyntaxError) as error:
         raise DS2D2Error(shorten(str(error), 300, placeholder=" ..."), 2) from error
+    if min(args.imgsz if isinstance(args.imgsz, list) else [args.imgsz]) < 1:
+        raise DS2D2Error(f"imgsz={args.imgsz}: expected a whole number of pixels", 2)
     if args.batch < 1:
         raise DS2D2Error(f"batch={args.batch}: expected a whole number of at least 1", 2)
     return overrides
@@ -408,7 +412,11 @@ def _check_classes(title: str, known: Mapping[int, str], expected: Mapping[int, 
 def _validate(detector: Model, overrides: dict[str, Any]) -> Any:
     """Run Ultralytics' validation and return the validator, with its `detections`."""
     kind = type("Collector", (_Collector, detector.task_map[detector.task]["validator"]), {})
-    validator = kind(args=overrides, _callbacks=detector.callbacks)
+    try:
+        validator = kind(args=overrides, _callbacks=detector.callbacks)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DS2D2Error(f"project={overrides.get('project')}: cannot write there ({reason})") from error
     try:
         validator(model=detector.model)
     except DS2D2Error:

@@ -34,7 +34,7 @@ from ds2d2_yolo.data.check import (
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.engine.preflight import load_data, resolve_data
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import complete_options
+from ds2d2_yolo.options import complete_options, usable_path
 from ds2d2_yolo.resources import resource_folder
 
 _SPLITS = ("train", "val", "test", "minival")  # those that Ultralytics resolves
@@ -157,7 +157,7 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
 def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:
     """Return the folder to write to; it is made when there is something to write."""
     if options["out"]:
-        wanted = Path(str(options["out"])).expanduser().absolute()
+        wanted = usable_path("out", str(options["out"])).absolute()
         folder = increment_path(wanted, options["exist_ok"])
     else:
         run = {"mode": "check", "task": options["task"], "exist_ok": options["exist_ok"], "project": None, "name": None}

@@ -500,3 +500,8 @@ def test_what_is_kept_is_what_ultralytics_keeps_and_nothing_is_written(tmp_path)
     assert report.kept == len(theirs)
     assert report.objects == sum(len(label["cls"]) for label in theirs)
     assert report.objects_per_image == Counter(len(label["cls"]) for label in theirs)
+
+
+def test_cells_are_counted_at_any_size_without_a_map_of_all():
+    centres = np.array([[1.0, 1.0], [2.0, 2.0], [9e7, 9e7]])
+    assert check._centres_per_cell(centres, 10**8, 8).tolist() == [2, 2, 1]

@@ -1,5 +1,6 @@
 """Conversion: whole or absent, nothing lost, nothing invented, and read by Ultralytics as it was meant."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from PIL import Image
 
 from ds2d2_yolo.data.classes import DIOR_CLASSES
 from ds2d2_yolo.data.convert import convert_dataset, run_convert, summary
+from ds2d2_yolo.data.tiles import read_tile_map
 from ds2d2_yolo.errors import DS2D2Error
 
 CLASS = {name: number for number, name in enumerate(DIOR_CLASSES)}
@@ -410,6 +412,66 @@ convert_dataset(sys.argv[1], sys.argv[2], on_error="skip")
     assert conversion.manifest["splits"]["val"]["files"] == len(names)
 
 
+def test_links_to_images_that_were_moved_are_not_taken_for_a_finished_conversion(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
+    (tmp_path / "DIOR").rename(tmp_path / "moved")
+    with pytest.raises(DS2D2Error, match="has 0 of 2 images of the split train, remove it"):
+        convert_dataset(tmp_path / "moved", tmp_path / "out")
+
+
+@pytest.mark.parametrize("lost", ["out.yaml", "labels/val"])
+def test_a_conversion_that_lost_a_part_is_not_taken_for_a_finished_one(tmp_path, lost):
+    convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
+    (tmp_path / "out" / lost).rename(tmp_path / "elsewhere")
+    with pytest.raises(DS2D2Error, match="any more, remove it or choose another folder"):
+        convert_dataset(tmp_path / "DIOR", tmp_path / "out")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("name", ["two\nlines", "not\udcffUTF-8", "[1] #a: b"])
+def test_names_that_no_text_can_hold_are_converted(tmp_path, name):
+    source = miniatures.dota(tmp_path / name)
+    for folder, suffix in (("images", "png"), ("labelTxt", "txt")):
+        (source / "train" / folder / f"P0001.{suffix}").rename(source / "train" / folder / f"{name}.{suffix}")
+    conversion = convert_dataset(source, tmp_path / "out", patch=64, overlap=16)
+    assert len(yaml.safe_load(conversion.data.read_text())["names"]) == 15
+    assert {tile.source for tile in read_tile_map(tmp_path / "out").tiles["train"].values()} == {name, "P0002"}
+
+
+def test_images_that_become_too_small_for_ultralytics_are_told(tmp_path):
+    miniatures.dota(tmp_path / "DOTA")
+    miniatures.picture(tmp_path / "DOTA/train/images/P0001.png", (9, 70))
+    with pytest.raises(DS2D2Error, match=r"P0001\.png: is less than 10 pixels wide or high at scale 1"):
+        convert_dataset(tmp_path / "DOTA", tmp_path / "out")
+    conversion = convert_dataset(tmp_path / "DOTA", tmp_path / "out", on_error="skip")
+    assert conversion.manifest["splits"]["train"]["images"] == {"in": 2, "out": 1}
+    with pytest.raises(DS2D2Error, match=r"less than 10 pixels wide or high at scale 0\.1"):
+        convert_dataset(tmp_path / "DOTA", tmp_path / "small", scales=[1.0, 0.1])
+
+
+def test_tiles_that_no_jpeg_can_hold_stop_the_conversion_and_leave_nothing(tmp_path):
+    source = miniatures.dota(tmp_path / "DOTA")
+    (source / "train/images/P0001.png").unlink()
+    miniatures.picture(source / "train/images/P0001.jpg", (4000, 10))
+    options = {"patch": 80_000, "scales": [1.0, 17.0], "on_error": "skip"}
+    with pytest.raises(DS2D2Error, match="a tile of 68000 x 170 pixels cannot be written, lower patch="):
+        convert_dataset(source, tmp_path / "out", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["DOTA"]
+
+
+def test_a_split_without_labels_is_told(tmp_path):
+    source = miniatures.coco(tmp_path / "coco")
+    content = json.loads((source / "test.json").read_text())
+    del content["annotations"]
+    (source / "test.json").write_text(json.dumps(content))
+    conversion = convert_dataset(source, tmp_path / "out")
+    assert conversion.manifest["notes"] == ["the split val has no labels: nothing can be measured on it"]
+
+
 # ------------------------------------------------------------------------------------------------ options
 
 
@@ -430,6 +492,11 @@ convert_dataset(sys.argv[1], sys.argv[2], on_error="skip")
         ({"patch": 640, "empty": "maybe"}, "empty=maybe: choose keep or drop"),
         ({"tsak": "obb"}, "tsak=obb: 'ds2d2 convert' has no such option, did you mean task"),
         ({"src": ""}, "src= is missing"),
+        ({"patch": 640, "scales": None}, "scales=None: expected a list"),
+        ({"patch": 640, "min_visible": None}, "min_visible=None: expected a number"),
+        ({"src": "~nobody-of-this-name/DIOR"}, "src=~nobody-of-this-name/DIOR: is no path that can be used"),
+        ({"src": "a" * 300}, "src=a+: is no path that can be used"),
+        ({"out": "a" * 300}, "out=a+: is no path that can be used"),
     ],
 )
 def test_an_unfit_option_is_told_before_anything_is_written(tmp_path, options, complaint):

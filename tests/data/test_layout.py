@@ -257,3 +257,18 @@ def test_a_source_that_is_no_folder_is_told(tmp_path, make, advice):
         (tmp_path / "DIOR.zip").write_bytes(b"PK")
     with pytest.raises(DS2D2Error, match=f"no such folder, {advice}"):
         recognise(tmp_path / "DIOR.zip")
+
+
+@pytest.mark.parametrize("content", ["imagesource:GF\ngsd:1\n", "", "1 2 3 ship 0\n", "nan 1 2 3 4 5 6 7 ship 0\n"])
+def test_a_folder_of_dota_labels_without_any_object_lies_as_the_others_do(tmp_path, content):
+    source = miniatures.dota(tmp_path / "DOTA")
+    for path in (source / "train" / "labelTxt").iterdir():
+        path.write_text(content)
+    assert set(recognise(source).splits) == {"train", "val", "test"}
+
+
+def test_coco_with_names_that_are_too_long_is_recognised(tmp_path):
+    source = miniatures.coco(tmp_path / "coco")
+    text = (source / "trainval.json").read_text()
+    (source / "trainval.json").write_text(text.replace("a.jpg", "a" * 300 + ".jpg"))
+    assert recognise(source).name == "COCO"

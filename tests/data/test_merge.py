@@ -299,6 +299,8 @@ def test_missing_options_are_told(missing):
         ([entry(poly=[1, 2, 3, 4, 5])], "detection 1: is not as"),
         ([entry(score="high")], "detection 1: is not as"),
         ([entry(bbox=None)], "detection 1: is not as"),
+        ([entry(category_id=float("inf"))], "detection 1: is not as"),
+        ([entry(score=10**400)], "detection 1: is not as"),
         ([{"image_id": 1}], "detection 1: is not as"),
         (["text"], "detection 1: is not as"),
         ([entry(), entry(poly=[1, 2, 3, 4, 5, 6, 7, 8])], "detection 2: oriented and horizontal boxes in one place"),
@@ -357,6 +359,7 @@ def test_a_folder_that_exists_is_left_as_it_is(folder):
     ("options", "message"),
     [
         ({"iou": 1.5}, "iou=1.5: must be from 0 to 1"),
+        ({"iou": "half"}, "iou=half: must be from 0 to 1"),
         ({"min_confidence": -1}, "min_confidence=-1"),
         ({"split": "test"}, "split=test: the data set has val"),
     ],
@@ -364,6 +367,13 @@ def test_a_folder_that_exists_is_left_as_it_is(folder):
 def test_senseless_options_are_refused(folder, options, message):
     with pytest.raises(DS2D2Error, match=message):
         merge(folder, [entry()], **options)
+
+
+@pytest.mark.parametrize("name", ["predictions", "data", "out"])
+def test_paths_that_cannot_be_are_told(folder, name):
+    paths = {"predictions": folder / "p.json", "data": folder / "data", "out": folder / "merged"}
+    with pytest.raises(DS2D2Error, match=f"{name}=~nobody-of-this-name: is no path that can be used"):
+        merge_detections(**(paths | {name: "~nobody-of-this-name"}))
 
 
 def test_missing_files_are_told(folder):

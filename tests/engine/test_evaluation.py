@@ -464,6 +464,8 @@ def belongings(tmp_path_factory):
         ({"max_dets": "all"}, "max_dets=all: expected a number", 2),
         ({"conf": "high"}, "conf=high", 2),
         ({"imgsz": "big"}, "big", 2),
+        ({"imgsz": 0}, "imgsz=0: expected a whole number of pixels", 2),
+        ({"model": "set"}, "set: is no checkpoint, pass the .pt file", 1),
         ({"batch": 0}, "batch=0: expected a whole number", 2),
         ({"save_json": False}, "save_json=False: predictions.json is always saved", 2),
         ({"device": "cuda:77"}, "device=cuda:77", 2),
