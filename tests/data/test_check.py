@@ -10,14 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import ultralytics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from ultralytics.data.augment import RandomPerspective
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image, verify_image_label
-from ultralytics.utils.checks import check_version
 from ultralytics.utils.metrics import box_iou
 
 from ds2d2_yolo.data import check
@@ -33,9 +31,6 @@ from ds2d2_yolo.data.check import (
 )
 from ds2d2_yolo.spectral.wavelet import band_size
 
-as_ultralytics_reads = pytest.mark.skipif(
-    not check_version(ultralytics.__version__, ">=8.4.185"), reason="older releases keep labels that newer ones refuse"
-)
 GOOD = "0 0.5 0.5 0.2 0.2\n"
 CORNERS = "0 0.1 0.1 0.3 0.1 0.3 0.2 0.1 0.2\n"
 
@@ -113,7 +108,6 @@ def picture(tmp_path_factory):
     keypoints=st.sampled_from([(0, 0), (0, 0), (1, 2), (2, 3)]),
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Ultralytics' own arithmetic on inf
-@as_ultralytics_reads
 def test_a_label_file_is_read_as_ultralytics_reads_it(picture, table, gap, end, mark, keypoints):
     text = "".join(gap.join(row) + end for row in table)
     file = write(picture.with_suffix(".txt"), mark + text)
@@ -483,7 +477,6 @@ def test_the_median_of_objects_per_image_is_exact(numbers):
 # ------------------------------------------------------------------------------------------------- Ultralytics
 
 
-@as_ultralytics_reads
 def test_what_is_kept_is_what_ultralytics_keeps_and_nothing_is_written(tmp_path):
     root = tmp_path / "set"
     cases = {"good": GOOD, "repeated": GOOD * 3, "empty": "", "unknown": "5 0.5 0.5 0.1 0.1\n", "words": "a b\n"}

@@ -27,15 +27,6 @@ Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _HeadsOwn:
-    """In the place of a criterion: the head computes its losses itself, and nothing of them changes by the epoch."""
-
-    updates = 0
-
-    def update(self) -> None:
-        """Do nothing; called after every epoch."""
-
-
 class TorchvisionModel(DetectionModel):
     """A two- or one-stage detector: backbone, pyramid and head, in the numbered layers that Ultralytics works with.
 
@@ -135,22 +126,10 @@ class TorchvisionModel(DetectionModel):
         levels = self.model[5](maps[-self.model[5].inputs :])
         return [layer(x) for layer, x in zip(self.model[6:-1], levels, strict=True)]
 
-    def init_criterion(self) -> _HeadsOwn:
-        """Return a stand-in: older releases of Ultralytics ask for a criterion when a run resumes."""
-        return _HeadsOwn()
-
     def predict(
-        self,
-        x: torch.Tensor,
-        profile: bool = False,
-        augment: bool = False,
-        embed: list[int] | None = None,
-        visualize: bool = False,
+        self, x: torch.Tensor, profile: bool = False, augment: bool = False, embed: list[int] | None = None
     ) -> Any:
-        """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions.
-
-        Older releases of Ultralytics pass `visualize`; there are no layers of theirs to show.
-        """
+        """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions."""
         if augment:
             LOGGER.warning(f"{type(self).__name__} has no augment=True, predicting once")
         if embed:
