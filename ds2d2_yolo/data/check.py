@@ -13,6 +13,7 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -473,7 +474,7 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
     reports: dict[str, SplitReport] = {}
     total = sum(len(split.images) for split in splits.values())
     progress = TQDM(total=total, desc="Checking images and labels", unit="image", file=sys.stderr)
-    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
+    with _threads() as pool:
         for name, split in splits.items():
             reports[name] = _inspect_split(name, split, settings, root, pool, progress)
         progress.close()
@@ -483,6 +484,20 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
             reports[name].lost_objects += objects
         shared = _shared_images(splits, settings.images != "none", root, pool)
     return Inspection(reports, shared)
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPool]:
+    """Give threads that have ended when the block has, however it ends.
+
+    Python aborts where it shuts down while a thread is inside of OpenCV, as after an interrupt.
+    """
+    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.terminate()
+            pool.join()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,10 @@
 import io
 import os
 import shutil
+import signal
+import sys
+import threading
+import time
 import zlib
 from collections import Counter
 
@@ -498,3 +502,22 @@ def test_what_is_kept_is_what_ultralytics_keeps_and_nothing_is_written(tmp_path)
 def test_cells_are_counted_at_any_size_without_a_map_of_all():
     centres = np.array([[1.0, 1.0], [2.0, 2.0], [9e7, 9e7]])
     assert check._centres_per_cell(centres, 10**8, 8).tolist() == [2, 2, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_an_interrupt_leaves_no_thread_behind(tmp_path, monkeypatch):
+    for number in range(40):
+        put(tmp_path, "train", f"{number}.png", "")
+    look = check._look
+
+    def slow_look(settings, image, label):
+        if image.stem == "3":
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.02)
+        return look(settings, image, label)
+
+    monkeypatch.setattr(check, "_look", slow_look)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        inspect(tmp_path, ["train"])
+    assert set(threading.enumerate()) <= before
