@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -334,11 +335,12 @@ def check_pair(
     taps = []
     for ours, theirs, own, other in zip(student_layers, teacher_layers, student_shapes, teacher_shapes, strict=True):
         if own[1:] != other[1:]:
+            here, there = _stride(imgsz, own), _stride(imgsz, other)
             raise DS2D2Error(
-                f"layer {ours} of student {student.title} has stride {imgsz / own[1]:g}, layer {theirs} of teacher "
-                f"{teacher.title} stride {imgsz / other[1]:g}: choose models (or layers=) with the same strides"
+                f"layer {ours} of student {student.title} has stride {here:g}, layer {theirs} of teacher "
+                f"{teacher.title} stride {there:g}: choose models (or layers=) with the same strides"
             )
-        taps.append(Level(ours, theirs, own[0], other[0], imgsz / own[1]))
+        taps.append(Level(ours, theirs, own[0], other[0], _stride(imgsz, own)))
     return Pair(tuple(taps), explicit, head)
 
 
@@ -405,6 +407,11 @@ def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[t
         if not isinstance(outputs.get(index), torch.Tensor) or outputs[index].dim() != 4:
             raise DS2D2Error(f"layers=: layer {index} of {detector.title} returns no feature map, choose another")
     return [(outputs[i].shape[1], outputs[i].shape[2], outputs[i].shape[3]) for i in layers]
+
+
+def _stride(imgsz: int, shape: tuple[int, int, int]) -> float:
+    """Return the stride of a map (C, H, W): a power of two, also where a coarse level was rounded up."""
+    return 2.0 ** round(math.log2(imgsz / shape[1]))
 
 
 def _describe(model: nn.Module) -> str:

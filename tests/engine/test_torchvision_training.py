@@ -14,6 +14,7 @@ from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments
+from ds2d2_yolo.engine.preflight import check_pair, load_model
 from ds2d2_yolo.engine.stages import train_teacher
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
@@ -52,6 +53,11 @@ def columns(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def test_strides_are_told_where_the_sizes_of_coarse_levels_were_rounded_up(tmp_path):
+    detector, _ = load_model("teacher", tiny_yaml(tmp_path, "RetinaNet", "teacher"))
+    assert [tap.stride for tap in check_pair(detector, detector, 96).taps] == [8, 16, 32, 64, 128]
 
 
 def test_losses_and_terms_are_logged_one_by_one(run):
