@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    mode = None
     try:
         mode, rest = _mode_of(arguments)
         return _MODES[mode](rest) or 0
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nds2d2: interrupted; the same command continues its stages, resume= its student", file=sys.stderr)
+        trains = mode in {"train", "teacher", "amplifier", "demo"}
+        how = "; the same command continues its stages, resume= its student" if trains else ""
+        print(f"\nds2d2: interrupted{how}", file=sys.stderr)
         return 130
 
 
@@ -115,6 +118,8 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             raise DS2D2Error(f"'{word}': expected {word if known else 'key'}=value, see 'ds2d2 help'", 2)
         try:
             key, value = parse_key_value_pair(word)
+            if key in _TEXTS:
+                value = word.split("=", 1)[1].strip()
         except (AssertionError, ValueError, SyntaxError) as error:
             raise DS2D2Error(f"'{word}': {error}", 2) from error
         if key == "cfg":
@@ -210,6 +215,8 @@ def _checks(arguments: Sequence[str]) -> None:
     print(f"ds2d2-yolo {__version__}")
     collect_system_info()
 
+
+_TEXTS = {"src", "out", "predictions"}  # a folder called 2026_01 is no number
 
 _MODES: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": _train,

@@ -1,7 +1,10 @@
 """The command line: its grammar, and one clear line for every mistake."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -217,6 +220,34 @@ def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, file
     assert "Traceback" not in captured.err + captured.out
     assert list(tmp_path.iterdir()) == []
     assert snapshot(files["folder"]) == before
+
+
+def test_names_of_folders_stay_as_they_are_written():
+    words = ["src=2026_01_05", "out=1.10", "patch=1_024"]
+    assert parse_arguments(words) == {"src": "2026_01_05", "out": "1.10", "patch": 1024}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+def test_an_interrupt_ends_with_130_and_says_what_holds_for_the_mode(tmp_path):
+    # The arguments are read from a pipe, which takes until the signal comes.
+    pipe = tmp_path / "wait.yaml"
+    os.mkfifo(pipe)
+    script = "import sys; from ds2d2_yolo.cli import main; sys.exit(main())"
+    for mode, told in (("convert", "ds2d2: interrupted\n"), ("train", "resume= its student\n")):
+        words = [sys.executable, "-c", script, mode, f"cfg={pipe}"]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        writer = None
+        while writer is None:
+            assert process.poll() is None, process.stderr.read()
+            try:
+                writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads yet
+                time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        os.close(writer)
+        assert process.returncode == 130
+        assert errors.endswith(told)
 
 
 @pytest.mark.parametrize(
