@@ -438,7 +438,7 @@ def test_centres_are_counted_on_the_grid_of_the_density_independent_scale_weight
     imgsz = cells * stride
     grid, _ = band_size(cells, cells)
     centres = np.array(points) * imgsz
-    cell = [tuple(min(int(value * grid / imgsz), grid - 1) for value in centre) for centre in centres]
+    cell = [tuple(min(int(value * (grid / imgsz)), grid - 1) for value in centre) for centre in centres]
     occupied = Counter(cell)
     assert check._centres_per_cell(centres, imgsz, stride).tolist() == [occupied[item] for item in cell]
 

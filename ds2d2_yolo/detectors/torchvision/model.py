@@ -66,7 +66,7 @@ class TorchvisionModel(DetectionModel):
         self.yaml |= {"nc": nc or self.yaml["nc"], "channels": ch}
         self.yaml.setdefault("imagenet", False)
         channels = _number(self.yaml, "fpn_channels", 1, None)
-        for key in ("score_threshold", "nms_iou"):
+        for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # a family of others may want neither
             _number(self.yaml, key, 0, 1)
         network = get_model(_known_backbone(self.yaml["backbone"]), weights=None)
         last: int = network.fc.in_features
