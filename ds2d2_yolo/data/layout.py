@@ -446,7 +446,8 @@ def _dota_images(source: _Source, labels: Mapping[str, Path], notes: list[str]) 
     for folder in source.having("images"):
         split = _role_of(source.words(folder.path)) or "train"
         if split not in labels and split != "test":
-            notes.append(f"{folder.path.relative_to(source.root).as_posix()} is not read: no labels")
+            where = folder.path.relative_to(source.root).as_posix()
+            notes.append(f"{where} with {folder.count['images']} image(s) is not read: no labels")
             continue
         if split in images:
             shown = " and ".join(path.relative_to(source.root).as_posix() for path in (images[split], folder.path))

@@ -237,7 +237,8 @@ def test_of_two_layouts_the_named_one_is_taken(tmp_path):
 def test_what_is_not_read_is_told(tmp_path):
     miniatures.dota(tmp_path)
     shutil.rmtree(tmp_path / "val" / "labelTxt")
-    assert "val/images is not read: no labels" in recognise(tmp_path).notes
+    count = len(list((tmp_path / "val" / "images").iterdir()))
+    assert f"val/images with {count} image(s) is not read: no labels" in recognise(tmp_path).notes
     other = miniatures.coco(tmp_path / "coco")
     shutil.copyfile(other / "test.json", other / "minival.json")
     layout = recognise(other, splits="train:trainval,val:test")
