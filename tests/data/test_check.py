@@ -518,6 +518,10 @@ def test_an_interrupt_leaves_no_thread_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(check, "_look", slow_look)
     before = set(threading.enumerate())
-    with pytest.raises(KeyboardInterrupt):
-        inspect(tmp_path, ["train"])
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            inspect(tmp_path, ["train"])
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert set(threading.enumerate()) <= before
