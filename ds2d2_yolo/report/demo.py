@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "data": "scenes.yaml",
     "imgsz": 160,
     "batch": 8,
-    "teacher_epochs": 12,
+    "teacher_epochs": 10,
     "amplifier_epochs": 4,
     "epochs": 12,
     "optimizer": "AdamW",
