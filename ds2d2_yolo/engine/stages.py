@@ -14,7 +14,6 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.cfg import get_save_dir
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
@@ -35,6 +34,7 @@ from ds2d2_yolo.engine.preflight import (
     load_model,
     load_training_data,
 )
+from ds2d2_yolo.engine.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -131,9 +131,7 @@ class Stage:
 
     def _complete(self) -> None:
         """Do what a run killed between its last epoch and its end left undone."""
-        for name in ("last.pt", "best.pt"):
-            if (path := self.folder / "weights" / name).is_file():
-                strip_optimizer(path)
+        complete_checkpoints(self.folder / "weights")
         if self.kind == "amplifier":
             export_amplifier(self.folder / "weights" / "best.pt", self.weights, self.overrides["wavelet"])
 
@@ -293,5 +291,4 @@ def _training_state(weights: Path) -> str:
             f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting the stage over"
         )
         return "none"
-    finished = checkpoint.get("epoch", -1) == -1 or checkpoint["epoch"] + 1 >= checkpoint["train_args"]["epochs"]
-    return "trained" if finished else "resumable"
+    return "trained" if training_is_over(weights / "last.pt", checkpoint) else "resumable"

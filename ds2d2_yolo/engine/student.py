@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
-from ultralytics.utils.patches import torch_load, torch_save
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
@@ -31,12 +28,11 @@ from ds2d2_yolo.engine.preflight import (
     summary_lines,
     validate,
 )
+from ds2d2_yolo.engine.resume import ADAPTERS, complete_checkpoints, training_is_over
 from ds2d2_yolo.engine.stages import Stage, amplifier_stage, teacher_stage
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import TERMS, DS2D2Loss
-
-_ADAPTERS = "ds2d2_adapters"
 
 
 class DS2D2Trainer(OwnArgumentsTrainer):
@@ -82,6 +78,11 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         try:
             super().check_resume(overrides)
         except FileNotFoundError as error:
+            if isinstance(asked, (str, Path)) and Path(asked).is_file():
+                raise DS2D2Error(
+                    f"resume={asked}: cannot be read, the file is damaged or no checkpoint ({error.__cause__}); "
+                    "resume from another checkpoint of the run, or start it again"
+                ) from error
             raise DS2D2Error(f"resume={asked}: no checkpoint there, pass the last.pt of a run") from error
         if self.resume and RANK == -1:
             _check_resumable(Path(self.args.resume), self.args)
@@ -114,7 +115,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             torch.manual_seed(self.args.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
             loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, bool(shared)).to(self.device)
-        setattr(self.model, _ADAPTERS, loss.adapters)
+        setattr(self.model, ADAPTERS, loss.adapters)
         model: Any = self.model
         stem = next(model.parameters())
         if stem.is_contiguous(memory_format=torch.channels_last) and not stem.is_contiguous():
@@ -124,11 +125,11 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         self.distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Resume as Ultralytics does, adapters included."""
-        super().resume_training(ckpt)
+        """Resume with the adapters."""
         if ckpt is not None and self.resume and self.distiller is not None:
-            saved = getattr(ckpt["ema"], _ADAPTERS)
+            saved = getattr(ckpt["ema"], ADAPTERS)
             self.distiller.loss.adapters.load_state_dict(saved.float().state_dict())
+        super().resume_training(ckpt)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and have the next forward pass of the student return the terms with its loss."""
@@ -154,14 +155,6 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         for name in TERMS:
             header = header.replace(f"{name}_loss".rjust(11), name.rjust(11))
         return header
-
-    def final_eval(self) -> None:
-        """Take the adapters out of the final checkpoints, then finish as Ultralytics does."""
-        if RANK in {-1, 0} and self.distiller is not None:
-            for checkpoint in (self.last, self.best):
-                if checkpoint.exists():
-                    remove_adapters(checkpoint)
-        super().final_eval()
 
 
 def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]:
@@ -255,21 +248,6 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     return data, teacher, trained, student, pair
 
 
-def remove_adapters(checkpoint: Path) -> None:
-    """Take the adapters out of a checkpoint: what remains holds classes of torch and Ultralytics only.
-
-    Args:
-        checkpoint (Path): The checkpoint; it is replaced in one step.
-    """
-    state = torch_load(checkpoint, map_location="cpu")
-    for key in ("ema", "model"):
-        if isinstance(state.get(key), nn.Module) and hasattr(state[key], _ADAPTERS):
-            delattr(state[key], _ADAPTERS)
-    partial = checkpoint.with_suffix(".partial")
-    torch_save(state, partial)
-    partial.replace(checkpoint)
-
-
 def _check_resumable(last: Path, args: Any) -> None:
     """Refuse to resume what is no interrupted student's run, or lacks something; complete one whose epochs are done."""
     _, checkpoint = load_checkpoint(last)
@@ -281,13 +259,10 @@ def _check_resumable(last: Path, args: Any) -> None:
             f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
             "training with 'yolo train resume'"
         )
-    if epoch + 1 >= args.epochs:
-        for name in ("last.pt", "best.pt"):
-            if (path := last.with_name(name)).is_file():
-                remove_adapters(path)
-                strip_optimizer(path)
+    if training_is_over(last, checkpoint):
+        complete_checkpoints(last.parent)
         raise DS2D2Error(
-            f"resume={last}: all epochs were done; best.pt and last.pt are now completed, nothing to resume"
+            f"resume={last}: its training had ended; best.pt and last.pt are now completed, nothing to resume"
         )
     gains = gains_of(args)
     needed = (["teacher"] if gains.active else []) + (["amplifier"] if gains.im_high else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,12 +14,26 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.engine.arguments import DEFAULTS, complete_configuration
+from ds2d2_yolo.engine.resume import (
+    keep_rows,
+    load_state,
+    remove_states,
+    restore_gradients,
+    restore_state,
+    save_state,
+    state_file,
+    whole_files,
+    without_adapters,
+)
 
 
 class OwnArgumentsTrainer(DetectionTrainer):
     """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
 
     They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
+
+    Checkpoints are replaced as a whole, so that a process killed at any moment leaves good ones; and a run that resumes
+    continues exactly where the interrupted one was (see `ds2d2_yolo.engine.resume`).
 
     Args:
         cfg (Any): As for Ultralytics' trainers.
@@ -30,6 +45,9 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        self._unstepped = 0  # batches since the last step of the optimiser
+        self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
+        self._gradients: dict[str, Any] = {}  # accumulated before the interruption
 
     @property
     def detector(self) -> Detector:
@@ -80,3 +98,88 @@ class OwnArgumentsTrainer(DetectionTrainer):
             return super().get_validator()
         finally:
             self.args = every
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return a loader; a new one for training means that accumulation starts over."""
+        if mode == "train":
+            self._unstepped = self._offset = 0
+        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Prepare a batch, and count it."""
+        if self.ema is not None:  # else it is for calibration, not for training
+            self._unstepped += 1
+            self.accumulate += self._offset
+        return super().preprocess_batch(batch)
+
+    def optimizer_step(self) -> None:
+        """Step as Ultralytics does."""
+        super().optimizer_step()
+        self._unstepped = 0
+
+    def save_model(self) -> bool:
+        """Save checkpoints as Ultralytics does, but each as a whole or not at all, and the exact state beside them."""
+        places = self.wdir, self.last, self.best
+        with whole_files(self.wdir) as partial:
+            self.wdir, self.last, self.best = partial, partial / self.last.name, partial / self.best.name
+            try:
+                saved = bool(super().save_model())
+                state = state_file(self.last, self.epoch)
+                save_state(self, state, self._unstepped)
+            finally:
+                self.wdir, self.last, self.best = places
+        remove_states(self.wdir, keep=self.wdir / state.name)
+        return saved
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Resume as Ultralytics does, then make the state exact."""
+        super().resume_training(ckpt)
+        if ckpt is None or not self.resume:
+            return
+        if RANK in {-1, 0}:
+            keep_rows(self.csv, self.start_epoch)
+        state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
+        if state is None:
+            return
+        restore_state(self, state)
+        self._unstepped, self._gradients = state["unstepped"], state["gradients"]
+        # Ultralytics counts batches over all epochs, and in a resumed run takes the last step to be that of batch -1.
+        self._offset = len(self.train_loader) * self.start_epoch - self._unstepped
+        self.add_callback("on_train_epoch_start", _return_gradients)
+        self.add_callback("on_train_batch_end", _lower_accumulate)
+
+    def final_eval(self) -> None:
+        """Finish the best and last checkpoints as Ultralytics does, which replace the old ones when they are whole."""
+        if RANK != -1:
+            if RANK == 0:
+                for path in (self.last, self.best):
+                    if path.exists():
+                        with whole_files(self.wdir) as partial:
+                            without_adapters(path, partial / path.name)
+            super().final_eval()
+        else:
+            places = self.last, self.best
+            with whole_files(self.wdir) as partial:
+                self.last, self.best = partial / self.last.name, partial / self.best.name
+                try:
+                    for source, target in zip(places, (self.last, self.best), strict=True):
+                        if source.exists():
+                            without_adapters(source, target)
+                    super().final_eval()
+                finally:
+                    self.last, self.best = places
+        if RANK in {-1, 0}:
+            remove_states(self.wdir)
+
+
+def _return_gradients(trainer: Any) -> None:
+    """Give back, after Ultralytics has cleared them, the gradients of the interrupted run: once."""
+    restore_gradients(unwrap_model(trainer.model), trainer._gradients)
+    trainer._gradients = {}
+
+
+def _lower_accumulate(trainer: Any) -> None:
+    """Take back what `preprocess_batch` has added for one batch; after the first step nothing is to be added."""
+    trainer.accumulate -= trainer._offset
+    if not trainer._unstepped:
+        trainer._offset = 0

@@ -1,0 +1,202 @@
+"""Runs that are killed and resumed end where uninterrupted ones end, bit by bit; and checkpoints are always whole."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from engine_helpers import lively_model, save_checkpoint, write_data
+from ultralytics.nn.tasks import load_checkpoint
+
+from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.engine.resume import keep_rows, load_state, whole_files
+from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.errors import DS2D2Error
+
+# Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
+SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "epochs": 4, "warmup_epochs": 1, "close_mosaic": 2, "workers": 0}
+SETTINGS |= {"device": "cpu", "plots": False, "optimizer": "SGD", "lr0": 0.01, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "set", train=7, val=2)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return save_checkpoint(lively_model("yolov8n.yaml", seed=1), tmp_path_factory.mktemp("teacher") / "teacher.pt")
+
+
+@pytest.fixture(scope="module")
+def amplifier(teacher, data, tmp_path_factory):
+    project = str(tmp_path_factory.mktemp("amplifier"))
+    overrides = {**SETTINGS, "epochs": 1, "teacher": str(teacher), "data": str(data), "project": project}
+    trainer = AmplifierTrainer(overrides=overrides)
+    trainer.train()
+    return trainer.amplifier
+
+
+def rows(path):
+    with Path(path).open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+
+
+def assert_same_result(trainer, expected):
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (load_checkpoint(folder / name)[0].state_dict() for folder in (trainer.wdir, expected.wdir))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert rows(trainer.csv) == rows(expected.csv)
+    left = {path.name for path in trainer.wdir.iterdir()} - {"amplifier.pt"}
+    assert left == {"best.pt", "last.pt"}
+
+
+class Killed(BaseException):
+    """Ends a run at any place, as nothing in between expects it."""
+
+
+def stop_at(event, epoch, batch=None):
+    """A callback that ends a run in an epoch, there at a batch or at its end."""
+    seen = []
+
+    def stop(trainer):
+        if trainer.epoch == epoch:
+            seen.append(trainer)
+            if batch is None or seen.count(trainer) > batch:
+                raise Killed
+
+    return event, stop
+
+
+MOMENTS = [
+    stop_at("on_fit_epoch_end", 0),  # a step is due in the middle of the next epoch
+    stop_at("on_train_batch_end", 1, batch=1),
+    stop_at("on_train_epoch_end", 2),  # after mosaics were closed
+    stop_at("on_fit_epoch_end", 2),
+]
+RUNS = {
+    "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
+    "yolo26": (DS2D2Trainer, {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6}),
+    "muon": (DS2D2Trainer, {"student": "yolo11n.yaml", "optimizer": "MuSGD", "rect": True, "nbs": 4}),
+    "amplifier": (AmplifierTrainer, {}),
+    "teacher": (OwnArgumentsTrainer, {"model": "yolo11n.yaml", "teacher": None, "cache": "ram"}),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, data, tmp_path):
+    trainer_class, changes = RUNS[kind]
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
+    if trainer_class is DS2D2Trainer:
+        overrides["amplifier"] = str(amplifier)
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
+    expected.train()
+    trainer = trainer_class(overrides={**overrides, "name": "interrupted"})
+    for event, stop in MOMENTS:
+        trainer.add_callback(event, stop)
+        with pytest.raises(Killed):
+            trainer.train()
+        trainer = trainer_class(overrides={"resume": str(trainer.last)})
+    trainer.train()
+    assert_same_result(trainer, expected)
+
+
+def test_a_run_killed_while_it_saves_keeps_whole_checkpoints(teacher, amplifier, data, tmp_path):
+    overrides = {**SETTINGS, "epochs": 3, "teacher": str(teacher), "amplifier": str(amplifier), "data": str(data)}
+    overrides |= {"student": "yolo11n.yaml", "project": str(tmp_path), "save_period": 1}
+    expected = DS2D2Trainer(overrides={**overrides, "name": "uninterrupted"})
+    expected.train()
+    script = """
+import json, os, pathlib, signal, sys
+from ds2d2_yolo.engine import DS2D2Trainer
+writes, write = [], pathlib.Path.write_bytes
+def write_half(path, content):
+    writes.append(path.name)
+    if writes.count("last.pt") == 2:  # the second epoch's
+        write(path, content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(path, content)
+pathlib.Path.write_bytes = write_half
+DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
+"""
+    words = [sys.executable, "-c", script, json.dumps({**overrides, "name": "killed"})]
+    killed = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    weights = tmp_path / "killed" / "weights"
+    assert (weights / ".partial" / "last.pt").stat().st_size > 0  # the half that was written
+    for name in ("best.pt", "last.pt", "epoch0.pt"):
+        assert load_checkpoint(weights / name)[1]["epoch"] == 0
+    trainer = DS2D2Trainer(overrides={"resume": str(weights / "last.pt")})
+    trainer.train()
+    for path in (*trainer.wdir.glob("epoch*.pt"), *expected.wdir.glob("epoch*.pt")):
+        path.unlink()
+    assert_same_result(trainer, expected)
+
+
+def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, data, tmp_path, caplog):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    (state,) = trainer.wdir.glob("state*.pt")
+    for content in (b"damaged", None):
+        state.write_bytes(content) if content else state.unlink()
+        assert load_state(trainer.last, 0) is None
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    resumed.train()
+    assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
+
+
+def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path)})
+    trainer.add_callback("on_train_epoch_end", lambda t: setattr(t, "stop", True))
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    with pytest.raises(DS2D2Error, match=r"its training had ended; best.pt and last.pt are now completed"):
+        DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    assert {path.name for path in trainer.wdir.iterdir()} == {"best.pt", "last.pt"}
+    assert load_checkpoint(trainer.best)[1]["epoch"] == -1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_called_damaged(content, teacher, tmp_path):
+    last = tmp_path / "last.pt"
+    last.write_bytes(teacher.read_bytes()[:50_000] if content is None else content)
+    with pytest.raises(DS2D2Error, match=r"last.pt: cannot be read, the file is damaged or no checkpoint") as error:
+        DS2D2Trainer(overrides={"resume": str(last)})
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_written_while_something_fails_do_not_arrive(tmp_path):
+    (tmp_path / "last.pt").write_text("old")
+
+    def write_half():
+        with whole_files(tmp_path) as partial:
+            (partial / "last.pt").write_text("ne")
+            raise Killed
+
+    with pytest.raises(Killed):
+        write_half()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+    with whole_files(tmp_path) as partial:
+        for name in ("last.pt", "best.pt"):
+            (partial / name).write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"last.pt": "new", "best.pt": "new"}
+
+
+def test_results_of_epochs_that_are_trained_again_are_dropped(tmp_path):
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,time,loss\n1,0.5,3\n2,0.9,2\n3,1.5,1\n4,1.")
+    keep_rows(table, 2)
+    assert table.read_text() == "epoch,time,loss\n1,0.5,3\n2,0.9,2\n"
+    keep_rows(tmp_path / "missing.csv", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
