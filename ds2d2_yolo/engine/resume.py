@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +135,7 @@ def restore_state(trainer: Any, state: dict[str, Any]) -> None:
     if not loader.num_workers:
         for index in state["buffer"]:
             loader.dataset.load_image(index)
-        # Made now, as an iterator draws a number from the generator when it is made, which this run did long ago.
-        loader.iterator = DataLoader.__iter__(loader)
-    _order_of(loader).set_state(state["order"])
-    if trainer.start_epoch > trainer.epochs - trainer.args.close_mosaic:
-        # Closing mosaics, done once by every process that trains, makes an iterator anew: this run did that, too.
-        loader.generator = torch.Generator()
+    _restore_order(loader, state["order"], trainer.start_epoch - (trainer.epochs - trainer.args.close_mosaic))
     _set_random_state(state["random"], trainer.device)
 
 
@@ -216,6 +213,30 @@ def keep_rows(table: Path, epochs: int) -> None:
     partial.replace(table)
 
 
+def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:
+    """Make a new loader continue with the order of images that the interrupted run would have had next.
+
+    Closing mosaics makes the loader's iterator anew, which draws a number from the generator. The uninterrupted run did
+    so once, the resumed one does so again; and what a sampler draws when an epoch is over is left out where its
+    iterator is dropped.
+
+    Args:
+        loader (Any): The loader, before its first epoch.
+        order (torch.Tensor): State of its generator after the last epoch of the interrupted run.
+        closed (int): Epochs since mosaics were closed; negative before.
+    """
+    if not loader.num_workers:
+        loader.iterator = DataLoader.__iter__(loader)  # draws its number here, not at the first batch
+    generator = _order_of(loader)
+    finished = iter(loader.batch_sampler.sampler)
+    deque(islice(finished, len(loader)), maxlen=0)  # indices alone: to the end of an epoch
+    generator.set_state(order)
+    if closed:
+        next(finished, None)
+    if closed > 0:
+        loader.generator = torch.Generator()
+
+
 def _order_of(loader: Any) -> torch.Generator:
     """Return the generator that orders the images: the sampler's, at first the same as the loader's."""
     generator: torch.Generator = getattr(loader.sampler, "generator", None) or loader.generator
@@ -224,7 +245,10 @@ def _order_of(loader: Any) -> torch.Generator:
 
 def _random_state(device: torch.device) -> dict[str, Any]:
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that Ultralytics augments with
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": (name, torch.from_numpy(np.array(keys, np.int64)), *rest)}
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.array(keys, np.int64)), *rest),
+    }
     state["torch"] = torch.get_rng_state()
     if device.type == "cuda":
         state["device"] = torch.cuda.get_rng_state(device)

@@ -74,16 +74,14 @@ def stop_at(event, epoch, batch=None):
 
 
 MOMENTS = [
-    stop_at("on_fit_epoch_end", 0),  # a step is due in the middle of the next epoch
-    stop_at("on_train_batch_end", 1, batch=1),
-    stop_at("on_train_epoch_end", 2),  # after mosaics were closed
-    stop_at("on_fit_epoch_end", 2),
+    stop_at("on_train_batch_end", 1, batch=0),  # while a step is due
+    stop_at("on_fit_epoch_end", 1),  # mosaics are closed next
+    stop_at("on_fit_epoch_end", 2),  # mosaics were closed
 ]
 RUNS = {
     "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
     "yolo26": (DS2D2Trainer, {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6}),
-    "muon": (DS2D2Trainer, {"student": "yolo11n.yaml", "optimizer": "MuSGD", "rect": True, "nbs": 4}),
-    "amplifier": (AmplifierTrainer, {}),
+    "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
     "teacher": (OwnArgumentsTrainer, {"model": "yolo11n.yaml", "teacher": None, "cache": "ram"}),
 }
 
@@ -98,7 +96,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifie
     expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
     expected.train()
     trainer = trainer_class(overrides={**overrides, "name": "interrupted"})
-    for event, stop in MOMENTS:
+    for event, stop in MOMENTS if trainer_class is DS2D2Trainer else MOMENTS[::2]:
         trainer.add_callback(event, stop)
         with pytest.raises(Killed):
             trainer.train()
