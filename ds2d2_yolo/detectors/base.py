@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ds2d2_yolo.spectral import Gains
+
 
 class Detector(ABC):
     """A detection model as distillation sees it: maps to tap, a head to look through, an assigner to follow.
@@ -115,10 +117,33 @@ class Detector(ABC):
             (torch.Tensor): Scalar with gradient to `student`.
         """
 
+    def confidence(self, predictions: Any, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return how sure the teacher is that there is an object, cell by cell.
+
+        This one is for dense predictions in the usual order: level by level, row by row, anchors of a cell together.
+
+        Args:
+            predictions (Any): What `forward_teacher` returned.
+            maps (Sequence[torch.Tensor]): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
+
+        Returns:
+            (list[torch.Tensor]): The highest class probability (B, 1, H_l, W_l) of every cell.
+        """
+        highest = predictions.logits.float().amax(2)
+        anchors = highest.shape[1] // sum(x.shape[2] * x.shape[3] for x in maps)
+        cells = highest.unflatten(1, (-1, anchors)).amax(2).sigmoid()
+        parts = cells.split([x.shape[2] * x.shape[3] for x in maps], 1)
+        return [part.unflatten(1, (1, *x.shape[2:])) for part, x in zip(parts, maps, strict=True)]
+
     @property
     def head(self) -> nn.Module:
         """The head."""
         return self.layer(self.head_index)
+
+    @property
+    def reference_gains(self) -> Gains | None:
+        """Gains that the paper's authors use for this family (on DIOR); None where they have none."""
+        return None
 
     @property
     def head_layout(self) -> str:

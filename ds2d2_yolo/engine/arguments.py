@@ -13,10 +13,13 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import own_file, resource_folder
-from ds2d2_yolo.spectral import TERMS, Gains, filter_bank
+from ds2d2_yolo.spectral import TERMS, WEIGHTS, Gains, filter_bank
 
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """Own arguments and their defaults, from `cfg/default.yaml`."""
+
+GAINS = ("auto", "reference")
+"""Where gains come from that are not given as numbers: calibration, or the paper's authors."""
 
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
@@ -71,14 +74,18 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     except (TypeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise DS2D2Error(str(error), 2) from error
     for name in TERMS:
-        _check_number(args, name, minimum=0)
+        _check_number(args, name, minimum=0, optional=True)
+    _check_shares(args)
+    for name, known in (("gains", GAINS), ("weight", WEIGHTS)):
+        if getattr(args, name) not in known:
+            raise DS2D2Error(f"{name}={getattr(args, name)}: expected one of {', '.join(known)}", 2)
     for name in ("teacher_epochs", "amplifier_epochs"):
         _check_number(args, name, minimum=1, whole=True, optional=True)
     for name in ("teacher", "amplifier"):
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
-    if not isinstance(args.sum_regions, bool):
+    if args.sum_regions is not None and not isinstance(args.sum_regions, bool):
         raise DS2D2Error(f"sum_regions={args.sum_regions}: expected True or False", 2)
     if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
@@ -112,11 +119,47 @@ def check_keys(overrides: Mapping[str, Any]) -> None:
 
 
 def gains_of(args: Any) -> Gains:
-    """Return the gains that `args` asks for; without an amplifier the term im_high is off."""
-    gains = {name: float(getattr(args, name)) for name in TERMS}
+    """Return the gains that `args` asks for; without an amplifier the term im_high is off.
+
+    A gain that is still to be found by calibration is represented by the term's share: 0 where the term is off.
+    """
+    gains = {name: getattr(args, name) for name in TERMS}
+    gains = {name: share if gains[name] is None else float(gains[name]) for name, share in _shares(args).items()}
     if args.amplifier is None:
         gains["im_high"] = 0.0
     return Gains(**gains)
+
+
+def shares_of(args: Any) -> dict[str, float]:
+    """Return the shares of the terms whose gains are to be found by calibration."""
+    active = gains_of(args).active
+    return {name: share for name, share in _shares(args).items() if getattr(args, name) is None and name in active}
+
+
+def take_reference_gains(args: Any, family: str, reference: Gains | None) -> None:
+    """Complete the arguments of a run with `gains=reference`: numbers that the user gave stay.
+
+    Args:
+        args (Any): Arguments of the run.
+        family (str): Name of the detector family.
+        reference (Gains | None): The authors' gains for it.
+
+    Raises:
+        DS2D2Error: If the authors have none.
+    """
+    if args.gains != "reference":
+        return
+    if reference is None:
+        raise DS2D2Error(f"gains=reference: the paper's authors have none for {family}, use gains=auto", 2)
+    for name in TERMS:
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(reference, name))
+    if args.sum_regions is None:
+        args.sum_regions = True  # their coefficients go with sums; families without regions take no notice
+
+
+def _shares(args: Any) -> dict[str, float]:
+    return dict(zip(TERMS, map(float, args.shares), strict=True))
 
 
 def layers_of(args: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -145,6 +188,14 @@ def _check_number(args: Any, name: str, minimum: float, whole: bool = False, opt
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
         kind = "a whole number" if whole else "a number"
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
+
+
+def _check_shares(args: Any) -> None:
+    shares = args.shares
+    listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
+    # `type` rather than `isinstance`: True is an int
+    if not listed or not all(type(share) in {int, float} and 0 <= share < float("inf") for share in shares):
+        raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5]", 2)
 
 
 def _check_steps(args: Any) -> None:

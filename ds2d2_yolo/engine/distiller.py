@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.engine.calibration import Calibration
 from ds2d2_yolo.spectral import DS2D2Loss
 
 
@@ -30,6 +32,8 @@ class Distiller:
         loss (DS2D2Loss): The terms; its adapters belong to the student's module tree.
         student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's levels.
         teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
+        calibration (Calibration | None): What finds the gains of some terms over the first batches, where any are to be
+            found.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class Distiller:
         loss: DS2D2Loss,
         student_layers: Sequence[int],
         teacher_layers: Sequence[int],
+        calibration: Calibration | None = None,
     ) -> None:
         teacher.freeze()
         self.teacher = teacher
         self.amplifier = amplifier
         self.loss = loss
+        self.calibration = calibration
         self._student_layers = tuple(student_layers)
         self._teacher_layers = tuple(teacher_layers)
         self._student_taps, self._teacher_taps = Taps(), Taps()
@@ -82,7 +88,11 @@ class Distiller:
             self._values = {name: value.detach() for name, value in terms.items()}
             loss, items = output
             # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
-            vector = torch.stack(list(terms.values())) * student.loss_factor(images.shape[0])
+            factor = student.loss_factor(images.shape[0])
+            if self.calibration is not None and not self.calibration.finished:
+                terms = self._calibrate(self.calibration, loss.sum() / factor, terms, features)
+                self._values = {name: value.detach() for name, value in terms.items()}
+            vector = torch.stack(list(terms.values())) * factor
             return torch.cat([loss, vector]), {**items, **{f"{name}_loss": v for name, v in self._values.items()}}
 
         self._handle = student.model.register_forward_hook(append)
@@ -126,7 +136,32 @@ class Distiller:
             assert self.amplifier is not None
             return self.teacher.compare(self.amplifier, seen, maps, assignment)
 
-        return self.loss(features, known, boxes, batch["batch_idx"], (height, width), full, high)
+        confidence = None
+        if self.loss.weight == "confidence" and {"ex_low", "ex_high"} & set(self.loss.gains.active):
+            confidence = self._confidence(predictions, known)
+        return self.loss(features, known, boxes, batch["batch_idx"], (height, width), full, high, confidence)
+
+    def _confidence(self, predictions: Any, known: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""
+        levels = self.loss.levels
+        grids = self.teacher.confidence(predictions, [known[i] for i in levels.head])
+        heights = torch.tensor([grid.shape[2] for grid in grids])
+        nearest = [int((heights - known[i].shape[2]).abs().argmin()) for i in levels.explicit]
+        return [grids[index] for index in nearest]
+
+    def _calibrate(
+        self,
+        calibration: Calibration,
+        detection: torch.Tensor,
+        terms: Mapping[str, torch.Tensor],
+        features: Sequence[torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms with the gains that the calibration finds with this batch."""
+        before = asdict(self.loss.gains)
+        calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, features)
+        self.loss.gains = replace(self.loss.gains, **calibration.gains)
+        after = asdict(self.loss.gains)
+        return {name: value * (after[name] / before[name]) for name, value in terms.items()}
 
     def _inspect(self, terms: Mapping[str, torch.Tensor], features: Sequence[torch.Tensor]) -> None:
         """Check on the first batch that every term has a gradient to the student's maps."""

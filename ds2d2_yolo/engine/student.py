@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
-from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
+from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of, shares_of, take_reference_gains
+from ds2d2_yolo.engine.calibration import Calibration
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
     Pair,
@@ -106,7 +108,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
         check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
-        teacher.configure(sum_regions=self.args.sum_regions)
+        teacher.configure(sum_regions=bool(self.args.sum_regions))
         pair = check_pair(teacher, self.detector, self.args.imgsz, layers_of(self.args))
         amplifier = None
         if gains.im_high:
@@ -114,7 +116,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         with torch.random.fork_rng(devices=[]):  # the student's own random numbers stay those of a plain training
             torch.manual_seed(self.args.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
-            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, bool(shared)).to(self.device)
+            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, self.args.weight, bool(shared)).to(self.device)
         setattr(self.model, ADAPTERS, loss.adapters)
         model: Any = self.model
         stem = next(model.parameters())
@@ -122,7 +124,11 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             for module in (teacher.model, amplifier, loss):  # maps of one layout need no conversion on the way
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
-        self.distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
+        shares = shares_of(self.args)
+        calibration = Calibration(shares) if shares else None
+        self.distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers, calibration)
+        if calibration is not None:
+            self.add_callback("on_train_epoch_end", _keep_gains)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Resume with the adapters."""
@@ -189,6 +195,7 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
         metrics = validate(args.teacher, args.data, args)
     for line in summary_lines(teacher, student, pair, data, metrics):
         LOGGER.info(line)
+    LOGGER.info(f"  gains: {_gains_text(args)}")
     wanted = gains_of(args).im_high != 0 and args.amplifier == "auto"
     finished = wanted and trained and amplifier_stage(args, data, teacher).is_finished()
     LOGGER.info(f"  stages: {_stages_text(args, stage, trained, finished)}")
@@ -205,6 +212,7 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     # Absolute, as a run may be resumed from another folder; where Ultralytics found a bare name, its model knows.
     found = getattr(teacher.model, "pt_path", None)
     resolved |= {"model": args.model, "data": args.data}
+    resolved |= {name: getattr(args, name) for name in (*TERMS, "sum_regions")}
     resolved["teacher"] = str(Path(found).resolve()) if found else args.teacher
     resolved["amplifier"] = str(Path(args.amplifier).resolve()) if Path(str(args.amplifier)).is_file() else None
     return resolved
@@ -241,6 +249,7 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     student, student_trained = load_model("student", args.model, data)
     check_teacher(teacher, args.teacher, data)
     pair = check_pair(teacher, student, args.imgsz, layers_of(args))
+    take_reference_gains(args, teacher.family, teacher.reference_gains)
     if not trained:
         check_backbone(teacher, args)
     if not student_trained and args.pretrained is True:
@@ -270,6 +279,27 @@ def _check_resumable(last: Path, args: Any) -> None:
         if not Path(str(getattr(args, role))).is_file():
             raise DS2D2Error(f"{role}={getattr(args, role)}: the run to be resumed needs it, but there is no such file")
     load_training_data(args)
+
+
+def _keep_gains(trainer: Any) -> None:
+    """Callback: end the calibration with the first epoch, and put its gains where a resumed run finds them."""
+    calibration = trainer.distiller.calibration
+    if all(getattr(trainer.args, name) is not None for name in calibration.shares):
+        return
+    calibration.finish()
+    for name, gain in calibration.gains.items():
+        setattr(trainer.args, name, gain)
+    if RANK in {-1, 0} and calibration.gains:
+        YAML.save(trainer.save_dir / "args.yaml", vars(trainer.args))
+        found = ", ".join(f"{name}={gain:g}" for name, gain in calibration.gains.items())
+        LOGGER.info(f"{colorstr('DS2D2:')} gains found over {calibration.batches} batches: {found}")
+
+
+def _gains_text(args: Any) -> str:
+    """Return where the gain of each term comes from, in one line."""
+    shares, gains = shares_of(args), asdict(gains_of(args))
+    texts = {name: f"auto (share {shares[name]:g})" if name in shares else f"{gain:g}" for name, gain in gains.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _stages_text(args: Any, stage: Stage | None, trained: bool, finished: bool) -> str:

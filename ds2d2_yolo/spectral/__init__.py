@@ -1,6 +1,6 @@
 """The method: tensors in, scalars out. Knows no detectors, no Ultralytics, no files: it can be lifted out whole."""
 
-from ds2d2_yolo.spectral.ds2d2 import TERMS, Comparison, DS2D2Loss, Gains, Levels
+from ds2d2_yolo.spectral.ds2d2 import TERMS, WEIGHTS, Comparison, DS2D2Loss, Gains, Levels
 from ds2d2_yolo.spectral.explicit import explicit_terms
 from ds2d2_yolo.spectral.implicit import (
     DensePredictions,
@@ -20,10 +20,11 @@ from ds2d2_yolo.spectral.wavelet import (
     high_frequency_map,
     high_frequency_maps,
 )
-from ds2d2_yolo.spectral.weight import density_independent_scale_weight
+from ds2d2_yolo.spectral.weight import density_independent_scale_weight, focus_weight
 
 __all__ = [
     "TERMS",
+    "WEIGHTS",
     "Bands",
     "Comparison",
     "DS2D2Loss",
@@ -37,6 +38,7 @@ __all__ = [
     "density_independent_scale_weight",
     "explicit_terms",
     "filter_bank",
+    "focus_weight",
     "generalized_iou",
     "generalized_iou_loss",
     "high_frequency_map",

@@ -10,10 +10,15 @@ from torch import nn
 
 from ds2d2_yolo.spectral.explicit import explicit_terms
 from ds2d2_yolo.spectral.wavelet import band_size, filter_bank, high_frequency_maps
-from ds2d2_yolo.spectral.weight import density_independent_scale_weight
+from ds2d2_yolo.spectral.weight import density_independent_scale_weight, focus_weight
+
+_EPSILON = 1e-9  # the sum of weights, where the teacher is sure of nothing
 
 TERMS = ("ex_low", "ex_high", "im_full", "im_high")
 """The terms: explicit low- and high-frequency, implicit full- and high-frequency."""
+
+WEIGHTS = ("confidence", "disw", "none")
+"""Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, every cell alike."""
 
 Comparison = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], torch.Tensor]
 """Compares two pyramids (student's, teacher's) through a frozen head and returns a scalar."""
@@ -91,14 +96,16 @@ class DS2D2Loss(nn.Module):
         levels (Levels): Channels and roles of the tapped maps.
         gains (Gains): Factors of the four terms.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
+        weight (str): Weight of the explicit terms, one of `WEIGHTS`.
         shared_adapter (bool): Use one adapter for all maps, as the reference does where all levels have the same
             channels.
 
     Attributes:
         adapters (nn.ModuleList): One module per tapped map: all that distillation trains besides the student.
+        gains (Gains): The factors; they may be replaced by others with the same terms active.
 
     Raises:
-        ValueError: If the wavelet is unknown, or one shared adapter does not fit all maps.
+        ValueError: If wavelet or weight is unknown, or one shared adapter does not fit all maps.
 
     Example:
         >>> loss = DS2D2Loss(Levels.of_neck((8,), (16,)), Gains(ex_low=1.0, ex_high=1.0))
@@ -108,12 +115,22 @@ class DS2D2Loss(nn.Module):
         ['ex_high', 'ex_low']
     """
 
-    def __init__(self, levels: Levels, gains: Gains, wavelet: str = "haar", shared_adapter: bool = False) -> None:
+    def __init__(
+        self,
+        levels: Levels,
+        gains: Gains,
+        wavelet: str = "haar",
+        weight: str = "disw",
+        shared_adapter: bool = False,
+    ) -> None:
         super().__init__()
         filter_bank(wavelet)
+        if weight not in WEIGHTS:
+            raise ValueError(f"weight={weight}: expected one of {', '.join(WEIGHTS)}")
         self.levels = levels
         self.gains = gains
         self.wavelet = wavelet
+        self.weight = weight
         explicit = levels.explicit if gains.ex_low or gains.ex_high else ()
         self.adapters = _make_adapters(levels, explicit, shared_adapter)
 
@@ -126,6 +143,7 @@ class DS2D2Loss(nn.Module):
         input_size: tuple[int, int],
         full: Comparison | None = None,
         high: Comparison | None = None,
+        confidence: Sequence[torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return the terms whose gain is not 0, each multiplied by its gain.
 
@@ -138,6 +156,8 @@ class DS2D2Loss(nn.Module):
             full (Comparison | None): Comparison through the teacher's head, for `im_full`.
             high (Comparison | None): Comparison through the high-frequency amplifier, for `im_high`; it is given the
                 high-frequency maps.
+            confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] at every map
+                that the explicit terms compare, for `weight="confidence"`.
 
         Returns:
             (dict[str, torch.Tensor]): Scalar by name of the term.
@@ -153,11 +173,10 @@ class DS2D2Loss(nn.Module):
         terms: dict[str, torch.Tensor] = {}
 
         if gains.ex_low or gains.ex_high:
-            grids = [band_size(student[i].shape[2], student[i].shape[3], self.wavelet) for i in levels.explicit]
-            weights = density_independent_scale_weight(boxes, batch_index, student[0].shape[0], input_size, grids)
+            weights = self.explicit_weights(student, boxes, batch_index, input_size, confidence)
             pairs = [
-                explicit_terms(adapted[i], teacher[i], weight, self.wavelet)
-                for i, weight in zip(levels.explicit, weights, strict=True)
+                explicit_terms(adapted[i], teacher[i], weight, self.wavelet, avg_factor)
+                for i, (weight, avg_factor) in zip(levels.explicit, weights, strict=True)
             ]
             low, detail = (torch.stack(values).sum() for values in zip(*pairs, strict=True))
             if gains.ex_low:
@@ -174,6 +193,42 @@ class DS2D2Loss(nn.Module):
                 seen, known = high_frequency_maps(seen, self.wavelet), high_frequency_maps(known, self.wavelet)
                 terms["im_high"] = gains.im_high * high(seen, known)
         return terms
+
+    def explicit_weights(
+        self,
+        student: Sequence[torch.Tensor],
+        boxes: torch.Tensor,
+        batch_index: torch.Tensor,
+        input_size: tuple[int, int],
+        confidence: Sequence[torch.Tensor] | None = None,
+    ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Return the weights of the explicit terms, and what the weighted sums over cells are divided by.
+
+        Args:
+            student (Sequence[torch.Tensor]): Student maps, as for the forward pass; their shapes alone matter.
+            boxes (torch.Tensor): As for the forward pass.
+            batch_index (torch.Tensor): As for the forward pass.
+            input_size (tuple[int, int]): As for the forward pass.
+            confidence (Sequence[torch.Tensor] | None): As for the forward pass.
+
+        Returns:
+            (list[tuple[torch.Tensor, torch.Tensor | None]]): Per explicit map the weight (B, 1, h, w) on the grid of
+                its bands, and its sum, or None where the terms are means over all cells.
+
+        Raises:
+            ValueError: If the weight needs the teacher's confidence and there is none.
+        """
+        explicit = self.levels.explicit
+        grids = [band_size(student[i].shape[2], student[i].shape[3], self.wavelet) for i in explicit]
+        if self.weight == "none":
+            return [(boxes.new_ones(student[0].shape[0], 1, *grid, dtype=torch.float32), None) for grid in grids]
+        weights = density_independent_scale_weight(boxes, batch_index, student[0].shape[0], input_size, grids)
+        if self.weight == "disw":
+            return [(weight, None) for weight in weights]
+        if confidence is None:
+            raise ValueError("weight=confidence needs the teacher's confidence 'confidence='")
+        focused = [focus_weight(*pair) for pair in zip(weights, confidence, strict=True)]
+        return [(weight, weight.sum().clamp(min=_EPSILON)) for weight in focused]
 
 
 def _make_adapters(levels: Levels, explicit: tuple[int, ...], shared: bool) -> nn.ModuleList:

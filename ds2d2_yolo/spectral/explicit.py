@@ -8,7 +8,11 @@ from ds2d2_yolo.spectral.wavelet import at_least_float32, decompose
 
 
 def explicit_terms(
-    student: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor, wavelet: str = "haar"
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    weight: torch.Tensor,
+    wavelet: str = "haar",
+    avg_factor: torch.Tensor | float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the low- and the high-frequency explicit term of one level.
 
@@ -21,6 +25,8 @@ def explicit_terms(
         teacher (torch.Tensor): Teacher features (B, C, H, W).
         weight (torch.Tensor): Density-independent scale weight (B, 1, h, w) on the grid of the bands.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
+        avg_factor (torch.Tensor | float | None): What the weighted sum over cells is divided by, in place of their
+            number B * h * w. The sum of the weights makes it a weighted mean.
 
     Returns:
         low (torch.Tensor): Scalar, float32 (float64 for float64 features).
@@ -51,7 +57,8 @@ def explicit_terms(
             f"explicit_terms expects a weight of shape {(ll.shape[0], 1, *ll.shape[2:])}, got {tuple(weight.shape)}"
         )
     # Channels are summed before they are weighted: the weight has none, and a (B, C, h, w) product less is read.
-    low = (ll.square().sum(1, keepdim=True) * weight).sum() / ll.numel()
+    count = ll.numel() if avg_factor is None else avg_factor * ll.shape[1]
+    low = (ll.square().sum(1, keepdim=True) * weight).sum() / count
     detail = lh.square() + hl.square() + hh.square()
-    high = (detail.sum(1, keepdim=True) * weight).sum() / (3 * ll.numel())
+    high = (detail.sum(1, keepdim=True) * weight).sum() / (3 * count)
     return low, high

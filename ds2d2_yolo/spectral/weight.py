@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 # Shares are added up as whole numbers of 2**-40: the sums are exact, hence the same in any order and on any device,
 # without the float cumulative sum that has no deterministic CUDA kernel. Room for 8 million objects on one cell.
@@ -62,6 +63,40 @@ def density_independent_scale_weight(
     boxes = boxes.detach().to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     batch_index = batch_index.long()
     return [_paint(boxes, batch_index, batch_size, input_size, size) for size in grid_sizes]
+
+
+def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
+    """Focus a weight on the cells where the teacher is confident of an object.
+
+    DISW alone is close to 1 nearly everywhere, and background outnumbers objects: an average under it is one over
+    background. Multiplied by the confidence it becomes an average over what the teacher sees as objects.
+
+    Args:
+        weight (torch.Tensor): Weight (B, 1, h, w).
+        confidence (torch.Tensor): The teacher's confidence (B, 1, H, W) in [0, 1], on a grid of any size.
+
+    Returns:
+        (torch.Tensor): Weight (B, 1, h, w): `weight` times the highest confidence within each cell.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+
+    Source:
+        Not part of the paper; weights by the teacher's class scores are common in feature distillation, Ultralytics'
+        own among them.
+
+    Example:
+        >>> confidence = torch.tensor([[[[0.0, 0.5], [0.0, 0.0]]]])
+        >>> focus_weight(torch.ones(1, 1, 1, 2), confidence).tolist()
+        [[[[0.0, 0.5]]]]
+    """
+    if weight.dim() != 4 or weight.shape[:2] != confidence.shape[:2] or weight.shape[1] != 1:
+        raise ValueError(
+            "focus_weight expects weight (B, 1, h, w) and confidence (B, 1, H, W), "
+            f"got {tuple(weight.shape)} and {tuple(confidence.shape)}"
+        )
+    # The highest, not the mean: the one sure cell of a small object must not be averaged away.
+    return weight * F.adaptive_max_pool2d(confidence.detach().float(), weight.shape[2:])
 
 
 def _paint(

@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import RegionPredictions, region_implicit_terms
+from ds2d2_yolo.spectral import Gains, RegionPredictions, region_implicit_terms
 from ds2d2_yolo.spectral.wavelet import at_least_float32
 
 _STRIDES = (4, 8, 16, 32, 64)
@@ -307,6 +307,11 @@ class FasterRCNNDetector(TorchvisionDetector):
         """What teacher and student must have in common."""
         return f"{len(self.head_layers)} levels, regions pooled from {_POOLED}"
 
+    @property
+    def reference_gains(self) -> Gains:
+        """The authors' gains on DIOR; they go with `sum_regions=True`."""
+        return Gains(0.5, 0.5, 1e-5, 1e-5)
+
     def configure(self, sum_regions: bool) -> None:
         """Take over `sum_regions`: the class term is the sum over regions, as the reference computes it."""
         self.sum_regions = sum_regions
@@ -328,6 +333,12 @@ class FasterRCNNDetector(TorchvisionDetector):
     def forward_teacher(self, images: torch.Tensor) -> None:
         """Compute the maps of images (B, 3, H, W) in [0, 1]; which regions to look at only the student knows."""
         self.model.pyramid(images)
+
+    def confidence(self, predictions: None, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the teacher's objectness (B, 1, H_l, W_l): classes are given to regions, not to cells."""
+        with torch.no_grad():
+            objectness, _ = self.head.get_submodule("rpn.head")(list(maps))
+        return [x.float().amax(1, keepdim=True).sigmoid() for x in objectness]
 
     def compare(
         self,

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions, Gains, dense_implicit_terms
 
 _STRIDES = (8, 16, 32, 64, 128)
 _CANDIDATES = 1000  # per level, before suppression
@@ -169,6 +169,11 @@ class RetinaNetDetector(TorchvisionDetector):
     def head_layout(self) -> str:
         """What teacher and student must have in common."""
         return f"{len(self.head_layers)} levels, 9 anchors per cell"
+
+    @property
+    def reference_gains(self) -> Gains:
+        """The authors' gains on DIOR."""
+        return Gains(1e-5, 1e-5, 1.0, 1.0)
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         """Return the assigner."""
