@@ -37,7 +37,8 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
     family, teacher, student, data = name.removesuffix(".yaml").split("_")
     args = check_arguments(parse_arguments([f"cfg={name}"]))
     assert gains_of(args) == GAINS[family, data]
-    assert args.sum_regions is (family == "fasterrcnn")
+    assert bool(args.sum_regions) is (family == "fasterrcnn")
+    assert args.weight == "disw"
     assert args.lr0 == {"retinanet": 0.005, "fasterrcnn": 0.02}[family]
     assert (args.optimizer, args.momentum, args.weight_decay) == ("SGD", 0.9, 1e-4)
     assert (args.epochs, args.lr_steps, args.batch, args.nbs) == (24, [16, 22], 16, 16)
@@ -54,9 +55,9 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
         for parameter in side.head.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.05)
-    theirs.configure(sum_regions=args.sum_regions)
+    theirs.configure(sum_regions=bool(args.sum_regions))
     pair = check_pair(theirs, ours, 64)
-    loss = DS2D2Loss(pair.levels, gains_of(args), args.wavelet, shared_adapter=theirs.shared_adapter)
+    loss = DS2D2Loss(pair.levels, gains_of(args), args.wavelet, args.weight, theirs.shared_adapter)
     amplifier = copy.deepcopy(theirs.implicit_part(theirs.head)).requires_grad_(False)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
     # The first steps of the warm-up: at the full rate fresh models without ImageNet weights would diverge.

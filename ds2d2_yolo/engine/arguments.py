@@ -76,9 +76,9 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     for name in TERMS:
         _check_number(args, name, minimum=0, optional=True)
     _check_shares(args)
-    for name, known in (("gains", GAINS), ("weight", WEIGHTS)):
+    for name, known in (("gains", GAINS), ("weight", (None, *WEIGHTS))):
         if getattr(args, name) not in known:
-            raise DS2D2Error(f"{name}={getattr(args, name)}: expected one of {', '.join(known)}", 2)
+            raise DS2D2Error(f"{name}={getattr(args, name)}: expected {' or '.join(filter(None, known))}", 2)
     for name in ("teacher_epochs", "amplifier_epochs"):
         _check_number(args, name, minimum=1, whole=True, optional=True)
     for name in ("teacher", "amplifier"):
@@ -137,7 +137,7 @@ def shares_of(args: Any) -> dict[str, float]:
 
 
 def take_reference_gains(args: Any, family: str, reference: Gains | None) -> None:
-    """Complete the arguments of a run with `gains=reference`: numbers that the user gave stay.
+    """Complete the arguments of a run with `gains=reference`: what the user gave stays.
 
     Args:
         args (Any): Arguments of the run.
@@ -156,6 +156,7 @@ def take_reference_gains(args: Any, family: str, reference: Gains | None) -> Non
             setattr(args, name, getattr(reference, name))
     if args.sum_regions is None:
         args.sum_regions = True  # their coefficients go with sums; families without regions take no notice
+    args.weight = args.weight or "disw"
 
 
 def _shares(args: Any) -> dict[str, float]:

@@ -116,7 +116,8 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         with torch.random.fork_rng(devices=[]):  # the student's own random numbers stay those of a plain training
             torch.manual_seed(self.args.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
-            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, self.args.weight, bool(shared)).to(self.device)
+            weight = self.args.weight or "confidence"
+            loss = DS2D2Loss(pair.levels, gains, self.args.wavelet, weight, bool(shared)).to(self.device)
         setattr(self.model, ADAPTERS, loss.adapters)
         model: Any = self.model
         stem = next(model.parameters())
@@ -212,7 +213,7 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     # Absolute, as a run may be resumed from another folder; where Ultralytics found a bare name, its model knows.
     found = getattr(teacher.model, "pt_path", None)
     resolved |= {"model": args.model, "data": args.data}
-    resolved |= {name: getattr(args, name) for name in (*TERMS, "sum_regions")}
+    resolved |= {name: getattr(args, name) for name in (*TERMS, "sum_regions", "weight")}
     resolved["teacher"] = str(Path(found).resolve()) if found else args.teacher
     resolved["amplifier"] = str(Path(args.amplifier).resolve()) if Path(str(args.amplifier)).is_file() else None
     return resolved

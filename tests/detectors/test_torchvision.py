@@ -369,3 +369,26 @@ def test_detection_takes_the_best_of_every_level():
     torch.testing.assert_close(found[:, 4], torch.tensor([2.0, 1.0, -2.0]).sigmoid())
     assert found[:, 5].tolist() == [1.0, 0.0, 1.0]
     assert found[1, :4].tolist() == anchors[1].tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_confidence_is_that_of_the_surest_anchor_of_a_cell(family, tmp_path):
+    torch.manual_seed(0)
+    detector = detector_of(build_model(tiny_yaml(tmp_path, family), nc=2))
+    detector.freeze()
+    head = detector.head.rpn.head if family == "FasterRCNN" else detector.head
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = detector.model.pyramid(images)
+        grids = detector.confidence(detector.forward_teacher(images), maps)
+    assert [grid.shape for grid in grids] == [(2, 1, *x.shape[2:]) for x in maps]
+    # The same, level by level and through the head alone
+    for grid, x in zip(grids, maps, strict=True):
+        with torch.no_grad():
+            if family == "FasterRCNN":
+                logits = head([x])[0][0]
+            else:
+                logits = head.classification_head([x])[0].view(2, *x.shape[2:], -1).permute(0, 3, 1, 2)
+        torch.testing.assert_close(grid, logits.amax(1, keepdim=True).sigmoid())

@@ -121,3 +121,16 @@ def test_a_new_family_is_registered_with_one_line(monkeypatch):
     found = detector_of(nn.Linear(1, 1))
     assert isinstance(found, Detector)
     assert found.family == "linear"
+
+
+def test_confidence_is_the_highest_class_probability_of_every_cell():
+    detector = detector_of(lively_model("yolo11n.yaml", seed=1))
+    detector.freeze()
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        predictions = detector.forward_teacher(images)
+        raw = detector.model(images)
+    grids = detector.confidence(predictions, raw["feats"])
+    assert [tuple(grid.shape) for grid in grids] == [(2, 1, 8, 12), (2, 1, 4, 6), (2, 1, 2, 3)]
+    flat = torch.cat([grid.flatten(2) for grid in grids], 2)
+    torch.testing.assert_close(flat, raw["scores"].amax(1, keepdim=True).sigmoid())

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.utils import YAML
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.detectors import detector_of
@@ -71,6 +73,15 @@ def test_terms_are_logged_one_by_one(run):
         assert f"val/{name}" not in table
     assert "val/box_loss" in table
     assert (run.save_dir / "results.png").stat().st_size > 10_000
+
+
+def test_calibrated_gains_are_kept_with_the_run(run):
+    gains = asdict(run.distiller.loss.gains)
+    assert run.distiller.calibration.finished
+    assert run.distiller.calibration.batches == 2  # those of the first epoch
+    assert all(gain not in {1.0, 0.0} for gain in gains.values())
+    assert {name: YAML.load(run.save_dir / "args.yaml")[name] for name in gains} == gains
+    assert {name: torch.load(run.last, weights_only=False)["train_args"][name] for name in gains} == gains
 
 
 def test_the_student_is_a_plain_checkpoint(run):
@@ -243,6 +254,8 @@ def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, ampl
         "on_train_start", lambda t: loaded.extend(p.clone() for p in t.distiller.loss.adapters.parameters())
     )
     resumed.train()
+    assert resumed.distiller.calibration is None
+    assert resumed.distiller.loss.gains == trainer.distiller.loss.gains
     assert all(torch.equal(a, b) for a, b in zip(loaded, adapters.parameters(), strict=True))
     assert resumed.save_dir == trainer.save_dir
     assert len(columns(resumed.csv)["epoch"]) == 3

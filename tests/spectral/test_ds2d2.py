@@ -122,3 +122,45 @@ def test_a_gain_without_comparison_is_refused(maps):
 def test_levels_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Levels(*arguments)
+
+
+def test_focused_terms_are_means_over_what_the_teacher_is_sure_of(maps):
+    """One sure cell per level: what differs elsewhere does not count, and its share of the map does not either."""
+    student, teacher = maps
+    sure = [torch.zeros(2, 1, *x.shape[2:]) for x in teacher]
+    for grid in sure:
+        grid[0, 0, :2, :2] = 1.0
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(ex_low=1.0), weight="confidence")
+    whole = loss(student, teacher, *no_boxes(), confidence=sure)["ex_low"]
+    expected = sum(
+        ((adapter(x) - y)[0, :, :2, :2].sum((1, 2)) / 2).square().mean()
+        for adapter, x, y in zip(loss.adapters, student, teacher, strict=True)
+    )
+    torch.testing.assert_close(whole, expected)
+
+
+def test_a_teacher_sure_of_nothing_gives_no_focused_term(maps):
+    student, teacher = maps
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0, 1.0), weight="confidence")
+    unsure = [torch.zeros(2, 1, *x.shape[2:]) for x in teacher]
+    assert [v.item() for v in loss(student, teacher, *no_boxes(), confidence=unsure).values()] == [0.0, 0.0]
+
+
+def test_without_weight_objects_do_not_matter(maps):
+    torch.manual_seed(0)
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0, 1.0), weight="none")
+    box, image = torch.tensor([[0.0, 0.0, 30.0, 30.0]]), torch.tensor([0])
+    assert loss(*maps, box, image, (72, 72)) == loss(*maps, *no_boxes())
+    loss.weight = "disw"
+    assert loss(*maps, box, image, (72, 72))["ex_low"] > loss(*maps, *no_boxes())["ex_low"]
+
+
+def test_focus_needs_the_confidence(maps):
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0), weight="confidence")
+    with pytest.raises(ValueError, match="needs the teacher's confidence"):
+        loss(*maps, *no_boxes())
+
+
+def test_an_unknown_weight_is_refused():
+    with pytest.raises(ValueError, match="weight=area: expected one of confidence, disw, none"):
+        DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(1.0), weight="area")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ds2d2_yolo.spectral import density_independent_scale_weight
+from ds2d2_yolo.spectral import density_independent_scale_weight, focus_weight
 
 
 def weight_by_loop(boxes, batch_index, batch_size, input_size, grid_size):
@@ -151,3 +151,16 @@ def test_never_reads_values_on_the_host():
 def test_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"got \(3, 5\) and \(3,\)"):
         density_independent_scale_weight(torch.zeros(3, 5), torch.zeros(3), 1, (64, 64), [(4, 4)])
+
+
+def test_focus_takes_the_surest_cell_of_each_larger_one():
+    confidence = torch.zeros(1, 1, 5, 4)
+    confidence[0, 0, 4, 3] = 0.7
+    focused = focus_weight(torch.full((1, 1, 3, 2), 2.0), confidence)
+    assert focused[0, 0].tolist() == [[0, 0], [0, 0], [0, pytest.approx(1.4)]]
+
+
+@pytest.mark.parametrize("shapes", [((2, 1, 4, 4), (1, 1, 8, 8)), ((1, 3, 4, 4), (1, 3, 8, 8)), ((1, 4, 4), (1, 4, 4))])
+def test_focus_refuses_shapes_that_do_not_fit(shapes):
+    with pytest.raises(ValueError, match="focus_weight expects"):
+        focus_weight(*(torch.ones(shape) for shape in shapes))
