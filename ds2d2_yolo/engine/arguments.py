@@ -78,8 +78,9 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
-    if not isinstance(args.sum_regions, bool):
-        raise DS2D2Error(f"sum_regions={args.sum_regions}: expected True or False", 2)
+    for name in ("sum_regions", "safe"):
+        if not isinstance(getattr(args, name), bool):
+            raise DS2D2Error(f"{name}={getattr(args, name)}: expected True or False", 2)
     if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
     try:

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.cfg import get_save_dir
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import SETTINGS, YAML, colorstr
+from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
+from ultralytics.utils.checks import check_file
 from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.data.shipped import hint_for
@@ -113,7 +114,13 @@ def load_data(args: Any) -> dict[str, Any]:
     if (hint := hint_for(args.data)) is not None:
         raise DS2D2Error(f"data={args.data}: {hint}")
     try:
-        data = check_det_dataset(args.data)
+        try:
+            data = check_det_dataset(args.data, autodownload=False, split=args.split)
+        except FileNotFoundError:
+            _announce_download(args.data)
+            data = check_det_dataset(args.data, split=args.split)
+    except DS2D2Error:
+        raise
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
         raise DS2D2Error(f"data={args.data}: {_message_of(error)}") from error
     if args.single_cls:
@@ -146,7 +153,46 @@ def load_training_data(args: Any) -> dict[str, Any]:
         raise DS2D2Error(
             f"data={args.data}: none of the {len(images)} training images has objects, label files are missing or empty"
         )
+    _check_samples(args, data, "training", images, need_objects=True)
+    _check_samples(args, data, "validation", images_of_split(data["val"]), need_objects=False)
     return data
+
+
+def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Sequence[Path], need_objects: bool) -> None:
+    """Refuse a split of which Ultralytics would keep no image, or none with objects; stop at the first that it keeps.
+
+    Raises:
+        DS2D2Error: If there is none, with what is wrong with the first image that is left out.
+    """
+    reason = ""
+    for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
+        found = verify_image_label((str(image), label, "", False, data["nc"], 0, 0, args.single_cls))
+        if found[0] is not None and (len(found[1]) or not need_objects):
+            return
+        reason = reason or str(found[-1])
+    raise DS2D2Error(
+        f"data={args.data}: none of the {len(images)} {split} images can be used, {shorten(reason, 300)}; "
+        f"'ds2d2 check data={args.data}' lists what is wrong"
+    )
+
+
+def _announce_download(data: str) -> None:
+    """Say what a data YAML is going to download; refuse code in it unless it came with a package.
+
+    Raises:
+        DS2D2Error: If Ultralytics would run code that the YAML holds.
+    """
+    path = Path(check_file(data))
+    script = YAML.load(path).get("download")
+    if not isinstance(script, str):
+        return
+    shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
+    if not shipped and not script.lower().startswith(("http://", "https://")):
+        raise DS2D2Error(
+            f"data={data}: its images are missing and its download: entry is code, which is not run here; read it, run "
+            "it yourself, or get the images by hand"
+        )
+    LOGGER.info(f"{colorstr('DS2D2:')} {path} downloads its images: {shorten(script, 200)}")
 
 
 def check_combination(args: Any) -> None:
@@ -261,6 +307,29 @@ def check_backbone(detector: Detector, args: Any) -> None:
     """
     if args.pretrained is not False:
         detector.load_backbone()
+
+
+def check_safety(args: Any) -> None:
+    """Where `safe` asks for it, refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
+
+    Args:
+        args (Any): Arguments of the run, of which `teacher`, `model`, `pretrained` and `resume` may name checkpoints.
+
+    Raises:
+        DS2D2Error: If one of them holds anything else, or this torch cannot tell.
+    """
+    if not args.safe:
+        return
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
+    for name in ("teacher", "model", "pretrained", "resume"):
+        path = getattr(args, name)
+        if not isinstance(path, (str, Path)) or Path(path).suffix != ".pt" or not Path(path).is_file():
+            continue
+        try:
+            torch_safe_load(path, safe_only=True)
+        except Exception as error:  # as in `load_model`
+            raise DS2D2Error(f"{name}={path}: refused by safe=True, {_message_of(error)}") from error
 
 
 def check_pretrained(path: Any) -> None:

@@ -13,6 +13,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
+from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
     Pair,
@@ -21,6 +22,7 @@ from ds2d2_yolo.engine.preflight import (
     check_pair,
     check_place,
     check_pretrained,
+    check_safety,
     check_teacher,
     load_model,
     load_training_data,
@@ -66,7 +68,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         self.distiller: Distiller | None = None
         if RANK == -1:  # workers of a DDP run are given what their parent has checked
             if overrides.get("resume"):
-                check_arguments(overrides, cfg)
+                check_safety(check_arguments(overrides, cfg))
                 overrides.pop("student", None)  # the checkpoint says what is resumed
             else:
                 overrides = prepare_run(overrides, cfg)
@@ -149,6 +151,17 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             return {key: value for key, value in labelled.items() if key not in own}
         return [key for key in labelled if key not in own]
 
+    def auto_batch(self) -> int:
+        """Return the batch size that fits with teacher, amplifier and terms."""
+        if self.distiller is None:
+            return int(super().auto_batch())
+        model = self.model
+        self.model = DistillationStep(model, self.distiller)
+        try:
+            return int(super().auto_batch())
+        finally:
+            self.model = model
+
     def progress_string(self) -> str:
         """Return the header of the progress bar, whose columns are too narrow for the terms' full names."""
         header = super().progress_string()
@@ -192,8 +205,6 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     wanted = gains_of(args).im_high != 0 and args.amplifier == "auto"
     finished = wanted and trained and amplifier_stage(args, data, teacher).is_finished()
     LOGGER.info(f"  stages: {_stages_text(args, stage, trained, finished)}")
-    if args.batch < 1:
-        LOGGER.warning(f"batch={args.batch}: AutoBatch does not count the memory of teacher and amplifier")
 
     if gains_of(args).active:
         if stage is not None:
@@ -232,6 +243,7 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
         raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
     check_combination(args)
     check_place(args)
+    check_safety(args)
     args.data = resolve_data(args.data)
     for role, path in (("teacher", args.teacher), ("student", args.model)):
         load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded

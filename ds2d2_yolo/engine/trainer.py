@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ds2d2_yolo.engine.resume import (
     whole_files,
     without_adapters,
 )
+from ds2d2_yolo.errors import DS2D2Error
 
 
 class OwnArgumentsTrainer(DetectionTrainer):
@@ -45,6 +47,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        if RANK != -1:
+            check_launch(self.world_size)
         self._unstepped = 0  # batches since the last step of the optimiser
         self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
@@ -170,6 +174,25 @@ class OwnArgumentsTrainer(DetectionTrainer):
                     self.last, self.best = places
         if RANK in {-1, 0}:
             remove_states(self.wdir)
+
+
+def check_launch(devices: int) -> None:
+    """Refuse processes that were not started one per device of this machine, as Ultralytics starts them.
+
+    Args:
+        devices (int): Number of devices that `device` names; 0 on a CPU.
+
+    Raises:
+        DS2D2Error: On a CPU, where Ultralytics multiplies losses by 0 devices, and on several machines, where it takes
+            the devices of one for all.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes != devices:
+        raise DS2D2Error(
+            f"{processes} processes for {devices} GPUs in device=: Ultralytics trains with one process per GPU of one "
+            "machine; leave torchrun out and name them, as in device=0,1",
+            2,
+        )
 
 
 def _return_gradients(trainer: Any) -> None:
