@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode, rest = _mode_of(arguments)
         if mode in _TRAINING and os.environ.get("LOCAL_RANK", "-1") != "-1":
             raise DS2D2Error(
-                f"ds2d2 {mode} starts the processes of several GPUs itself: leave torchrun out and name the GPUs, as in "
-                "device=0,1",
+                f"ds2d2 {mode} starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1",
                 2,
             )
         return _MODES[mode](rest) or 0

@@ -60,7 +60,7 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     """
     overrides = _without_none_strings(overrides)
     if (student := overrides.pop("student", None)) is not None:
-        if overrides.get("model") not in {None, student}:
+        if overrides.get("model") not in (None, student):  # a tuple: lists have no hash
             raise DS2D2Error(
                 f"student={student} and model={overrides['model']}: they are one argument, give one of them", 2
             )

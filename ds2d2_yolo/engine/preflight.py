@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -114,11 +115,9 @@ def load_data(args: Any) -> dict[str, Any]:
     if (hint := hint_for(args.data)) is not None:
         raise DS2D2Error(f"data={args.data}: {hint}")
     try:
-        try:
-            data = check_det_dataset(args.data, autodownload=False, split=args.split)
-        except FileNotFoundError:
-            _announce_download(args.data)
-            data = check_det_dataset(args.data, split=args.split)
+        data = _read_data(args.data)
+        if data.get(args.split) and args.split != "val":
+            _read_data(args.data, args.split)
     except DS2D2Error:
         raise
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
@@ -176,6 +175,15 @@ def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Seque
     )
 
 
+def _read_data(data: str, split: str = "") -> dict[str, Any]:
+    """Return Ultralytics' description of a data set, whose images are downloaded only after `_announce_download`."""
+    try:
+        return dict(check_det_dataset(data, autodownload=False, split=split))
+    except FileNotFoundError:
+        _announce_download(data)
+        return dict(check_det_dataset(data, split=split))
+
+
 def _announce_download(data: str) -> None:
     """Say what a data YAML is going to download; refuse code in it unless it came with a package.
 
@@ -207,6 +215,8 @@ def check_combination(args: Any) -> None:
         raise DS2D2Error(f"compile={args.compile}: not available here, as a compiled model has no layers to tap", 2)
     if args.task != "detect":
         raise DS2D2Error(f"task={args.task}: only task=detect can be distilled", 2)
+    if args.quantize == 8 and find_spec("modelopt") is None:
+        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
 
 
 def check_place(args: Any) -> None:

@@ -151,12 +151,13 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             return {key: value for key, value in labelled.items() if key not in own}
         return [key for key in labelled if key not in own]
 
-    def auto_batch(self) -> int:
+    def auto_batch(self) -> int:  # type: ignore[override] # as DetectionTrainer, whose base has arguments
         """Return the batch size that fits with teacher, amplifier and terms."""
         if self.distiller is None:
             return int(super().auto_batch())
-        model = self.model
-        self.model = DistillationStep(model, self.distiller)
+        model: Any = self.model
+        step: Any = DistillationStep(model, self.distiller)
+        self.model = step
         try:
             return int(super().auto_batch())
         finally:
