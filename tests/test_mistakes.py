@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+import yaml
 from engine_helpers import lively_model, save_checkpoint, write_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -217,3 +218,22 @@ def test_any_words_are_understood_or_refused_in_one_line(words):
 def test_any_arguments_are_accepted_or_refused_in_one_line(arguments):
     with suppress(DS2D2Error):
         check_arguments(arguments)
+
+
+TEXTS = st.one_of(
+    st.binary(max_size=60),
+    st.dictionaries(st.sampled_from([*KEYS, "path", "train", "val", "names", "nc", "download"]), VALUES).map(
+        lambda content: yaml.safe_dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=TEXTS, mode=st.sampled_from(["train cfg", "teacher cfg", "val cfg", "check data"]))
+def test_any_yaml_is_understood_or_refused_in_one_line(content, mode, files, tmp_path, capsys):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(content)
+    mode, key = mode.split()
+    assert main([mode, f"{key}={path}"]) in {1, 2}
+    errors = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("ds2d2: error: ") for line in errors) == 1

@@ -84,7 +84,7 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
     try:
-        filter_bank(args.wavelet)
+        filter_bank(str(args.wavelet))
     except ValueError as error:
         raise DS2D2Error(str(error), 2) from error
     layers_of(args)
