@@ -56,7 +56,7 @@ def train(overrides: dict[str, object], plain: bool) -> None:
     try:
         (DetectionTrainer if plain else DS2D2Trainer)(overrides=overrides).train()
     except DS2D2Error as error:
-        if "had ended" not in str(error):
+        if "nothing to resume" not in str(error):
             raise
 
 

@@ -96,6 +96,7 @@ MISTAKES = [
     ("train " + TRAIN + " safe=maybe", 2, "safe=maybe: expected True or False"),
     # Combinations
     ("train " + TRAIN + " quantize=8", 2, "quantize=8: needs NVIDIA ModelOpt"),
+    ("train " + TRAIN + " amp=bf16", 2, "amp=bf16: needs a GPU that computes in bfloat16, this run is on cpu"),
     ("train " + TRAIN + " task=obb", 2, "task=obb: only task=detect"),
     ("train " + TRAIN + " cfg={settings}", 2, "settings.yaml: cannot be read"),
     ("train " + TRAIN + " cfg={unknown_setting}", 2, "epoch=3: no such argument"),

@@ -227,9 +227,11 @@ def check_place(args: Any) -> None:
             or not writable.
     """
     try:
-        select_device(args.device, verbose=False)
+        device = select_device(args.device, verbose=False)
     except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
         raise DS2D2Error(f"device={args.device}: {_message_of(error)}", 2) from error
+    if args.amp == "bf16" and (device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False)):
+        raise DS2D2Error(f"amp=bf16: needs a GPU that computes in bfloat16, this run is on {device}", 2)
     folder = get_save_dir(args)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
