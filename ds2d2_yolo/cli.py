@@ -69,13 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode = None
     try:
         mode, rest = _mode_of(arguments)
+        if mode in _TRAINING and os.environ.get("LOCAL_RANK", "-1") != "-1":
+            raise DS2D2Error(
+                f"ds2d2 {mode} starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1",
+                2,
+            )
         return _MODES[mode](rest) or 0
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        trains = mode in {"train", "teacher", "amplifier", "demo"}
-        how = "; the same command continues its stages, resume= its student" if trains else ""
+        how = "; the same command continues its stages, resume= its student" if mode in _TRAINING else ""
         print(f"\nds2d2: interrupted{how}", file=sys.stderr)
         return 130
 
@@ -217,6 +221,8 @@ def _checks(arguments: Sequence[str]) -> None:
 
 
 _TEXTS = {"src", "out", "predictions"}  # a folder called 2026_01 is no number
+
+_TRAINING = {"train", "teacher", "amplifier", "demo"}
 
 _MODES: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": _train,

@@ -14,6 +14,10 @@ os.environ.update(
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# `python -m pytest --hypothesis-profile=long tests/test_mistakes.py` looks for mistakes much longer.
+settings.register_profile("long", max_examples=20_000)
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -63,7 +63,7 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     """
     overrides = _without_none_strings(overrides)
     if (student := overrides.pop("student", None)) is not None:
-        if overrides.get("model") not in {None, student}:
+        if overrides.get("model") not in (None, student):  # a tuple: lists have no hash
             raise DS2D2Error(
                 f"student={student} and model={overrides['model']}: they are one argument, give one of them", 2
             )
@@ -85,12 +85,14 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
-    if args.sum_regions is not None and not isinstance(args.sum_regions, bool):
-        raise DS2D2Error(f"sum_regions={args.sum_regions}: expected True or False", 2)
+    for name, values in (("sum_regions", (None, True, False)), ("safe", (True, False))):
+        # `is`, as 1 == True
+        if not any(getattr(args, name) is value for value in values):
+            raise DS2D2Error(f"{name}={getattr(args, name)}: expected True or False", 2)
     if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
         raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
     try:
-        filter_bank(args.wavelet)
+        filter_bank(str(args.wavelet))
     except ValueError as error:
         raise DS2D2Error(str(error), 2) from error
     layers_of(args)

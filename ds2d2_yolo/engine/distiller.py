@@ -55,6 +55,7 @@ class Distiller:
         self._student_taps, self._teacher_taps = Taps(), Taps()
         self._handle: RemovableHandle | None = None
         self._values: dict[str, torch.Tensor] = {}
+        self._sums: tuple[torch.Tensor, ...] = ()
         self._reported: set[tuple[str, str]] = set()
 
     def arm(self, student: Detector, batch: Mapping[str, Any]) -> None:
@@ -82,10 +83,20 @@ class Distiller:
             outputs = self._student_taps.close()
             self._remove_handle()
             features = [outputs[index] for index in self._student_layers]
-            terms = self._terms(student, batch, features, known, predictions, student.assignment(outputs))
+            adapted: list[torch.Tensor] = []
+            handles = [
+                adapter.register_forward_hook(lambda *passed: adapted.append(_sum(passed[-1])))
+                for adapter in dict.fromkeys(self.loss.adapters)
+            ]
+            try:
+                terms = self._terms(student, batch, features, known, predictions, student.assignment(outputs))
+            finally:
+                for handle in handles:
+                    handle.remove()
             if not self._values:
                 self._inspect(terms, features)
             self._values = {name: value.detach() for name, value in terms.items()}
+            self._sums = (_sums(features), torch.stack(adapted), _sums(known))
             loss, items = output
             # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
             factor = student.loss_factor(images.shape[0])
@@ -97,18 +108,23 @@ class Distiller:
 
         self._handle = student.model.register_forward_hook(append)
 
-    def disarm(self) -> None:
-        """Remove what `arm` put on the student, and report what the last batch revealed."""
+    def disarm(self, report: bool = True) -> None:
+        """Remove what `arm` put on the student, and report what the last batch revealed.
+
+        Args:
+            report (bool): Whether to report; not where the batch was a made-up one.
+        """
         self._student_taps.close()
         self._teacher_taps.close()
         self._remove_handle()
         # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
-        if RANK not in {-1, 0} or not self._values:
+        if not report or RANK not in {-1, 0} or not self._values:
             return
         numbers = torch.stack(list(self._values.values())).tolist()
         for name, number in zip(self._values, numbers, strict=True):
             if not math.isfinite(number):
-                self._report(name, "is not finite", f"{number}: lower its gain or train with amp=False")
+                why = f"{number}, {self._origin()}: lower its gain or train with amp=False"
+                self._report(name, "is not finite", why)
             elif number == 0:
                 self._report(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
 
@@ -173,6 +189,21 @@ class Distiller:
             if not any(gradient is not None and gradient.any() for gradient in gradients):
                 self._report(name, "has no gradient to the student", "it teaches nothing: are its layers frozen?")
 
+    def _origin(self) -> str:
+        """Return which maps of the last batch are not finite, level by level."""
+        places = []
+        for level, values in enumerate(zip(*(sums.tolist() for sums in self._sums), strict=True)):
+            student, adapted, teacher = map(math.isfinite, values)
+            where = f"level {level} (student's layer {self._student_layers[level]}"
+            where += f", teacher's {self._teacher_layers[level]})"
+            if not student:
+                places.append(f"the student's map of {where}")
+            elif not adapted:
+                places.append(f"the adapter of {where}")
+            if not teacher:
+                places.append(f"the teacher's map of {where}")
+        return f"from {', '.join(places)}" if places else "from the predictions, as all maps are finite"
+
     def _report(self, name: str, what: str, why: str) -> None:
         if (name, what) not in self._reported and RANK in {-1, 0}:
             self._reported.add((name, what))
@@ -182,3 +213,12 @@ class Distiller:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    """Return a sum that is finite where all values are, without waiting for the device."""
+    return values.detach().sum(dtype=torch.float32)
+
+
+def _sums(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([_sum(values) for values in maps])

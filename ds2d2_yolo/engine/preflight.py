@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.cfg import get_save_dir
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import SETTINGS, YAML, colorstr
+from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
+from ultralytics.utils.checks import check_file
 from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.data.shipped import hint_for
@@ -113,7 +115,11 @@ def load_data(args: Any) -> dict[str, Any]:
     if (hint := hint_for(args.data)) is not None:
         raise DS2D2Error(f"data={args.data}: {hint}")
     try:
-        data = check_det_dataset(args.data)
+        data = _read_data(args.data)
+        if data.get(args.split) and args.split != "val":
+            _read_data(args.data, args.split)
+    except DS2D2Error:
+        raise
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
         raise DS2D2Error(f"data={args.data}: {_message_of(error)}") from error
     if args.single_cls:
@@ -146,7 +152,55 @@ def load_training_data(args: Any) -> dict[str, Any]:
         raise DS2D2Error(
             f"data={args.data}: none of the {len(images)} training images has objects, label files are missing or empty"
         )
+    _check_samples(args, data, "training", images, need_objects=True)
+    _check_samples(args, data, "validation", images_of_split(data["val"]), need_objects=False)
     return data
+
+
+def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Sequence[Path], need_objects: bool) -> None:
+    """Refuse a split of which Ultralytics would keep no image, or none with objects; stop at the first that it keeps.
+
+    Raises:
+        DS2D2Error: If there is none, with what is wrong with the first image that is left out.
+    """
+    reason = ""
+    for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
+        found = verify_image_label((str(image), label, "", False, data["nc"], 0, 0, args.single_cls))
+        if found[0] is not None and (len(found[1]) or not need_objects):
+            return
+        reason = reason or str(found[-1])
+    raise DS2D2Error(
+        f"data={args.data}: none of the {len(images)} {split} images can be used, {shorten(reason, 300)}; "
+        f"'ds2d2 check data={args.data}' lists what is wrong"
+    )
+
+
+def _read_data(data: str, split: str = "") -> dict[str, Any]:
+    """Return Ultralytics' description of a data set, whose images are downloaded only after `_announce_download`."""
+    try:
+        return dict(check_det_dataset(data, autodownload=False, split=split))
+    except FileNotFoundError:
+        _announce_download(data)
+        return dict(check_det_dataset(data, split=split))
+
+
+def _announce_download(data: str) -> None:
+    """Say what a data YAML is going to download; refuse code in it unless it came with a package.
+
+    Raises:
+        DS2D2Error: If Ultralytics would run code that the YAML holds.
+    """
+    path = Path(check_file(data))
+    script = YAML.load(path).get("download")
+    if not isinstance(script, str):
+        return
+    shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
+    if not shipped and not script.lower().startswith(("http://", "https://")):
+        raise DS2D2Error(
+            f"data={data}: its images are missing and its download: entry is code, which is not run here; read it, run "
+            "it yourself, or get the images by hand"
+        )
+    LOGGER.info(f"{colorstr('DS2D2:')} {path} downloads its images: {shorten(script, 200)}")
 
 
 def check_combination(args: Any) -> None:
@@ -161,6 +215,8 @@ def check_combination(args: Any) -> None:
         raise DS2D2Error(f"compile={args.compile}: not available here, as a compiled model has no layers to tap", 2)
     if args.task != "detect":
         raise DS2D2Error(f"task={args.task}: only task=detect can be distilled", 2)
+    if args.quantize == 8 and find_spec("modelopt") is None:
+        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
 
 
 def check_place(args: Any) -> None:
@@ -171,9 +227,11 @@ def check_place(args: Any) -> None:
             or not writable.
     """
     try:
-        select_device(args.device, verbose=False)
+        device = select_device(args.device, verbose=False)
     except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
         raise DS2D2Error(f"device={args.device}: {_message_of(error)}", 2) from error
+    if args.amp == "bf16" and (device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False)):
+        raise DS2D2Error(f"amp=bf16: needs a GPU that computes in bfloat16, this run is on {device}", 2)
     folder = get_save_dir(args)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -261,6 +319,29 @@ def check_backbone(detector: Detector, args: Any) -> None:
     """
     if args.pretrained is not False:
         detector.load_backbone()
+
+
+def check_safety(args: Any) -> None:
+    """Where `safe` asks for it, refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
+
+    Args:
+        args (Any): Arguments of the run, of which `teacher`, `model`, `pretrained` and `resume` may name checkpoints.
+
+    Raises:
+        DS2D2Error: If one of them holds anything else, or this torch cannot tell.
+    """
+    if not args.safe:
+        return
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
+    for name in ("teacher", "model", "pretrained", "resume"):
+        path = getattr(args, name)
+        if not isinstance(path, (str, Path)) or Path(path).suffix != ".pt" or not Path(path).is_file():
+            continue
+        try:
+            torch_safe_load(path, safe_only=True)
+        except Exception as error:  # as in `load_model`
+            raise DS2D2Error(f"{name}={path}: refused by safe=True, {_message_of(error)}") from error
 
 
 def check_pretrained(path: Any) -> None:

@@ -75,6 +75,7 @@ def save_state(trainer: Any, path: Path, unstepped: int) -> None:
         "format": _FORMAT,
         "epoch": trainer.epoch,
         "finished": bool(trainer.stop),
+        "data": trainer.data_fingerprint,
         "model": model.state_dict(),
         "ema": trainer.ema.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict()["state"],

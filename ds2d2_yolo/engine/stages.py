@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.cfg import get_save_dir
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
 
@@ -30,6 +31,7 @@ from ds2d2_yolo.engine.preflight import (
     check_backbone,
     check_combination,
     check_place,
+    check_safety,
     check_teacher,
     load_model,
     load_training_data,
@@ -118,6 +120,7 @@ class Stage:
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run")
                 overrides = {key: overrides[key] for key in _RESUMABLE} | {"resume": str(weights / "last.pt")}
             trainer_class(overrides=overrides, _callbacks=callbacks).train()
+        self._check_data()
         self._record()
 
     def _read_record(self) -> dict[str, Any] | None:
@@ -134,6 +137,17 @@ class Stage:
         complete_checkpoints(self.folder / "weights")
         if self.kind == "amplifier":
             export_amplifier(self.folder / "weights" / "best.pt", self.weights, self.overrides["wavelet"])
+
+    def _check_data(self) -> None:
+        """Refuse to record a stage under the fingerprint of data that are no longer there."""
+        data = check_det_dataset(self.overrides["data"], autodownload=False)
+        if self.overrides["single_cls"]:
+            data["names"] = {0: "item"}
+        if fingerprint_of_data(data) != self.inputs["data"]:
+            raise DS2D2Error(
+                f"data={self.overrides['data']}: images or labels changed while the {self.kind} was trained. It is in "
+                f"{self.weights}, but will not be reused; run the command again to train it on the data as they are"
+            )
 
     def _record(self) -> None:
         """Write, as the very last thing, that the stage is finished."""
@@ -249,6 +263,7 @@ def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:
             raise DS2D2Error(f"{name}={getattr(args, name)}: a stage has no {name}=, it is found by its fingerprint", 2)
     check_combination(args)
     check_place(args)
+    check_safety(args)
     return args
 
 

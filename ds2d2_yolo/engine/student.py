@@ -14,6 +14,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of, shares_of, take_reference_gains
+from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.calibration import Calibration
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
@@ -23,6 +24,7 @@ from ds2d2_yolo.engine.preflight import (
     check_pair,
     check_place,
     check_pretrained,
+    check_safety,
     check_teacher,
     load_model,
     load_training_data,
@@ -68,7 +70,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         self.distiller: Distiller | None = None
         if RANK == -1:  # workers of a DDP run are given what their parent has checked
             if overrides.get("resume"):
-                check_arguments(overrides, cfg)
+                check_safety(check_arguments(overrides, cfg))
                 overrides.pop("student", None)  # the checkpoint says what is resumed
             else:
                 overrides = prepare_run(overrides, cfg)
@@ -156,6 +158,18 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             return {key: value for key, value in labelled.items() if key not in own}
         return [key for key in labelled if key not in own]
 
+    def auto_batch(self) -> int:  # type: ignore[override] # as DetectionTrainer, whose base has arguments
+        """Return the batch size that fits with teacher, amplifier and terms."""
+        if self.distiller is None:
+            return int(super().auto_batch())
+        model: Any = self.model
+        step: Any = DistillationStep(model, self.distiller)
+        self.model = step
+        try:
+            return int(super().auto_batch())
+        finally:
+            self.model = model
+
     def progress_string(self) -> str:
         """Return the header of the progress bar, whose columns are too narrow for the terms' full names."""
         header = super().progress_string()
@@ -200,8 +214,6 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     wanted = gains_of(args).im_high != 0 and args.amplifier == "auto"
     finished = wanted and trained and amplifier_stage(args, data, teacher).is_finished()
     LOGGER.info(f"  stages: {_stages_text(args, stage, trained, finished)}")
-    if args.batch < 1:
-        LOGGER.warning(f"batch={args.batch}: AutoBatch does not count the memory of teacher and amplifier")
 
     if gains_of(args).active:
         if stage is not None:
@@ -241,6 +253,7 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
         raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
     check_combination(args)
     check_place(args)
+    check_safety(args)
     args.data = resolve_data(args.data)
     for role, path in (("teacher", args.teacher), ("student", args.model)):
         load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded

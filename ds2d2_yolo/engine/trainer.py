@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.engine.arguments import DEFAULTS, complete_configuration
+from ds2d2_yolo.engine.fingerprint import fingerprint_of_data
 from ds2d2_yolo.engine.resume import (
     keep_rows,
     load_state,
@@ -25,6 +27,7 @@ from ds2d2_yolo.engine.resume import (
     whole_files,
     without_adapters,
 )
+from ds2d2_yolo.errors import DS2D2Error
 
 
 class OwnArgumentsTrainer(DetectionTrainer):
@@ -45,6 +48,9 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        if RANK != -1:
+            check_launch(self.world_size)
+        self.data_fingerprint = ""  # known when training starts
         self._unstepped = 0  # batches since the last step of the optimiser
         self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
@@ -134,6 +140,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Resume as Ultralytics does, then make the state exact."""
         super().resume_training(ckpt)
+        if RANK in {-1, 0}:
+            self.data_fingerprint = fingerprint_of_data(self.data)
         if ckpt is None or not self.resume:
             return
         if RANK in {-1, 0}:
@@ -141,6 +149,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
         state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
         if state is None:
             return
+        if RANK in {-1, 0} and state["data"] != self.data_fingerprint:
+            self._warn_of_data()
         restore_state(self, state)
         self._unstepped, self._gradients = state["unstepped"], state["gradients"]
         # Ultralytics counts batches over all epochs, and in a resumed run takes the last step to be that of batch -1.
@@ -170,6 +180,33 @@ class OwnArgumentsTrainer(DetectionTrainer):
                     self.last, self.best = places
         if RANK in {-1, 0}:
             remove_states(self.wdir)
+            if fingerprint_of_data(self.data) != self.data_fingerprint:
+                self._warn_of_data()
+
+    def _warn_of_data(self) -> None:
+        LOGGER.warning(
+            f"{colorstr('DS2D2:')} images or labels of {self.args.data} changed since the run began: its metrics and "
+            "those of other runs are about different data"
+        )
+
+
+def check_launch(devices: int) -> None:
+    """Refuse processes that were not started one per device of this machine, as Ultralytics starts them.
+
+    Args:
+        devices (int): Number of devices that `device` names; 0 on a CPU.
+
+    Raises:
+        DS2D2Error: On a CPU, where Ultralytics multiplies losses by 0 devices, and on several machines, where it takes
+            the devices of one for all.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes != devices:
+        raise DS2D2Error(
+            f"{processes} processes for {devices} GPUs in device=: Ultralytics trains with one process per GPU of one "
+            "machine; leave torchrun out and name them, as in device=0,1",
+            2,
+        )
 
 
 def _return_gradients(trainer: Any) -> None:

@@ -86,17 +86,19 @@ def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
         own among them.
 
     Example:
-        >>> confidence = torch.tensor([[[[0.0, 0.5], [0.0, 0.0]]]])
+        >>> confidence = torch.tensor([[[[0.0, 0.5, 0.0], [0.0, 0.0, 0.0]]]])
         >>> focus_weight(torch.ones(1, 1, 1, 2), confidence).tolist()
-        [[[[0.0, 0.5]]]]
+        [[[[0.5, 0.0]]]]
     """
     if weight.dim() != 4 or weight.shape[:2] != confidence.shape[:2] or weight.shape[1] != 1:
         raise ValueError(
             "focus_weight expects weight (B, 1, h, w) and confidence (B, 1, H, W), "
             f"got {tuple(weight.shape)} and {tuple(confidence.shape)}"
         )
-    # The highest, not the mean: the one sure cell of a small object must not be averaged away.
-    return weight * F.adaptive_max_pool2d(confidence.detach().float(), weight.shape[2:])
+    # The highest, not the mean: the one sure cell of a small object must not be averaged away. Blocks of 2 x 2 are
+    # those of the transform, the last ones of odd sides included; longer wavelets have a few cells more at the rim.
+    blocks = F.max_pool2d(confidence.detach().float(), 2, ceil_mode=True)
+    return weight * (blocks if blocks.shape == weight.shape else F.adaptive_max_pool2d(blocks, weight.shape[2:]))
 
 
 def _paint(

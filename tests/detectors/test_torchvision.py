@@ -390,5 +390,5 @@ def test_confidence_is_that_of_the_surest_anchor_of_a_cell(family, tmp_path):
             if family == "FasterRCNN":
                 logits = head([x])[0][0]
             else:
-                logits = head.classification_head([x])[0].view(2, *x.shape[2:], -1).permute(0, 3, 1, 2)
+                logits = head.classification_head([x]).view(2, *x.shape[2:], -1).permute(0, 3, 1, 2)
         torch.testing.assert_close(grid, logits.amax(1, keepdim=True).sigmoid())

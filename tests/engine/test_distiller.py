@@ -2,17 +2,20 @@
 
 import copy
 import logging
+import math
 import pickle
 
 import pytest
 import torch
 from engine_helpers import batch_of, lively_model
 from torch import nn
+from ultralytics.utils.torch_utils import profile_ops
 
 from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
-from ds2d2_yolo.spectral import DS2D2Loss, Gains
+from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels
 
 ALL = Gains(0.1, 0.2, 1.0, 1.0)
 NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
@@ -197,5 +200,58 @@ def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
     for _ in range(3):
         step(distiller, student, batch_of())
     distiller.disarm()
-    assert sum("ex_low_loss is not finite" in message for message in warnings()) == 1
+    (message,) = (message for message in warnings() if "ex_low_loss is not finite" in message)
+    assert "from the adapter of level 0 (student's layer 16, teacher's 16): lower its gain" in message
     assert len(warnings()) == len(set(warnings()))
+
+
+@pytest.mark.parametrize(
+    ("side", "told"), [("student", "the student's map of level 1"), ("teacher", "the teacher's map of level 1")]
+)
+def test_maps_that_are_not_finite_are_named_by_level(side, told, warnings):
+    distiller, student = make(gains=Gains(ex_high=1.0))
+    broken = student if side == "student" else distiller.teacher
+    with torch.no_grad():
+        broken.layer(19).cv2.bn.bias.fill_(float("inf"))
+    step(distiller, student, batch_of())
+    distiller.disarm()
+    (message,) = (message for message in warnings() if "ex_high_loss is not finite" in message)
+    assert told in message
+    assert "level 0" not in message
+
+
+def test_the_step_for_autobatch_holds_the_whole_distillation():
+    distiller, student = make()
+    student.model.ds2d2_adapters = distiller.loss.adapters
+    original = DistillationStep(student.model, distiller)
+    copied = copy.deepcopy(original).train()  # as AutoBatch does
+    rows = profile_ops([torch.empty(count, 3, 64, 64) for count in (1, 2)], copied, n=1, device="cpu", max_num_obj=4)
+    assert [row[5] for row in rows] == [(1, 3, 64, 64), (2, 3, 64, 64)]
+    assert all(math.isfinite(row[4]) for row in rows)  # time of the backward pass, which worked
+    assert [row[6] for row in rows] == [(7,), (7,)]
+    assert all(p.grad is not None for p in copied.student.ds2d2_adapters.parameters())
+    assert all(p.grad is None for p in (*student.model.parameters(), *copied.distiller.teacher.model.parameters()))
+    assert not any(m._forward_hooks for m in copied.student.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_in_half_precision_give_terms_near_those_in_float32(dtype):
+    """1,000 inputs of scales from 1e-2 to 1e2: within 1 % of float32 for bfloat16, 0.2 % for float16.
+
+    A value is rounded by at most 2^-9 and 2^-12 of itself. Terms square or multiply two of them, and are sums of values
+    whose errors differ in sign.
+    """
+    bound = {torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
+    generator = torch.Generator().manual_seed(0)
+    loss = DS2D2Loss(Levels.of_neck((4,), (4,)), Gains(ex_low=1.0, ex_high=1.0))
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 30.0]])
+    for _ in range(1000):
+        scale = 10 ** (4 * torch.rand(1, generator=generator).item() - 2)
+        maps = [scale * torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2)]
+        with torch.no_grad():
+            exact = loss([maps[0]], [maps[1]], boxes, torch.zeros(1), (64, 64))
+            with torch.autocast("cpu", dtype):
+                half = loss([maps[0].to(dtype)], [maps[1].to(dtype)], boxes, torch.zeros(1), (64, 64))
+        for name, value in exact.items():
+            assert half[name].dtype is torch.float32
+            assert half[name].item() == pytest.approx(value.item(), rel=bound)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -137,7 +138,7 @@ DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
     assert_same_result(trainer, expected)
 
 
-def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, data, tmp_path, caplog):
+def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, data, tmp_path):
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
@@ -150,6 +151,28 @@ def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(t
     resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
     resumed.train()
     assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
+
+
+def test_data_that_change_during_a_run_are_noticed(teacher, tmp_path):
+    data = write_data(tmp_path / "set", train=2, val=2)
+    label = data.parent / "labels" / "val" / "0.txt"
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    heard = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logging.getLogger("ultralytics").addHandler(handler)
+    try:
+        label.write_text("0 0.5 0.5 0.2 0.2\n")  # between the parts of the run
+        resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+        resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
+        resumed.train()
+    finally:
+        logging.getLogger("ultralytics").removeHandler(handler)
+    assert sum("changed since the run began" in message for message in heard) == 2
 
 
 def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):

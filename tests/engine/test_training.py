@@ -81,7 +81,6 @@ def test_calibrated_gains_are_kept_with_the_run(run):
     assert run.distiller.calibration.batches == 2  # those of the first epoch
     assert all(gain not in {1.0, 0.0} for gain in gains.values())
     assert {name: YAML.load(run.save_dir / "args.yaml")[name] for name in gains} == gains
-    assert {name: torch.load(run.last, weights_only=False)["train_args"][name] for name in gains} == gains
 
 
 def test_the_student_is_a_plain_checkpoint(run):
@@ -246,7 +245,8 @@ def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, ampl
     assert not any(m._forward_hooks for m in trainer.model.modules())
     saved = torch.load(trainer.last, weights_only=False)
     assert {type(m).__module__.split(".")[0] for m in saved["ema"].modules()} <= {"torch", "ultralytics"}
-    adapters = saved["ema"].ds2d2_adapters.float()
+    assert hasattr(saved["ema"], "ds2d2_adapters")
+    adapters = trainer.distiller.loss.adapters
 
     resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
     loaded = []
@@ -487,29 +487,6 @@ def test_the_teacher_does_not_run_in_validation(run, data, tmp_path):
     trainer.add_callback("on_train_batch_end", lambda t: batches.update(student=batches["student"] + 1))
     trainer.train()
     assert batches["teacher"] == batches["student"] == 2
-
-
-def test_arguments_survive_the_launcher_of_ddp_workers(run):
-    """A worker is given `vars(args)` and Ultralytics' own defaults, in a fresh process."""
-    overrides = {**SHORT, "model": "yolo11n.yaml", "data": run.args.data, "project": str(run.save_dir)}
-    plain = DetectionTrainer(overrides=overrides)
-    script = """
-import json, sys
-from ultralytics.utils import DEFAULT_CFG_DICT
-from ultralytics.cfg import get_cfg
-arguments = json.loads(sys.argv[1])
-if sys.argv[2] == "ours":
-    from ds2d2_yolo.engine.arguments import complete_configuration
-    args = get_cfg(complete_configuration(DEFAULT_CFG_DICT.copy()), arguments)
-    print(args.teacher, args.im_full)
-else:
-    get_cfg(DEFAULT_CFG_DICT.copy() | {"save_dir": ""}, arguments)
-"""
-    for trainer, kind in ((run, "ours"), (plain, "plain")):
-        command = [sys.executable, "-c", script, json.dumps(vars(trainer.args)), kind]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-        assert kind == "plain" or result.stdout.split() == [run.args.teacher, str(run.args.im_full)]
 
 
 def test_amplifier_none_drops_the_term(teacher, data, tmp_path):

@@ -1,0 +1,118 @@
+"""Kill a whole distillation at random moments, continue it, and compare the student with that of an uninterrupted run.
+
+    python benchmarks/killed.py --kills 10
+    python benchmarks/killed.py --kills 3 --plain   # the same with Ultralytics' own trainer alone
+
+Every start of the process is killed with SIGKILL after a random time, wherever it is: while it imports, trains the
+teacher, the amplifier or the student, validates, or saves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint
+
+from ds2d2_yolo.engine import DS2D2Trainer
+from ds2d2_yolo.errors import DS2D2Error
+
+SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "warmup_epochs": 1, "close_mosaic": 2, "device": "cpu", "plots": False}
+
+
+def write_data(folder: Path) -> Path:
+    """Write twelve images of rectangles on noise; return their YAML."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 11), ("val", 4)):
+        for index in range(count):
+            image = generator.integers(0, 90, (64, 64, 3), np.uint8)
+            x, y = (int(value) for value in generator.integers(4, 40, 2))
+            cv2.rectangle(image, (x, y), (x + 19, y + 11), (250, 180, 90), -1)
+            for kind in ("images", "labels"):
+                (folder / kind / split).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / "images" / split / f"{index}.png"), image)
+            label = f"0 {(x + 10) / 64} {(y + 6) / 64} {20 / 64} {12 / 64}\n"
+            (folder / "labels" / split / f"{index}.txt").write_text(label)
+    path = folder / "data.yaml"
+    path.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: [ship]\n")
+    return path
+
+
+def train(overrides: dict[str, object], plain: bool) -> None:
+    """Start a run, or continue it where it is."""
+    last = Path(str(overrides["project"])) / "student" / "weights" / "last.pt"
+    if last.is_file():
+        overrides = {"resume": str(last)}
+    try:
+        (DetectionTrainer if plain else DS2D2Trainer)(overrides=overrides).train()
+    except DS2D2Error as error:
+        if "nothing to resume" not in str(error):
+            raise
+
+
+def start(overrides: dict[str, object], plain: bool, log: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, __file__, "--child", json.dumps(overrides), *(["--plain"] if plain else [])]
+    return subprocess.Popen(words, stdout=log.open("ab"), stderr=subprocess.STDOUT)
+
+
+def weights_of(project: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_checkpoint(project / "student" / "weights" / "last.pt")[0].state_dict()
+    return state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--student", default="yolo11n.yaml")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--plain", action="store_true", help="Ultralytics' own trainer, without distillation")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        train(json.loads(options.child), options.plain)
+        return
+    folder = Path(tempfile.mkdtemp())
+    overrides = {**SETTINGS, "model": options.student, "data": str(write_data(folder / "set")), "name": "student"}
+    overrides |= {"epochs": options.epochs, "optimizer": "SGD", "exist_ok": True}
+    if not options.plain:
+        overrides |= {"teacher": "yolov8n.yaml", "teacher_epochs": 3, "amplifier_epochs": 3}
+    begun = time.time()
+    process = start({**overrides, "project": str(folder / "whole")}, options.plain, folder / "whole.log")
+    if process.wait():
+        sys.exit(f"the uninterrupted run failed: {folder / 'whole.log'}")
+    duration = time.time() - begun
+    moments, kills = random.Random(options.seed), 0
+    while True:
+        process = start({**overrides, "project": str(folder / "killed")}, options.plain, folder / "killed.log")
+        limit = None if kills == options.kills else moments.uniform(0.2, 0.7) * duration
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            continue
+        if code:
+            sys.exit(f"a continued run failed: {folder / 'killed.log'}")
+        break
+    whole, killed = weights_of(folder / "whole"), weights_of(folder / "killed")
+    differing = sum(not torch.equal(whole[name], killed[name]) for name in whole)
+    difference = max(float((whole[name].float() - killed[name].float()).abs().max()) for name in whole)
+    print(f"{kills} kills: {differing} of {len(whole)} tensors differ, by {difference:.3g} at most")
+    leftovers = sorted(path.name for path in (folder / "killed" / "student" / "weights").iterdir())
+    print(f"files beside last.pt: {', '.join(leftovers)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A distilled training step for AutoBatch, which measures the memory that a model needs for images of several sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine.distiller import Distiller
+
+
+class DistillationStep(nn.Module):
+    """A student that is distilled whenever it is called with images: its own loss and the terms are computed.
+
+    Ultralytics' AutoBatch copies a model, calls it with batches of growing size and goes backward from what it returns.
+    Given this module, it finds the teacher, the amplifier and the maps that the terms keep for the backward pass in the
+    memory that it measures. What the loss needs for many objects it adds by itself.
+
+    Args:
+        student (Any): The student, with its adapters.
+        distiller (Distiller): The distillation.
+
+    Example:
+        >>> step = DistillationStep(trainer.model, trainer.distiller)  # doctest: +SKIP
+        >>> step(torch.zeros(8, 3, 640, 640)).sum().backward()  # doctest: +SKIP
+    """
+
+    def __init__(self, student: Any, distiller: Distiller) -> None:
+        super().__init__()
+        self.student = student
+        self.distiller = distiller
+        self.yaml, self.stride, self.names = student.yaml, student.stride, student.names
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the losses and terms of a batch of black images (B, C, H, W) with one object each.
+
+        AutoBatch hands over memory as it finds it, which would make terms that are not finite, with warnings.
+        """
+        count = images.shape[0]
+        batch = {
+            "img": torch.zeros_like(images),
+            "cls": images.new_zeros(count, 1),
+            "bboxes": images.new_full((count, 4), 0.5),
+            "batch_idx": torch.arange(count, dtype=torch.float32, device=images.device),
+        }
+        detector = detector_of(self.student)
+        assert detector is not None
+        self.distiller.arm(detector, batch)
+        try:
+            loss: torch.Tensor = self.student(batch)[0]
+        finally:
+            self.distiller.disarm(report=False)
+        return loss

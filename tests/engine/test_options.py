@@ -1,0 +1,142 @@
+"""Options of Ultralytics, each with distillation on: a short run whose result shows that the option did its work."""
+
+import csv
+import math
+
+import pytest
+import torch
+from engine_helpers import lively_model, save_checkpoint, write_data
+from ultralytics.data.augment import Mosaic
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
+
+SHORT = {"imgsz": 64, "batch": 2, "nbs": 2, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+SHORT |= {"device": "cpu", "plots": False}
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Data, and a teacher with its amplifier."""
+    folder = tmp_path_factory.mktemp("parts")
+    data = str(write_data(folder / "set", train=4, val=2))
+    teacher = str(save_checkpoint(lively_model("yolov8n.yaml", seed=1), folder / "teacher.pt"))
+    amplifier = AmplifierTrainer(overrides={**SHORT, "teacher": teacher, "data": data, "project": str(folder / "runs")})
+    amplifier.train()
+    return {"data": data, "teacher": teacher, "amplifier": str(amplifier.amplifier)}
+
+
+class Watch:
+    """What happens in a run: images per batch and their sizes, labels, and the student's first weights."""
+
+    def __init__(self, trainer):
+        self.counts, self.sizes, self.classes, self.start = [], [], set(), {}
+        trainer.add_callback("on_train_start", self.keep)
+        prepare = trainer.preprocess_batch
+
+        def look(batch):
+            batch = prepare(batch)
+            self.counts.append(len(batch["img"]))
+            self.sizes.append(batch["img"].shape[-1])
+            self.classes |= set(batch["cls"].flatten().tolist())
+            return batch
+
+        trainer.preprocess_batch = look
+
+    def keep(self, trainer):
+        self.start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def unchanged(trainer, watch, prefix):
+    state = trainer.model.state_dict()
+    return all(torch.equal(state[name], value) for name, value in watch.start.items() if name.startswith(prefix))
+
+
+def mosaics(dataset):
+    """Whether images are put together in fours."""
+    found = [dataset.transforms]
+    for transform in found:  # grows while it is gone through: transforms are nested
+        found += getattr(transform, "transforms", [])
+    return any(isinstance(transform, Mosaic) and transform.p > 0 for transform in found)
+
+
+def rows(trainer):
+    with trainer.csv.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+OPTIONS = {
+    "rect": ({"rect": True}, lambda t, w: t.train_loader.dataset.rect),
+    "multi_scale": ({"multi_scale": 0.5, "batch": 1, "imgsz": 128}, lambda t, w: len(set(w.sizes)) > 1),
+    "cos_lr": ({"cos_lr": True, "epochs": 3, "val": False}, lambda t, w: t.lf(1) == pytest.approx(0.7525, abs=1e-3)),
+    "close_mosaic": ({"close_mosaic": 1, "epochs": 2, "val": False}, lambda t, w: not mosaics(t.train_loader.dataset)),
+    "mosaic": ({"close_mosaic": 0}, lambda t, w: mosaics(t.train_loader.dataset)),
+    "freeze": ({"freeze": 10}, lambda t, w: unchanged(t, w, "model.9.") and not unchanged(t, w, "model.10.")),
+    "classes": ({"classes": [1]}, lambda t, w: w.classes == {1.0}),
+    "fraction": ({"fraction": 0.5}, lambda t, w: w.counts == [2]),
+    "cache-ram": ({"cache": "ram"}, lambda t, w: all(image is not None for image in t.train_loader.dataset.ims)),
+    "save_period": ({"save_period": 1}, lambda t, w: (t.wdir / "epoch0.pt").is_file()),
+    "save": ({"save": False, "epochs": 2}, lambda t, w: t.last.is_file()),
+    "val": ({"val": False, "epochs": 2}, lambda t, w: len(rows(t)) == 2),
+    "time": ({"time": 1e-7, "epochs": 9}, lambda t, w: len(rows(t)) == 1),
+    "accumulation": ({"nbs": 4}, lambda t, w: t.ema.updates == 1),
+    "class_weights": ({"cls_pw": 0.5}, lambda t, w: t.model.class_weights is not None),
+    "augmentations": (
+        {"mosaic": 1.0, "mixup": 1.0, "cutmix": 1.0, "degrees": 30, "shear": 5, "flipud": 0.5, "bgr": 0.5},
+        lambda t, w: w.counts == [2, 2],
+    ),
+    "learning_rate": ({"lr_steps": [1], "epochs": 2, "val": False}, lambda t, w: t.lf(1) == pytest.approx(0.1)),
+    "optimizer-auto": ({"optimizer": "auto"}, lambda t, w: type(t.optimizer).__name__ == "AdamW"),
+    "optimizer-MuSGD": ({"optimizer": "MuSGD"}, lambda t, w: type(t.optimizer).__name__ == "MuSGD"),
+    "batch": ({"batch": -1}, lambda t, w: t.batch_size == 16 and w.counts == [4]),  # AutoBatch's default on a CPU
+    "batch-share": ({"batch": 0.7}, lambda t, w: t.batch_size == 16 and w.counts == [4]),
+    "single_cls": ({"single_cls": True}, lambda t, w: w.classes == {0.0} and t.model.names == {0: "item"}),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_works_with_distillation(option, parts, tmp_path):
+    changes, holds = OPTIONS[option]
+    overrides = {**SHORT, **parts, "student": "yolo11n.yaml", "project": str(tmp_path), **changes}
+    if option == "single_cls":
+        teacher = lively_model("yolov8n.yaml", classes=1)
+        teacher.names = {0: "item"}
+        overrides |= {"teacher": str(save_checkpoint(teacher, tmp_path / "teacher.pt")), "amplifier": None}
+    trainer = DS2D2Trainer(overrides=overrides)
+    watch = Watch(trainer)
+    trainer.train()
+    assert holds(trainer, watch)
+    for name in TERMS if option != "single_cls" else TERMS[:3]:
+        assert all(math.isfinite(float(row[f"train/{name}"])) for row in rows(trainer))
+        assert float(rows(trainer)[0][f"train/{name}"]) > 0
+    model, checkpoint = load_checkpoint(trainer.last)
+    assert type(model) is DetectionModel
+    assert not hasattr(model, "ds2d2_adapters")
+    assert checkpoint["epoch"] == -1
+
+
+def test_a_run_opens_no_connection(tmp_path, monkeypatch):
+    """From nothing to a student, with all stages."""
+    import socket
+
+    def refuse(*arguments):
+        raise AssertionError("a connection was opened")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    data = write_data(tmp_path / "set", train=2, val=2)
+    overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data)}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path / "runs")})
+    trainer.train()
+    assert trainer.best.is_file()
+
+
+def test_own_files_and_plain_checkpoints_are_safe(parts, tmp_path):
+    student = save_checkpoint(lively_model("yolo11n.yaml"), tmp_path / "student.pt")
+    overrides = {**SHORT, **parts, "student": str(student), "project": str(tmp_path), "safe": True}
+    trainer = DS2D2Trainer(overrides=overrides)
+    trainer.train()
+    again = DS2D2Trainer(overrides={**overrides, "student": str(trainer.best), "name": "again"})
+    assert again.args.model == str(trainer.best)

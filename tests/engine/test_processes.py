@@ -1,0 +1,177 @@
+"""Several processes: what is equal to one process with all images, and how Ultralytics starts them."""
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from copy import deepcopy
+from datetime import timedelta
+
+import pytest
+import torch
+from engine_helpers import batch_of, lively_model, save_checkpoint, write_data
+from torch import distributed, multiprocessing, nn
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine import DS2D2Trainer
+from ds2d2_yolo.engine.amplifier import load_amplifier
+from ds2d2_yolo.engine.distiller import Distiller
+from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.engine.trainer import check_launch
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.spectral import DS2D2Loss, Gains
+
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+PROCESSES = 2
+
+
+def step(path, batch, group=False):
+    """Losses, gradients and the teacher's weights of one step, as `_do_train` computes them."""
+    torch.manual_seed(0)
+    teacher = detector_of(load_checkpoint(path)[0])
+    student = detector_of(lively_model("yolov8n.yaml", seed=2))
+    pair = check_pair(teacher, student, 64)
+    loss = DS2D2Loss(pair.levels, Gains(0.1, 0.2, 1.0, 1.0))
+    amplifier = deepcopy(teacher.head)
+    teacher.freeze_head(amplifier)
+    distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    model = student.model
+    model.ds2d2_adapters = loss.adapters
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # statistics of a batch are those of a process: Ultralytics has no common ones
+    if group:
+        settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
+        model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
+    distiller.arm(student, batch)
+    vector, items = model(batch)
+    (vector.sum() * (PROCESSES if group else 1)).backward()
+    gradients = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
+    weights = b"".join(value.numpy().tobytes() for value in distiller.teacher.model.state_dict().values())
+    terms = vector.detach()[-4:]
+    return {"terms": terms, "items": items, "gradients": gradients, "teacher": hashlib.sha256(weights).hexdigest()}
+
+
+def part_of(batch, rank):
+    """The images of one process, two each."""
+    mine = batch["batch_idx"] // 2 == rank
+    return {
+        "img": batch["img"][2 * rank : 2 * rank + 2],
+        "cls": batch["cls"][mine],
+        "bboxes": batch["bboxes"][mine],
+        "batch_idx": batch["batch_idx"][mine] - 2 * rank,
+    }
+
+
+def worker(rank, port, path, batches, folder):
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group(
+        "gloo", init_method=address, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=120)
+    )
+    results = {name: step(path, part_of(batch, rank), group=True) for name, batch in batches.items()}
+    torch.save(results, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A step on four images: of one process, and of two with two images each."""
+    folder = tmp_path_factory.mktemp("processes")
+    path = save_checkpoint(lively_model("yolov8s.yaml", seed=1), folder / "teacher.pt")
+    different = batch_of(images=4)
+    half = part_of(different, 0)
+    same = {key: torch.cat([value, value]) for key, value in half.items()}
+    same["batch_idx"][len(half["batch_idx"]) :] += 2
+    batches = {"different": different, "same": same}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(worker, (port, path, batches, folder), nprocs=PROCESSES)
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+    return {name: ([rank[name] for rank in ranks], step(path, batch)) for name, batch in batches.items()}
+
+
+def test_every_process_computes_every_term_with_the_same_teacher(results):
+    for ranks, joined in results.values():
+        assert len({result["teacher"] for result in (*ranks, joined)}) == 1
+        for result in ranks:
+            assert all(result["items"][name] > 0 for name in TERMS)
+
+
+def test_two_processes_have_one_gradient(results):
+    for ranks, _ in results.values():
+        first, second = (rank["gradients"] for rank in ranks)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_processes_with_equal_images_have_the_gradient_of_one_process(results):
+    # Sums of the same numbers in another order: float32 rounds them at 1e-7, convolutions add up some thousand.
+    ranks, joined = results["same"]
+    for name, expected in joined["gradients"].items():
+        torch.testing.assert_close(ranks[0]["gradients"][name], expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
+    torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-5, atol=0)
+
+
+def test_explicit_terms_add_up_over_processes_and_implicit_ones_have_normalisers_of_their_own(results):
+    # Explicit terms are means over images. Implicit ones are divided by the positive anchors of a process's images, as
+    # Ultralytics divides its own losses by the target scores of a process's images: equal only where these are.
+    ranks, joined = results["different"]
+    together = sum(rank["terms"] for rank in ranks)
+    torch.testing.assert_close(together[:2], joined["terms"][:2], rtol=1e-5, atol=0)
+    torch.testing.assert_close(together[2:], joined["terms"][2:], rtol=0.5, atol=0)
+
+
+SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+
+
+def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
+    """On a CPU one process can run it."""
+    pytest.importorskip("cloudpickle")
+    data = write_data(tmp_path / "set", train=4, val=2)
+    overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path / "runs")})
+    teacher, amplifier = trainer.args.teacher, trainer.args.amplifier
+    assert load_checkpoint(teacher)[1]["epoch"] == -1  # made before a worker starts
+    load_amplifier(amplifier, detector_of(load_checkpoint(teacher)[0]), "haar")
+    file = generate_ddp_file(trainer)
+    script = f"import runpy; runpy.run_path({file!r}, run_name='__main__')"
+    try:
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    finally:
+        ddp_cleanup(trainer, file)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"teacher={teacher}" in result.stdout + result.stderr
+    header, row = (trainer.save_dir / "results.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert all(float(values[f"train/{name}"]) > 0 for name in TERMS)
+
+
+def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch(2)  # one machine with two GPUs
+    for devices in (0, 1, 4):  # a CPU; two machines with a GPU each; too few
+        with pytest.raises(DS2D2Error, match=f"2 processes for {devices} GPUs"):
+            check_launch(devices)
+
+
+def test_torchrun_gets_one_line(tmp_path):
+    words = ["train", "teacher=yolo11s.yaml", "student=yolo11n.yaml", "data=x.yaml", "device=cpu"]
+    ranks = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    result = subprocess.run(
+        [sys.executable, "-m", "ds2d2_yolo.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **ranks},
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.endswith(
+        "ds2d2 train starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,240 @@
+"""Wrong command lines, YAMLs, checkpoints, labels and images in every mode: one clear line, and nothing is written."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+import yaml
+from engine_helpers import lively_model, save_checkpoint, write_data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ds2d2_yolo.cli import main, parse_arguments
+from ds2d2_yolo.engine.arguments import check_arguments
+from ds2d2_yolo.errors import DS2D2Error
+
+
+class Foreign(torch.nn.Identity):
+    """A class of a stranger."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    data = write_data(folder / "set", train=2, val=2)
+    model = lively_model("yolov8n.yaml")
+    found = {"folder": folder, "data": data, "teacher": save_checkpoint(model, folder / "teacher.pt")}
+    model.stranger = Foreign()
+    found["stranger"] = save_checkpoint(model, folder / "stranger.pt")
+    found["truncated"] = folder / "truncated.pt"
+    found["truncated"].write_bytes(found["teacher"].read_bytes()[:100_000])
+    found["file"] = folder / "a_file"
+    found["file"].write_text("")
+    found["empty"] = folder / "empty"
+    found["empty"].mkdir()
+    images = {"good": (data.parent / "images" / "train" / "0.png").read_bytes()}
+    images |= {"corrupt": b"no image", "cut": images["good"][:200], "blank": b""}
+    labels = {
+        "unknown_class": "7 0.5 0.5 0.2 0.2\n",
+        "pixels": "0 32 32 10 10\n",
+        "negative": "0 0.5 0.5 -0.2 0.2\n",
+        "columns": "0 0.5 0.5\n",
+        "words": "ship 0.5 0.5 0.2 0.2\n",
+        "half_class": "0.5 0.5 0.5 0.2 0.2\n",
+        "binary": "\x00\x01\x02",
+    }
+    sets = {name: (images["good"], text) for name, text in labels.items()}
+    sets |= {name: (images[name], "0 0.5 0.5 0.2 0.2\n") for name in ("corrupt", "cut", "blank")}
+    for name, (image, text) in sets.items():
+        for split in ("train", "val"):
+            for index in range(2):
+                for kind, suffix, content in (("images", "png", image), ("labels", "txt", text.encode())):
+                    path = folder / name / kind / split / f"{index}.{suffix}"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+    head = "train: images/train\nval: images/val\n"
+    yamls = {f"{name}_data": f"path: {folder / name}\n{head}names: [ship, vehicle]\n" for name in sets}
+    away = f"path: {folder / 'away'}\n{head}names: [ship, vehicle]\n"
+    yamls |= {
+        "code_data": f"{away}download: |\n  from pathlib import Path\n  Path('{folder}/ran').touch()\n",
+        "shell_data": f"{away}download: bash -c touch\n",
+        "mixed_data": f"path: {data.parent}\n{head}names: {{0: ship, 2: vehicle}}\n",
+        "number_data": f"path: {data.parent}\n{head}names: 3\n",
+        "binary_data": "\x00\x01",
+        "settings": "epochs: [1\n",
+        "unknown_setting": "epoch: 3\n",
+        "nothing": "",
+    }
+    for name, text in yamls.items():
+        found[name] = folder / f"{name}.yaml"
+        found[name].write_text(text)
+    return found
+
+
+TRAIN = "teacher={teacher} student=yolo11n.yaml data={data} imgsz=64 epochs=1 device=cpu"
+MISTAKES = [
+    # Labels and images, in the modes that train
+    *[
+        (f"train {TRAIN} data={{{name}_data}}", 1, "none of the 2 training images can be used")
+        for name in ("unknown_class", "pixels", "negative", "columns", "words", "half_class", "corrupt", "cut", "blank")
+    ],
+    ("train " + TRAIN + " data={binary_data}", 1, "binary_data.yaml: "),
+    ("train " + TRAIN + " data={mixed_data}", 1, "mixed_data.yaml: "),
+    ("train " + TRAIN + " data={number_data}", 1, "number_data.yaml: "),
+    ("train " + TRAIN + " data={nothing}", 1, "nothing.yaml: "),
+    ("teacher teacher=yolo11n.yaml data={unknown_class_data}", 1, "Label class 7 exceeds dataset class count 2"),
+    ("teacher teacher=yolo11n.yaml data={corrupt_data}", 1, "none of the 2 training images can be used"),
+    ("amplifier teacher={teacher} data={pixels_data}", 1, "none of the 2 training images can be used"),
+    # Code
+    ("train " + TRAIN + " data={code_data}", 1, "its download: entry is code, which is not run here"),
+    ("train " + TRAIN + " data={shell_data}", 1, "its download: entry is code, which is not run here"),
+    ("val model={teacher} data={code_data}", 1, "its download: entry is code, which is not run here"),
+    ("check data={code_data}", 1, "code_data.yaml: "),
+    ("train " + TRAIN + " teacher={stranger} safe=True", 1, "stranger.pt: refused by safe=True"),
+    ("train " + TRAIN + " pretrained={stranger} safe=True", 1, "pretrained="),
+    ("amplifier teacher={stranger} data={data} safe=True", 1, "stranger.pt: refused by safe=True"),
+    ("train " + TRAIN + " safe=maybe", 2, "safe=maybe: expected True or False"),
+    # Combinations
+    ("train " + TRAIN + " quantize=8", 2, "quantize=8: needs NVIDIA ModelOpt"),
+    ("train " + TRAIN + " amp=bf16", 2, "amp=bf16: needs a GPU that computes in bfloat16, this run is on cpu"),
+    ("train " + TRAIN + " task=obb", 2, "task=obb: only task=detect"),
+    ("train " + TRAIN + " cfg={settings}", 2, "settings.yaml: cannot be read"),
+    ("train " + TRAIN + " cfg={unknown_setting}", 2, "epoch=3: no such argument"),
+    ("train " + TRAIN + " resume={truncated}", 1, "truncated.pt: cannot be read, the file is damaged"),
+    ("train " + TRAIN + " resume={folder}", 1, "resume="),
+    ("train " + TRAIN + " batch=many", 2, "batch=many"),
+    ("train " + TRAIN + " fraction=2.5", 2, "fraction"),
+    ("train " + TRAIN + " device=gpu9", 2, "device=gpu9"),
+    ("train " + TRAIN + " optimizer=3", 2, "optimizer=3"),
+    ("train " + TRAIN + " lr_steps=[3,2]", 2, "lr_steps=[3, 2]: expected epochs in ascending order"),
+    ("train " + TRAIN + " lr_steps=[1] cos_lr=True", 2, "two schedules, choose one"),
+    ("teacher", 2, "teacher= is missing"),
+    ("teacher teacher=yolo11n.yaml", 2, "data= is missing"),
+    ("teacher teacher={teacher} data={data}", 2, "is trained already"),
+    ("teacher teacher={folder}/missing.yaml data={data}", 1, "missing.yaml: no model can be built from it"),
+    ("teacher teacher=yolo11n.yaml data={data} resume=True", 2, "a stage has no resume="),
+    ("teacher teacher=yolo11n.yaml data={data} epochs=0", 2, "epochs=0"),
+    ("teacher teacher=yolo11n.yaml data={data} project={file}/x", 1, "choose another project= folder"),
+    ("teacher teacher=yolo11n-seg.yaml data={data}", 1, "cannot be distilled"),
+    ("amplifier teacher={teacher}", 2, "data= is missing"),
+    ("amplifier teacher={teacher} data={data} model=yolo11n.yaml", 2, "a stage has no model="),
+    ("amplifier teacher={truncated} data={data}", 1, "truncated.pt: cannot be loaded"),
+    ("amplifier teacher={teacher} data={data} wavelet=none", 2, "wavelet=None"),
+    ("demo epoch=1", 2, "epoch=1: no such argument"),
+    ("demo teacher={truncated}", 1, "truncated.pt: cannot be loaded"),
+    ("demo data={corrupt_data} imgsz=64", 1, "none of the 2 training images can be used"),
+    ("demo imgsz=33 data={data}", 1, "imgsz=33"),
+    # Modes that do not train
+    ("val", 2, "model= is missing"),
+    ("val model={teacher}", 2, "data= is missing"),
+    ("val model={truncated} data={data}", 1, "truncated.pt"),
+    ("val model={folder}/missing.pt data={data}", 1, "missing.pt"),
+    ("val model={teacher} data={data} max_dets=0", 2, "max_dets=0"),
+    ("val model={teacher} data={data} max_det=many", 2, "max_det=many"),
+    ("val model={teacher} data={data} split=nowhere", 1, "nowhere"),
+    ("val model={teacher} data={data} teacher=x.pt", 2, "'ds2d2 val' has no such option"),
+    ("check", 2, "data= is missing"),
+    ("check data={folder}/missing.yaml", 1, "missing.yaml"),
+    ("check data={data} strides=[7]", 2, "strides=[7]"),
+    ("check data={data} task=pose", 2, "task=pose: expected detect or obb"),
+    ("check data={data} imgsz=big", 2, "imgsz=big: expected a number"),
+    ("check data={data} out={file}/x", 1, "out="),
+    ("check data={binary_data}", 1, "binary_data.yaml"),
+    ("convert", 2, "src= is missing"),
+    ("convert src={folder}/missing", 1, "src="),
+    ("convert src={empty} out={folder}/new", 1, "src="),
+    ("convert src={empty} layout=xml", 2, "layout=xml"),
+    ("convert src={empty} patch=16", 1, "src="),
+    ("convert src={empty} copy=yes", 2, "copy=yes: expected True or False"),
+    ("merge", 2, "predictions= is missing"),
+    ("merge predictions={folder}/missing.json data={data} out={folder}/new", 1, "tiles.jsonl: no such file"),
+    ("merge predictions={file} data={data} out={folder}/new split=test", 1, "tiles.jsonl: no such file"),
+    ("merge predictions={file} data={data} out={folder}/new iou=3", 2, "iou=3"),
+    ("cfg trian", 2, "'trian': no mode with options of its own"),
+    ("cfg default", 2, "'default': no mode with options of its own"),
+    ("trian data=x", 2, "'trian': no such mode, did you mean train"),
+    ("train epochs", 2, "'epochs': expected epochs=value"),
+    ("check =x", 2, "=x"),
+]
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".cache"}
+
+
+@pytest.mark.parametrize(("words", "code", "message"), MISTAKES, ids=[f"{m[0].split()[0]}-{m[2]}" for m in MISTAKES])
+def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments: dict[str, str] = {}
+    for position, word in enumerate(words.format(**files).split(" ")):
+        key = word.split("=")[0] or word
+        arguments[key if "=" in word else f"{position}"] = word
+    if words.split()[0] in {"train", "teacher", "amplifier", "demo", "val"} and "project" not in arguments:
+        arguments["project"] = f"project={tmp_path / 'runs'}"
+    before = snapshot(files["folder"])
+    assert main(list(arguments.values())) == code
+    captured = capsys.readouterr()
+    ours = [line for line in captured.err.splitlines() if line.startswith("ds2d2: error: ")]
+    assert len(ours) == 1
+    assert message in ours[0]
+    assert "Traceback" not in captured.err + captured.out
+    assert list(tmp_path.iterdir()) == []
+    assert snapshot(files["folder"]) == before
+
+
+def test_labels_that_change_while_a_stage_is_trained_are_noticed(tmp_path):
+    from ultralytics.utils.callbacks import get_default_callbacks
+
+    from ds2d2_yolo.engine.stages import train_teacher
+
+    data = write_data(tmp_path / "set", train=2, val=2)
+    overrides = {"teacher": "yolo11n.yaml", "data": str(data), "imgsz": 64, "epochs": 1, "batch": 2, "device": "cpu"}
+    overrides |= {"plots": False, "project": str(tmp_path / "runs")}
+    callbacks = get_default_callbacks()
+    label = data.parent / "labels" / "train" / "0.txt"
+    callbacks["on_train_epoch_end"].append(lambda trainer: label.write_text("1 0.5 0.5 0.2 0.2\n"))
+    with pytest.raises(DS2D2Error, match="images or labels changed while the teacher was trained"):
+        train_teacher(overrides, callbacks)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert not (folder / "stage.json").exists()
+    again = train_teacher(overrides)
+    assert again.parents[1] != folder
+
+
+KEYS = ["teacher", "student", "data", "epochs", "imgsz", "batch", "layers", "im_full", "wavelet", "lr_steps", "safe"]
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=3)
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=12), st.tuples(st.sampled_from(KEYS), st.text(max_size=10)).map("=".join))))
+def test_any_words_are_understood_or_refused_in_one_line(words):
+    with suppress(DS2D2Error):  # whose message is one line by construction
+        parse_arguments([word for word in words if not word.startswith("cfg=")])
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES))
+def test_any_arguments_are_accepted_or_refused_in_one_line(arguments):
+    with suppress(DS2D2Error):
+        check_arguments(arguments)
+
+
+TEXTS = st.one_of(
+    st.binary(max_size=60),
+    st.dictionaries(st.sampled_from([*KEYS, "path", "train", "val", "names", "nc", "download"]), VALUES).map(
+        lambda content: yaml.safe_dump(content, allow_unicode=True).encode("utf-8", "surrogatepass")
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=TEXTS, mode=st.sampled_from(["train cfg", "teacher cfg", "val cfg", "check data"]))
+def test_any_yaml_is_understood_or_refused_in_one_line(content, mode, files, tmp_path, capsys):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(content)
+    mode, key = mode.split()
+    assert main([mode, f"{key}={path}"]) in {1, 2}
+    errors = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("ds2d2: error: ") for line in errors) == 1
