@@ -19,8 +19,9 @@ CLASSES = {
     "DOTAv1.5-hbb": DOTA_CLASSES + DOTA_ADDED_CLASSES["1.5"],
     "coco-folders": DIOR_CLASSES,
     "scenes": CLASS_NAMES,
+    "scenes-close": CLASS_NAMES,
 }
-CONVERTED = sorted(set(CLASSES) - {"scenes"})
+CONVERTED = sorted(set(CLASSES) - {"scenes", "scenes-close"})
 
 
 def path_of(name):

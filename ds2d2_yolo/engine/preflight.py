@@ -108,10 +108,10 @@ def load_data(args: Any) -> dict[str, Any]:
         DS2D2Error: If the YAML is missing or malformed, or images are missing.
     """
     args.data = resolve_data(args.data)
-    if args.data == str(resource_folder("datasets") / "scenes.yaml"):
+    if Path(args.data).parent == resource_folder("datasets") and (how := YAML.load(args.data).get("render")):
         from ds2d2_yolo.data.scenes import render_dataset  # a renderer that no other data set needs
 
-        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"])
+        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"], **how)
     if (hint := hint_for(args.data)) is not None:
         raise DS2D2Error(f"data={args.data}: {hint}")
     try:

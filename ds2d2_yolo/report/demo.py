@@ -27,7 +27,7 @@ from ds2d2_yolo.report.detections import draw_comparison
 SETTINGS: dict[str, Any] = {
     "teacher": "yolo11s.yaml",
     "student": "yolo11n.yaml",
-    "data": "scenes.yaml",
+    "data": "scenes-close.yaml",
     "imgsz": 160,
     "batch": 8,
     "teacher_epochs": 10,

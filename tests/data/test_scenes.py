@@ -347,9 +347,10 @@ def test_ultralytics_reads_the_data_set(tmp_path, rendered):
         cache.unlink()
 
 
-def test_the_download_of_the_yaml_renders_to_its_path(tmp_path):
-    description = yaml.safe_load((resource_folder("datasets") / "scenes.yaml").read_text())
+@pytest.mark.parametrize("name", ["scenes.yaml", "scenes-close.yaml"])
+def test_the_download_of_the_yaml_renders_to_its_path(name, tmp_path):
+    description = yaml.safe_load((resource_folder("datasets") / name).read_text())
     (tmp_path / "taken").mkdir()
     # Rendering all 550 images would take a minute; that the snippet asks for this very folder shows in the refusal.
     with pytest.raises(DS2D2Error, match=f"{tmp_path / 'taken'}: exists and is not a rendered data set"):
-        exec(description["download"], {"yaml": {"path": tmp_path / "taken"}})
+        exec(description["download"], {"yaml": {**description, "path": tmp_path / "taken"}})
