@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import time
 from copy import copy
 from typing import Any
 
@@ -30,12 +32,13 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        self.add_callback("on_train_start", _run_time_on)
 
     @property
     def detector(self) -> Detector:
         """The model that is trained, as a detector."""
-        model: Any = self.model
-        detector = detector_of(unwrap_model(model))
+        model: Any = unwrap_model(self.model)
+        detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
         assert detector is not None
         return detector
 
@@ -80,3 +83,14 @@ class OwnArgumentsTrainer(DetectionTrainer):
             return super().get_validator()
         finally:
             self.args = every
+
+
+def _run_time_on(trainer: Any) -> None:
+    """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
+    if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
+        return
+    with trainer.csv.open(newline="", encoding="utf-8") as file:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
+    done = [float(row["time"]) for row in rows if int(row["epoch"]) == trainer.start_epoch]
+    if done:
+        trainer.train_time_start = time.time() - done[-1]
