@@ -587,7 +587,7 @@ def _start_measuring(trainer: Any) -> None:
 
 
 def _peak_memory(trainer: Any) -> int | None:
-    """Return the most bytes that the training held, on the GPU or in this process; None if it was in other processes."""
+    """Return the most bytes that the training held, on the GPU or in this process; None if other processes did."""
     if trainer.world_size > 1:
         return None
     if trainer.device.type == "cuda":
