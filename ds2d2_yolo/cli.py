@@ -25,7 +25,7 @@ HELP = """
       amplifier  train the high-frequency amplifier of a teacher alone; one serves many students
                    ds2d2 amplifier teacher=path/to/best.pt data=path/to/data.yaml
       demo       all stages and a plain student on rendered scenes, compared in a table and pictures
-      compare    methods of training one student: plain, Ultralytics' own distillation, DS2D2, ablations; with statistics
+      compare    a student trained plainly, with Ultralytics' distillation, with DS2D2: tables with intervals
                    ds2d2 compare teacher=yolo11l.pt student=yolo11n.yaml data=path/to/data.yaml seeds=0,1,2,3,4
       val        COCO-style AP of any model on any data set: all, small, medium, large, every class
                    ds2d2 val model=runs/detect/train/weights/best.pt data=path/to/data.yaml

@@ -37,7 +37,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
     @property
     def detector(self) -> Detector:
         """The model that is trained, as a detector."""
-        model: Any = unwrap_model(self.model)
+        model: Any = self.model
+        model = unwrap_model(model)
         detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
         assert detector is not None
         return detector

@@ -342,7 +342,7 @@ def report_lines(comparison: Comparison, results: Results) -> list[str]:
 
 
 def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
-    """Return `comparison.md`: what was compared, tables, warnings, and how to read them; arguments as `report_lines`."""
+    """Return `comparison.md`: what was compared, tables, warnings, how to read them; arguments as `report_lines`."""
     arguments = {key: value for key, value in comparison.arguments.items() if value is not None}
     names = ("teacher", "model", "data")
     settings = ", ".join(f"`{key}={value}`" for key, value in sorted(arguments.items()) if key not in names)
@@ -369,10 +369,10 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
         "![AP of every run, differences to plain, AP over time](comparison.png)",
         "",
         "AP50 and AP50-95 are Ultralytics', of the checkpoint that it keeps as best; APs, APm and APl are COCO's. "
-        "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval that "
-        "holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. At equal "
-        "time: the best epoch so far when the fastest method was done, by seed. Peak memory is that of the training "
-        "process, on a GPU what PyTorch allocated there.",
+        "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval "
+        "that holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. "
+        "At equal time: the best epoch so far when the fastest method was done, by seed. Peak memory is that of the "
+        "training process, on a GPU what PyTorch allocated there.",
     ]
     return lines
 
@@ -532,12 +532,12 @@ def draw_comparison(results: Results, path: Path) -> Path:
     height = 1.6 + 0.34 * len(names)
     figure = Figure(figsize=(11, height + 4.4), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(height, 4.4))
-    axes = upper.subplots(1, 2 if compared else 1, squeeze=False, sharey=True)[0]
-    _draw_runs(axes[0], results, names)
+    upper: list[Any] = ["runs", "differences" if compared else "runs"]
+    axes = figure.subplot_mosaic([upper, ["curves", "curves"]], height_ratios=(height, 4.4))
+    _draw_runs(axes["runs"], results, names)
     if compared:
-        _draw_differences(axes[1], compared, names)
-    _draw_curves(lower.subplots(), results, names)
+        _draw_differences(axes["differences"], compared, names)
+    _draw_curves(axes["curves"], results, names)
     figure.savefig(path)
     return path
 
@@ -577,7 +577,7 @@ def _draw_differences(axes: Axes, summaries: Sequence[Summary], names: Sequence[
 def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_title(title, fontsize=10.5, loc="left")
+    axes.set_title(title, fontsize=10, loc="left")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
     axes.set_xlabel("percent" if "minus" not in title else "percentage points", fontsize=9)
     _plain_look(axes, "x")
@@ -605,9 +605,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
             linewidth=2,
             label=name,
         )
-    axes.set_title(
-        f"Best {_MAIN} so far over the time of training: mean, and every run thin", fontsize=10.5, loc="left"
-    )
+    axes.set_title(f"Best {_MAIN} so far over the time of training: mean, and every run thin", fontsize=10, loc="left")
     axes.set_xlabel("minutes", fontsize=9)
     axes.set_ylabel("percent", fontsize=9)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
