@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 from scipy.special import stdtrit
 
 from ds2d2_yolo.engine.comparison import BUILTIN, PLAIN, WORKER, Comparison, Results, plan_comparison, run_comparison
@@ -27,6 +27,7 @@ _MAIN = "AP50-95"  # Ultralytics' fitness, by which it keeps the best checkpoint
 _LATE_SHARE = 0.2  # of the epochs, at the end
 _LATE_RISE = 0.1  # of the AP: what the last epochs may have brought before a warning is due
 _MIB = 2**20
+_THIN_LINES = 6  # methods up to which the curve of every run is drawn
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; with the line styles, 24 methods differ
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -578,20 +579,21 @@ def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_title(title, fontsize=10, loc="left")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
+    axes.xaxis.set_major_formatter(FuncFormatter(_percent_mark))
     axes.set_xlabel("percent" if "minus" not in title else "percentage points", fontsize=9)
     _plain_look(axes, "x")
 
 
 def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
-    minutes: Callable[[Mapping[str, float]], float] = lambda epoch: epoch["seconds"] / 60  # noqa: E731
     for row, name in enumerate(names):
         runs = _of(results, name)
-        for run in runs:
+        for run in runs if len(names) <= _THIN_LINES else []:
             best = _running_best(run["curve"])
-            axes.plot(list(map(minutes, run["curve"])), best, color=_colour(row), linewidth=0.7, alpha=0.35)
+            axes.plot(
+                [epoch["seconds"] / 60 for epoch in run["curve"]], best, color=_colour(row), linewidth=0.7, alpha=0.35
+            )
         length = min(len(run["curve"]) for run in runs)
-        mean_time = [fmean(minutes(run["curve"][index]) for run in runs) for index in range(length)]
+        mean_time = [fmean(run["curve"][index]["seconds"] / 60 for run in runs) for index in range(length)]
         mean_best = [fmean(_running_best(run["curve"])[index] for run in runs) for index in range(length)]
         style = row // len(_COLOURS) % len(_LINES)
         axes.plot(
@@ -605,10 +607,11 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
             linewidth=2,
             label=name,
         )
-    axes.set_title(f"Best {_MAIN} so far over the time of training: mean, and every run thin", fontsize=10, loc="left")
+    thin = ", and thin every run" if len(names) <= _THIN_LINES else ""
+    axes.set_title(f"Best {_MAIN} so far over the time of training: mean{thin}", fontsize=10, loc="left")
     axes.set_xlabel("minutes", fontsize=9)
     axes.set_ylabel("percent", fontsize=9)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent_mark))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _plain_look(axes, "both")
 
@@ -626,6 +629,10 @@ def _running_best(curve: Sequence[Mapping[str, float]]) -> list[float]:
         best = max(best, epoch[_MAIN])
         values.append(best)
     return values
+
+
+def _percent_mark(value: float, position: int | None = None) -> str:
+    return f"{100 * value:.4g}"
 
 
 def _colour(row: int) -> str:
