@@ -277,7 +277,7 @@ def test_a_smaller_batch_after_running_out_of_memory_is_an_error(job_of):
 
     callbacks = get_default_callbacks()
     callbacks["on_train_start"].append(lambda t: t.model.model[20].register_forward_pre_hook(fail_once))
-    with pytest.raises(DS2D2Error, match="out of memory: Ultralytics went on with batch=2.*pass batch=2 for all"):
+    with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics went on with batch=2.*pass batch=2 for all"):
         execute(job_of("none"), callbacks)
 
 
@@ -326,7 +326,7 @@ def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_pa
     with pytest.raises(DS2D2Error, match=r"^teacher failed: no luck; its output is in .*teacher-\w+\.log; the same"):
         run_comparison(comparison, worker)
     worker = ("-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(DS2D2Error, match="^teacher failed: killed by signal 9;"):
+    with pytest.raises(DS2D2Error, match=r"^teacher failed: killed by signal 9;"):
         run_comparison(comparison, worker)
 
 
@@ -419,7 +419,7 @@ def test_data_without_validation_images_are_refused(request_of, data, tmp_path):
 def test_ultralytics_own_distillation_is_refused_where_it_cannot_work(request_of, tmp_path):
     models = {"teacher": str(tiny_yaml(tmp_path, "RetinaNet", "big")), "student": str(tiny_yaml(tmp_path, "RetinaNet"))}
     given = request_of(project=str(tmp_path / "project"), amplifier="-", pretrained=False, **models)
-    with pytest.raises(DS2D2Error, match="methods=builtin: Ultralytics' own distillation is for YOLO models, .*leave"):
+    with pytest.raises(DS2D2Error, match=r"methods=builtin: Ultralytics' own distillation is for YOLO models, .*leave"):
         plan_comparison({**given, "methods": "plain,builtin,ds2d2"})
     assert [method.name for method in plan_comparison({**given, "methods": "plain,ds2d2"}).methods] == [
         "plain",
