@@ -41,7 +41,7 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_model,
 )
 from ds2d2_yolo.engine.preflight import check_pair, load_model
-from ds2d2_yolo.engine.processes import Cluster, run_jobs, take_job
+from ds2d2_yolo.processes import Cluster, run_jobs, take_job
 from ds2d2_yolo.engine.stages import (
     amplifier_stage,
     architecture_of,

@@ -1,4 +1,7 @@
-"""Jobs that run each in a process of its own: one after the other, or several at a time on a Ray cluster."""
+"""Jobs that run each in a process of its own: one after the other, or several at a time on a Ray cluster.
+
+Nothing of torch is imported here, so that Ray's workers, which do no more than to wait for such a process, stay small.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def run_jobs(
         DS2D2Error: If a job fails, or the cluster does.
         KeyboardInterrupt: If interrupted; the jobs have ended then.
     """
-    if cluster is not None:
+    if cluster is not None and jobs:
         _run_with_ray(jobs, worker, done, cluster)
         return
     for job in jobs:
