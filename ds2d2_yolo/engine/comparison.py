@@ -41,7 +41,6 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_model,
 )
 from ds2d2_yolo.engine.preflight import check_pair, load_model
-from ds2d2_yolo.processes import Cluster, run_jobs, take_job
 from ds2d2_yolo.engine.stages import (
     amplifier_stage,
     architecture_of,
@@ -55,6 +54,7 @@ from ds2d2_yolo.engine.student import DS2D2Trainer, check_run, remove_adapters
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, option_defaults
+from ds2d2_yolo.processes import Cluster, run_jobs, take_job
 from ds2d2_yolo.resources import resource_folder
 
 WORKER = ("-m", "ds2d2_yolo.engine.comparison")
