@@ -1,8 +1,8 @@
 """`ds2d2 compare` on a CPU in bfloat16, which halves the time where the CPU has AMX.
 
 Takes the words of `ds2d2 compare`. Ultralytics has mixed precision for GPUs only: with `--bfloat16` every training,
-teacher and amplifier included, runs under PyTorch's autocast for CPUs, with weights in the memory layout in which CPUs convolve
-fastest. Such runs are not mixed with those of the command, and go into a project of their own. Example:
+teacher and amplifier included, runs under PyTorch's autocast for CPUs, with weights in the memory layout in which CPUs
+convolve fastest. Such runs are not mixed with those of the command, and go into a project of their own. Example:
 
     python benchmarks/accuracy.py --bfloat16 teacher=yolo11s.yaml student=yolo11n.yaml data=data.yaml epochs=30
 """
