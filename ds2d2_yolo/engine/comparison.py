@@ -179,7 +179,7 @@ def read_methods(chosen: Any) -> list[Method]:
                 content = YAML.load(word)
             except Exception as error:  # missing, a folder, not YAML: all the user's to mend
                 raise DS2D2Error(f"methods={word}: cannot be read, {error}", 2) from error
-            if not isinstance(content, dict) or not content:
+            if not content:
                 raise DS2D2Error(f"methods={word}: has no methods, see 'ds2d2 cfg methods' for its form", 2)
             entries = {str(name): (shipped.get(name) if entry is None else entry) for name, entry in content.items()}
             methods += [_method(name, entry, word, shipped) for name, entry in entries.items()]
