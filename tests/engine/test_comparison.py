@@ -20,7 +20,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.metrics import Metric
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ds2d2_yolo.engine.amplifier import AmplifierTrainer
+from ds2d2_yolo.engine.amplifier import AmplifierTrainer, read_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.comparison import (
     WORKER,
@@ -314,11 +314,11 @@ def test_killed_or_interrupted_in_the_middle_nothing_goes_on_and_the_same_comman
     assert not list(tmp_path.glob("comparison/runs/plain-*.json"))
     # What is left to do takes too long for a test: the checkpoint says where it would go on.
     (last,) = tmp_path.glob("comparison/runs/plain-0-*/weights/last.pt")
-    assert 3 <= torch.load(last, weights_only=False)["epoch"] + 1 <= done
+    saved = torch.load(last, weights_only=False)["epoch"] + 1
     starts = (last.parents[1] / "starts.txt").read_text().split()
     assert len(starts) == 2
     assert starts[0] == "0"
-    assert int(starts[1]) >= 1
+    assert 1 <= int(starts[1]) < saved <= done
 
 
 def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_path):
@@ -333,14 +333,14 @@ def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_pa
 
 def test_missing_stages_are_made_once_and_wavelets_have_amplifiers_of_their_own(request_of, tmp_path):
     given = request_of(project=str(tmp_path), teacher="yolov8n.yaml", amplifier="-", epochs=1, seeds=0)
-    results = run_comparison(plan_comparison({**given, "methods": "ds2d2,explicit,db2"}))
+    results = run_comparison(plan_comparison({**given, "methods": "explicit,db2"}))
     folders = sorted(path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir())
-    assert folders == ["amplifier-yolov8n", "amplifier-yolov8n", "compare-yolo11n", "teacher-yolov8n"]
-    ds2d2, explicit, db2 = (run["arguments"] for run in results.runs)
-    assert ds2d2["teacher"] == explicit["teacher"] == db2["teacher"] == results.teacher["weights"]
+    assert folders == ["amplifier-yolov8n", "compare-yolo11n", "teacher-yolov8n"]
+    explicit, db2 = (run["arguments"] for run in results.runs)
+    assert explicit["teacher"] == db2["teacher"] == results.teacher["weights"]
     assert explicit["amplifier"] is None
-    assert ds2d2["amplifier"] != db2["amplifier"]
-    assert results.stages.keys() == {"teacher", "amplifier haar", "amplifier db2"}
+    assert read_amplifier(db2["amplifier"])["wavelet"] == "db2"
+    assert results.stages.keys() == {"teacher", "amplifier db2"}
     assert all(seconds > 0 for seconds in results.stages.values())
 
 
