@@ -25,6 +25,8 @@ HELP = """
       amplifier  train the high-frequency amplifier of a teacher alone; one serves many students
                    ds2d2 amplifier teacher=path/to/best.pt data=path/to/data.yaml
       demo       all stages and a plain student on rendered scenes, compared in a table and pictures
+      compare    a student trained plainly, with Ultralytics' distillation, with DS2D2: tables with intervals
+                   ds2d2 compare teacher=yolo11l.pt student=yolo11n.yaml data=path/to/data.yaml seeds=0,1,2,3,4
       val        COCO-style AP of any model on any data set: all, small, medium, large, every class
                    ds2d2 val model=runs/detect/train/weights/best.pt data=path/to/data.yaml
       convert    DIOR, DOTA, COCO JSON or VOC, as downloaded, into a data set to train on; DOTA is tiled
@@ -80,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         how = "; the same command continues its stages, resume= its student" if mode in _TRAINING else ""
+        how = "; the same command continues it" if mode == "compare" else how
         print(f"\nds2d2: interrupted{how}", file=sys.stderr)
         return 130
 
@@ -161,6 +164,12 @@ def _demo(arguments: Sequence[str]) -> None:
     run_demo(parse_arguments(arguments))
 
 
+def _compare(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.report.comparison import run_compare
+
+    return run_compare(parse_arguments(arguments))
+
+
 def _val(arguments: Sequence[str]) -> int:
     from ds2d2_yolo.engine.evaluation import run_val
 
@@ -229,6 +238,7 @@ _MODES: dict[str, Callable[[Sequence[str]], int | None]] = {
     "teacher": _teacher,
     "amplifier": _amplifier,
     "demo": _demo,
+    "compare": _compare,
     "val": _val,
     "convert": _convert,
     "check": _check,

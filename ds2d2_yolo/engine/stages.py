@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -82,23 +83,12 @@ class Stage:
 
         Another process that needs the same stage meanwhile waits until it is finished.
         """
-        # Not in the stage's folder, which Ultralytics empties before it starts DDP workers.
-        locks = USER_CONFIG_DIR / "ds2d2"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{fingerprint_of_inputs({'folder': str(self.folder)})[:16]}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: waiting for the process that trains it in {self.folder}")
-            lock.acquire()
-        try:
+        with folder_lock(self.folder, self.kind):
             if self.is_finished():
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
             else:
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
                 self._run(callbacks)
-        finally:
-            lock.release()
         return self.weights
 
     def _run(self, callbacks: dict[str, Any] | None) -> None:
@@ -110,7 +100,7 @@ class Stage:
             (self.folder / _RECORD).unlink()
             state = "none"
         else:
-            state = _training_state(weights)
+            state = training_state(weights)
         if state == "trained":
             LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} had finished its last epoch: completing it")
             self._complete()
@@ -180,7 +170,7 @@ def teacher_stage(args: Any, data: Mapping[str, Any], title: str) -> Stage:
         (Stage): The stage.
     """
     epochs = args.teacher_epochs or args.epochs
-    return _stage("teacher", args, data, title, epochs, {"architecture": _architecture(args.teacher)}, args.teacher)
+    return _stage("teacher", args, data, title, epochs, {"architecture": architecture_of(args.teacher)}, args.teacher)
 
 
 def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> Stage:
@@ -253,6 +243,65 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
     return amplifier_stage(args, data, teacher).ensure(callbacks)
 
 
+@contextmanager
+def folder_lock(folder: Path, what: str) -> Iterator[None]:
+    """Have one process at a time train in a folder; the others wait, and say so.
+
+    Args:
+        folder (Path): The run folder, which need not exist.
+        what (str): What is trained there, for the message.
+
+    Yields:
+        (None): While no other process of this machine is in the same block.
+    """
+    # Not in the folder itself, which Ultralytics empties before it starts DDP workers.
+    locks = USER_CONFIG_DIR / "ds2d2"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{fingerprint_of_inputs({'folder': str(folder)})[:16]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        LOGGER.info(f"{colorstr('DS2D2:')} {what}: waiting for the process that trains it in {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def training_state(weights: Path) -> str:
+    """Return how far an earlier run came: `none`, `resumable`, or `trained` (all epochs, but not completed).
+
+    Args:
+        weights (Path): The folder of its checkpoints.
+
+    Returns:
+        (str): One of the three.
+    """
+    if not (weights / "last.pt").is_file():
+        return "none"
+    try:
+        _, checkpoint = load_checkpoint(weights / "last.pt")
+        load_checkpoint(weights / "best.pt")
+    except Exception as error:  # a file cut short by a kill or damaged later; torch raises many kinds
+        LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting it over")
+        return "none"
+    return "trained" if training_is_over(weights / "last.pt", checkpoint) else "resumable"
+
+
+def architecture_of(model: str | Path) -> dict[str, Any]:
+    """Return the content of a model YAML, without the path that it was read from.
+
+    Args:
+        model (str | Path): The model YAML; bare names of Ultralytics' own are found.
+
+    Returns:
+        (dict[str, Any]): Its entries.
+    """
+    content = yaml_model_load(model)
+    return {key: value for key, value in content.items() if key != "yaml_file"}
+
+
 def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:
     """Return the arguments of a stage that is trained alone."""
     args = check_arguments(overrides)
@@ -286,24 +335,3 @@ def _stage(
     folder = siblings / f"{kind}-{title}-{fingerprint_of_inputs(inputs)[:8]}"
     overrides = settings | {"model": model, "epochs": epochs, "save_dir": str(folder), "exist_ok": True}
     return Stage(kind, folder, inputs, overrides)
-
-
-def _architecture(teacher: str | Path) -> Any:
-    """Return the content of the teacher's model YAML, without the path that it was read from."""
-    content = yaml_model_load(teacher)
-    return {key: value for key, value in content.items() if key != "yaml_file"}
-
-
-def _training_state(weights: Path) -> str:
-    """Return how far an earlier run came: `none`, `resumable`, or `trained` (all epochs, but not completed)."""
-    if not (weights / "last.pt").is_file():
-        return "none"
-    try:
-        _, checkpoint = load_checkpoint(weights / "last.pt")
-        load_checkpoint(weights / "best.pt")
-    except Exception as error:  # a file cut short by a kill or damaged later; torch raises many kinds
-        LOGGER.warning(
-            f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting the stage over"
-        )
-        return "none"
-    return "trained" if training_is_over(weights / "last.pt", checkpoint) else "resumable"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import time
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -54,12 +56,14 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self._unstepped = 0  # batches since the last step of the optimiser
         self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
+        self.add_callback("on_train_start", _run_time_on)
 
     @property
     def detector(self) -> Detector:
         """The model that is trained, as a detector."""
         model: Any = self.model
-        detector = detector_of(unwrap_model(model))
+        model = unwrap_model(model)
+        detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
         assert detector is not None
         return detector
 
@@ -220,3 +224,14 @@ def _lower_accumulate(trainer: Any) -> None:
     trainer.accumulate -= trainer._offset
     if not trainer._unstepped:
         trainer._offset = 0
+
+
+def _run_time_on(trainer: Any) -> None:
+    """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
+    if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
+        return
+    with trainer.csv.open(newline="", encoding="utf-8") as file:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
+    done = [float(row["time"]) for row in rows if int(row["epoch"]) == trainer.start_epoch]
+    if done:
+        trainer.train_time_start = time.time() - done[-1]
