@@ -14,6 +14,7 @@ from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.engine.adapters import keep_adapters
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of
 from ds2d2_yolo.engine.distiller import Distiller
@@ -258,13 +259,17 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
 def remove_adapters(checkpoint: Path) -> None:
     """Take the adapters out of a checkpoint: what remains holds classes of torch and Ultralytics only.
 
+    They are kept beside it, in `adapters.pt`, for those who want to see what was compared.
+
     Args:
         checkpoint (Path): The checkpoint; it is replaced in one step.
     """
     state = torch_load(checkpoint, map_location="cpu")
     for key in ("ema", "model"):
         if isinstance(state.get(key), nn.Module) and hasattr(state[key], _ADAPTERS):
+            adapters = getattr(state[key], _ADAPTERS)
             delattr(state[key], _ADAPTERS)
+            keep_adapters(checkpoint.with_name("adapters.pt"), checkpoint.stem, state[key], adapters)
     partial = checkpoint.with_suffix(".partial")
     torch_save(state, partial)
     partial.replace(checkpoint)
