@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,7 @@ class Explainer:
         """
         student, _ = self._maps_of(read(images[0]))
         need = max(_CELLS_PER_CHANNEL * x.shape[1] / (x.shape[2] * x.shape[3]) for x in student)
-        wanted = min(max(round(need), _FEWEST_IMAGES), _MOST_IMAGES, len(images))
+        wanted = min(max(math.ceil(need), _FEWEST_IMAGES), _MOST_IMAGES, len(images))
         chosen = spread_out(images, wanted)
         self.adapters = fit_adapters(self._maps_of(read(path)) for path in chosen)
         scarce = "" if need <= wanted else "; too few for the coarse levels, whose errors look smaller than they are"

@@ -52,7 +52,7 @@ class Quantity:
 
 
 ENERGY = Quantity("RMS over channels", "viridis", "linear")
-ERROR = Quantity("squared error, mean over channels", "inferno", "root")
+ERROR = Quantity("mean squared error", "inferno", "root")
 WEIGHT = Quantity("extra weight, W - 1", "cividis", "log")
 DIFFERENCE = Quantity("difference per 4 x 4 pixels", "plasma", "root")
 
