@@ -83,7 +83,7 @@ def fit_adapters(maps: Iterable[tuple[Sequence[torch.Tensor], Sequence[torch.Ten
         products = [(a + c, b + d) for (a, b), (c, d) in zip(products, new, strict=True)] if products else new
     fitted = []
     for own, cross in products:
-        power = own.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        power = own.diagonal().mean().clamp(min=1e-12)  # maps may be zero throughout
         own = own + _RIDGE * power * torch.eye(len(own), dtype=own.dtype, device=own.device)
         fitted.append(torch.linalg.solve(own, cross.T).T.float().contiguous())
     return fitted

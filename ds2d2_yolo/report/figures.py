@@ -32,6 +32,12 @@ OUTCOMES = {"object": "#009E73", "hit": "#56B4E9", "false alarm": "#D55E00", "mi
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 """Colours of curves, likewise."""
 
+LABEL: dict[str, Any] = {
+    **{"color": "white", "fontsize": 6.5},
+    **{"bbox": {"facecolor": "black", "alpha": 0.5, "pad": 0.8, "edgecolor": "none"}},
+}
+"""Style of text inside of a panel."""
+
 BETTER, WORSE = "#0072B2", "#D55E00"
 """Colours of changes for the better and for the worse."""
 
@@ -193,6 +199,11 @@ def frame(axes: Axes, title: str = "", below: str = "") -> None:
         axes.set_xlabel(below, fontsize=8, color=FAINT, labelpad=3)
 
 
+def note(axes: Axes, text: str) -> None:
+    """Write a short text into the lower left corner of a panel."""
+    axes.text(0.02, 0.02, text, transform=axes.transAxes, **LABEL)
+
+
 def outline(axes: Axes, boxes: np.ndarray, kind: str, width: float = 1.3) -> None:
     """Draw boxes (N, 4) as xyxy pixels in the colour of their kind, dashed where missed, on a dark edge."""
     for x1, y1, x2, y2 in boxes:
@@ -270,7 +281,7 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
         (Canvas): The picture.
     """
     order = sorted((name for name in changes if np.isfinite(changes[name])), key=lambda name: -changes[name])
-    canvas = Canvas(8.2, 0.95 + 0.26 * max(len(order), 1))
+    canvas = Canvas(8.2, 0.78 + 0.26 * max(len(order), 1))
     axes = canvas.axes(2.6, 0.2, 4.9, 0.26 * max(len(order), 1))
     values = [changes[name] for name in order]
     axes.barh(range(len(order)), values, height=0.7, color=[BETTER if value >= 0 else WORSE for value in values])
@@ -279,7 +290,12 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
     for row, value in enumerate(values):
         side = "left" if value >= 0 else "right"
         axes.text(
-            value + reach * (0.02 if value >= 0 else -0.02), row, f"{value:+.1f}", va="center", ha=side, fontsize=8
+            value + reach * (0.02 if value >= 0 else -0.02),
+            row,
+            f"{round(value, 1) + 0.0:+.1f}",
+            va="center",
+            ha=side,
+            fontsize=8,
         )
     names = [f"{name} ({notes[name]})" if notes and name in notes else name for name in order]
     axes.set_yticks(range(len(order)), [name if len(name) < 34 else f"{name[:31]}..." for name in names])

@@ -36,7 +36,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th { color: var(--faint); font-weight: 600 }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--back) }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14rem }
+td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1rem }
 .grid figure { margin: 0 }
 summary { cursor: pointer }

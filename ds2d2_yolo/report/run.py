@@ -288,7 +288,7 @@ def _changes(student: Evaluation | None, other: Evaluation | None) -> Section:
         )
         + html.picture(draw_changes(by_size, label, sizes).png(), "Change of AP by size", "By size of the objects.")
         + html.paragraph(
-            "One run each: between two seeds of the same training AP often differs by a point or more.", note=True
+            "One run each: another seed moves AP, too. Compare several before you believe a small change.", note=True
         ),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,9 +15,11 @@ from ds2d2_yolo.report.figures import (
     ENERGY,
     ERROR,
     FAINT,
+    LABEL,
     WEIGHT,
     Canvas,
     Quantity,
+    note,
     outcome_legend,
     outline,
     scale_of,
@@ -29,10 +30,6 @@ from ds2d2_yolo.report.figures import (
 _WIDTH = 15.0  # inches
 _MARGIN, _GAP, _BAR = 0.35, 0.12, 0.92
 _TITLE, _BELOW = 0.26, 0.3  # above and below a panel
-_LABEL: dict[str, Any] = {
-    **{"color": "white", "fontsize": 6.5},
-    **{"bbox": {"facecolor": "black", "alpha": 0.5, "pad": 0.8, "edgecolor": "none"}},
-}
 _HEADS = {"im_full": "the teacher's head", "im_high": "the high-frequency amplifier"}
 
 
@@ -75,19 +72,19 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
     _draw_detections(canvas, top + 0.62, found_width, aspect, explanation, names)
     top += heights[0] + 0.62
     if explanation.differences:
-        note = "what the implicit terms add up, spread over the cell of each anchor or over each proposed region"
-        _heading(canvas, top, "Where their predictions differ, seen through a frozen head", note)
+        hint = "what the implicit terms add up, spread over the cell of each anchor or over each proposed region"
+        _heading(canvas, top, "Where their predictions differ, seen through a frozen head", hint)
         _draw_differences(canvas, top + 0.62, seen_width, aspect, explanation)
         top += heights[1] + 0.62
     if picture.labelled:
-        note = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
-        _heading(canvas, top, "Density-independent scale weight (DISW)", note)
+        hint = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
+        _heading(canvas, top, "Density-independent scale weight (DISW)", hint)
         _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation)
         top += heights[2] + 0.62
     for level, height in zip(levels, heights[3:], strict=True):
         explained = f"the adapted student explains {level.explained:.0%} of the teacher's energy here"
-        note = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
-        _heading(canvas, top, f"Bands at stride {level.stride:g}", note)
+        hint = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
+        _heading(canvas, top, f"Bands at stride {level.stride:g}", hint)
         _draw_level(canvas, top + 0.62, band_width, aspect, explanation, level)
         top += height + 0.62
     return canvas
@@ -126,10 +123,10 @@ def draw_outcomes(
     return outcome
 
 
-def _heading(canvas: Canvas, top: float, title: str, note: str) -> None:
+def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
     canvas.text(_MARGIN, top + 0.1, title, 12, weight="bold")
     # One text per line would need the title's width, which matplotlib knows only once it has drawn it.
-    canvas.text(_WIDTH - _MARGIN, top + 0.13, note, 8.5, color=FAINT, ha="right")
+    canvas.text(_WIDTH - _MARGIN, top + 0.13, hint, 8.5, color=FAINT, ha="right")
 
 
 def _matching_note(explanation: Explanation) -> str:
@@ -152,7 +149,7 @@ def _draw_detections(
                 (max(box[0], 0), max(box[1], 0)),
                 va="bottom",
                 clip_on=True,
-                **_LABEL,
+                **LABEL,
             )
     objects = (picture.boxes, picture.labels) if picture.labelled else None
     for index, (role, found) in enumerate(explanation.detections.items(), 1):
@@ -228,7 +225,7 @@ def _draw_level(
         for index, (title, values) in enumerate(shown):
             axes = canvas.axes(left + index * (width + _GAP), row, width, height)
             show_map(axes, values, ERROR, scale, *place, title=title)
-            axes.text(0.02, 0.02, f"mean {values.mean():.3g}", transform=axes.transAxes, **_LABEL)
+            note(axes, f"mean {values.mean():.3g}")
         canvas.bar(left + 2 * width + _GAP + 0.05, row, height, ERROR, scale)
 
 

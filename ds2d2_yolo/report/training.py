@@ -26,6 +26,7 @@ from ds2d2_yolo.report.figures import (
     WEIGHT,
     Canvas,
     draw_curves,
+    note,
     outline,
     scale_of,
     show_image,
@@ -202,7 +203,7 @@ def draw_looks(
         views = [levels[index] for levels in looks.values()]
         extra = views[-1].weight - 1
         columns: list[tuple[str, Any, list[np.ndarray]]] = [
-            ("error, weighted", ERROR, [(view.low + 3 * view.high) / 4 * view.weight for view in views]),
+            ("weighted error", ERROR, [(view.low + 3 * view.high) / 4 * view.weight for view in views]),
             ("LL", ENERGY, [view.teacher["LL"] for view in views[-1:]] + [view.student["LL"] for view in views]),
             ("LH, HL, HH", ENERGY, [_detail(views[-1].teacher)] + [_detail(view.student) for view in views]),
         ]
@@ -220,7 +221,7 @@ def draw_looks(
                 axes = canvas.axes(at, 0.75 + row * (height + 0.24), width, height)
                 show_map(axes, values, quantity, scale, *place, title=title if row == first else "")
                 if column == 0:
-                    axes.set_title(f"{title}: mean {values.mean():.3g}", fontsize=8, pad=2)
+                    note(axes, f"mean {values.mean():.3g}")
             top = 0.75 + first * (height + 0.24)
             canvas.bar(at + width + 0.04, top, len(maps) * (height + 0.24) - 0.24, quantity, scale)
     for row, name in enumerate(["teacher", *looks]):
