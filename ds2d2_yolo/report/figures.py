@@ -71,8 +71,7 @@ def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
         arrays (Sequence[np.ndarray]): The arrays; at least 0.
 
     Returns:
-        (Normalize): From 0 to the largest value; logarithmic ones span three decades at most. Energies begin at their
-            smallest value.
+        (Normalize): From 0 to the largest value; logarithmic ones span three decades at most.
     """
     largest = max(float(array.max()) for array in arrays)
     largest = largest if np.isfinite(largest) and largest > 0 else 1.0
@@ -82,7 +81,7 @@ def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
         return LogNorm(min(smallest, largest / 2), largest)
     if quantity.scale == "root":
         return PowerNorm(0.5, 0.0, largest)
-    return Normalize(min(min(float(array.min()) for array in arrays), largest * 0.999), largest)
+    return Normalize(0.0, largest)
 
 
 class Canvas:
@@ -129,10 +128,10 @@ class Canvas:
         axes.tick_params(labelsize=7, color=INK, labelcolor=INK, length=2, pad=2)
         axes.set_ylabel(quantity.unit if unit is None else unit, fontsize=7, color=INK, labelpad=3)
 
-    def png(self) -> bytes:
-        """Return the picture as a PNG."""
+    def png(self, dpi: int | None = None) -> bytes:
+        """Return the picture as a PNG, of other pixels per inch where they are given."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", facecolor=CARD)
+        self.figure.savefig(buffer, format="png", facecolor=CARD, dpi=dpi or self.figure.dpi)
         return buffer.getvalue()
 
     def save(self, path: Path) -> Path:
