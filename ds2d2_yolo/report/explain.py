@@ -216,6 +216,10 @@ def _page(
             f"The student's maps are shown through adapters: {origin}. Energies are the root of the mean square over "
             "the channels; teacher and student share one scale."
         ),
+        paragraph(
+            "Numbers of the explicit terms are those of one level each, named by its stride, without the terms' gains; "
+            "those of the implicit terms are sums over all places."
+        ),
         _numbers_table(written),
     ]
     sections = [Section("How to read the sheets", "\n".join(introduction))]

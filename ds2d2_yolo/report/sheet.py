@@ -92,7 +92,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
 
 def draw_outcomes(
     axes: Axes,
-    explanation_pixels: np.ndarray,
+    pixels: np.ndarray,
     found: np.ndarray,
     objects: tuple[np.ndarray, np.ndarray] | None,
     title: str,
@@ -102,7 +102,7 @@ def draw_outcomes(
 
     Args:
         axes (Axes): Where.
-        explanation_pixels (np.ndarray): Image (H, W, 3).
+        pixels (np.ndarray): Image (H, W, 3).
         found (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class.
         objects (tuple | None): Boxes (G, 4) and classes (G,) of the objects; None where they are not known.
         title (str): Title.
@@ -112,12 +112,12 @@ def draw_outcomes(
         (tuple[int, int, int] | None): Numbers of hits, false alarms and misses.
     """
     if objects is None:
-        show_image(axes, explanation_pixels, title, f"{len(found)} detections")
+        show_image(axes, pixels, title, f"{len(found)} detections")
         outline(axes, found[:, :4], "detection", width)
         return None
     matched = match_detections(found[:, :4], found[:, 5].astype(int), *objects)
     outcome = len(matched.hits), len(matched.false_alarms), len(matched.misses)
-    show_image(axes, explanation_pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
+    show_image(axes, pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
     for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
         outline(axes, boxes, kind, width)
     return outcome
