@@ -29,6 +29,10 @@ HELP = """
                    ds2d2 compare teacher=yolo11l.pt student=yolo11n.yaml data=path/to/data.yaml seeds=0,1,2,3,4
       val        COCO-style AP of any model on any data set: all, small, medium, large, every class
                    ds2d2 val model=runs/detect/train/weights/best.pt data=path/to/data.yaml
+      explain    what distillation compares, image by image: bands, weights, errors, predictions, as sheets and a page
+                   ds2d2 explain source=path/to/data.yaml teacher=path/to/teacher.pt student=path/to/best.pt
+      report     one page about a run: pair, data, gains, curves, AP by class and size, what changed most
+                   ds2d2 report run=runs/detect/train baseline=path/to/plain.pt
       convert    DIOR, DOTA, COCO JSON or VOC, as downloaded, into a data set to train on; DOTA is tiled
                    ds2d2 convert src=path/to/DIOR out=path/to/new
       check      what a data set holds, and whether training on it would fail or lose labels
@@ -176,6 +180,18 @@ def _val(arguments: Sequence[str]) -> int:
     return run_val(parse_arguments(arguments))
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.report.explain import run_explain
+
+    return run_explain(parse_arguments(arguments))
+
+
+def _report(arguments: Sequence[str]) -> int:
+    from ds2d2_yolo.report.run import run_report
+
+    return run_report(parse_arguments(arguments))
+
+
 def _convert(arguments: Sequence[str]) -> int:
     from ds2d2_yolo.data.convert import run_convert
 
@@ -229,7 +245,7 @@ def _checks(arguments: Sequence[str]) -> None:
     collect_system_info()
 
 
-_TEXTS = {"src", "out", "predictions"}  # a folder called 2026_01 is no number
+_TEXTS = {"src", "out", "predictions", "source", "run", "baseline"}  # a folder called 2026_01 is no number
 
 _TRAINING = {"train", "teacher", "amplifier", "demo"}
 
@@ -240,6 +256,8 @@ _MODES: dict[str, Callable[[Sequence[str]], int | None]] = {
     "demo": _demo,
     "compare": _compare,
     "val": _val,
+    "explain": _explain,
+    "report": _report,
     "convert": _convert,
     "check": _check,
     "merge": _merge,

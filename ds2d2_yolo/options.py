@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from ultralytics.cfg import get_save_dir
 from ultralytics.utils import YAML
+from ultralytics.utils.files import increment_path
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import resource_folder
@@ -88,6 +92,36 @@ def usable_path(name: str, value: Path | str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DS2D2Error(f"{name}={value}: is no path that can be used ({reason})", 2) from None
     return path
+
+
+def new_folder(mode: str, out: Any, exist_ok: bool, task: str = "detect") -> Path:
+    """Return the folder that a mode is to write to; it is not made yet.
+
+    Args:
+        mode (str): Name of the mode, which the folder has where the user names none.
+        out (Any): What the user wrote; None takes Ultralytics' runs folder.
+        exist_ok (bool): Whether to write into a folder that exists, instead of into `out-2`, `out-3`, ...
+        task (str): Task, by which Ultralytics sorts its runs.
+
+    Returns:
+        (Path): The folder, absolute.
+
+    Raises:
+        DS2D2Error: If it could not be made or written to.
+
+    Example:
+        >>> new_folder("explain", "/tmp/no/such/folder", False).name
+        'folder'
+    """
+    if out:
+        folder = increment_path(usable_path("out", str(out)).absolute(), exist_ok)
+    else:
+        run = {"mode": mode, "task": task, "exist_ok": exist_ok, "project": None, "name": None}
+        folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise DS2D2Error(f"out={folder}: cannot write to {existing}, choose another folder")
+    return folder
 
 
 def _alike(value: Any, default: Any) -> bool:

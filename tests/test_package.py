@@ -141,3 +141,15 @@ def test_the_example_draws_every_kind_of_scene(tmp_path, monkeypatch):
     runpy.run_path(str(ROOT / "examples" / "picture_of_scenes.py"))["main"]()
 
     assert cv2.imread(str(path)).shape[1] > 500
+
+
+def test_the_example_explains_an_image(distilled, tmp_path, monkeypatch):
+    sheet = tmp_path / "sheet.png"
+    image = distilled.data.parent / "images" / "val" / "0.png"
+    words = [str(distilled.teacher), str(distilled.student), str(image), str(sheet)]
+    words += ["--amplifier", str(distilled.amplifier), "--plain", str(distilled.plain), "--imgsz", "64"]
+    monkeypatch.setattr("sys.argv", ["explain_an_image.py", *words])
+
+    runpy.run_path(str(ROOT / "examples" / "explain_an_image.py"))["main"]()
+
+    assert cv2.imread(str(sheet)).shape[1] == 15 * 84

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.utils.nms import non_max_suppression
 
 from ds2d2_yolo.spectral import Gains
 
@@ -134,6 +135,59 @@ class Detector(ABC):
         cells = highest.unflatten(1, (-1, anchors)).amax(2).sigmoid()
         parts = cells.split([x.shape[2] * x.shape[3] for x in maps], 1)
         return [part.unflatten(1, (1, *x.shape[2:])) for part, x in zip(parts, maps, strict=True)]
+
+    def detect(self, images: torch.Tensor, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
+        """Return what the model finds, as Ultralytics' `predict` does; taps see its maps.
+
+        Args:
+            images (torch.Tensor): Images (B, 3, H, W) in [0, 1].
+            confidence (float): Least confidence of a detection.
+            iou (float): Overlap from which the weaker of two detections is dropped.
+
+        Returns:
+            (list[torch.Tensor]): Detections (N, 6) of every image by falling confidence: xyxy in pixels of the input,
+                confidence, class.
+        """
+        final = bool(getattr(self.model, "end2end", False))
+        with torch.no_grad():
+            found = non_max_suppression(self.model.eval()(images), confidence, iou, end2end=final)
+        return [own[own[:, 4].argsort(descending=True)] for own in found]
+
+    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """Return where predictions for one image are made, to show where those of two models differ.
+
+        Args:
+            maps (Sequence[torch.Tensor]): Maps of this model for the image (1, C_l, H_l, W_l).
+
+        Returns:
+            (torch.Tensor | None): Places (N, 4) as xyxy pixels of the input: the cell of every anchor, or the regions
+                that the model proposes. None where the family does not tell.
+        """
+        return None
+
+    def differences(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the implicit term of one image is made of, place by place.
+
+        Args:
+            head (nn.Module): As for `compare`.
+            student (Sequence[torch.Tensor]): Maps from the student (1, C_l, H_l, W_l), in the head's channels.
+            teacher (Sequence[torch.Tensor]): Maps from the teacher, of the same shapes.
+            places (torch.Tensor): What the teacher's `places` returned for the image.
+
+        Returns:
+            classes (torch.Tensor): How much the classes differ (N,), before any normalisation.
+            boxes (torch.Tensor): How much the boxes differ (N,), likewise.
+
+        Raises:
+            NotImplementedError: If the family's `places` are None.
+        """
+        raise NotImplementedError(f"{self.family} does not tell where predictions differ")
 
     @property
     def head(self) -> nn.Module:

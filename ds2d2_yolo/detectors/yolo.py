@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions, dense_differences, dense_implicit_terms
 
 
 class YOLODetector(Detector):
@@ -122,6 +122,23 @@ class YOLODetector(Detector):
                 teacher_predictions = self._predict(head, teacher)
         classes, boxes = dense_implicit_terms(self._predict(head, student), teacher_predictions, assignment)
         return classes + boxes
+
+    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the grid cells of all anchors (A, 4) as xyxy pixels."""
+        centres, strides = self._grid(maps, self.model.model[-1].stride)
+        return torch.cat([centres - 0.5, centres + 0.5], 1) * strides
+
+    def differences(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return quality focal and generalised IoU loss of every anchor (A,)."""
+        with torch.no_grad():
+            classes, boxes = dense_differences(self._predict(head, student), self._predict(head, teacher))
+        return classes[0], boxes[0]
 
     def _predict(self, head: Any, features: Sequence[torch.Tensor]) -> DensePredictions:
         """Return what `head` (one-to-many) predicts from a pyramid."""

@@ -26,7 +26,6 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.cfg import get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, YAML, colorstr
 from ultralytics.utils.callbacks import get_default_callbacks
-from ultralytics.utils.torch_utils import strip_optimizer
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
@@ -41,6 +40,7 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_model,
 )
 from ds2d2_yolo.engine.preflight import check_pair, load_model
+from ds2d2_yolo.engine.resume import complete_checkpoints
 from ds2d2_yolo.engine.stages import (
     amplifier_stage,
     architecture_of,
@@ -50,7 +50,7 @@ from ds2d2_yolo.engine.stages import (
     train_teacher,
     training_state,
 )
-from ds2d2_yolo.engine.student import DS2D2Trainer, check_run, remove_adapters
+from ds2d2_yolo.engine.student import DS2D2Trainer, check_run
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, option_defaults
@@ -532,10 +532,7 @@ def _train(job: Mapping[str, Any], callbacks: dict[str, Any] | None) -> dict[str
     trainer_class = DS2D2Trainer if job["distil"] == "ds2d2" else OwnArgumentsTrainer
     state, memory = training_state(weights), None
     if state == "trained":
-        for name in ("last.pt", "best.pt"):
-            if (path := weights / name).is_file():
-                remove_adapters(path)
-                strip_optimizer(path)
+        complete_checkpoints(weights)
     else:
         overrides = {**arguments, "save_dir": str(folder), "exist_ok": True}
         if state == "resumable":

@@ -25,6 +25,8 @@ from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
+from ds2d2_yolo.engine.adapters import keep_adapters
+
 _FORMAT = "ds2d2-state"
 _PARTIAL = ".partial"
 ADAPTERS = "ds2d2_adapters"
@@ -187,11 +189,20 @@ def complete_checkpoints(folder: Path) -> None:
 
 
 def without_adapters(source: Path, target: Path) -> None:
-    """Copy a checkpoint without the adapters: what remains holds classes of torch and Ultralytics only."""
+    """Copy a checkpoint without the adapters: what remains holds classes of torch and Ultralytics only.
+
+    They are kept beside it, in `adapters.pt`, for those who want to see what was compared.
+
+    Args:
+        source (Path): The checkpoint.
+        target (Path): Where the copy belongs.
+    """
     state = torch_load(source, map_location="cpu")
     for key in ("ema", "model"):
         if isinstance(state.get(key), nn.Module) and hasattr(state[key], ADAPTERS):
+            adapters = getattr(state[key], ADAPTERS)
             delattr(state[key], ADAPTERS)
+            keep_adapters(source.with_name("adapters.pt"), source.stem, state[key], adapters)
     torch_save(state, target)
 
 

@@ -54,6 +54,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
 
     Attributes:
         distiller (Distiller | None): The distillation, from the start of training on.
+        pair (Pair | None): The maps that it compares, likewise.
 
     Raises:
         DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
@@ -68,6 +69,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
     ) -> None:
         overrides = dict(overrides or {})
         self.distiller: Distiller | None = None
+        self.pair: Pair | None = None
         if RANK == -1:  # workers of a DDP run are given what their parent has checked
             if overrides.get("resume"):
                 check_safety(check_arguments(overrides, cfg))
@@ -75,6 +77,10 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             else:
                 overrides = prepare_run(overrides, cfg)
         super().__init__(cfg, overrides, _callbacks)
+        if self.args.plots and RANK in {-1, 0}:
+            from ds2d2_yolo.report.training import add_pictures  # drawn by callbacks; training itself needs none of it
+
+            add_pictures(self)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
@@ -111,7 +117,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
         teacher.configure(sum_regions=bool(self.args.sum_regions))
-        pair = check_pair(teacher, self.detector, self.args.imgsz, layers_of(self.args))
+        self.pair = pair = check_pair(teacher, self.detector, self.args.imgsz, layers_of(self.args))
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(self.args.amplifier, teacher, self.args.wavelet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,9 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
-from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils.files import increment_path
 
 from ds2d2_yolo.data.check import (
     KINDS,
@@ -34,7 +31,7 @@ from ds2d2_yolo.data.check import (
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.engine.preflight import load_data, resolve_data
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import complete_options, usable_path
+from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.resources import resource_folder
 
 _SPLITS = ("train", "val", "test", "minival")  # those that Ultralytics resolves
@@ -156,19 +153,12 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
 
 def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:
     """Return the folder to write to; it is made when there is something to write."""
-    if options["out"]:
-        wanted = usable_path("out", str(options["out"])).absolute()
-        folder = increment_path(wanted, options["exist_ok"])
-    else:
-        run = {"mode": "check", "task": options["task"], "exist_ok": options["exist_ok"], "project": None, "name": None}
-        wanted = folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
+    folder = new_folder("check", options["out"], options["exist_ok"], options["task"])
+    wanted = usable_path("out", str(options["out"])).absolute() if options["out"] else folder
     for split in splits.values():
         for images in split.folders:
             if wanted.resolve().is_relative_to(images):
                 raise DS2D2Error(f"out={wanted}: lies among the images of the data set, choose another folder")
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise DS2D2Error(f"out={folder}: cannot write to {existing}, choose another folder")
     return folder
 
 

@@ -1,15 +1,17 @@
 """The method: tensors in, scalars out. Knows no detectors, no Ultralytics, no files: it can be lifted out whole."""
 
 from ds2d2_yolo.spectral.ds2d2 import TERMS, WEIGHTS, Comparison, DS2D2Loss, Gains, Levels
-from ds2d2_yolo.spectral.explicit import explicit_terms
+from ds2d2_yolo.spectral.explicit import explicit_errors, explicit_terms
 from ds2d2_yolo.spectral.implicit import (
     DensePredictions,
     RegionPredictions,
+    dense_differences,
     dense_implicit_terms,
     generalized_iou,
     generalized_iou_loss,
     kl_divergence,
     quality_focal_loss,
+    region_differences,
     region_implicit_terms,
 )
 from ds2d2_yolo.spectral.wavelet import (
@@ -34,8 +36,10 @@ __all__ = [
     "RegionPredictions",
     "band_size",
     "decompose",
+    "dense_differences",
     "dense_implicit_terms",
     "density_independent_scale_weight",
+    "explicit_errors",
     "explicit_terms",
     "filter_bank",
     "focus_weight",
@@ -45,5 +49,6 @@ __all__ = [
     "high_frequency_maps",
     "kl_divergence",
     "quality_focal_loss",
+    "region_differences",
     "region_implicit_terms",
 ]

@@ -62,3 +62,37 @@ def explicit_terms(
     detail = lh.square() + hl.square() + hh.square()
     high = (detail.sum(1, keepdim=True) * weight).sum() / (3 * count)
     return low, high
+
+
+def explicit_errors(
+    student: torch.Tensor, teacher: torch.Tensor, wavelet: str = "haar"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the explicit terms of one level are weighted means of: squared differences, cell by cell.
+
+    Args:
+        student (torch.Tensor): Adapted student features (B, C, H, W).
+        teacher (torch.Tensor): Teacher features (B, C, H, W).
+        wavelet (str): Name of an orthogonal wavelet of PyWavelets.
+
+    Returns:
+        low (torch.Tensor): Mean over the channels of (LL(student) - LL(teacher))^2, (B, 1, h, w), float32 (float64 for
+            float64 features).
+        high (torch.Tensor): Mean over the channels and the three detail bands, likewise.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> low, high = explicit_errors(torch.ones(1, 4, 8, 8), torch.zeros(1, 4, 8, 8))
+        >>> tuple(low.shape), low.max().item(), high.max().item()
+        ((1, 1, 4, 4), 4.0, 0.0)
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"expected student and teacher features of one shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    # In float32 at least: half precision overflows where a difference beyond 256 is squared.
+    ll, lh, hl, hh = decompose(at_least_float32(student) - at_least_float32(teacher), wavelet)
+    # Channels go first: the weight has none, and a (B, C, h, w) product less is read.
+    detail = lh.square() + hl.square() + hh.square()
+    return ll.square().mean(1, keepdim=True), detail.mean(1, keepdim=True) / 3

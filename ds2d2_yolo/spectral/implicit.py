@@ -58,11 +58,7 @@ def quality_focal_loss(
         >>> quality_focal_loss(torch.zeros(2, 3), torch.zeros(2, 3), 1.0).item()
         0.0
     """
-    # In float32 at least: sums over 10^5 anchors of values near 1e-4 vanish in half precision.
-    student_logits, target = at_least_float32(student_logits), at_least_float32(teacher_logits.detach()).sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(student_logits, target, reduction="none")
-    distance = (student_logits.sigmoid() - target).abs()
-    loss = entropy * (distance if beta == 1.0 else distance.pow(beta))
+    loss = _quality_focal(student_logits, teacher_logits, beta)
     if label_weights is not None:
         loss = loss * label_weights.unsqueeze(-1)
     return loss.sum() / (avg_factor + _EPSILON)
@@ -170,6 +166,48 @@ def dense_implicit_terms(
     return classes, generalized_iou_loss(student.boxes, teacher.boxes, confidence, avg_factor)
 
 
+def dense_differences(student: DensePredictions, teacher: DensePredictions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the dense implicit terms are sums of, anchor by anchor.
+
+    Args:
+        student (DensePredictions): Predictions from the student's features.
+        teacher (DensePredictions): Predictions from the teacher's features, of the same shapes.
+
+    Returns:
+        classes (torch.Tensor): Quality focal loss summed over the classes (B, A).
+        boxes (torch.Tensor): 1 - GIoU times the teacher's highest class probability (B, A).
+
+    Example:
+        >>> same = DensePredictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 4.0, 4.0]]]))
+        >>> [difference.sum().item() for difference in dense_differences(same, same)]
+        [0.0, 0.0]
+    """
+    confidence = at_least_float32(teacher.logits).amax(-1).sigmoid()
+    overlap = generalized_iou(at_least_float32(student.boxes), at_least_float32(teacher.boxes))
+    return _quality_focal(student.logits, teacher.logits, 1.0).sum(-1), (1 - overlap) * confidence
+
+
+def region_differences(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the implicit terms of regions are sums of, region by region.
+
+    Args:
+        student (RegionPredictions): Predictions from RoIs pooled from the student's features.
+        teacher (RegionPredictions): Predictions from the same RoIs pooled from the teacher's features.
+
+    Returns:
+        classes (torch.Tensor): KL divergence at temperature 3 (R,).
+        boxes (torch.Tensor): Mean absolute difference of the deltas of the teacher's most probable foreground class,
+            times that probability (R,).
+
+    Example:
+        >>> same = RegionPredictions(torch.zeros(2, 4), torch.zeros(2, 3, 4))
+        >>> [difference.tolist() for difference in region_differences(same, same)]
+        [[0.0, 0.0], [0.0, 0.0]]
+    """
+    weights, distance = _region_distance(student, teacher)
+    return kl_divergence(student.logits, teacher.logits), weights * distance.mean(1)
+
+
 def kl_divergence(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 3.0) -> torch.Tensor:
     """Return KL(softmax(teacher / T) || softmax(student / T)) * T^2 of every row.
 
@@ -238,9 +276,24 @@ def region_implicit_terms(
     count = max(student.logits.shape[0], 1)
     classes = 0.5 * class_factor * kl_divergence(student.logits, teacher.logits, temperature).sum() / count
 
+    weights, distance = _region_distance(student, teacher)
+    boxes = (distance * weights[:, None]).sum() / (4 * weights.sum() + _EPSILON)
+    return classes, boxes
+
+
+def _quality_focal(student_logits: torch.Tensor, teacher_logits: torch.Tensor, beta: float) -> torch.Tensor:
+    """Return the quality focal loss of every anchor and class, of the logits' shape."""
+    # In float32 at least: sums over 10^5 anchors of values near 1e-4 vanish in half precision.
+    student_logits, target = at_least_float32(student_logits), at_least_float32(teacher_logits.detach()).sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(student_logits, target, reduction="none")
+    distance = (student_logits.sigmoid() - target).abs()
+    return entropy * (distance if beta == 1.0 else distance.pow(beta))
+
+
+def _region_distance(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the teacher's highest foreground probability (R,), and how that class's deltas differ (R, 4)."""
     probabilities = at_least_float32(teacher.logits.detach()).softmax(1)[:, :-1]
     weights, best = probabilities.max(1)
     chosen = best[:, None, None].expand(-1, 1, 4)
     distance = at_least_float32(student.deltas).gather(1, chosen) - teacher.deltas.detach().gather(1, chosen)
-    boxes = (distance.abs().squeeze(1) * weights[:, None]).sum() / (4 * weights.sum() + _EPSILON)
-    return classes, boxes
+    return weights, distance.abs().squeeze(1)

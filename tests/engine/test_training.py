@@ -93,7 +93,7 @@ def test_the_student_is_a_plain_checkpoint(run):
         }
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         assert checkpoint["epoch"] == -1
-    assert sorted(path.name for path in run.wdir.iterdir()) == ["best.pt", "last.pt"]
+    assert sorted(path.name for path in run.wdir.iterdir()) == ["adapters.pt", "best.pt", "last.pt"]
 
 
 def test_the_student_works_where_ds2d2_is_not_installed(run, data, tmp_path):

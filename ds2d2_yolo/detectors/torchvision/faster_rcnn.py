@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import Gains, RegionPredictions, region_implicit_terms
+from ds2d2_yolo.spectral import Gains, RegionPredictions, region_differences, region_implicit_terms
 from ds2d2_yolo.spectral.wavelet import at_least_float32
 
 _STRIDES = (4, 8, 16, 32, 64)
@@ -358,3 +358,21 @@ class FasterRCNNDetector(TorchvisionDetector):
         factor = regions.number if self.sum_regions else 1.0
         classes, boxes = region_implicit_terms(seen, known, class_factor=factor)
         return classes + boxes
+
+    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the regions (P, 4) that the first stage proposes, as xyxy pixels."""
+        network = self.model.model[-1].rpn
+        with torch.no_grad():
+            regions: torch.Tensor = network.propose(network(list(maps)))[0]
+        return regions
+
+    def differences(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return KL divergence and L1 loss of the deltas of every region (P,)."""
+        with torch.no_grad():
+            return region_differences(head(student, [places]), head(teacher, [places]))

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import DensePredictions, Gains, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions, Gains, dense_differences, dense_implicit_terms
 
 _STRIDES = (8, 16, 32, 64, 128)
 _CANDIDATES = 1000  # per level, before suppression
@@ -205,6 +205,26 @@ class RetinaNetDetector(TorchvisionDetector):
             seen, teacher_predictions, assignment.avg_factor, assignment.label_weights
         )
         return classes + boxes
+
+    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the grid cells of all anchors (A, 4) as xyxy pixels; the nine of a cell share it."""
+        anchors = self.model.model[-1].anchors(list(maps))
+        centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+        numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
+        halves = torch.tensor(_STRIDES, device=anchors.device).repeat_interleave(numbers)[:, None] / 2
+        return torch.cat([centres - halves, centres + halves], 1)
+
+    def differences(
+        self,
+        head: nn.Module,
+        student: Sequence[torch.Tensor],
+        teacher: Sequence[torch.Tensor],
+        places: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return quality focal and generalised IoU loss of every anchor (A,)."""
+        with torch.no_grad():
+            classes, boxes = dense_differences(self._predict(head, student), self._predict(head, teacher))
+        return classes[0], boxes[0]
 
     @staticmethod
     def _predict(head: Any, maps: Sequence[torch.Tensor]) -> DensePredictions:

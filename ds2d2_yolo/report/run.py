@@ -1,0 +1,422 @@
+"""`ds2d2 report`: one page about a distilled student's run, and about what changed against a baseline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.utils import YAML
+
+from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate
+from ds2d2_yolo.engine.explanation import Picture, read_picture
+from ds2d2_yolo.engine.preflight import load_model
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.options import complete_options, new_folder, usable_path
+from ds2d2_yolo.report import html
+from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.report.figures import Canvas, draw_changes, draw_curves, outcome_legend
+from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.sheet import draw_outcomes
+from ds2d2_yolo.report.training import BANDS_PICTURE, PAIR_FILE, TERMS_PICTURE, curves_of_terms, read_columns
+from ds2d2_yolo.spectral import TERMS
+
+_SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
+_SHOWN = 3  # images that changed most, each way
+_METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, read.
+
+    Attributes:
+        folder (Path): The folder.
+        args (dict[str, Any]): What args.yaml says.
+        columns (dict[str, list[float]]): What results.csv says, by column.
+        pair (dict[str, Any] | None): What pair.json says; None where the run was made without plots.
+        weights (Path | None): best.pt, or last.pt where there is no best; None where there is neither.
+    """
+
+    folder: Path
+    args: dict[str, Any]
+    columns: dict[str, list[float]]
+    pair: dict[str, Any] | None
+    weights: Path | None
+
+
+def run_report(given: Mapping[str, Any]) -> int:
+    """Write `report.html` about a run.
+
+    Args:
+        given (Mapping[str, Any]): Options that differ from those of `cfg/report.yaml`; `run` is required.
+
+    Returns:
+        (int): Exit code 0.
+
+    Raises:
+        DS2D2Error: If an option is wrong, the folder is no run's, or a model or the data cannot be used.
+
+    Example:
+        >>> run_report({"run": "runs/detect/train"})  # doctest: +SKIP
+        0
+    """
+    options = complete_options("report", given, required=("run",))
+    confidence = options["conf"]
+    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
+        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
+    run = read_run(usable_path("run", str(options["run"])))
+    baseline = _weights_of(options["baseline"]) if options["baseline"] else None
+    if options["val"] and run.weights is None:
+        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; val=False reports without it")
+    if baseline is not None and not options["val"]:
+        raise DS2D2Error("baseline= is compared by measuring it, which val=False forbids: leave one of them out", 2)
+    if baseline is not None:
+        load_model("baseline", baseline)
+    out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
+
+    student = other = None
+    try:
+        if options["val"] and run.weights is not None:
+            student = _measure(run, run.weights, "student", out, options)
+            if baseline is not None:
+                other = _measure(run, baseline, "baseline", out, options)
+        out.mkdir(parents=True, exist_ok=True)
+        sections = [
+            _summary(run),
+            _pair(run),
+            _curves(run),
+            _scores(student, other),
+            _changes(student, other),
+            _images(student, other, float(confidence)),
+            _pictures(run),
+            _arguments(run),
+        ]
+        title = f"{run.folder.name}: {_name(run.args.get('model'))} learning from {_name(run.args.get('teacher'))}"
+        text = html.page(title, str(run.folder.resolve()), sections)
+        (out / "report.html").write_text(text, encoding="utf-8")
+    except DS2D2Error:
+        with suppress(OSError):
+            out.rmdir()  # only if nothing is in it
+        raise
+    except OSError as error:
+        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
+    print(f"Saved as {out / 'report.html'}")
+    return 0
+
+
+def read_run(folder: Path) -> Run:
+    """Read the folder of a student's run.
+
+    Args:
+        folder (Path): The folder.
+
+    Returns:
+        (Run): What is in it.
+
+    Raises:
+        DS2D2Error: If it holds no args.yaml or results.csv, or they are damaged.
+    """
+    for name in ("args.yaml", "results.csv"):
+        if not (folder / name).is_file():
+            raise DS2D2Error(f"run={folder}: holds no {name}, pass the folder of a training", 2)
+    try:
+        args = YAML.load(folder / "args.yaml")
+        pair = json.loads((folder / PAIR_FILE).read_text("utf-8")) if (folder / PAIR_FILE).is_file() else None
+    except Exception as error:  # YAML and JSON syntax, encodings: all say the same to the user
+        raise DS2D2Error(f"run={folder}: args.yaml or {PAIR_FILE} is damaged ({error})") from error
+    columns = read_columns(folder / "results.csv")
+    if not columns:
+        raise DS2D2Error(f"run={folder}: results.csv has no epochs yet")
+    weights = [path for name in ("best.pt", "last.pt") if (path := folder / "weights" / name).is_file()]
+    return Run(folder, args, columns, pair, weights[0] if weights else None)
+
+
+def changes_by_image(
+    truth: Mapping[str, Any],
+    student: Sequence[Mapping[str, Any]],
+    baseline: Sequence[Mapping[str, Any]],
+    confidence: float,
+) -> list[tuple[str, float]]:
+    """Return how much better a student does than a baseline, image by image.
+
+    Args:
+        truth (Mapping[str, Any]): COCO data set.
+        student (Sequence[Mapping[str, Any]]): COCO detections of the student.
+        baseline (Sequence[Mapping[str, Any]]): COCO detections of the baseline.
+        confidence (float): Least score of a detection that counts.
+
+    Returns:
+        (list[tuple[str, float]]): File and change of the F1 score, 2 hits / (2 hits + false alarms + misses), at IoU
+            0.5, the largest first; images without object and detection are left out.
+
+    Example:
+        >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+        >>> truth = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [box]}
+        >>> changes_by_image(truth, [{**box, "score": 0.9}], [], 0.25)
+        [('a.png', 1.0)]
+    """
+    objects = _by_image(truth["annotations"])
+    sides = [_by_image([item for item in found if item["score"] >= confidence]) for found in (student, baseline)]
+    changes = []
+    for image in truth["images"]:
+        number = image["id"]
+        if number in objects or any(number in side for side in sides):
+            new, old = (_f1(side[number], objects[number]) for side in sides)
+            changes.append((str(image["file_name"]), new - old))
+    return sorted(changes, key=lambda pair: -pair[1])
+
+
+# ------------------------------------------------------------------------------------------------ sections
+
+
+def _summary(run: Run) -> Section:
+    args, columns = run.args, run.columns
+    epochs = [int(epoch) for epoch in columns["epoch"]]
+    values: dict[str, object] = {
+        "student": args.get("model"),
+        "teacher": args.get("teacher"),
+        "amplifier": args.get("amplifier") or "none",
+        "data": args.get("data"),
+        "gains": ", ".join(f"{name} {args[name]:g}" for name in TERMS if isinstance(args.get(name), (int, float))),
+        "image size, batch, seed": f"{args.get('imgsz')}, {args.get('batch')}, {args.get('seed')}",
+        "epochs": f"{epochs[-1]} of {args.get('epochs')}",
+    }
+    for key, title in _METRICS.items():
+        series = columns.get(f"metrics/{key}")
+        if series and np.isfinite(series).any():
+            best = int(np.nanargmax(series))
+            values[f"{title}, by Ultralytics"] = (
+                f"{series[-1]:.3f} at the end, at most {series[best]:.3f} in epoch {epochs[best]}"
+            )
+    if "time" in columns:
+        values["time"] = f"{columns['time'][-1] / 60:.0f} minutes"
+    return Section("Summary", html.facts(values))
+
+
+def _pair(run: Run) -> Section:
+    if run.pair is None:
+        return Section("Pair", html.paragraph(f"No {PAIR_FILE} in this run: it was made with plots=False.", note=True))
+    rows = [
+        [
+            f"{level['stride']:g}",
+            level["student_layer"],
+            level["student_channels"],
+            level["teacher_layer"],
+            level["teacher_channels"],
+            ", ".join(kind for kind in ("explicit", "implicit") if level[kind]),
+        ]
+        for level in run.pair["levels"]
+    ]
+    who = {role: f"{run.pair[role]['model']}, {run.pair[role]['box_coding']}" for role in ("student", "teacher")}
+    header = ["stride", "student layer", "channels", "teacher layer", "channels", "compared by"]
+    classes = ", ".join(run.pair["classes"])
+    return Section(
+        "Pair", html.facts({**who, "wavelet": run.pair["wavelet"], "classes": classes}) + html.table(header, rows)
+    )
+
+
+def _curves(run: Run) -> Section:
+    columns = run.columns
+    groups: dict[str, dict[str, Sequence[float]]] = {}
+    for split in ("train", "val"):
+        own: dict[str, Sequence[float]] = {
+            name.removeprefix(f"{split}/").removesuffix("_loss"): values
+            for name, values in columns.items()
+            if name.startswith(f"{split}/") and name.removeprefix(f"{split}/").removesuffix("_loss") not in TERMS
+        }
+        if own:
+            groups[f"detection losses, {split}"] = own
+    groups |= curves_of_terms(columns)
+    groups["metrics, by Ultralytics"] = {
+        _METRICS.get(key, key.removesuffix("(B)")): values
+        for key, values in (
+            (name.removeprefix("metrics/"), v) for name, v in columns.items() if name.startswith("metrics/")
+        )
+    }
+    groups = {title: curves for title, curves in groups.items() if curves}
+    canvas = draw_curves(groups, columns["epoch"], logarithmic=("terms, times gain",))
+    caption = "Numbers are those of the last epoch. The terms, each times its gain, on a logarithmic axis."
+    return Section("Curves", html.picture(canvas.png(), "Losses, terms and metrics by epoch", caption))
+
+
+def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
+    if student is None:
+        return Section("Average precision", "")
+    sides = {"student": student} | ({"baseline": other} if other else {})
+    rows = [[side, *(_percent(getattr(scores, name)) for name in AP_COLUMNS)] for side, scores in sides.items()]
+    if other:
+        rows.append(["change", *(_signed(getattr(student, name) - getattr(other, name)) for name in AP_COLUMNS)])
+    sizes = ", ".join(f"{count} {name}" for name, count in student.sizes.items())
+    split = student.settings["split"]
+    seen = f"{student.images} images of '{split}' with {student.objects} objects: {sizes}"
+    note = f"Percent, by COCO's definition, on {seen}."
+    classes = [
+        [
+            name,
+            scores.objects,
+            *(_percent(side.classes[name].AP50) for side in sides.values()),
+            *(_percent(side.classes[name].AP) for side in sides.values()),
+        ]
+        for name, scores in student.classes.items()
+    ]
+    header = ["class", "objects", *(f"AP50 {side}" for side in sides), *(f"AP {side}" for side in sides)]
+    table = html.table(["", *AP_COLUMNS], rows)
+    return Section("Average precision", table + html.paragraph(note, note=True) + html.table(header, classes))
+
+
+def _changes(student: Evaluation | None, other: Evaluation | None) -> Section:
+    if student is None or other is None:
+        return Section("Change against the baseline", "")
+    by_class = {name: 100 * (scores.AP - other.classes[name].AP) for name, scores in student.classes.items()}
+    counts = {name: f"{scores.objects:,}" for name, scores in student.classes.items()}
+    by_size = {text: 100 * (getattr(student, name) - getattr(other, name)) for name, text in _SIZES.items()}
+    by_size["all"] = 100 * (student.AP - other.AP)
+    sizes = {**{name: f"{count:,}" for name, count in student.sizes.items()}, "all": f"{student.objects:,}"}
+    label = "change of AP, percentage points"
+    return Section(
+        "Change against the baseline",
+        html.picture(
+            draw_changes(by_class, label, counts).png(), "Change of AP by class", "By class, with its objects."
+        )
+        + html.picture(draw_changes(by_size, label, sizes).png(), "Change of AP by size", "By size of the objects.")
+        + html.paragraph(
+            "One run each: another seed moves AP, too. Compare several before you believe a small change.", note=True
+        ),
+    )
+
+
+def _images(student: Evaluation | None, other: Evaluation | None, confidence: float) -> Section:
+    title = "Images that changed most"
+    if student is None or other is None:
+        return Section(title, "")
+    truth, new = (
+        json.loads((student.folder / f"{name}.json").read_text("utf-8")) for name in ("ground_truth", "predictions")
+    )
+    old = json.loads((other.folder / "predictions.json").read_text("utf-8"))
+    changes = changes_by_image(truth, new, old, confidence)
+    better = [entry for entry in changes if entry[1] > 0][:_SHOWN]
+    worse = [entry for entry in reversed(changes) if entry[1] < 0][:_SHOWN]
+    counts = sum(change > 0 for _, change in changes), sum(change < 0 for _, change in changes)
+    root = Path(check_det_dataset(student.settings["data"], autodownload=False)["path"])
+    found = _by_image([item for item in new if item["score"] >= confidence])
+    before = _by_image([item for item in old if item["score"] >= confidence])
+    numbers = {str(image["file_name"]): image["id"] for image in truth["images"]}
+    names = len(truth["categories"])
+    parts = [
+        html.paragraph(
+            f"By the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or more: {counts[0]} of "
+            f"{len(changes)} images are better than the baseline's, {counts[1]} worse."
+        )
+    ]
+    for heading, entries in (("for the better", better), ("for the worse", worse)):
+        pictures = []
+        for file, change in entries:
+            picture = read_picture(root / file, names, True, bool(student.settings["single_cls"]))
+            sides = {"baseline": before[numbers[file]], "student": found[numbers[file]]}
+            pictures.append(
+                html.picture(_draw_sides(picture, sides), f"Detections in {file}", f"{file}: F1 {change:+.2f}")
+            )
+        if pictures:
+            parts += [f"<h3>Most changed {heading}</h3>", html.grid(pictures)]
+    return Section(title, "\n".join(parts))
+
+
+def _pictures(run: Run) -> Section:
+    own = [run.folder / TERMS_PICTURE, *sorted(run.folder.glob(BANDS_PICTURE.format("*"))), run.folder / "results.png"]
+    own = [path for path in own if path.is_file()]
+    others = sorted(path for kind in ("png", "jpg") for path in run.folder.glob(f"*.{kind}") if path not in own)
+    body = "".join(html.picture(path, path.stem, path.name) for path in own)
+    if others:
+        body += html.folded(
+            f"{len(others)} pictures by Ultralytics",
+            html.grid([html.picture(path, path.stem, path.name) for path in others]),
+        )
+    return Section("Pictures of the run", body)
+
+
+def _arguments(run: Run) -> Section:
+    return Section("Arguments", html.folded("args.yaml", html.facts(run.args)))
+
+
+# ------------------------------------------------------------------------------------------------- helpers
+
+
+def _weights_of(baseline: Any) -> Path:
+    path = usable_path("baseline", str(baseline))
+    if path.is_dir():
+        found = path / "weights" / "best.pt"
+        if not found.is_file():
+            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt, pass a run's folder or a .pt", 2)
+        return found
+    if path.suffix != ".pt" or not path.is_file():
+        raise DS2D2Error(f"baseline={path}: no such file or folder, pass a run's folder or a .pt", 2)
+    return path
+
+
+def _measure(run: Run, weights: Path, name: str, out: Path, options: Mapping[str, Any]) -> Evaluation:
+    arguments: dict[str, Any] = {
+        "split": options["split"],
+        "imgsz": options["imgsz"] or run.args.get("imgsz", 640),
+        "single_cls": bool(run.args.get("single_cls")),
+        "device": options["device"],
+        "plots": False,
+    }
+    data = options["data"] or run.args.get("data")
+    if not data:
+        raise DS2D2Error(f"run={run.folder}: its args.yaml names no data, pass data=", 2)
+    return evaluate(weights, data, project=str(out.absolute()), name=name, exist_ok=True, **arguments)
+
+
+def _by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
+    """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index."""
+    rows: dict[Any, list[list[float]]] = defaultdict(list)
+    for item in items:
+        x, y, width, height = item["bbox"]
+        rows[item["image_id"]].append([x, y, x + width, y + height, item.get("score", 1.0), item["category_id"] - 1])
+    arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, 6)))
+    for image, own in rows.items():
+        array = np.array(own)
+        arrays[image] = array[np.argsort(-array[:, 4], kind="stable")]
+    return arrays
+
+
+def _f1(found: np.ndarray, objects: np.ndarray) -> float:
+    matched = match_detections(found[:, :4], found[:, 5].astype(int), objects[:, :4], objects[:, 5].astype(int))
+    hits = 2 * len(matched.hits)
+    return hits / max(hits + len(matched.false_alarms) + len(matched.misses), 1)
+
+
+def _draw_sides(picture: Picture, sides: Mapping[str, np.ndarray]) -> bytes:
+    """Return detections of both sides beside each other, as a PNG."""
+    aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
+    width = 3.4
+    canvas = Canvas(2 * width + 0.5, width * aspect + 0.95)
+    for index, (title, found) in enumerate(sides.items()):
+        axes = canvas.axes(0.2 + index * (width + 0.1), 0.3, width, width * aspect)
+        draw_outcomes(axes, picture.pixels, found, (picture.boxes, picture.labels), title)
+    canvas.figure.legend(
+        handles=outcome_legend(("hit", "false alarm", "miss")), loc="lower center", ncols=3, frameon=False, fontsize=8.5
+    )
+    return canvas.png()
+
+
+def _name(path: Any) -> str:
+    """Return what a person calls a model: for best.pt in a run's folder, the run."""
+    path = Path(str(path))
+    return path.parent.parent.name if path.parent.name == "weights" else path.stem
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:+.1f}"

@@ -1,0 +1,236 @@
+"""The sheet of one image: what teacher and student see in it, from the boxes that come out back to the bands inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+
+from ds2d2_yolo.engine.explanation import BANDS, Explanation, LevelView
+from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.report.figures import (
+    DIFFERENCE,
+    ENERGY,
+    ERROR,
+    FAINT,
+    LABEL,
+    WEIGHT,
+    Canvas,
+    Quantity,
+    note,
+    outcome_legend,
+    outline,
+    scale_of,
+    show_image,
+    show_map,
+)
+
+_WIDTH = 15.0  # inches
+_MARGIN, _GAP, _BAR = 0.35, 0.12, 0.92
+_TITLE, _BELOW = 0.26, 0.3  # above and below a panel
+_HEADS = {"im_full": "the teacher's head", "im_high": "the high-frequency amplifier"}
+
+
+def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> Canvas:
+    """Draw everything about one image.
+
+    Args:
+        explanation (Explanation): What is known about it.
+        names (Sequence[str]): Class names.
+        origin (str): Where the adapters come from.
+
+    Returns:
+        (Canvas): One picture: detections; where predictions differ; DISW; and by level the bands and errors.
+    """
+    picture = explanation.picture
+    aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
+    inner = _WIDTH - 2 * _MARGIN
+    levels = explanation.levels
+
+    found = 1 + len(explanation.detections)
+    found_width = (inner - (found - 1) * _GAP) / max(found, 4)
+    seen_width = (inner - 4 * _BAR) / 4
+    weight_width = min((inner - _BAR - (len(levels) - 1) * _GAP) / len(levels), found_width)
+    band_width = (inner - 3 * _BAR - 3 * _GAP) / 6
+    heights = [
+        found_width * aspect + _TITLE + _BELOW + 0.3,
+        (seen_width * aspect + _TITLE + _BELOW) if explanation.differences else 0.0,
+        (weight_width * aspect + _TITLE + _BELOW) if picture.labelled else 0.0,
+        *[2 * (band_width * aspect + _TITLE) + _BELOW] * len(levels),
+    ]
+    headed = sum(height > 0 for height in heights)
+    canvas = Canvas(_WIDTH, 0.85 + sum(heights) + 0.62 * headed + 0.1)
+    canvas.text(_MARGIN, 0.22, picture.path.name, 15, weight="bold")
+    known = f"{len(picture.boxes)} objects" if picture.labelled else "labels unknown"
+    size = f"{picture.pixels.shape[1]} x {picture.pixels.shape[0]} pixels"
+    canvas.text(_MARGIN, 0.5, f"{size}, {known}. Adapters of the student's maps: {origin}.", 9, color=FAINT)
+
+    top = 0.85
+    _heading(canvas, top, "What they find", _matching_note(explanation))
+    _draw_detections(canvas, top + 0.62, found_width, aspect, explanation, names)
+    top += heights[0] + 0.62
+    if explanation.differences:
+        hint = "what the implicit terms add up, spread over the cell of each anchor or over each proposed region"
+        _heading(canvas, top, "Where their predictions differ, seen through a frozen head", hint)
+        _draw_differences(canvas, top + 0.62, seen_width, aspect, explanation)
+        top += heights[1] + 0.62
+    if picture.labelled:
+        hint = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
+        _heading(canvas, top, "Density-independent scale weight (DISW)", hint)
+        _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation)
+        top += heights[2] + 0.62
+    for level, height in zip(levels, heights[3:], strict=True):
+        explained = f"the adapted student explains {level.explained:.0%} of the teacher's energy here"
+        hint = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
+        _heading(canvas, top, f"Bands at stride {level.stride:g}", hint)
+        _draw_level(canvas, top + 0.62, band_width, aspect, explanation, level)
+        top += height + 0.62
+    return canvas
+
+
+def draw_outcomes(
+    axes: Axes,
+    pixels: np.ndarray,
+    found: np.ndarray,
+    objects: tuple[np.ndarray, np.ndarray] | None,
+    title: str,
+    width: float = 1.3,
+) -> tuple[int, int, int] | None:
+    """Show an image with detections, as hits, false alarms and misses where the objects are known.
+
+    Args:
+        axes (Axes): Where.
+        pixels (np.ndarray): Image (H, W, 3).
+        found (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class.
+        objects (tuple | None): Boxes (G, 4) and classes (G,) of the objects; None where they are not known.
+        title (str): Title.
+        width (float): Width of the lines, in points.
+
+    Returns:
+        (tuple[int, int, int] | None): Numbers of hits, false alarms and misses.
+    """
+    if objects is None:
+        show_image(axes, pixels, title, f"{len(found)} detections")
+        outline(axes, found[:, :4], "detection", width)
+        return None
+    matched = match_detections(found[:, :4], found[:, 5].astype(int), *objects)
+    outcome = len(matched.hits), len(matched.false_alarms), len(matched.misses)
+    show_image(axes, pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
+    for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
+        outline(axes, boxes, kind, width)
+    return outcome
+
+
+def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
+    canvas.text(_MARGIN, top + 0.1, title, 12, weight="bold")
+    # One text per line would need the title's width, which matplotlib knows only once it has drawn it.
+    canvas.text(_WIDTH - _MARGIN, top + 0.13, hint, 8.5, color=FAINT, ha="right")
+
+
+def _matching_note(explanation: Explanation) -> str:
+    if not explanation.picture.labelled:
+        return "without labels nobody knows which detections are right"
+    return "a hit overlaps an object of its class by IoU 0.5 or more"
+
+
+def _draw_detections(
+    canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation, names: Sequence[str]
+) -> None:
+    picture, height = explanation.picture, width * aspect
+    axes = canvas.axes(_MARGIN, top, width, height)
+    show_image(axes, picture.pixels, "image and objects" if picture.labelled else "image")
+    outline(axes, picture.boxes, "object")
+    if picture.labelled and len(picture.boxes) <= 15:
+        for box, label in zip(picture.boxes, picture.labels, strict=True):
+            axes.annotate(
+                names[label],
+                (max(box[0], 0), max(box[1], 0)),
+                va="bottom",
+                clip_on=True,
+                **LABEL,
+            )
+    objects = (picture.boxes, picture.labels) if picture.labelled else None
+    for index, (role, found) in enumerate(explanation.detections.items(), 1):
+        axes = canvas.axes(_MARGIN + index * (width + _GAP), top, width, height)
+        draw_outcomes(axes, picture.pixels, found, objects, role)
+    kinds = ("object", "hit", "false alarm", "miss") if picture.labelled else ("detection",)
+    canvas.figure.legend(
+        handles=outcome_legend(kinds),
+        loc="upper left",
+        bbox_to_anchor=((_MARGIN - 0.1) / canvas.width, 1 - (top + height + 0.26) / canvas.height),
+        ncols=len(kinds),
+        frameon=False,
+        fontsize=8.5,
+    )
+
+
+def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation) -> None:
+    picture, height = explanation.picture, width * aspect
+    left = _MARGIN
+    for head, view in explanation.differences.items():
+        for part, values in (("classes", view.classes), ("boxes", view.boxes)):
+            scale = scale_of(DIFFERENCE, [values])
+            axes = canvas.axes(left, top, width, height)
+            show_image(axes, picture.pixels, grey=True)
+            _lay_over(axes, values, DIFFERENCE, scale, explanation, f"{part}, through {_HEADS[head]}")
+            axes.set_xlabel(f"sum {values.sum():.3g}", fontsize=8, color=FAINT, labelpad=3)
+            outline(axes, picture.boxes, "object", 0.7)
+            canvas.bar(left + width + 0.05, top, height, DIFFERENCE, scale)
+            left += width + _BAR
+
+
+def _draw_weights(canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation) -> None:
+    picture, height = explanation.picture, width * aspect
+    extra = [level.weight - 1 for level in explanation.levels]
+    scale = scale_of(WEIGHT, extra)
+    left = _MARGIN
+    for level, values in zip(explanation.levels, extra, strict=True):
+        axes = canvas.axes(left, top, width, height)
+        show_image(axes, picture.pixels, grey=True)
+        _lay_over(axes, values, WEIGHT, scale, explanation, f"stride {level.stride:g}")
+        axes.set_xlabel(f"highest weight {level.weight.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
+        outline(axes, picture.boxes, "object", 0.5)
+        left += width + _GAP
+    canvas.bar(left - _GAP + 0.05, top, height, WEIGHT, scale)
+
+
+def _draw_level(
+    canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation, level: LevelView
+) -> None:
+    height = width * aspect
+    pixels = explanation.picture.pixels.shape[:2]
+    place = (explanation.window, (pixels[0], pixels[1]))
+    rows: Mapping[str, Mapping[str, np.ndarray]] = {"teacher": level.teacher, "student, adapted": level.student}
+    low = scale_of(ENERGY, [maps["LL"] for maps in rows.values()])
+    high = scale_of(ENERGY, [maps[band] for maps in rows.values() for band in BANDS[1:]])
+    tops = [top, top + height + _TITLE]
+    lefts = [_MARGIN, _MARGIN + width + _BAR]
+    lefts += [lefts[1] + width + _GAP, lefts[1] + 2 * (width + _GAP)]
+    for row, (role, maps) in zip(tops, rows.items(), strict=True):
+        for left, band in zip(lefts, BANDS, strict=True):
+            axes = canvas.axes(left, row, width, height)
+            show_map(axes, maps[band], ENERGY, low if band == "LL" else high, *place, title=f"{band}, {role}")
+    both = 2 * height + _TITLE
+    canvas.bar(lefts[0] + width + 0.05, top, both, ENERGY, low)
+    canvas.bar(lefts[3] + width + 0.05, top, both, ENERGY, high)
+
+    left = lefts[3] + width + _BAR
+    for row, name, error in zip(tops, ("LL", "LH, HL, HH"), (level.low, level.high), strict=True):
+        weighted = error * level.weight
+        scale = scale_of(ERROR, [error, weighted])
+        shown = [(f"error of {name}", error)]
+        shown += [("the same, weighted", weighted)] if explanation.picture.labelled else []
+        for index, (title, values) in enumerate(shown):
+            axes = canvas.axes(left + index * (width + _GAP), row, width, height)
+            show_map(axes, values, ERROR, scale, *place, title=title)
+            note(axes, f"mean {values.mean():.3g}")
+        canvas.bar(left + 2 * width + _GAP + 0.05, row, height, ERROR, scale)
+
+
+def _lay_over(
+    axes: Axes, values: np.ndarray, quantity: Quantity, scale: Normalize, explanation: Explanation, title: str
+) -> None:
+    height, width = explanation.picture.pixels.shape[:2]
+    show_map(axes, values, quantity, scale, explanation.window, (height, width), title, over=True)

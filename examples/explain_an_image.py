@@ -1,0 +1,54 @@
+"""Draw what a student and its teacher see in one image, from Python, small enough for a document.
+
+Example: python examples/explain_an_image.py teacher.pt student.pt image.png sheet.png --amplifier amplifier.pt
+`ds2d2 explain` does it for many images, at full size, and for models of all kinds with their checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.engine.explanation import Explainer, read_picture
+from ds2d2_yolo.engine.fingerprint import images_of_split
+from ds2d2_yolo.engine.preflight import check_pair, load_model
+from ds2d2_yolo.report.sheet import draw_sheet
+
+
+def main() -> None:
+    """Explain the image and save the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("teacher", "student", "image", "sheet"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--amplifier", type=Path)
+    parser.add_argument("--plain", type=Path)
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--dpi", type=int, default=84)
+    options = parser.parse_args()
+
+    teacher, _ = load_model("teacher", options.teacher)
+    student, _ = load_model("student", options.student)
+    plain = load_model("plain", options.plain)[0] if options.plain else None
+    wavelet, amplifier = "haar", None
+    if options.amplifier:
+        wavelet = read_amplifier(options.amplifier)["wavelet"]
+        amplifier = load_amplifier(options.amplifier, teacher, wavelet)
+    pair = check_pair(teacher, student, options.imgsz)
+    explainer = Explainer(teacher, student, pair, options.imgsz, amplifier, plain, wavelet)
+    read = partial(read_picture, classes=len(student.class_names))
+    if not explainer.take_adapters(options.student.with_name("adapters.pt")):
+        explainer.fit_adapters(images_of_split(str(options.image.parent)), "of the images beside this one", read)
+    canvas = draw_sheet(explainer.explain(read(options.image)), student.class_names, explainer.origin)
+    with Image.open(io.BytesIO(canvas.png(options.dpi))) as picture:
+        # A palette that covers all colours, so that rare ones, those of the boxes, keep theirs
+        small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small.save(options.sheet, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

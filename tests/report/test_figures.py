@@ -1,0 +1,99 @@
+"""The toolboxes of pictures and pages."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm
+from PIL import Image
+
+from ds2d2_yolo.report import html
+from ds2d2_yolo.report.figures import (
+    CARD,
+    DIFFERENCE,
+    ENERGY,
+    ERROR,
+    FAINT,
+    INK,
+    WEIGHT,
+    Canvas,
+    draw_changes,
+    draw_curves,
+    scale_of,
+    show_map,
+)
+
+
+def luminance(colour):
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize(("colour", "least"), [(INK, 7), (FAINT, 4.5)])
+def test_text_can_be_read_on_the_card(colour, least):
+    assert (luminance(CARD) + 0.05) / (luminance(colour) + 0.05) >= least
+
+
+@pytest.mark.parametrize("quantity", [ENERGY, ERROR, WEIGHT, DIFFERENCE])
+@pytest.mark.parametrize("values", [np.zeros((3, 3)), np.full((3, 3), 2.0), np.arange(9.0).reshape(3, 3)])
+def test_every_quantity_has_a_scale_whatever_the_values(quantity, values):
+    scale = scale_of(quantity, [values, values / 2])
+    assert scale.vmin < scale.vmax
+    shown = np.ma.filled(scale(np.ma.masked_less_equal(values, 0)), 0.0)
+    assert np.isfinite(shown).all()
+    assert (shown <= 1.000001).all()
+    canvas = Canvas(3, 2)
+    show_map(canvas.axes(0.1, 0.3, 1.2, 1.2), values, quantity, scale, (0, 9, 9, 0), (9, 9), over=True)
+    canvas.bar(1.5, 0.3, 1.2, quantity, scale)
+    assert canvas.png().startswith(b"\x89PNG")
+
+
+def test_weights_are_shown_over_three_decades_at_most():
+    scale = scale_of(WEIGHT, [np.array([1e-9, 1.0])])
+    assert isinstance(scale, LogNorm)
+    assert scale.vmin == pytest.approx(1e-3)
+
+
+def test_axes_lie_where_they_were_put():
+    canvas = Canvas(4, 3, dpi=50)
+    axes = canvas.axes(1, 0.5, 2, 1)
+    axes.set_facecolor("#ff0000")
+    axes.set_axis_off()
+    axes.patch.set_visible(True)
+    axes.axison = True
+    axes.set_xticks([])
+    axes.set_yticks([])
+    pixels = np.asarray(Image.open(io.BytesIO(canvas.png())).convert("RGB")).astype(int)
+    assert pixels.shape == (150, 200, 3)
+    red = (pixels == [255, 0, 0]).all(2)
+    rows, columns = np.nonzero(red)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((25, 74, 50, 149), abs=1)
+
+
+def test_curves_with_gaps_of_one_epoch_and_of_zeros_are_drawn():
+    for values in ([1.0], [float("nan"), 2.0], [0.0, 0.0], [float("nan")] * 2):
+        canvas = draw_curves({"a": {"x": values, "y": values}}, range(1, len(values) + 1), logarithmic=("a",))
+        assert canvas.png().startswith(b"\x89PNG")
+
+
+def test_changes_are_sorted_with_the_best_on_top():
+    canvas = draw_changes({"a": -1.0, "b": 3.0, "c": float("nan"), "d": 0.5}, "points", {"b": "7"})
+    labels = [text.get_text() for text in canvas.figure.axes[0].get_yticklabels()]
+    assert labels == ["b (7)", "d", "a"]
+    assert draw_changes({}, "points").png().startswith(b"\x89PNG")
+
+
+def test_pages_escape_what_is_not_theirs():
+    evil = "<script>alert('&')</script>"
+    section = html.Section(evil, html.paragraph(evil) + html.table([evil], [[evil]]) + html.facts({evil: evil}))
+    text = html.page(evil, evil, [section, html.Section("empty", "")])
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert ">empty<" not in text
+    assert 'alt="&quot;&gt;"' in html.picture(b"\x89PNG", '">')
+    assert "data:image/jpeg;base64" in html.picture(b"\xff\xd8\xff", "photo")
+
+
+def test_dollar_signs_in_names_are_text():
+    assert "$title $x" in html.page("$title $x", "", [html.Section("$y", "$z")])

@@ -1,0 +1,107 @@
+"""`ds2d2 report`: the page of a run, the comparison with a baseline, and the mistakes it answers."""
+
+import shutil
+
+import pytest
+from pages import Page, assert_self_contained, browse, needs_browser
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.report.run import changes_by_image, read_run, run_report
+
+
+@pytest.fixture(scope="module")
+def reported(distilled):
+    words = [f"run={distilled.run}", f"baseline={distilled.plain}", "device=cpu", "conf=0.05"]
+    assert main(["report", *words]) == 0
+    return distilled.run / "report"
+
+
+def test_the_page_tells_everything_about_a_run(reported, distilled):
+    page = Page(reported / "report.html")
+    assert_self_contained(page)
+    for expected in (
+        *("Summary", "Pair", "Curves", "Average precision", "Change against the baseline", "Images that changed most"),
+        *("ex_low 0.05, ex_high 0.15, im_full 5, im_high 2.5", "2 of 2", "yolo11s, DFL, 16 bins", "ship, vehicle"),
+        *("ds2d2_bands_0.png", "ds2d2_terms.png", "results.png", "by Ultralytics", "args.yaml", str(distilled.teacher)),
+    ):
+        assert expected in page.text
+    assert "3 images of 'val' with 6 objects" in page.text
+
+
+@needs_browser
+def test_a_browser_shows_the_page_without_complaint(reported, tmp_path):
+    assert browse(reported / "report.html", tmp_path).std() > 10
+
+
+def test_a_second_report_leaves_the_first_alone(reported, distilled):
+    before = (reported / "report.html").stat().st_mtime_ns
+    assert run_report({"run": str(distilled.run), "val": False}) == 0
+    assert (reported / "report.html").stat().st_mtime_ns == before
+    page = Page(distilled.run / "report-2" / "report.html")
+    assert "Average precision" not in page.text
+    shutil.rmtree(distilled.run / "report-2")
+
+
+def test_an_unfinished_run_without_plots_is_reported_from_what_there_is(distilled, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("args.yaml", "results.csv"):
+        shutil.copy(distilled.run / name, run)
+    assert run_report({"run": str(run), "val": False}) == 0
+    assert "No pair.json in this run" in Page(run / "report" / "report.html").text
+
+
+def test_images_are_ranked_by_the_change_of_their_f1_score():
+    def item(image, x, score=None, category=1):
+        box = {"image_id": image, "category_id": category, "bbox": [x, 0, 10, 10]}
+        return box if score is None else {**box, "score": score}
+
+    names = {1: "better.png", 2: "worse.png", 3: "same.png", 4: "alarm.png", 5: "nothing.png"}
+    truth = {
+        "images": [{"id": number, "file_name": name} for number, name in names.items()],
+        "annotations": [item(1, 0), item(1, 50), item(2, 0), item(3, 0)],
+    }
+    student = [item(1, 0, 0.9), item(1, 50, 0.8), item(2, 0, 0.9, category=2), item(3, 0, 0.9), item(4, 0, 0.9)]
+    baseline = [item(1, 0, 0.9), item(1, 50, 0.1), item(2, 0, 0.9), item(3, 0, 0.9)]
+    changes = dict(changes_by_image(truth, student, baseline, 0.25))
+    assert changes == pytest.approx({"better.png": 1 - 2 / 3, "same.png": 0, "alarm.png": 0, "worse.png": -1})
+    assert next(iter(changes)) == "better.png"
+    assert list(changes)[-1] == "worse.png"
+
+
+MISTAKES = [
+    ({"run": None}, 2, "run= is missing"),
+    ({"run": "{folder}/nowhere"}, 2, "holds no args.yaml, pass the folder of a training"),
+    ({"run": "{folder}/set"}, 2, "holds no args.yaml"),
+    ({"baseline": "{folder}/nowhere"}, 2, "nowhere: no such file or folder"),
+    ({"baseline": "{folder}/set"}, 2, "set: holds no weights/best.pt"),
+    ({"baseline": "{folder}/plain.pt", "val": False}, 2, "which val=False forbids"),
+    ({"data": "{folder}/missing.yaml"}, 1, "missing.yaml"),
+    ({"split": "test"}, 1, "split=test"),
+    ({"conf": -1}, 2, "conf=-1: expected a number from 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "code", "message"), MISTAKES, ids=[str(i) for i in range(len(MISTAKES))])
+def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, distilled, tmp_path):
+    given = {"run": str(distilled.run), "out": str(tmp_path / "out"), "device": "cpu", **changes}
+    given = {
+        key: value.format(folder=distilled.folder) if isinstance(value, str) else value for key, value in given.items()
+    }
+    with pytest.raises(DS2D2Error) as caught:
+        run_report({key: value for key, value in given.items() if value is not None})
+    assert message in str(caught.value)
+    assert caught.value.exit_code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_epochs_or_with_damaged_files_is_refused(distilled, tmp_path):
+    (tmp_path / "args.yaml").write_text("model: x\n")
+    (tmp_path / "results.csv").write_text("epoch,time\n")
+    with pytest.raises(DS2D2Error, match="has no epochs yet"):
+        read_run(tmp_path)
+    shutil.copy(distilled.run / "results.csv", tmp_path)
+    (tmp_path / "pair.json").write_text("{")
+    with pytest.raises(DS2D2Error, match=r"args\.yaml or pair\.json is damaged"):
+        read_run(tmp_path)
