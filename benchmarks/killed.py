@@ -92,26 +92,31 @@ def main() -> None:
     if process.wait():
         sys.exit(f"the uninterrupted run failed: {folder / 'whole.log'}")
     duration = time.time() - begun
-    moments, kills = random.Random(options.seed), 0
-    while True:
-        process = start({**overrides, "project": str(folder / "killed")}, options.plain, folder / "killed.log")
-        limit = None if kills == options.kills else moments.uniform(0.2, 0.7) * duration
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            continue
+    moments, kills, rounds = random.Random(options.seed), 0, 0
+    whole = weights_of(folder / "whole")
+    while kills < options.kills:
+        rounds += 1
+        project = folder / f"killed-{rounds}"
+        here, code = 0, None
+        while code is None:
+            process = start({**overrides, "project": str(project)}, options.plain, folder / "killed.log")
+            try:
+                code = process.wait(moments.uniform(0.2, 0.6) * duration)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                here += 1
         if code:
             sys.exit(f"a continued run failed: {folder / 'killed.log'}")
-        break
-    whole, killed = weights_of(folder / "whole"), weights_of(folder / "killed")
-    differing = sum(not torch.equal(whole[name], killed[name]) for name in whole)
-    difference = max(float((whole[name].float() - killed[name].float()).abs().max()) for name in whole)
-    print(f"{kills} kills: {differing} of {len(whole)} tensors differ, by {difference:.3g} at most")
-    leftovers = sorted(path.name for path in (folder / "killed" / "student" / "weights").iterdir())
-    print(f"files beside last.pt: {', '.join(leftovers)}")
+        kills += here
+        killed = weights_of(project)
+        differing = sum(not torch.equal(whole[name], killed[name]) for name in whole)
+        difference = max(float((whole[name].float() - killed[name].float()).abs().max()) for name in whole)
+        print(f"run {rounds}, {here} kills: {differing} of {len(whole)} tensors differ, by {difference:.3g} at most")
+        print(
+            f"  files: {', '.join(sorted(path.name for path in (project / 'student' / 'weights').iterdir()))}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
