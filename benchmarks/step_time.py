@@ -29,7 +29,7 @@ from ds2d2_yolo.detectors import Detector, FasterRCNNDetector, Taps, YOLODetecto
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
 from ds2d2_yolo.resources import own_file
-from ds2d2_yolo.spectral import DS2D2Loss, Gains
+from ds2d2_yolo.spectral import WEIGHTS, DS2D2Loss, Gains
 
 METHODS = ("plain", "builtin", "ds2d2")
 PARTS = ("plain", "teacher", "heads")
@@ -63,7 +63,9 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     amplifier = deepcopy(theirs.implicit_part(theirs.head))
     theirs.freeze_head(amplifier)
     shared = theirs.shared_adapter and pair.is_uniform
-    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0), shared_adapter=shared).to(options.device)
+    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0), weight=options.weight, shared_adapter=shared).to(
+        options.device
+    )
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
 
     def step(batch: Batch) -> torch.Tensor:
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="under bfloat16 autocast")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="of the explicit terms")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 

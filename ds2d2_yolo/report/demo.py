@@ -99,7 +99,8 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     images = images_of_split(data["val"])
     chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
     names = [str(data["names"][index]) for index in sorted(data["names"])]
-    picture = draw_comparison(folder / "detections.png", chosen, models, args.imgsz, names=names)
+    # Models that were trained so briefly are sure of nothing yet
+    picture = draw_comparison(folder / "detections.png", chosen, models, args.imgsz, confidence=0.1, names=names)
     LOGGER.info(f"Side-by-side detections saved as {colorstr('bold', picture)}")
     return folder
 
