@@ -344,6 +344,14 @@ def test_missing_stages_are_made_once_and_wavelets_have_amplifiers_of_their_own(
     assert all(seconds > 0 for seconds in results.stages.values())
 
 
+def test_an_amplifier_that_is_given_serves_the_methods_of_its_wavelet_alone(request_of, tmp_path):
+    worker = ("-c", "import sys; sys.exit(3)")
+    for methods, title in (("ds2d2,haar", "teacher"), ("ds2d2,db2", "amplifier of db2")):  # the first job there is
+        comparison = plan_comparison(request_of(project=str(tmp_path), methods=methods, seeds=0))
+        with pytest.raises(DS2D2Error, match=f"^{title} failed: exit code 3;"):
+            run_comparison(comparison, worker)
+
+
 def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_worker_niceness", "0")  # its default of 15 starves where other work goes on
     _, _, results = finished
