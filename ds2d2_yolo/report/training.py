@@ -263,13 +263,16 @@ def _reported(callback: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _pair_content(trainer: Any) -> dict[str, Any]:
-    """Return what is compared with what, as JSON values."""
+    """Return what is compared with what, as JSON values; gains that are still to be found are `auto`."""
     student, distiller, pair = trainer.detector, trainer.distiller, trainer.pair
+    shares = distiller.calibration.shares if distiller.calibration is not None else {}
     return {
         "student": {"model": student.title, "box_coding": student.box_coding},
         "teacher": {"model": distiller.teacher.title, "box_coding": distiller.teacher.box_coding},
         "classes": distiller.teacher.class_names,
-        "gains": asdict(distiller.loss.gains),
+        "gains": asdict(distiller.loss.gains) | dict.fromkeys(shares, "auto"),
+        "shares": shares,
+        "weight": distiller.loss.weight,
         "wavelet": distiller.loss.wavelet,
         "levels": [
             {**asdict(tap), "explicit": index in pair.explicit, "implicit": index in pair.head}

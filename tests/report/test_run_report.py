@@ -4,10 +4,12 @@ import shutil
 
 import pytest
 from pages import Page, assert_self_contained, browse, needs_browser
+from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.run import changes_by_image, read_run, run_report
+from ds2d2_yolo.spectral import TERMS
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +22,10 @@ def reported(distilled):
 def test_the_page_tells_everything_about_a_run(reported, distilled):
     page = Page(reported / "report.html")
     assert_self_contained(page)
+    gains = YAML.load(distilled.run / "args.yaml")
     for expected in (
         *("Summary", "Pair", "Curves", "Average precision", "Change against the baseline", "Images that changed most"),
-        *("ex_low 0.05, ex_high 0.15, im_full 5, im_high 2.5", "2 of 2", "yolo11s, DFL, 16 bins", "ship, vehicle"),
+        *(", ".join(f"{name} {gains[name]:g}" for name in TERMS), "2 of 2", "yolo11s, DFL, 16 bins", "ship, vehicle"),
         *("ds2d2_bands_0.png", "ds2d2_terms.png", "results.png", "by Ultralytics", "args.yaml", str(distilled.teacher)),
     ):
         assert expected in page.text

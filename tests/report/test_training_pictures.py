@@ -33,7 +33,9 @@ def test_loggers_are_told_every_term_of_every_epoch(distilled):
 def test_what_was_compared_stands_beside_the_arguments(distilled):
     content = json.loads((distilled.run / "pair.json").read_text())
     assert (content["student"]["model"], content["teacher"]["model"]) == ("yolo11n", "yolo11s")
-    assert content["gains"] == {"ex_low": 0.05, "ex_high": 0.15, "im_full": 5.0, "im_high": 2.5}
+    assert content["gains"] == dict.fromkeys(TERMS, "auto")
+    assert content["shares"].keys() == set(TERMS)
+    assert content["weight"] == "confidence"
     assert [level["stride"] for level in content["levels"]] == [8, 16, 32]
     assert all(level["explicit"] and level["implicit"] for level in content["levels"])
 
