@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.detectors.torchvision.parts import Pyramid, StridedLevels, backbone_stages
+from ds2d2_yolo.detectors.torchvision.parts import Pyramid, Stage, StridedLevels, backbone_stages
 from ds2d2_yolo.errors import DS2D2Error
 
 Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -247,6 +247,12 @@ class TorchvisionDetector(Detector):
     def frozen_layers(self) -> tuple[int, ...]:
         """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
+
+    def fuse(self, guest: nn.Module) -> None:
+        """Fold the BatchNorm layers of a frozen backbone into its convolutions, in place; heads have none."""
+        for module in guest.modules():
+            if isinstance(module, Stage):
+                module.fuse()
 
     def layer(self, index: int) -> nn.Module:
         """Return layer `index`."""
