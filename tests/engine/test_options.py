@@ -128,7 +128,7 @@ def test_a_student_whose_fitness_stands_still_stops_early(parts, tmp_path):
     trainer.validate = lambda: (validate()[0], 0.5)
     trainer.train()
     assert len(rows(trainer)) == 2
-    assert load_checkpoint(trainer.best)[1]["epoch"] == -1
+    assert load_checkpoint(trainer.last)[1]["epoch"] == -1
 
 
 def test_callbacks_are_called_as_in_a_plain_training(parts, tmp_path):
