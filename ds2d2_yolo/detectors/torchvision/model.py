@@ -68,6 +68,8 @@ class TorchvisionModel(DetectionModel):
         channels = _number(self.yaml, "fpn_channels", 1, None)
         for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # a family of others may want neither
             _number(self.yaml, key, 0, 1)
+        if "anchor_scale" in self.yaml:
+            _number(self.yaml, "anchor_scale", 0.1, 1000.0)
         network = get_model(_known_backbone(self.yaml["backbone"]), weights=None)
         last: int = network.fc.in_features
         finest = self.strides[0]
@@ -274,7 +276,7 @@ def truth_of(batch: Mapping[str, Any]) -> Truth:
     return [boxes[mask] for mask in chosen], [classes[mask] for mask in chosen]
 
 
-def _number(config: Mapping[str, Any], key: str, least: int, most: int | None) -> Any:
+def _number(config: Mapping[str, Any], key: str, least: float, most: float | None) -> Any:
     """Return a number of a model YAML; one without an upper bound is whole."""
     value: Any = config.get(key)
     kinds = (int,) if most is None else (int, float)
