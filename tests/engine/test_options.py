@@ -1,8 +1,12 @@
 """Options of Ultralytics, each with distillation on: a short run whose result shows that the option did its work."""
 
 import csv
+import gc
 import math
+import threading
+import weakref
 
+import psutil
 import pytest
 import torch
 from engine_helpers import lively_model, no_network, save_checkpoint, small_yolo, write_data
@@ -143,6 +147,24 @@ def test_callbacks_are_called_as_in_a_plain_training(parts, tmp_path):
     plain = events(DetectionTrainer, model=parts["student"], data=parts["data"])
     assert events(DS2D2Trainer, **parts) == plain
     assert {"on_train_batch_end", "on_fit_epoch_end", "on_model_save", "on_train_end"} <= set(plain)
+
+
+def test_a_finished_run_leaves_nothing_behind_in_its_process(parts, tmp_path):
+    def leftovers():
+        trainer = DS2D2Trainer(overrides={**SHORT, **parts, "project": str(tmp_path)})
+        trainer.train()
+        models = [weakref.ref(model) for model in (trainer.model, trainer.ema.ema, trainer.distiller.teacher.model)]
+        del trainer
+        gc.collect()
+        process = psutil.Process()
+        files = sorted(file.path for file in process.open_files())
+        return [model() for model in models], files, process.children(), threading.active_count()
+
+    leftovers()  # what libraries open once
+    models, files, children, threads = leftovers()
+    assert models == [None] * 3
+    assert leftovers() == (models, files, children, threads)
+    assert not [path for path in files if path.startswith(str(tmp_path))]
 
 
 def test_a_run_opens_no_connection(tmp_path):
