@@ -149,6 +149,7 @@ def test_without_network_one_line_says_what_to_do(detector, tmp_path, monkeypatc
         ({"score_threshold": 5}, "score_threshold: 5 is not a number from 0 to 1"),
         ({"score_threshold": float("nan")}, "score_threshold: nan is not a number"),
         ({"nms_iou": "much"}, "nms_iou: much is not a number from 0 to 1"),
+        ({"detector": "FasterRCNN", "regions": 0}, "regions: 0 is not a whole number of at least 1"),
         ({"anchor_scale": 0}, "anchor_scale: 0 is not a number from 0.1 to 1000"),
     ],
 )
@@ -411,3 +412,20 @@ def test_confidence_is_that_of_the_surest_anchor_of_a_cell(family, tmp_path):
             else:
                 logits = head.classification_head([x]).view(2, *x.shape[2:], -1).permute(0, 3, 1, 2)
         torch.testing.assert_close(grid, logits.amax(1, keepdim=True).sigmoid())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fused_backbone_gives_the_same_maps(family, tmp_path):
+    detector = detector_of(build_model(tiny_yaml(tmp_path, family), nc=2))
+    for module in detector.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    detector.freeze()
+    images = torch.rand(1, 3, 64, 64)
+    expected = detector.model.pyramid(images)
+    detector.fuse(detector.model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.model.modules())
+    torch.testing.assert_close(detector.model.pyramid(images), expected, rtol=1e-4, atol=1e-4)
