@@ -1,21 +1,25 @@
 """Kill a whole distillation at random moments, continue it, and compare the student with that of an uninterrupted run.
 
     python benchmarks/killed.py --kills 10
+    python benchmarks/killed.py --kills 10 --teacher yolo26s.yaml --student yolo26n.yaml
     python benchmarks/killed.py --kills 3 --plain   # the same with Ultralytics' own trainer alone
 
 Every start of the process is killed with SIGKILL after a random time, wherever it is: while it imports, trains the
-teacher, the amplifier or the student, validates, or saves.
+teacher, the amplifier or the student, validates, or saves. Saving is short, so every other kill waits for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -65,14 +69,49 @@ def start(overrides: dict[str, object], plain: bool, log: Path) -> subprocess.Po
     return subprocess.Popen(words, stdout=log.open("ab"), stderr=subprocess.STDOUT)
 
 
-def weights_of(project: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = load_checkpoint(project / "student" / "weights" / "last.pt")[0].state_dict()
-    return state
+def is_saving(project: Path, since: float) -> bool:
+    """Return whether a process that was started then has checkpoints half written; others may have left some."""
+    with suppress(FileNotFoundError):  # they are complete by now
+        return any(path.stat().st_mtime > since for path in project.glob("*/weights/.partial"))
+    return False
+
+
+def wait_for_saving(process: subprocess.Popen[bytes], project: Path, since: float, delay: float) -> None:
+    """Return so many seconds after the process has begun to save, or when it has ended."""
+    while process.poll() is None and not is_saving(project, since):
+        time.sleep(0.005)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+
+
+def stage_of(project: Path) -> str:
+    """Return what a run was doing: preparing, or training the teacher, the amplifier or the student."""
+    for stage in ("student", "amplifier", "teacher"):
+        if list(project.glob(f"{stage}*")):
+            return stage
+    return "start"
+
+
+def result_of(project: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+    """Return all tensors of the student's checkpoints and adapters, and the rows of results.csv without times."""
+    run = project / "student"
+    tensors = {
+        f"{name}:{key}": value
+        for name in ("last.pt", "best.pt")
+        for key, value in load_checkpoint(run / "weights" / name)[0].state_dict().items()
+    }
+    if (run / "weights" / "adapters.pt").is_file():
+        students = torch.load(run / "weights" / "adapters.pt", weights_only=True)["students"]
+        tensors |= {f"{name}:{key}": v for name, own in students.items() for key, v in own["adapters"].items()}
+    with (run / "results.csv").open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+    return tensors, rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--teacher", default="yolov8n.yaml")
     parser.add_argument("--student", default="yolo11n.yaml")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -86,37 +125,46 @@ def main() -> None:
     overrides = {**SETTINGS, "model": options.student, "data": str(write_data(folder / "set")), "name": "student"}
     overrides |= {"epochs": options.epochs, "optimizer": "SGD", "exist_ok": True}
     if not options.plain:
-        overrides |= {"teacher": "yolov8n.yaml", "teacher_epochs": 3, "amplifier_epochs": 3}
+        overrides |= {"teacher": options.teacher, "teacher_epochs": 3, "amplifier_epochs": 3}
     begun = time.time()
     process = start({**overrides, "project": str(folder / "whole")}, options.plain, folder / "whole.log")
     if process.wait():
         sys.exit(f"the uninterrupted run failed: {folder / 'whole.log'}")
     duration = time.time() - begun
-    moments, kills, rounds = random.Random(options.seed), 0, 0
-    whole = weights_of(folder / "whole")
-    while kills < options.kills:
+    moments, kills, rounds = random.Random(options.seed), Counter[str](), 0
+    whole, rows = result_of(folder / "whole")
+    while kills.total() < options.kills:
         rounds += 1
         project = folder / f"killed-{rounds}"
-        here, code = 0, None
+        here, code = Counter[str](), None
         while code is None:
+            since = time.time()
             process = start({**overrides, "project": str(project)}, options.plain, folder / "killed.log")
             try:
                 code = process.wait(moments.uniform(0.2, 0.6) * duration)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                here += 1
+                if here.total() % 2:
+                    wait_for_saving(process, project, since, moments.uniform(0, 0.2))
+                code = process.poll()
+                if code is None:
+                    process.kill()
+                    process.wait()
+                    here[f"{stage_of(project)}{', saving' if is_saving(project, since) else ''}"] += 1
         if code:
             sys.exit(f"a continued run failed: {folder / 'killed.log'}")
         kills += here
-        killed = weights_of(project)
+        killed, killed_rows = result_of(project)
+        assert whole.keys() == killed.keys()
         differing = sum(not torch.equal(whole[name], killed[name]) for name in whole)
         difference = max(float((whole[name].float() - killed[name].float()).abs().max()) for name in whole)
-        print(f"run {rounds}, {here} kills: {differing} of {len(whole)} tensors differ, by {difference:.3g} at most")
         print(
-            f"  files: {', '.join(sorted(path.name for path in (project / 'student' / 'weights').iterdir()))}",
+            f"run {rounds}, {here.total()} kills ({'; '.join(f'{stage}: {n}' for stage, n in sorted(here.items()))}): "
+            f"{differing} of {len(whole)} tensors differ, by {difference:.3g} at most; "
+            f"results.csv {'equal' if rows == killed_rows else 'differs'}; "
+            f"files: {', '.join(sorted(path.name for path in (project / 'student' / 'weights').iterdir()))}",
             flush=True,
         )
+    print(f"{kills.total()} kills: {'; '.join(f'{stage}: {n}' for stage, n in sorted(kills.items()))}")
 
 
 if __name__ == "__main__":

@@ -51,8 +51,11 @@ def golden():
 
 @pytest.fixture(scope="session")
 def distilled(tmp_path_factory):
-    """A teacher, its amplifier, a student distilled with plots, and a plain one; `logged` is what loggers were told."""
-    from engine_helpers import lively_model, save_checkpoint, write_data
+    """A teacher, its amplifier, a student distilled with plots, and a plain one.
+
+    `logged` is what loggers were told, `connections` what the run asked the network for.
+    """
+    from engine_helpers import lively_model, no_network, save_checkpoint, write_data
 
     from ds2d2_yolo.engine import DS2D2Trainer
 
@@ -63,13 +66,14 @@ def distilled(tmp_path_factory):
     overrides = {"teacher": str(teacher), "student": str(plain), "data": str(data), "project": str(folder / "runs")}
     overrides |= {"name": "student", "epochs": 2, "amplifier_epochs": 1, "imgsz": 64, "batch": 3, "device": "cpu"}
     overrides |= {"workers": 0, "plots": True, "optimizer": "SGD", "lr0": 0.001}
-    trainer = DS2D2Trainer(overrides=overrides)
     logged = []
-    trainer.add_callback(
-        "on_train_epoch_end", lambda trainer: logged.append(trainer.label_loss_items(trainer.tloss, prefix="train"))
-    )
-    trainer.train()
+    with no_network() as connections:
+        trainer = DS2D2Trainer(overrides=overrides)
+        trainer.add_callback(
+            "on_train_epoch_end", lambda trainer: logged.append(trainer.label_loss_items(trainer.tloss, prefix="train"))
+        )
+        trainer.train()
     return SimpleNamespace(
         folder=folder, data=data, teacher=teacher, plain=plain, run=trainer.save_dir, trainer=trainer, logged=logged,
-        student=trainer.best, amplifier=trainer.args.amplifier,
+        student=trainer.best, amplifier=trainer.args.amplifier, connections=connections,
     )  # fmt: skip

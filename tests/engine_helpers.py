@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, YAML
@@ -50,14 +55,14 @@ def batch_of(size: int = 64, images: int = 2, boxes: int = 3) -> dict[str, torch
     }
 
 
-def lively_model(name: str, classes: int = 2, seed: int = 0) -> DetectionModel:
+def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> DetectionModel:
     """A model whose features are not near zero, as those of a fresh one in evaluation mode are, nor its scores.
 
     A few passes in training mode set the BatchNorm statistics to those of the data; without their bias the class scores
     are about one half.
     """
     torch.manual_seed(seed)
-    model = DetectionModel(name, nc=classes, verbose=False)
+    model = DetectionModel(str(name), nc=classes, verbose=False)
     model.args = DEFAULT_CFG
     model.names = {i: NAMES.get(i, str(i)) for i in range(classes)}
     model.train()
@@ -78,6 +83,34 @@ def lively_model(name: str, classes: int = 2, seed: int = 0) -> DetectionModel:
 def save_checkpoint(model: DetectionModel, path: Path) -> Path:
     """Save a model as Ultralytics would."""
     torch.save({"model": model, "epoch": -1, "train_args": {}, "train_metrics": {}}, path)
+    return path
+
+
+@contextmanager
+def no_network() -> Iterator[list[Any]]:
+    """Refuse connections, as a machine without a network does, and yield the list of those that were asked for."""
+    asked: list[Any] = []
+
+    def refuse(*arguments: Any, **named: Any) -> NoReturn:
+        asked.append(arguments)
+        raise OSError("no network here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        yield asked
+
+
+def small_yolo(folder: Path, name: str = "small", width: int = 16) -> Path:
+    """Write the YAML of a YOLO of five convolutions and a head on three levels, and return its path.
+
+    Ultralytics' own smallest models have some hundred modules, which take seconds to build, copy, save and load in
+    every run: too long where a test is about the trainer.
+    """
+    layers = [f"  - [-1, 1, Conv, [{channels}, 3, 2]]\n" for channels in (16, 16, width, width, 2 * width)]
+    path = folder / f"{name}.yaml"
+    path.write_text(f"nc: 2\nbackbone:\n{''.join(layers)}head:\n  - [[2, 3, 4], 1, Detect, [nc]]\n")
     return path
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from engine_helpers import lively_model, save_checkpoint, write_data
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.engine.fingerprint import fingerprint_of_data
 from ds2d2_yolo.engine.resume import keep_rows, load_state, whole_files
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
@@ -166,13 +168,43 @@ def test_data_that_change_during_a_run_are_noticed(teacher, tmp_path):
     handler.emit = lambda record: heard.append(record.getMessage())
     logging.getLogger("ultralytics").addHandler(handler)
     try:
-        label.write_text("0 0.5 0.5 0.2 0.2\n")  # between the parts of the run
+        label.unlink()  # between the parts of the run
         resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
         resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
         resumed.train()
     finally:
         logging.getLogger("ultralytics").removeHandler(handler)
     assert sum("changed since the run began" in message for message in heard) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_whatever_changes_in_a_data_set_is_a_change(split, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    image, label = (
+        tmp_path / "set" / kind / split / f"0.{end}" for kind, end in (("images", "png"), ("labels", "txt"))
+    )
+
+    def appear(target, content):
+        return lambda: target.write_bytes(content)
+
+    changes = [
+        appear(label, label.read_bytes().replace(b"1", b"2", 1)),  # of the same size
+        label.unlink,
+        appear(label, b""),
+        appear(label, b"0 0.5 0.5 0.2 0.2\n"),
+        appear(image, image.read_bytes() + b" "),
+        appear(image.with_name("more.png"), image.read_bytes()),
+        appear(label.with_name("more.txt"), b"0 0.5 0.5 0.2 0.2\n"),
+        image.unlink,
+    ]
+    data = check_det_dataset(str(path))
+    seen = [fingerprint_of_data(data)]
+    for change in changes:
+        change()
+        seen.append(fingerprint_of_data(data))
+    same = [number for number in range(len(changes)) if seen[number] == seen[number + 1]]
+    assert same == [2]  # no label file and an empty one are the same: an image without objects
+    assert len(set(seen)) == len(changes)
 
 
 def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):

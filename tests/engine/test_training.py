@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_helpers import lively_model, save_checkpoint, write_data
+from engine_helpers import lively_model, save_checkpoint, small_yolo, write_data
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -351,24 +351,25 @@ def test_running_out_of_memory_in_the_first_epoch_halves_the_batch(run, data, tm
 
 
 def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
-    overrides = {**SHORT, "teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": str(data), "epochs": 1}
-    overrides |= {"project": str(tmp_path), "name": "student", "teacher_epochs": 2}
+    architecture, project = small_yolo(tmp_path, "big", 32), tmp_path / "runs"
+    overrides = {**SHORT, "teacher": str(architecture), "student": str(small_yolo(tmp_path)), "data": str(data)}
+    overrides |= {"project": str(project), "name": "student", "epochs": 1, "teacher_epochs": 2}
     first = DS2D2Trainer(overrides=overrides)
     first.train()
-    folders = sorted(path.name for path in tmp_path.iterdir())
-    assert [name.rsplit("-", 1)[0] for name in folders] == ["amplifier-yolo11s", "student", "teacher-yolo11s"]
-    teacher = tmp_path / folders[2] / "weights" / "best.pt"
-    record = json.loads((tmp_path / folders[2] / "stage.json").read_text())
+    folders = sorted(path.name for path in project.iterdir())
+    assert [name.rsplit("-", 1)[0] for name in folders] == ["amplifier-big", "student", "teacher-big"]
+    teacher = project / folders[2] / "weights" / "best.pt"
+    record = json.loads((project / folders[2] / "stage.json").read_text())
     assert record["inputs"]["epochs"] == 2
     assert record["sha256"] == fingerprint_of_file(teacher)
     assert Path(first.args.teacher) == teacher
-    changed = [(path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if "student" not in path.parts]
+    changed = [(path, path.stat().st_mtime_ns) for path in project.rglob("*") if "student" not in path.parts]
 
     second = DS2D2Trainer(overrides=overrides)
     second.train()
     assert second.save_dir.name == "student2" or second.save_dir.name == "student-2"
     assert [(path, path.stat().st_mtime_ns) for path, _ in changed] == changed
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(project.iterdir())) == 4
     a, b = (columns(t.csv) for t in (first, second))
     assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
 
@@ -384,12 +385,12 @@ def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     assert (fourth.args.teacher, fourth.args.amplifier) == (first.args.teacher, first.args.amplifier)
 
     # a damaged file, or one that somebody put in its place, is made anew
-    other = save_checkpoint(lively_model("yolo11s.yaml", seed=3), tmp_path / "other.pt")
+    other = save_checkpoint(lively_model(architecture, seed=3), tmp_path / "other.pt")
     for content in (b"damaged", other.read_bytes()):
         teacher.write_bytes(content)
         DS2D2Trainer(overrides=overrides)
         assert teacher.read_bytes() != content
-        assert fingerprint_of_file(teacher) == json.loads((tmp_path / folders[2] / "stage.json").read_text())["sha256"]
+        assert fingerprint_of_file(teacher) == json.loads((project / folders[2] / "stage.json").read_text())["sha256"]
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -397,7 +398,7 @@ def test_an_interrupted_stage_continues_where_it_is(moved, data, tmp_path):
     from ds2d2_yolo.engine.stages import train_teacher
 
     project = tmp_path / "project"
-    overrides = {**SHORT, "teacher": "yolo11n.yaml", "data": str(data), "epochs": 3, "project": str(project)}
+    overrides = {**SHORT, "teacher": str(small_yolo(tmp_path)), "data": str(data), "epochs": 3, "project": str(project)}
     reached = []
 
     def stop(trainer):

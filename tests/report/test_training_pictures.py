@@ -24,6 +24,10 @@ def test_a_run_with_plots_has_the_pictures_and_hands_them_to_loggers(distilled):
     assert {path.name for path in distilled.trainer.plots} >= {*OURS[:3], "results.png"}
 
 
+def test_a_run_with_pictures_opens_no_connection(distilled):
+    assert distilled.connections == []
+
+
 def test_loggers_are_told_every_term_of_every_epoch(distilled):
     assert len(distilled.logged) == 2
     for items in distilled.logged:

@@ -155,6 +155,53 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.isfinite(logits.grad).all()
 
 
+def of_any_scale(generator, *shape):
+    """Values of a scale from 0.1 to 10, none beyond 20."""
+    scale = 10 ** (2 * torch.rand(1, generator=generator) - 1)
+    return (scale * torch.randn(*shape, generator=generator)).clamp(-20, 20)
+
+
+def boxes_of_any_size(generator):
+    corners = 600 * torch.rand(1, 84, 2, generator=generator)
+    return torch.cat([corners, corners + 2 + 200 * torch.rand(1, 84, 2, generator=generator)], -1)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2e-3), (torch.float16, 3e-4)])
+def test_predictions_in_half_precision_give_terms_near_those_in_float32(dtype, bound):
+    """1,000 inputs with logits up to 20: the terms differ by what the rounding of the predictions makes, and no more.
+
+    So they are those of the rounded predictions in float64, up to float32's own rounding. From predictions that were
+    not rounded they are within 0.2 % for bfloat16, 0.03 % for float16; the L1 term of regions within 3 %, as it jumps
+    where two classes are about equally probable and the rounding makes the other one the teacher's first.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(500):
+        logits = [of_any_scale(generator, 1, 84, 5) for _ in range(2)]
+        boxes = [boxes_of_any_size(generator) for _ in range(2)]
+        exact = dense_implicit_terms(*map(DensePredictions, logits, boxes), 4.0)
+        rounded = [value.to(dtype) for value in logits]
+        with torch.autocast("cpu", dtype):
+            terms = dense_implicit_terms(*map(DensePredictions, rounded, boxes), 4.0)
+        wide = ([value.double() for value in values] for values in (rounded, boxes))
+        known = dense_implicit_terms(*map(DensePredictions, *wide), 4.0)
+        for value, same, near in zip(terms, known, exact, strict=True):
+            assert value.dtype is torch.float32
+            assert value.item() == pytest.approx(same.item(), rel=1e-4)
+            assert value.item() == pytest.approx(near.item(), rel=bound)
+    for _ in range(500):
+        predictions = [[of_any_scale(generator, 64, *shape) for _ in range(2)] for shape in ((6,), (5, 4))]
+        exact = region_implicit_terms(*map(RegionPredictions, *predictions))
+        rounded = [[value.to(dtype) for value in pair] for pair in predictions]
+        with torch.autocast("cpu", dtype):
+            terms = region_implicit_terms(*map(RegionPredictions, *rounded))
+        wide = ([value.double() for value in values] for values in rounded)
+        known = region_implicit_terms(*map(RegionPredictions, *wide))
+        for value, same, near, limit in zip(terms, known, exact, (bound, 3e-2), strict=True):
+            assert value.dtype is torch.float32
+            assert value.item() == pytest.approx(same.item(), rel=1e-4)
+            assert value.item() == pytest.approx(near.item(), rel=limit)
+
+
 def test_no_regions_give_zero():
     empty = RegionPredictions(torch.empty(0, 4), torch.empty(0, 3, 4))
     assert [term.item() for term in region_implicit_terms(empty, empty)] == [0.0, 0.0]
