@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,9 +50,9 @@ class Agreement:
         rows, columns = map(torch.from_numpy, linear_sum_assignment(overlap.numpy(), maximize=True))
         paired = overlap[rows, columns] > 0
         rows, columns = rows[paired], columns[paired]
-        same = (ours[rows, 5] == theirs[columns, 5]).sum()
-        counts = [len(ours) + len(theirs), len(rows), same, overlap[rows, columns].double().sum()]
-        self._counts += torch.tensor([float(count) for count in counts], dtype=torch.float64)
+        same = int((ours[rows, 5] == theirs[columns, 5]).sum())
+        counts = [len(ours) + len(theirs), len(rows), same, float(overlap[rows, columns].sum())]
+        self._counts += torch.tensor(counts, dtype=torch.float64)
 
     def gather(self, device: torch.device) -> None:
         """Add up, in the first process of a distributed run, what all of them have counted; all are to call it."""
@@ -88,6 +87,7 @@ class DistillationValidator(DetectionValidator):
 
     def __init__(self, distiller: Distiller, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.device: Any  # set by Ultralytics when it validates
         self.distiller = distiller
         self.agreement = Agreement()
         self._student: Detector | None = None  # in training; the final evaluation has a fused one
@@ -105,7 +105,7 @@ class DistillationValidator(DetectionValidator):
             self.distiller.watch(self._student)
         return batch
 
-    def update_metrics(self, preds: Sequence[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Take a batch into account that the student has seen."""
         found = [torch.cat([own["bboxes"], own["conf"][:, None], own["cls"][:, None]], 1) for own in preds]
         batch_of_teacher = {**batch, "img": batch["img"].float()}  # half precision is autocast's, as in training

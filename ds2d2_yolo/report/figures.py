@@ -60,6 +60,7 @@ class Quantity:
 ENERGY = Quantity("RMS over channels", "viridis", "linear")
 ERROR = Quantity("mean squared error", "inferno", "root")
 WEIGHT = Quantity("extra weight, W - 1", "cividis", "log")
+FOCUS = Quantity("weight / its mean", "cividis", "log")
 DIFFERENCE = Quantity("difference per 4 x 4 pixels", "plasma", "root")
 
 

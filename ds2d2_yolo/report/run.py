@@ -18,6 +18,7 @@ from ultralytics.utils import YAML
 from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate
 from ds2d2_yolo.engine.explanation import Picture, read_picture
 from ds2d2_yolo.engine.preflight import load_model
+from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report import html
@@ -25,7 +26,14 @@ from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.figures import Canvas, draw_changes, draw_curves, outcome_legend
 from ds2d2_yolo.report.html import Section
 from ds2d2_yolo.report.sheet import draw_outcomes
-from ds2d2_yolo.report.training import BANDS_PICTURE, PAIR_FILE, TERMS_PICTURE, curves_of_terms, read_columns
+from ds2d2_yolo.report.training import (
+    BANDS_PICTURE,
+    LOGARITHMIC,
+    PAIR_FILE,
+    TERMS_PICTURE,
+    curves_of_terms,
+    read_columns,
+)
 from ds2d2_yolo.spectral import TERMS
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
@@ -235,15 +243,21 @@ def _curves(run: Run) -> Section:
         if own:
             groups[f"detection losses, {split}"] = own
     groups |= curves_of_terms(columns)
+    metrics = {name.removeprefix("metrics/"): v for name, v in columns.items() if name.startswith("metrics/")}
     groups["metrics, by Ultralytics"] = {
-        _METRICS.get(key, key.removesuffix("(B)")): values
-        for key, values in (
-            (name.removeprefix("metrics/"), v) for name, v in columns.items() if name.startswith("metrics/")
-        )
+        _METRICS.get(name, name.removesuffix("(B)")): values
+        for name, values in metrics.items()
+        if f"metrics/{name}" not in AGREEMENT
+    }
+    groups["agreement with the teacher"] = {
+        name.replace("_", ", "): values for name, values in metrics.items() if f"metrics/{name}" in AGREEMENT
     }
     groups = {title: curves for title, curves in groups.items() if curves}
-    canvas = draw_curves(groups, columns["epoch"], logarithmic=("terms, times gain",))
-    caption = "Numbers are those of the last epoch. The terms, each times its gain, on a logarithmic axis."
+    canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
+    caption = (
+        "Numbers are those of the last epoch; terms and gains on logarithmic axes. The gradient of a term, times its "
+        "gain, to the student's maps is told as a multiple of the detection loss's, over all levels and at each."
+    )
     return Section("Curves", html.picture(canvas.png(), "Losses, terms and metrics by epoch", caption))
 
 
