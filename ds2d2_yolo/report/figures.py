@@ -269,13 +269,19 @@ def draw_curves(
     return canvas
 
 
-def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, str] | None = None) -> Canvas:
+def draw_changes(
+    changes: Mapping[str, float],
+    xlabel: str,
+    notes: Mapping[str, str] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> Canvas:
     """Draw changes as bars, sorted, those for the better on top.
 
     Args:
         changes (Mapping[str, float]): Change by name; NaN is left out.
         xlabel (str): What changes, with its unit.
         notes (Mapping[str, str] | None): What is written after a name, such as the number of objects.
+        intervals (Mapping[str, tuple[float, float]] | None): Lower and upper ends of intervals, drawn as lines.
 
     Returns:
         (Canvas): The picture.
@@ -286,11 +292,14 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
     values = [changes[name] for name in order]
     axes.barh(range(len(order)), values, height=0.7, color=[BETTER if value >= 0 else WORSE for value in values])
     axes.axvline(0, color=INK, linewidth=0.8)
-    reach = max((abs(value) for value in values), default=1.0) or 1.0
-    for row, value in enumerate(values):
+    ends = [(intervals or {}).get(name, (value, value)) for name, value in zip(order, values, strict=True)]
+    reach = max((abs(end) for pair in ends for end in pair), default=1.0) or 1.0
+    for row, (value, (lower, upper)) in enumerate(zip(values, ends, strict=True)):
+        if lower < upper:
+            axes.plot([lower, upper], [row, row], color=INK, linewidth=1.1, marker="|", markersize=5)
         side = "left" if value >= 0 else "right"
         axes.text(
-            value + reach * (0.02 if value >= 0 else -0.02),
+            max(value, upper) + reach * 0.02 if value >= 0 else min(value, lower) - reach * 0.02,
             row,
             f"{round(value, 1) + 0.0:+.1f}",
             va="center",
@@ -300,7 +309,7 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
     names = [f"{name} ({notes[name]})" if notes and name in notes else name for name in order]
     axes.set_yticks(range(len(order)), [name if len(name) < 34 else f"{name[:31]}..." for name in names])
     axes.set_ylim(len(order) - 0.4, -0.6)
-    low, high = min([0.0, *values]), max([0.0, *values])
+    low, high = min([0.0, *(pair[0] for pair in ends)]), max([0.0, *(pair[1] for pair in ends)])
     axes.set_xlim(low - reach * (0.25 if low < 0 else 0.05), high + reach * (0.25 if high > 0 else 0.05))
     axes.set_xlabel(xlabel, fontsize=8, color=INK)
     tidy(axes, "x")
