@@ -23,6 +23,7 @@ from ds2d2_yolo.options import new_folder, option_defaults
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.comparison import (
+    METHOD_COLOURS,
     Interval,
     comparison_png,
     mean_interval,
@@ -117,6 +118,8 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
     try:
         with (folder / COMPARISON_TABLE).open(newline="", encoding="utf-8") as file:
             names = [Path(row["weights"]).parent.parent.name for row in csv.DictReader(file)]
+        if not names:
+            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs")
         runs = [_read(folder / "runs" / f"{name}.json") for name in names]
         methods = list(dict.fromkeys(run["method"] for run in runs))
         of_method = {name: next(run for run in runs if run["method"] == name) for name in methods}
@@ -124,8 +127,6 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         teacher = _teacher_of(folder, runs)
     except (KeyError, TypeError, IndexError) as error:
         raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} or a record is damaged ({error!r})") from error
-    if not runs:
-        raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs")
     arguments = {**shared, "teacher": teacher["weights"]}
     amplifiers = dict.fromkeys(run["arguments"].get("amplifier") for run in runs)
     stages = {"teacher": training_seconds(teacher["weights"])}
@@ -204,8 +205,10 @@ def _methods(comparison: Comparison, results: Results) -> Section:
         cells = [f"{fmean(means[name]):.3g}" if means[name] else "" for name in TERMS]
         rows.append([method.name, _DISTILS[method.distil], *cells, settings])
     header = ["method", "distillation", *(f"gain {name}" for name in TERMS), "settings"]
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     note = html.paragraph("Gains are means over the seeds; found ones differ a little from run to run.", note=True)
-    return Section("Methods", html.table(header, rows, text_columns=(len(header) - 1,)) + note)
+    return Section("Methods", html.table(header, rows, text_columns=(len(TERMS) + 2,)) + note)
 
 
 def _numbers(comparison: Comparison, results: Results) -> Section:
@@ -222,15 +225,16 @@ def _curves(comparison: Comparison, results: Results) -> Section:
     epochs = min(len(run["curve"]) for run in results.runs)
     steps = [float(epoch["epoch"]) for epoch in results.runs[0]["curve"][:epochs]]
     groups = {
-        f"{metric}, mean of the seeds": {
+        f"{metric} in percent, mean of the seeds": {
             name: [
-                fmean(run["curve"][i][metric] for run in results.runs if run["method"] == name) for i in range(epochs)
+                100 * fmean(run["curve"][i][metric] for run in results.runs if run["method"] == name)
+                for i in range(epochs)
             ]
             for name in names
         }
         for metric in ("AP50", "AP50-95")
     }
-    parts = [html.picture(draw_curves(groups, steps).png(), "AP by epoch and method")]
+    parts = [html.picture(draw_curves(groups, steps, colours=METHOD_COLOURS).png(), "AP by epoch and method")]
     for method in comparison.methods:
         if method.distil != "ds2d2":
             continue

@@ -31,7 +31,8 @@ _MIB = 2**20
 _THIN_LINES = 6  # methods up to which the curve of every run is drawn
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; with the line styles, 24 methods differ
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+METHOD_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""Colours of the methods, in their order."""
 _LINES = ("-", "--", ":")
 _MARKERS = ("o", "s", "^")
 
@@ -601,7 +602,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
         length = min(len(run["curve"]) for run in runs)
         mean_time = [fmean(run["curve"][index]["seconds"] / 60 for run in runs) for index in range(length)]
         mean_best = [fmean(_running_best(run["curve"])[index] for run in runs) for index in range(length)]
-        style = row // len(_COLOURS) % len(_LINES)
+        style = row // len(METHOD_COLOURS) % len(_LINES)
         axes.plot(
             mean_time,
             mean_best,
@@ -642,4 +643,4 @@ def _percent_mark(value: float, position: int | None = None) -> str:
 
 
 def _colour(row: int) -> str:
-    return _COLOURS[row % len(_COLOURS)]
+    return METHOD_COLOURS[row % len(METHOD_COLOURS)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,7 @@ def draw_curves(
     xlabel: str = "epoch",
     columns: int = 2,
     logarithmic: Sequence[str] = (),
+    colours: Sequence[str] = SERIES,
 ) -> Canvas:
     """Draw curves, one panel per group, labelled at their ends instead of in a legend.
 
@@ -236,6 +238,7 @@ def draw_curves(
         xlabel (str): Its name.
         columns (int): Panels beside each other.
         logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
+        colours (Sequence[str]): Colours of the curves, in order; they begin anew where there are more curves.
 
     Returns:
         (Canvas): The picture.
@@ -249,7 +252,7 @@ def draw_curves(
             0.65 + index % columns * width, 0.38 + index // columns * height, width - 1.95, height - 0.95
         )
         ends = {}
-        for colour, (name, values) in zip(SERIES * len(curves), curves.items(), strict=False):
+        for colour, (name, values) in zip(cycle(colours), curves.items(), strict=False):
             points = np.array(values, float)
             axes.plot(steps, points, color=colour, linewidth=1.7, marker="o" if len(steps) < 3 else None, markersize=4)
             known = np.flatnonzero(np.isfinite(points))
@@ -258,6 +261,8 @@ def draw_curves(
         everything = np.concatenate([np.array(values, float) for values in curves.values()])
         if title in logarithmic and (everything[np.isfinite(everything)] > 0).all():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         elif np.isfinite(everything).any():
             axes.set_ylim(bottom=min(0.0, float(np.nanmin(everything))))
