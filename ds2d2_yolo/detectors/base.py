@@ -268,3 +268,12 @@ class Detector(ABC):
     def freeze_head(self, head: nn.Module) -> None:
         """Make a head a guest, likewise; the amplifier is one without a model of its own."""
         head.eval().requires_grad_(False)
+
+    def fuse(self, guest: nn.Module) -> None:  # noqa: B027
+        """Fold the BatchNorm layers of a guest into its convolutions, in place, where the family has such.
+
+        Its outputs stay the same up to rounding, its state dict does not: weights are loaded before.
+
+        Args:
+            guest (nn.Module): A model or a head that was frozen.
+        """

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.nn.modules.conv import Conv, Conv2
 from ultralytics.nn.modules.head import Detect, v10Detect
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import dist2bbox, make_anchors
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from ds2d2_yolo.detectors.base import Detector
 from ds2d2_yolo.spectral import DensePredictions, dense_differences, dense_implicit_terms
@@ -102,6 +104,15 @@ class YOLODetector(Detector):
         head.training = True  # of the head alone, not of its layers: raw predictions are given in training only
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
+
+    def fuse(self, guest: nn.Module) -> None:
+        """Fold the BatchNorm layers of a frozen model or head into its convolutions, in place."""
+        # `BaseModel.fuse` would remove the one-to-many branch of heads that have a one-to-one branch, too.
+        for module in guest.modules():
+            if isinstance(module, Conv) and not isinstance(module, Conv2) and hasattr(module, "bn"):
+                module.conv = fuse_conv_and_bn(module.conv, module.bn)
+                del module.bn
+                module.forward = module.forward_fuse  # type: ignore[method-assign]
 
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the (one-to-many) head for images (B, 3, H, W) in [0, 1]."""

@@ -28,8 +28,9 @@ class Distiller:
     copies, exports and checkpoints therefore always meet a plain student.
 
     Args:
-        teacher (Detector): The teacher; it is frozen here.
-        amplifier (nn.Module | None): The high-frequency amplifier, frozen; None where the term im_high is off.
+        teacher (Detector): The teacher; it is frozen and fused here.
+        amplifier (nn.Module | None): The high-frequency amplifier, frozen; it is fused here. None where the term
+            im_high is off.
         loss (DS2D2Loss): The terms; its adapters belong to the student's module tree.
         student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's levels.
         teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
@@ -49,6 +50,9 @@ class Distiller:
         meter: ShareMeter | None = None,
     ) -> None:
         teacher.freeze()
+        for guest in (teacher.model, amplifier):
+            if guest is not None:
+                teacher.fuse(guest)
         self.teacher = teacher
         self.amplifier = amplifier
         self.loss = loss

@@ -149,6 +149,7 @@ def test_without_network_one_line_says_what_to_do(detector, tmp_path, monkeypatc
         ({"score_threshold": 5}, "score_threshold: 5 is not a number from 0 to 1"),
         ({"score_threshold": float("nan")}, "score_threshold: nan is not a number"),
         ({"nms_iou": "much"}, "nms_iou: much is not a number from 0 to 1"),
+        ({"anchor_scale": 0}, "anchor_scale: 0 is not a number from 0.1 to 1000"),
     ],
 )
 def test_model_yamls_that_make_no_sense_are_refused(changes, message, tmp_path):
@@ -261,6 +262,24 @@ def test_other_families_and_other_heads_are_refused(tmp_path):
         check_pair(retina, faster, 64)
     with pytest.raises(DS2D2Error, match=r"imgsz=100: .* needs a multiple of 32, at least 64"):
         check_pair(retina, retina, 100)
+
+
+def test_retinanets_with_other_anchors_are_refused(tmp_path):
+    usual, small = (
+        detector_of(build_model(tiny_yaml(tmp_path, "RetinaNet", anchor_scale=scale), nc=2)) for scale in (4, 2)
+    )
+    with pytest.raises(DS2D2Error, match=r"anchors per cell from 4 strides on, student .* from 2 strides on"):
+        check_pair(usual, small, 64)
+
+
+@pytest.mark.parametrize(("family", "side"), [("RetinaNet", 16.0), ("FasterRCNN", 8.0)])
+def test_the_scale_of_the_anchors_is_the_yamls(family, side, tmp_path):
+    head = build_model(tiny_yaml(tmp_path, family, anchor_scale=2), nc=2).model[-1]
+    anchors = (head.anchors if family == "RetinaNet" else head.rpn.anchor_generator)(
+        [torch.zeros(1, 1, size, size) for size in (8, 4, 2, 1, 1)]
+    )
+    areas = (anchors[:, 2:] - anchors[:, :2]).prod(1)
+    assert areas.min().sqrt().item() == pytest.approx(side, rel=1e-5)
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
@@ -392,3 +411,20 @@ def test_confidence_is_that_of_the_surest_anchor_of_a_cell(family, tmp_path):
             else:
                 logits = head.classification_head([x]).view(2, *x.shape[2:], -1).permute(0, 3, 1, 2)
         torch.testing.assert_close(grid, logits.amax(1, keepdim=True).sigmoid())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fused_backbone_gives_the_same_maps(family, tmp_path):
+    detector = detector_of(build_model(tiny_yaml(tmp_path, family), nc=2))
+    for module in detector.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    detector.freeze()
+    images = torch.rand(1, 3, 64, 64)
+    expected = detector.model.pyramid(images)
+    detector.fuse(detector.model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.model.modules())
+    torch.testing.assert_close(detector.model.pyramid(images), expected, rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from engine_helpers import batch_of, lively_model
 from torch import nn
 from ultralytics.utils.torch_utils import profile_ops
 
-from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.detectors import YOLODetector, detector_of
 from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
@@ -210,9 +210,9 @@ def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
 )
 def test_maps_that_are_not_finite_are_named_by_level(side, told, warnings):
     distiller, student = make(gains=Gains(ex_high=1.0))
-    broken = student if side == "student" else distiller.teacher
+    last = student.layer(19).cv2.bn if side == "student" else distiller.teacher.layer(19).cv2.conv
     with torch.no_grad():
-        broken.layer(19).cv2.bn.bias.fill_(float("inf"))
+        last.bias.fill_(float("inf"))
     step(distiller, student, batch_of())
     distiller.disarm()
     (message,) = (message for message in warnings() if "ex_high_loss is not finite" in message)
@@ -255,3 +255,19 @@ def test_maps_in_half_precision_give_terms_near_those_in_float32(dtype):
         for name, value in exact.items():
             assert half[name].dtype is torch.float32
             assert half[name].item() == pytest.approx(value.item(), rel=bound)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("yolo11s.yaml", "yolo11n.yaml"), ("yolo26s.yaml", "yolo26n.yaml"), ("yolov9s.yaml", "yolov9t.yaml")],
+)
+def test_folding_the_batch_norm_of_the_guests_changes_nothing_but_rounding(teacher, student, monkeypatch):
+    batch = batch_of()
+    fused, model = make(teacher, student)
+    folded = step(fused, model, batch)[0]
+    monkeypatch.setattr(YOLODetector, "fuse", lambda *_: None)
+    plain, model = make(teacher, student)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in plain.teacher.head.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.teacher.model.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.amplifier.modules())
+    torch.testing.assert_close(folded, step(plain, model, batch)[0], rtol=1e-4, atol=1e-6)

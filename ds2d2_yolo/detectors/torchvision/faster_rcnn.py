@@ -66,11 +66,12 @@ class ProposalNetwork(RegionProposalNetwork):
 
     Args:
         channels (int): Channels of the maps.
+        anchor_scale (float): Side of the square anchors of a level, in strides of the level.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, anchor_scale: float) -> None:
         super().__init__(
-            PyramidAnchors(_STRIDES, [8.0]),
+            PyramidAnchors(_STRIDES, [anchor_scale]),
             RPNHead(channels, 3),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
@@ -213,14 +214,17 @@ class FasterRCNNHead(nn.Module):
         classes (int): Number of classes.
         score_threshold (float): Score under which a detection is dropped.
         nms_iou (float): IoU above which the weaker of two detections is dropped.
+        anchor_scale (float): Side of the square anchors of a level, in strides of the level.
 
     Attributes:
         sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
     """
 
-    def __init__(self, channels: int, classes: int, score_threshold: float, nms_iou: float) -> None:
+    def __init__(
+        self, channels: int, classes: int, score_threshold: float, nms_iou: float, anchor_scale: float = 8.0
+    ) -> None:
         super().__init__()
-        self.rpn = ProposalNetwork(channels)
+        self.rpn = ProposalNetwork(channels, anchor_scale)
         self.regions = RegionHead(channels, classes)
         self.sampled = nn.Identity()
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
@@ -284,7 +288,10 @@ class FasterRCNNModel(TorchvisionModel):
 
     def make_head(self, channels: int) -> nn.Module:
         """Return the head."""
-        return FasterRCNNHead(channels, self.yaml["nc"], self.yaml["score_threshold"], self.yaml["nms_iou"])
+        config = self.yaml
+        return FasterRCNNHead(
+            channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"]
+        )
 
 
 class FasterRCNNDetector(TorchvisionDetector):

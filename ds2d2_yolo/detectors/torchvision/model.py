@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.detectors.torchvision.parts import Pyramid, StridedLevels, backbone_stages
+from ds2d2_yolo.detectors.torchvision.parts import Pyramid, Stage, StridedLevels, backbone_stages
 from ds2d2_yolo.errors import DS2D2Error
 
 Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -68,6 +68,8 @@ class TorchvisionModel(DetectionModel):
         channels = _number(self.yaml, "fpn_channels", 1, None)
         for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # a family of others may want neither
             _number(self.yaml, key, 0, 1)
+        if "anchor_scale" in self.yaml:
+            _number(self.yaml, "anchor_scale", 0.1, 1000.0)
         network = get_model(_known_backbone(self.yaml["backbone"]), weights=None)
         last: int = network.fc.in_features
         finest = self.strides[0]
@@ -246,6 +248,12 @@ class TorchvisionDetector(Detector):
         """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
 
+    def fuse(self, guest: nn.Module) -> None:
+        """Fold the BatchNorm layers of a frozen backbone into its convolutions, in place; heads have none."""
+        for module in guest.modules():
+            if isinstance(module, Stage):
+                module.fuse()
+
     def layer(self, index: int) -> nn.Module:
         """Return layer `index`."""
         if not 0 <= index <= self.head_index:
@@ -274,7 +282,7 @@ def truth_of(batch: Mapping[str, Any]) -> Truth:
     return [boxes[mask] for mask in chosen], [classes[mask] for mask in chosen]
 
 
-def _number(config: Mapping[str, Any], key: str, least: int, most: int | None) -> Any:
+def _number(config: Mapping[str, Any], key: str, least: float, most: float | None) -> Any:
     """Return a number of a model YAML; one without an upper bound is whole."""
     value: Any = config.get(key)
     kinds = (int,) if most is None else (int, float)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
@@ -38,6 +39,20 @@ class Stage(nn.Sequential):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
+
+    def fuse(self) -> None:
+        """Fold every BatchNorm layer into the convolution before it, in place, for evaluation only.
+
+        In torchvision's ResNets, whose layers are made in the order in which they run.
+        """
+        for module in self.modules():
+            before: nn.Module | None = None
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+                    fused = fuse_conv_bn_eval(before, child)
+                    before.weight, before.bias = fused.weight, fused.bias
+                    setattr(module, name, nn.Identity())
+                before = child
 
 
 def backbone_stages(network: Any, frozen_statistics: bool) -> list[Stage]:

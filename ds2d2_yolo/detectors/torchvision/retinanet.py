@@ -68,11 +68,14 @@ class RetinaHead(RetinaNetHead):
         classes (int): Number of classes.
         score_threshold (float): Score under which a detection is dropped.
         nms_iou (float): IoU above which the weaker of two detections is dropped.
+        anchor_scale (float): Side of the smallest square anchor of a level, in strides of the level.
     """
 
-    def __init__(self, channels: int, classes: int, score_threshold: float, nms_iou: float) -> None:
+    def __init__(
+        self, channels: int, classes: int, score_threshold: float, nms_iou: float, anchor_scale: float = 4.0
+    ) -> None:
         super().__init__(channels, 9, classes)
-        self.anchors = PyramidAnchors(_STRIDES, [4 * 2 ** (octave / 3) for octave in range(3)])
+        self.anchors = PyramidAnchors(_STRIDES, [anchor_scale * 2 ** (octave / 3) for octave in range(3)])
         self.assigner = RetinaAssigner()
         self.coder = DeltaCoder((1.0, 1.0, 1.0, 1.0))
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
@@ -151,7 +154,8 @@ class RetinaNetModel(TorchvisionModel):
 
     def make_head(self, channels: int) -> nn.Module:
         """Return the head."""
-        return RetinaHead(channels, self.yaml["nc"], self.yaml["score_threshold"], self.yaml["nms_iou"])
+        config = self.yaml
+        return RetinaHead(channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"])
 
 
 class RetinaNetDetector(TorchvisionDetector):
@@ -168,7 +172,7 @@ class RetinaNetDetector(TorchvisionDetector):
     @property
     def head_layout(self) -> str:
         """What teacher and student must have in common."""
-        return f"{len(self.head_layers)} levels, 9 anchors per cell"
+        return f"{len(self.head_layers)} levels, 9 anchors per cell from {self.model.yaml['anchor_scale']:g} strides on"
 
     @property
     def reference_gains(self) -> Gains:
