@@ -45,7 +45,7 @@ def retina_head(arrays, prefix: str) -> RetinaHead:
 
 def region_head(arrays, prefix: str) -> RegionHead:
     """The frozen second stage stored under `prefix`: 16 channels, 5 classes, 32 hidden units in place of our 1024."""
-    head = RegionHead(16, 5)
+    head = RegionHead(16, 5, regions=512)
     head.box_head, head.box_predictor = TwoMLPHead(16 * 49, 32), FastRCNNPredictor(32, 6)
     state = {}
     for kind in ("weight", "bias"):

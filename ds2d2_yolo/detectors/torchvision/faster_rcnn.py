@@ -14,7 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
-from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth, number_of
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
 from ds2d2_yolo.spectral import Gains, RegionPredictions, region_differences, region_implicit_terms
 from ds2d2_yolo.spectral.wavelet import at_least_float32
@@ -153,16 +153,17 @@ class RegionHead(RoIHeads):
     Args:
         channels (int): Channels of the maps.
         classes (int): Number of classes, without background.
+        regions (int): Number of regions of an image that are sampled for training.
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, regions: int) -> None:
         super().__init__(
             RegionPool(),
             TwoMLPHead(channels * _GRID**2, _HIDDEN),
             FastRCNNPredictor(_HIDDEN, classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=512,
+            batch_size_per_image=regions,
             positive_fraction=0.25,
             bbox_reg_weights=None,
             score_thresh=0.0,  # what follows is done by `FasterRCNNHead.detect`
@@ -189,7 +190,7 @@ class RegionHead(RoIHeads):
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[torch.Tensor], truth: Truth) -> Regions:
-        """Return 512 regions per image, a quarter of them positive where there are enough, the objects among them."""
+        """Return the sampled regions, a quarter of them positive where there are enough, the objects among them."""
         targets = [{"boxes": own, "labels": classes + 1} for own, classes in zip(*truth, strict=True)]
         boxes, _, labels, deltas = self.select_training_samples(list(proposals), targets)
         positives = torch.stack([(own > 0).sum() for own in labels])
@@ -215,17 +216,24 @@ class FasterRCNNHead(nn.Module):
         score_threshold (float): Score under which a detection is dropped.
         nms_iou (float): IoU above which the weaker of two detections is dropped.
         anchor_scale (float): Side of the square anchors of a level, in strides of the level.
+        regions (int): Number of regions of an image that are sampled for training.
 
     Attributes:
         sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
     """
 
     def __init__(
-        self, channels: int, classes: int, score_threshold: float, nms_iou: float, anchor_scale: float = 8.0
+        self,
+        channels: int,
+        classes: int,
+        score_threshold: float,
+        nms_iou: float,
+        anchor_scale: float = 8.0,
+        regions: int = 512,
     ) -> None:
         super().__init__()
         self.rpn = ProposalNetwork(channels, anchor_scale)
-        self.regions = RegionHead(channels, classes)
+        self.regions = RegionHead(channels, classes, regions)
         self.sampled = nn.Identity()
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
         self.max_det, self.agnostic_nms = 100, False
@@ -289,8 +297,9 @@ class FasterRCNNModel(TorchvisionModel):
     def make_head(self, channels: int) -> nn.Module:
         """Return the head."""
         config = self.yaml
+        regions: int = number_of(config, "regions", 1, None)
         return FasterRCNNHead(
-            channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"]
+            channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"], regions
         )
 
 

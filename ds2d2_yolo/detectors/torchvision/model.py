@@ -65,11 +65,11 @@ class TorchvisionModel(DetectionModel):
         self.yaml: dict[str, Any] = deepcopy(dict(cfg))
         self.yaml |= {"nc": nc or self.yaml["nc"], "channels": ch}
         self.yaml.setdefault("imagenet", False)
-        channels = _number(self.yaml, "fpn_channels", 1, None)
+        channels = number_of(self.yaml, "fpn_channels", 1, None)
         for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # a family of others may want neither
-            _number(self.yaml, key, 0, 1)
+            number_of(self.yaml, key, 0, 1)
         if "anchor_scale" in self.yaml:
-            _number(self.yaml, "anchor_scale", 0.1, 1000.0)
+            number_of(self.yaml, "anchor_scale", 0.1, 1000.0)
         network = get_model(_known_backbone(self.yaml["backbone"]), weights=None)
         last: int = network.fc.in_features
         finest = self.strides[0]
@@ -282,8 +282,18 @@ def truth_of(batch: Mapping[str, Any]) -> Truth:
     return [boxes[mask] for mask in chosen], [classes[mask] for mask in chosen]
 
 
-def _number(config: Mapping[str, Any], key: str, least: float, most: float | None) -> Any:
-    """Return a number of a model YAML; one without an upper bound is whole."""
+def number_of(config: Mapping[str, Any], key: str, least: float, most: float | None) -> Any:
+    """Return a number of a model YAML; one without an upper bound is whole.
+
+    Args:
+        config (Mapping[str, Any]): Content of the YAML.
+        key (str): Its name there.
+        least (float): The least that it may be.
+        most (float | None): The most that it may be.
+
+    Raises:
+        DS2D2Error: If there is no such number.
+    """
     value: Any = config.get(key)
     kinds = (int,) if most is None else (int, float)
     # `not least <= value` rather than `value < least`: it refuses NaN too
