@@ -27,6 +27,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--amplifier", type=Path)
     parser.add_argument("--plain", type=Path)
+    parser.add_argument("--no-bands", action="store_true", help="leave out the bands and errors of every level")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--dpi", type=int, default=84)
     options = parser.parse_args()
@@ -43,7 +44,8 @@ def main() -> None:
     read = partial(read_picture, classes=len(student.class_names))
     if not explainer.take_adapters(options.student.with_name("adapters.pt")):
         explainer.fit_adapters(images_of_split(str(options.image.parent)), "of the images beside this one", read)
-    canvas = draw_sheet(explainer.explain(read(options.image)), student.class_names, explainer.origin)
+    explanation = explainer.explain(read(options.image))
+    canvas = draw_sheet(explanation, student.class_names, explainer.origin, not options.no_bands)
     with Image.open(io.BytesIO(canvas.png(options.dpi))) as picture:
         # A palette that covers all colours, so that rare ones, those of the boxes, keep theirs
         small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

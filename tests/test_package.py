@@ -190,4 +190,12 @@ def test_the_example_explains_an_image(distilled, tmp_path, monkeypatch):
 
     runpy.run_path(str(ROOT / "examples" / "explain_an_image.py"))["main"]()
 
-    assert cv2.imread(str(sheet)).shape[1] == 15 * 84
+    whole = cv2.imread(str(sheet))
+    assert whole.shape[1] == 15 * 84
+
+    monkeypatch.setattr("sys.argv", ["explain_an_image.py", *words, "--no-bands"])
+    runpy.run_path(str(ROOT / "examples" / "explain_an_image.py"))["main"]()
+
+    short = cv2.imread(str(sheet))
+    assert short.shape[0] < 0.6 * whole.shape[0]
+    assert (short[-40:, :20] == short[0, 0]).all()  # what is left of the sheet ends with its margin

@@ -80,8 +80,9 @@ class ShareMeter:
     """Measures on a few batches of every epoch which share of the gradient each term has, at every level.
 
     A share is the norm of the gradient of a term, times its gain, to the student's tapped maps, divided by that of the
-    detection loss: what the argument `shares` asks for, as it came out. Measuring changes nothing: the gradients are
-    those to the maps, and the parameters' stay as they are.
+    detection loss: what the argument `shares` asks for, as it came out. That of a level has the term's gradient to the
+    level's maps above, and the whole of the detection loss below, so that the squares of the levels' add up. Measuring
+    changes nothing: the gradients are those to the maps, and the parameters' stay as they are.
 
     Args:
         levels (Sequence[str]): Name of the level of every tapped map; maps of one name count as one level.
@@ -95,7 +96,7 @@ class ShareMeter:
         >>> total = maps[0].sum() + maps[1].sum()
         >>> meter.observe(total, {"ex_low": 0.5 * maps[0].sum()}, maps)
         >>> {name: round(share, 2) for name, share in meter.shares(["ex_low"]).items()}
-        {'share/ex_low': 0.45, 'share/ex_low/8': 0.5, 'share/ex_low/16': 0.0}
+        {'share/ex_low': 0.45, 'share/ex_low/8': 0.45, 'share/ex_low/16': 0.0}
     """
 
     def __init__(self, levels: Sequence[str], every: int = 50) -> None:
@@ -138,7 +139,7 @@ class ShareMeter:
         """
         names = ["", *(f"/{level}" for level in self.levels)]
         unknown = torch.full((len(names),), torch.nan)
-        whole = self._sums.get("", unknown)
+        whole = self._sums.get("", unknown)[0]
         shares = {name: self._sums.get(name, unknown) / whole for name in terms}
         return {
             f"share/{name}{level}": share if math.isfinite(share) else math.nan

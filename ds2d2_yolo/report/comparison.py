@@ -64,6 +64,7 @@ def run_compare(given: Mapping[str, Any], worker: Sequence[str] = WORKER) -> int
     print("\n".join(["", *lines]))
     save_report(comparison, results)
     print(f"saved in {comparison.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
+    print(f"'ds2d2 report {comparison.folder}' makes a page of it, with the images that changed most")
     return 0
 
 

@@ -34,13 +34,14 @@ _TITLE, _BELOW = 0.26, 0.3  # above and below a panel
 _HEADS = {"im_full": "the teacher's head", "im_high": "the high-frequency amplifier"}
 
 
-def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> Canvas:
+def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, bands: bool = True) -> Canvas:
     """Draw everything about one image.
 
     Args:
         explanation (Explanation): What is known about it.
         names (Sequence[str]): Class names.
         origin (str): Where the adapters come from.
+        bands (bool): Whether to draw the bands and errors of every level, too.
 
     Returns:
         (Canvas): One picture: detections; where predictions differ; weights; and by level the bands and errors.
@@ -60,7 +61,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
         found_width * aspect + _TITLE + _BELOW + 0.3,
         (seen_width * aspect + _TITLE + _BELOW) if explanation.differences else 0.0,
         *[(weight_width * aspect + _TITLE + _BELOW) if picture.labelled and shown else 0.0 for shown in weighted],
-        *[2 * (band_width * aspect + _TITLE) + _BELOW] * len(levels),
+        *[2 * (band_width * aspect + _TITLE) + _BELOW] * (len(levels) if bands else 0),
     ]
     headed = sum(height > 0 for height in heights)
     canvas = Canvas(_WIDTH, 0.85 + sum(heights) + 0.62 * headed + 0.1)
@@ -90,7 +91,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
         _heading(canvas, top, "DISW times the teacher's confidence", hint)
         _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation, FOCUS, [level.weight for level in levels])
         top += heights[3] + 0.62
-    for level, height in zip(levels, heights[4:], strict=True):
+    for level, height in zip(levels if bands else (), heights[4:], strict=True):
         explained = f"the adapted student explains {level.explained:.0%} of the teacher's energy here"
         hint = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
         _heading(canvas, top, f"Bands at stride {level.stride:g}", hint)

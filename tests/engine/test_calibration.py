@@ -154,10 +154,18 @@ def test_shares_are_ratios_of_gradients_by_level_and_in_all():
     whole = math.hypot(3 * sizes[0], 4 * sizes[1])
     assert meter.shares(["ex_low", "im_full"]) == pytest.approx(
         {
-            **{"share/ex_low": 6 * sizes[0] / whole, "share/ex_low/8": 2, "share/ex_low/16": 0},
-            **{"share/im_full": 2 * sizes[1] / whole, "share/im_full/8": 0, "share/im_full/16": 0.5},
+            **{"share/ex_low": 6 * sizes[0] / whole, "share/ex_low/8": 6 * sizes[0] / whole, "share/ex_low/16": 0},
+            **{"share/im_full": 2 * sizes[1] / whole, "share/im_full/8": 0, "share/im_full/16": 2 * sizes[1] / whole},
         }
     )
+
+
+def test_squares_of_the_levels_shares_add_up_even_where_the_detection_loss_does_not_reach():
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    meter.observe(maps[0].sum(), {"ex_low": maps[0].sum() + 3 * maps[1].sum()}, maps)
+    shares = meter.shares(["ex_low"])
+    assert shares["share/ex_low/16"] > 0
+    assert math.hypot(shares["share/ex_low/8"], shares["share/ex_low/16"]) == pytest.approx(shares["share/ex_low"])
 
 
 def test_maps_of_one_stride_are_one_level():
