@@ -31,8 +31,8 @@ HELP = """
                    ds2d2 val model=runs/detect/train/weights/best.pt data=path/to/data.yaml
       explain    what distillation compares, image by image: bands, weights, errors, predictions, as sheets and a page
                    ds2d2 explain source=path/to/data.yaml teacher=path/to/teacher.pt student=path/to/best.pt
-      report     one page about a run: pair, data, gains, curves, AP by class and size, what changed most
-                   ds2d2 report run=runs/detect/train baseline=path/to/plain.pt
+      report     one page about a run or a comparison: pair, gains, curves, AP by class and size, what changed most
+                   ds2d2 report runs/detect/train baseline=path/to/plain.pt
       convert    DIOR, DOTA, COCO JSON or VOC, as downloaded, into a data set to train on; DOTA is tiled
                    ds2d2 convert src=path/to/DIOR out=path/to/new
       check      what a data set holds, and whether training on it would fail or lose labels
@@ -189,6 +189,9 @@ def _explain(arguments: Sequence[str]) -> int:
 def _report(arguments: Sequence[str]) -> int:
     from ds2d2_yolo.report.run import run_report
 
+    first, *rest = arguments or [""]
+    if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder, without run= before it
+        arguments = [f"run={first}", *rest]
     return run_report(parse_arguments(arguments))
 
 

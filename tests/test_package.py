@@ -10,7 +10,7 @@ import cv2
 import pytest
 import torch
 import yaml
-from engine_helpers import write_data
+from engine_helpers import tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -18,6 +18,7 @@ import ds2d2_yolo
 from ds2d2_yolo import detectors
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.spectral import Gains
 
 ROOT = Path(__file__).parents[1]
 
@@ -110,6 +111,43 @@ def test_the_example_distils_own_data(tmp_path, capsys):
     module["main"](str(write_data(tmp_path / "set")), teacher="yolo11n.yaml", **arguments)
     assert "AP50-95" in capsys.readouterr().out
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
+
+
+def test_the_example_trains_one_amplifier_for_two_students(tmp_path):
+    module = runpy.run_path(str(ROOT / "examples" / "one_teacher_two_students.py"))
+    arguments = {
+        "epochs": 1,
+        "imgsz": 64,
+        "batch": 4,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path / "runs"),
+    }
+    data = str(write_data(tmp_path / "set", train=4, val=2))
+    students = module["main"](data, teacher="yolo11n.yaml", pretrained=False, **arguments)
+    assert list(students) == ["yolo11n", "yolov8n"]
+    for name, path in students.items():
+        assert Path(load_checkpoint(path)[0].yaml["yaml_file"]).stem == name
+    stages = sorted(path.name.split("-")[0] for path in (tmp_path / "runs").iterdir())
+    assert stages == ["amplifier", "teacher", "yolo11n", "yolov8n"]
+
+
+def test_the_example_distils_faster_rcnn_as_published(tmp_path):
+    module = runpy.run_path(str(ROOT / "examples" / "faster_rcnn_as_published.py"))
+    pair = {role: str(tiny_yaml(tmp_path, "FasterRCNN", role)) for role in ("teacher", "student")}
+    arguments = {
+        "epochs": 1,
+        "imgsz": 64,
+        "batch": 4,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path / "runs"),
+    }
+    data = str(write_data(tmp_path / "set", train=4, val=2))
+    trainer = module["main"](data, pretrained=False, **pair, **arguments)
+    assert trainer.distiller.loss.gains == Gains(0.5, 0.5, 1e-5, 1e-5)
+    assert (trainer.distiller.loss.weight, trainer.distiller.teacher.sum_regions) == ("disw", True)
+    assert trainer.best.is_file()
 
 
 def test_the_example_distils_a_detector_that_the_package_does_not_know(tmp_path, monkeypatch):

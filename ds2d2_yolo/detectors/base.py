@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import xyxy2xywh
 
 from ds2d2_yolo.spectral import Gains
 
@@ -135,6 +136,27 @@ class Detector(ABC):
         cells = highest.unflatten(1, (-1, anchors)).amax(2).sigmoid()
         parts = cells.split([x.shape[2] * x.shape[3] for x in maps], 1)
         return [part.unflatten(1, (1, *x.shape[2:])) for part, x in zip(parts, maps, strict=True)]
+
+    def detections_of(
+        self, predictions: Any, maps: Sequence[torch.Tensor], confidence: float = 0.25, iou: float = 0.7
+    ) -> list[torch.Tensor]:
+        """Return what the teacher finds, from raw predictions that it has made already.
+
+        This one is for dense predictions of logits (B, A, C) and xyxy boxes in pixels (B, A, 4).
+
+        Args:
+            predictions (Any): What `forward_teacher` returned.
+            maps (Sequence[torch.Tensor]): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
+            confidence (float): Least confidence of a detection.
+            iou (float): Overlap from which the weaker of two detections is dropped.
+
+        Returns:
+            (list[torch.Tensor]): Detections (N, 6) of every image by falling confidence: xyxy in pixels of the input,
+                confidence, class.
+        """
+        rows = torch.cat([xyxy2xywh(predictions.boxes.float()), predictions.logits.float().sigmoid()], 2)
+        # A place may tell several classes, as in Ultralytics' validation
+        return list(non_max_suppression(rows.transpose(1, 2), confidence, iou, multi_label=True))
 
     def detect(self, images: torch.Tensor, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
         """Return what the model finds, as Ultralytics' `predict` does; taps see its maps.

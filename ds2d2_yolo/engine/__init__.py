@@ -17,6 +17,7 @@ if not check_version(__version__, f"<={NEWEST}"):
     LOGGER.warning(f"ultralytics {__version__} is newer than {NEWEST}, the newest that ds2d2-yolo was tested with")
 
 from ds2d2_yolo.engine.amplifier import AmplifierTrainer  # noqa: E402 - what they import may be missing in old releases
+from ds2d2_yolo.engine.stages import train_amplifier, train_teacher  # noqa: E402
 from ds2d2_yolo.engine.student import DS2D2Trainer  # noqa: E402
 
-__all__ = ["AmplifierTrainer", "DS2D2Trainer"]
+__all__ = ["AmplifierTrainer", "DS2D2Trainer", "train_amplifier", "train_teacher"]

@@ -85,7 +85,7 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         value = getattr(args, name)
         if value is not None and not isinstance(value, (str, Path)):
             raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
-    for name, values in (("sum_regions", (None, True, False)), ("safe", (True, False))):
+    for name, values in (("sum_regions", (None, True, False)), *((name, (True, False)) for name in ("safe", "val_kd"))):
         # `is`, as 1 == True
         if not any(getattr(args, name) is value for value in values):
             raise DS2D2Error(f"{name}={getattr(args, name)}: expected True or False", 2)

@@ -1,8 +1,9 @@
-"""Gains found automatically: every term gets a chosen share of the gradient that the student's maps receive."""
+"""Shares of the gradient that the student's maps receive: gains are found by them, and every epoch tells them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
@@ -56,7 +57,7 @@ class Calibration:
             maps (Sequence[torch.Tensor]): The student's tapped maps.
         """
         values = [detection, *(terms[name] for name in self.shares)]
-        norms = torch.stack([_gradient_norm(value, maps) for value in values])
+        norms = torch.stack([gradient_norms(value, maps).norm() for value in values])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(norms)
         if not bool(torch.isfinite(norms).all()) or not bool(norms[0] > 0):
@@ -75,11 +76,100 @@ class Calibration:
         self.finished = self.batches > 0
 
 
-def _gradient_norm(value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the norm of the gradient of a scalar to all maps together, in float32."""
-    sources = [x for x in maps if x.requires_grad]
+class ShareMeter:
+    """Measures on a few batches of every epoch which share of the gradient each term has, at every level.
+
+    A share is the norm of the gradient of a term, times its gain, to the student's tapped maps, divided by that of the
+    detection loss: what the argument `shares` asks for, as it came out. Measuring changes nothing: the gradients are
+    those to the maps, and the parameters' stay as they are.
+
+    Args:
+        levels (Sequence[str]): Name of the level of every tapped map; maps of one name count as one level.
+        every (int): The first of so many batches of an epoch is measured.
+
+    Example:
+        >>> maps = [torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(1, 1, 1, 1, requires_grad=True)]
+        >>> meter = ShareMeter(["8", "16"])
+        >>> meter.is_due()
+        True
+        >>> total = maps[0].sum() + maps[1].sum()
+        >>> meter.observe(total, {"ex_low": 0.5 * maps[0].sum()}, maps)
+        >>> {name: round(share, 2) for name, share in meter.shares(["ex_low"]).items()}
+        {'share/ex_low': 0.45, 'share/ex_low/8': 0.5, 'share/ex_low/16': 0.0}
+    """
+
+    def __init__(self, levels: Sequence[str], every: int = 50) -> None:
+        self.levels = list(dict.fromkeys(levels))
+        self._level_of = [self.levels.index(level) for level in levels]
+        self._every = every
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Forget what was measured."""
+        self._batches = 0
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def is_due(self) -> bool:
+        """Count a batch, and return whether it is to be measured."""
+        self._batches += 1
+        return self._batches % self._every == 1 % self._every
+
+    def observe(self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
+        """Take the gradients of one batch into account, unless one is not finite.
+
+        Args:
+            detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
+            terms (Mapping[str, torch.Tensor]): The terms by name, times their gains.
+            maps (Sequence[torch.Tensor]): The student's tapped maps.
+        """
+        norms = {name: self._norms(value, maps) for name, value in {"": detection, **terms}.items()}
+        if bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
+            self._sums = {name: self._sums.get(name, 0) + own for name, own in norms.items()}
+
+    def shares(self, terms: Iterable[str]) -> dict[str, float]:
+        """Return the shares of the epoch so far, as columns of a table.
+
+        Args:
+            terms (Iterable[str]): Names of terms.
+
+        Returns:
+            (dict[str, float]): Of each term `share/<term>`, at all levels together, and `share/<term>/<level>`; NaN
+                where nothing was measured or the detection loss has no gradient.
+        """
+        names = ["", *(f"/{level}" for level in self.levels)]
+        unknown = torch.full((len(names),), torch.nan)
+        whole = self._sums.get("", unknown)
+        shares = {name: self._sums.get(name, unknown) / whole for name in terms}
+        return {
+            f"share/{name}{level}": share if math.isfinite(share) else math.nan
+            for name, own in shares.items()
+            for level, share in zip(names, own.tolist(), strict=True)
+        }
+
+    def _norms(self, value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the norms of a scalar's gradient to all maps together, then to each level."""
+        squares = gradient_norms(value, maps).square()
+        levels = squares.new_zeros(len(self.levels))
+        levels = levels.index_add(0, torch.tensor(self._level_of, device=squares.device), squares)
+        return torch.cat([squares.sum()[None], levels]).sqrt()
+
+
+def gradient_norms(value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the norms of the gradient of a scalar to some maps, without touching any parameter's gradient.
+
+    Args:
+        value (torch.Tensor): The scalar; its graph is kept.
+        maps (Sequence[torch.Tensor]): L maps of any shapes.
+
+    Returns:
+        (torch.Tensor): Norms (L,) float32; 0 where no gradient flows.
+    """
+    norms = torch.zeros(len(maps), device=value.device)
+    sources = {index: x for index, x in enumerate(maps) if x.requires_grad}
     if not sources or not value.requires_grad:
-        return torch.zeros((), device=value.device)
-    gradients = torch.autograd.grad(value * _SCALE, sources, retain_graph=True, allow_unused=True)
-    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
-    return torch.stack(norms).norm() / _SCALE if norms else torch.zeros((), device=value.device)
+        return norms
+    gradients = torch.autograd.grad(value * _SCALE, list(sources.values()), retain_graph=True, allow_unused=True)
+    for index, gradient in zip(sources, gradients, strict=True):
+        if gradient is not None:
+            norms[index] = gradient.float().norm() / _SCALE
+    return norms

@@ -466,7 +466,16 @@ def _record_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _effective(args: Any) -> dict[str, Any]:
     """Return the arguments that shape a student, but for its models, which are fingerprinted themselves."""
-    models = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained", "val"}
+    models = {
+        "teacher",
+        "amplifier",
+        "distill_model",
+        "teacher_epochs",
+        "amplifier_epochs",
+        "pretrained",
+        "val",
+        "val_kd",
+    }
     settings = {key: value for key, value in vars(args).items() if key not in models}
     return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
 

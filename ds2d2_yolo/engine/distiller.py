@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors import Detector, Taps
-from ds2d2_yolo.engine.calibration import Calibration
+from ds2d2_yolo.engine.calibration import Calibration, ShareMeter
 from ds2d2_yolo.spectral import DS2D2Loss
 
 
@@ -35,6 +36,7 @@ class Distiller:
         teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
         calibration (Calibration | None): What finds the gains of some terms over the first batches, where any are to be
             found.
+        meter (ShareMeter | None): What measures the shares that the terms have of the gradient, where it is wanted.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Distiller:
         student_layers: Sequence[int],
         teacher_layers: Sequence[int],
         calibration: Calibration | None = None,
+        meter: ShareMeter | None = None,
     ) -> None:
         teacher.freeze()
         for guest in (teacher.model, amplifier):
@@ -54,6 +57,7 @@ class Distiller:
         self.amplifier = amplifier
         self.loss = loss
         self.calibration = calibration
+        self.meter = meter
         self._student_layers = tuple(student_layers)
         self._teacher_layers = tuple(teacher_layers)
         self._student_taps, self._teacher_taps = Taps(), Taps()
@@ -74,14 +78,8 @@ class Distiller:
         if not self.loss.gains.active:
             return
         images = batch["img"]
-        self._teacher_taps.open({index: self.teacher.layer(index) for index in self._teacher_layers})
-        with torch.no_grad():
-            predictions = self.teacher.forward_teacher(images)
-        maps = self._teacher_taps.close()
-        known = [maps[index] for index in self._teacher_layers]
-
-        taps = {index: student.layer(index) for index in self._student_layers}
-        self._student_taps.open({**taps, **student.assignment_modules()})
+        predictions, known = self.consult(images)
+        self.watch(student)
 
         def append(module: nn.Module, inputs: Any, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> Any:
             outputs = self._student_taps.close()
@@ -107,10 +105,63 @@ class Distiller:
             if self.calibration is not None and not self.calibration.finished:
                 terms = self._calibrate(self.calibration, loss.sum() / factor, terms, features)
                 self._values = {name: value.detach() for name, value in terms.items()}
+            if self.meter is not None and self.meter.is_due():
+                self.meter.observe(loss.sum() / factor, terms, features)
             vector = torch.stack(list(terms.values())) * factor
             return torch.cat([loss, vector]), {**items, **{f"{name}_loss": v for name, v in self._values.items()}}
 
         self._handle = student.model.register_forward_hook(append)
+
+    def consult(self, images: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
+        """Ask the teacher about images.
+
+        Args:
+            images (torch.Tensor): Images (B, 3, H, W) in [0, 1], on the models' device.
+
+        Returns:
+            predictions (Any): Its raw predictions, as its family gives them.
+            known (list[torch.Tensor]): Its tapped maps (B, Ct_l, H_l, W_l).
+        """
+        self._teacher_taps.open({index: self.teacher.layer(index) for index in self._teacher_layers})
+        with torch.no_grad():
+            predictions = self.teacher.forward_teacher(images)
+        maps = self._teacher_taps.close()
+        return predictions, [maps[index] for index in self._teacher_layers]
+
+    def watch(self, student: Detector) -> None:
+        """Tap the next pass of a student, for `measure`; the pass is to compute the student's loss, too."""
+        taps = {index: student.layer(index) for index in self._student_layers}
+        self._student_taps.open({**taps, **student.assignment_modules()})
+
+    def measure(
+        self,
+        student: Detector,
+        batch: Mapping[str, Any],
+        predictions: Any,
+        known: Sequence[torch.Tensor],
+        adapters: Mapping[str, torch.Tensor],
+    ) -> dict[str, torch.Tensor]:
+        """Return the terms of a batch in evaluation, once the student that `watch` taps has seen it.
+
+        Args:
+            student (Detector): The student.
+            batch (Mapping[str, Any]): The batch, as for `arm`.
+            predictions (Any): The teacher's raw predictions for it, from `consult`.
+            known (Sequence[torch.Tensor]): The teacher's maps, likewise.
+            adapters (Mapping[str, torch.Tensor]): Parameters of this student's adapters by name: those of an average of
+                students are not those in training.
+
+        Returns:
+            (dict[str, torch.Tensor]): The terms by name, each times its gain.
+        """
+        outputs = self._student_taps.close()
+        features = [outputs[index] for index in self._student_layers]
+        with torch.no_grad():
+            return self._terms(student, batch, features, known, predictions, student.assignment(outputs), adapters)
+
+    def detections(self, predictions: Any, known: Sequence[torch.Tensor], confidence: float) -> list[torch.Tensor]:
+        """Return what the teacher finds in images that `consult` has asked it about, as `Detector.detections_of`."""
+        return self.teacher.detections_of(predictions, [known[i] for i in self.loss.levels.head], confidence)
 
     def disarm(self, report: bool = True) -> None:
         """Remove what `arm` put on the student, and report what the last batch revealed.
@@ -140,8 +191,9 @@ class Distiller:
         known: Sequence[torch.Tensor],
         predictions: Any,
         assignment: Any,
+        adapters: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the terms of a batch, each times its gain."""
+        """Return the terms of a batch, each times its gain; with other adapters than its own where some are given."""
         images = batch["img"]
         height, width = images.shape[-2:]
         boxes = xywh2xyxy(batch["bboxes"])
@@ -159,7 +211,13 @@ class Distiller:
         confidence = None
         if self.loss.weight == "confidence" and {"ex_low", "ex_high"} & set(self.loss.gains.active):
             confidence = self._confidence(predictions, known)
-        return self.loss(features, known, boxes, batch["batch_idx"], (height, width), full, high, confidence)
+        arguments = (features, known, boxes, batch["batch_idx"], (height, width), full, high, confidence)
+        terms: dict[str, torch.Tensor] = (
+            self.loss(*arguments)
+            if adapters is None
+            else functional_call(self.loss, {f"adapters.{name}": value for name, value in adapters.items()}, arguments)
+        )
+        return terms
 
     def _confidence(self, predictions: Any, known: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""

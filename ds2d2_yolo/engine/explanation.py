@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ from ds2d2_yolo.detectors import Detector, Taps
 from ds2d2_yolo.engine.adapters import adapt, find_adapters, fit_adapters
 from ds2d2_yolo.engine.preflight import Pair
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.spectral import decompose, density_independent_scale_weight, explicit_errors, high_frequency_maps
+from ds2d2_yolo.spectral import (
+    decompose,
+    density_independent_scale_weight,
+    explicit_errors,
+    focus_weight,
+    high_frequency_maps,
+)
 
 BANDS = ("LL", "LH", "HL", "HH")
 """The bands in the order of `ds2d2_yolo.spectral.Bands`."""
@@ -56,7 +63,8 @@ class LevelView:
         student (dict[str, np.ndarray]): Likewise, of the adapted maps.
         low (np.ndarray): Squared error of LL (h, w), mean over the channels: before it is weighted.
         high (np.ndarray): Squared error of the detail bands, mean over channels and bands.
-        weight (np.ndarray): Density-independent scale weight (h, w).
+        disw (np.ndarray): Density-independent scale weight (h, w).
+        weight (np.ndarray): Weight that is used (h, w): the mean of an error times it is the level's part of a term.
         explained (float): Share of the teacher's energy in this image that the adapted student's map explains, at
             most 1; below 0 where an empty map were closer.
     """
@@ -66,6 +74,7 @@ class LevelView:
     student: dict[str, np.ndarray]
     low: np.ndarray
     high: np.ndarray
+    disw: np.ndarray
     weight: np.ndarray
     explained: float
 
@@ -94,6 +103,7 @@ class Explanation:
         differences (dict[str, DifferenceView]): By head: `im_full`, and `im_high` where there is an amplifier.
         detections (dict[str, np.ndarray]): By role, (N, 6) by falling confidence: xyxy in pixels of the image,
             confidence, class.
+        weight (str): Which weight is used, one of `ds2d2_yolo.spectral.WEIGHTS`.
     """
 
     picture: Picture
@@ -101,6 +111,7 @@ class Explanation:
     levels: tuple[LevelView, ...]
     differences: dict[str, DifferenceView]
     detections: dict[str, np.ndarray]
+    weight: str
 
 
 class Explainer:
@@ -117,6 +128,7 @@ class Explainer:
         plain (Detector | None): A student trained without the teacher.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         confidence (float): Least confidence of a detection.
+        weight (str): Weight of the explicit terms, one of `ds2d2_yolo.spectral.WEIGHTS`.
 
     Attributes:
         adapters (list[torch.Tensor]): Weights (Ct, Cs) of the levels' adapters, once found or fitted.
@@ -133,9 +145,14 @@ class Explainer:
         plain: Detector | None = None,
         wavelet: str = "haar",
         confidence: float = 0.25,
+        weight: str = "confidence",
     ) -> None:
         self.teacher, self.student, self.plain = teacher, student, plain
-        self.amplifier, self.wavelet, self.confidence = amplifier, wavelet, confidence
+        self.amplifier, self.wavelet, self.confidence, self.weight = amplifier, wavelet, confidence, weight
+        self._guest: Detector | None = None
+        if weight == "confidence":  # told by a frozen teacher, as in training; this one is going to detect
+            self._guest = type(teacher)(copy.deepcopy(teacher.model))
+            self._guest.freeze()
         self._strides = [pair.taps[index].stride for index in pair.head]
         self._same_channels = [
             pair.taps[index].student_channels == pair.taps[index].teacher_channels for index in pair.head
@@ -199,12 +216,18 @@ class Explainer:
         found["distilled student"], own = _detect_and_tap(self.student, images, self.confidence)
         adapted = [adapt(weight, x) for weight, x in zip(self.adapters, own, strict=True)]
         size = (images.shape[2], images.shape[3])
+        sure = None
+        if self._guest is not None:
+            with torch.no_grad():
+                sure = self._guest.confidence(self._guest.forward_teacher(images), known)
+        views = view_levels(picture, adapted, known, self._strides, window, size, self.wavelet, self.weight, sure)
         return Explanation(
             picture,
             window,
-            tuple(view_levels(picture, adapted, known, self._strides, window, size, self.wavelet)),
+            tuple(views),
             self._difference_views(own, adapted, known, size),
             {role: _to_image(boxes, window, size, picture) for role, boxes in found.items()},
+            self.weight,
         )
 
     @property
@@ -245,6 +268,7 @@ class Explainer:
 
 _CELLS_PER_CHANNEL = 8  # of the coarsest level, from which a fit says something about other images, too
 _FEWEST_IMAGES, _MOST_IMAGES = 8, 128
+_EPSILON = 1e-9  # the mean of weights, where the teacher is sure of nothing
 _CANVAS = 4  # pixels of the input along a side of a canvas's cell
 
 
@@ -310,6 +334,8 @@ def view_levels(
     window: tuple[float, float, float, float],
     size: tuple[int, int],
     wavelet: str,
+    weight: str = "disw",
+    confidence: Sequence[torch.Tensor] | None = None,
 ) -> Iterable[LevelView]:
     """Yield what the explicit terms compare, level by level.
 
@@ -321,6 +347,9 @@ def view_levels(
         window (tuple): Window of the input, from `input_of`.
         size (tuple[int, int]): Height and width of the input, in pixels.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
+        weight (str): Weight of the explicit terms, one of `ds2d2_yolo.spectral.WEIGHTS`.
+        confidence (Sequence[torch.Tensor] | None): The teacher's confidence (1, 1, H_l, W_l) in [0, 1], where
+            the weight is `confidence`.
 
     Yields:
         (LevelView): The level.
@@ -328,11 +357,23 @@ def view_levels(
     errors = [explicit_errors(ours, theirs, wavelet) for ours, theirs in zip(adapted, known, strict=True)]
     boxes = torch.from_numpy(_to_input(picture.boxes, window, size))
     grids = [(low.shape[2], low.shape[3]) for low, _ in errors]
-    weights = density_independent_scale_weight(boxes, torch.zeros(len(boxes)), 1, size, grids)
-    for stride, ours, theirs, (low, high), weight in zip(strides, adapted, known, errors, weights, strict=True):
+    disws = density_independent_scale_weight(boxes, torch.zeros(len(boxes)), 1, size, grids)
+    sure: Sequence[torch.Tensor | None] = [None] * len(disws) if confidence is None else [x.cpu() for x in confidence]
+    used = [_used_weight(disw, weight, own) for disw, own in zip(disws, sure, strict=True)]
+    every = zip(strides, adapted, known, errors, disws, used, strict=True)
+    for stride, ours, theirs, (low, high), disw, own_weight in every:
         explained = 1 - (ours - theirs).square().sum() / theirs.square().sum().clamp(min=1e-12)
         bands = _energies(theirs, wavelet), _energies(ours, wavelet)
-        yield LevelView(stride, *bands, _array(low), _array(high), _array(weight), float(explained))
+        yield LevelView(stride, *bands, _array(low), _array(high), _array(disw), _array(own_weight), float(explained))
+
+
+def _used_weight(disw: torch.Tensor, weight: str, confidence: torch.Tensor | None) -> torch.Tensor:
+    """Return the weight (1, 1, h, w) under which the mean of an error is what the loss makes of it."""
+    if weight != "confidence":
+        return disw if weight == "disw" else torch.ones_like(disw)
+    assert confidence is not None
+    focused = focus_weight(disw, confidence)
+    return focused / focused.mean().clamp(min=_EPSILON)
 
 
 def spread_out(items: Sequence[Any], number: int) -> list[Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 
@@ -15,7 +18,7 @@ from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of, shares_of, take_reference_gains
 from ds2d2_yolo.engine.autobatch import DistillationStep
-from ds2d2_yolo.engine.calibration import Calibration
+from ds2d2_yolo.engine.calibration import Calibration, ShareMeter
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
     Pair,
@@ -35,6 +38,7 @@ from ds2d2_yolo.engine.preflight import (
 from ds2d2_yolo.engine.resume import ADAPTERS, complete_checkpoints, training_is_over
 from ds2d2_yolo.engine.stages import Stage, amplifier_stage, teacher_stage
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.engine.validation import AGREEMENT, DistillationValidator
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import TERMS, DS2D2Loss
 
@@ -135,7 +139,10 @@ class DS2D2Trainer(OwnArgumentsTrainer):
                     module.to(memory_format=torch.channels_last)
         shares = shares_of(self.args)
         calibration = Calibration(shares) if shares else None
-        self.distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers, calibration)
+        meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if RANK in {-1, 0} else None
+        layers = pair.student_layers, pair.teacher_layers
+        self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter)
+        self.add_callback("on_train_epoch_start", _start_measuring)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", _keep_gains)
 
@@ -145,6 +152,26 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             saved = getattr(ckpt["ema"], ADAPTERS)
             self.distiller.loss.adapters.load_state_dict(saved.float().state_dict())
         super().resume_training(ckpt)
+        if RANK in {-1, 0} and isinstance(self.validator, DistillationValidator):
+            self.metrics |= dict.fromkeys(AGREEMENT, 0)  # columns that are there before the first validation
+
+    def get_validator(self) -> DetectionValidator:
+        """Return Ultralytics' validator, or with `val_kd` one that compares the student with its teacher, too."""
+        validator = super().get_validator()
+        if not self.args.val_kd or self.distiller is None:
+            return validator
+        settings = {"save_dir": validator.save_dir, "args": validator.args, "_callbacks": validator.callbacks}
+        return DistillationValidator(self.distiller, validator.dataloader, **settings)
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Add a row to results.csv in the columns of the first epoch, which an older version may have written."""
+        if self.csv.is_file():
+            with self.csv.open(newline="", encoding="utf-8") as file:
+                columns = [name.strip() for name in next(csv.reader(file), [])]
+            metrics = {
+                name: metrics.get(name, math.nan) for name in columns if name not in {"epoch", "time"}
+            } or metrics
+        super().save_metrics(metrics)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and have the next forward pass of the student return the terms with its loss."""
@@ -155,11 +182,24 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         return batch
 
     def label_loss_items(self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train") -> Any:
-        """Name the loss items; the terms are measured in training only, so validation has no column for them."""
+        """Name the loss items, for results.csv and for loggers; to those of training, gains and shares are added.
+
+        Unless `val_kd` asks for it the terms are measured in training only, and validation has no column for them.
+        """
         labelled = super().label_loss_items(loss_items, prefix)
-        if prefix != "val" or self.distiller is None:
+        if self.distiller is None:
             return labelled
-        own = {f"val/{name}_loss" for name in self.distiller.loss.gains.active}
+        active = self.distiller.loss.gains.active
+        if prefix == "train" and isinstance(labelled, dict) and self.distiller.meter is not None:
+            gains = asdict(self.distiller.loss.gains)
+            return {
+                **labelled,
+                **{f"gain/{name}": gains[name] for name in active},
+                **self.distiller.meter.shares(active),
+            }
+        if prefix != "val" or self.args.val_kd:
+            return labelled
+        own = {f"val/{name}_loss" for name in active}
         if isinstance(labelled, dict):
             return {key: value for key, value in labelled.items() if key not in own}
         return [key for key in labelled if key not in own]
@@ -299,6 +339,12 @@ def _check_resumable(last: Path, args: Any) -> None:
         if not Path(str(getattr(args, role))).is_file():
             raise DS2D2Error(f"{role}={getattr(args, role)}: the run to be resumed needs it, but there is no such file")
     load_training_data(args)
+
+
+def _start_measuring(trainer: Any) -> None:
+    """Callback: shares are those of one epoch."""
+    if trainer.distiller.meter is not None:
+        trainer.distiller.meter.start_epoch()
 
 
 def _keep_gains(trainer: Any) -> None:

@@ -67,6 +67,13 @@ class OwnArgumentsTrainer(DetectionTrainer):
         assert detector is not None
         return detector
 
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Resume as Ultralytics does; arguments that came after the run was started have their defaults."""
+        super().check_resume(overrides)
+        for name, default in DEFAULTS.items():
+            if not hasattr(self.args, name):
+                setattr(self.args, name, default)
+
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
         """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
         data: Any = self.data

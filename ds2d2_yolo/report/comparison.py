@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 
 from ds2d2_yolo.engine.comparison import BUILTIN, PLAIN, WORKER, Comparison, Results, plan_comparison, run_comparison
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.report.text import percent
 
 METRICS = ("AP50", "AP50-95", "APs", "APm", "APl")
 """What methods are compared by: two of Ultralytics', three of COCO's."""
@@ -30,7 +31,8 @@ _MIB = 2**20
 _THIN_LINES = 6  # methods up to which the curve of every run is drawn
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; with the line styles, 24 methods differ
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+METHOD_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""Colours of the methods, in their order."""
 _LINES = ("-", "--", ":")
 _MARKERS = ("o", "s", "^")
 
@@ -328,7 +330,7 @@ def report_lines(comparison: Comparison, results: Results) -> list[str]:
         (list[str]): Lines.
     """
     lines = []
-    for title, table in _tables(comparison, results).items():
+    for title, table in tables_of(comparison, results).items():
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines.append(title)
         for row in table:
@@ -338,7 +340,7 @@ def report_lines(comparison: Comparison, results: Results) -> list[str]:
             )
             lines.append("  ".join([f"  {first}", *rest]).rstrip())
         lines.append("")
-    lines += [_stages_line(results), *(f"WARNING: {warning}" for warning in warnings_of(comparison, results))]
+    lines += [stages_line(results), *(f"WARNING: {warning}" for warning in warnings_of(comparison, results))]
     return lines
 
 
@@ -361,11 +363,11 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
         who = {"none": "no distillation", "ultralytics": "Ultralytics' own distillation", "ds2d2": "DS2D2"}
         lines.append(f"- **{method.name}**: {who[method.distil]}{', ' if settings else ''}{settings}")
     lines.append("")
-    for title, (header, *rows) in _tables(comparison, results).items():
+    for title, (header, *rows) in tables_of(comparison, results).items():
         lines += [f"## {title}", "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines.append("")
-    lines += [_stages_line(results), "", *(f"**Warning:** {text}\n" for text in warnings_of(comparison, results))]
+    lines += [stages_line(results), "", *(f"**Warning:** {text}\n" for text in warnings_of(comparison, results))]
     lines += [
         "![AP of every run, differences to plain, AP over time](comparison.png)",
         "",
@@ -403,20 +405,20 @@ def save_report(comparison: Comparison, results: Results) -> None:
         raise DS2D2Error(f"{folder}: cannot save the results, {error.strerror or error}") from error
 
 
-def _tables(comparison: Comparison, results: Results) -> dict[str, list[list[str]]]:
-    """Return the tables for people by title, the first row of each its header."""
+def tables_of(comparison: Comparison, results: Results) -> dict[str, list[list[str]]]:
+    """Return the tables for people by title, the first row of each its header; arguments as `report_lines`."""
     summaries = summarise(results)
     references = [name for name in (PLAIN, BUILTIN) if any(name in summary.differences for summary in summaries)]
     teacher = results.teacher
     accuracy = [["", *METRICS]]
-    accuracy.append(["teacher", *(_percent(_metric(teacher, metric)) for metric in METRICS)])
-    accuracy += [[s.method, *(_percent(s.values[metric].mean) for metric in METRICS)] for s in summaries]
+    accuracy.append(["teacher", *(percent(_metric(teacher, metric)) for metric in METRICS)])
+    accuracy += [[s.method, *(percent(s.values[metric].mean) for metric in METRICS)] for s in summaries]
     tables = {f"Accuracy in percent, mean of {_count(len(comparison.seeds), 'seed')}": accuracy}
     if references:
         what = [(metric, reference) for reference in references for metric in ("AP50", _MAIN)]
         rows = [["", *(f"{metric} - {reference}" for metric, reference in what), "gap closed"]]
         for summary in summaries:
-            cells = [_signed(summary.differences.get(reference, {}).get(metric)) for metric, reference in what]
+            cells = [points_interval(summary.differences.get(reference, {}).get(metric)) for metric, reference in what]
             gap = "" if summary.gap_closed is None else f"{summary.gap_closed:.0%}"
             if any(cells):
                 rows.append([summary.method, *cells, gap])
@@ -425,13 +427,14 @@ def _tables(comparison: Comparison, results: Results) -> dict[str, list[list[str
     cost = [["", "minutes", "s per epoch", "peak MiB", "AP50 at equal time", f"{_MAIN} at equal time"]]
     for summary in summaries:
         peak = "" if summary.peak_bytes is None else f"{summary.peak_bytes / _MIB:,.0f}"
-        reached = [_percent(summary.equal_time[metric].mean) for metric in ("AP50", _MAIN)]
+        reached = [percent(summary.equal_time[metric].mean) for metric in ("AP50", _MAIN)]
         cost.append([summary.method, f"{summary.seconds / 60:.1f}", f"{summary.seconds_per_epoch:.1f}", peak, *reached])
     tables["Cost of training the student, and what is reached when the fastest method is done"] = cost
     return tables
 
 
-def _stages_line(results: Results) -> str:
+def stages_line(results: Results) -> str:
+    """Return how long teacher and amplifiers were trained, as a sentence."""
     parts = [
         f"{name} {'unknown' if seconds is None else f'{seconds / 60:.1f} minutes'}"
         for name, seconds in results.stages.items()
@@ -439,11 +442,8 @@ def _stages_line(results: Results) -> str:
     return f"Training before that, once for all runs: {', '.join(parts)}."
 
 
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _signed(interval: Interval | None) -> str:
+def points_interval(interval: Interval | None) -> str:
+    """Return a difference in percentage points with its interval, where there is one; empty where nothing is known."""
     if interval is None or math.isnan(interval.mean):
         return ""
     mean = f"{100 * interval.mean:+.1f}"
@@ -527,6 +527,12 @@ def draw_comparison(results: Results, path: Path) -> Path:
     Returns:
         (Path): `path`.
     """
+    path.write_bytes(comparison_png(results))
+    return path
+
+
+def comparison_png(results: Results) -> bytes:
+    """Return the same picture, as a PNG."""
     summaries = summarise(results)
     names = [summary.method for summary in summaries]
     compared = [summary for summary in summaries if PLAIN in summary.differences]
@@ -539,8 +545,9 @@ def draw_comparison(results: Results, path: Path) -> Path:
     if compared:
         _draw_differences(axes["differences"], compared, names)
     _draw_curves(axes["curves"], results, names)
-    figure.savefig(path)
-    return path
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _draw_runs(axes: Axes, results: Results, names: Sequence[str]) -> None:
@@ -595,7 +602,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
         length = min(len(run["curve"]) for run in runs)
         mean_time = [fmean(run["curve"][index]["seconds"] / 60 for run in runs) for index in range(length)]
         mean_best = [fmean(_running_best(run["curve"])[index] for run in runs) for index in range(length)]
-        style = row // len(_COLOURS) % len(_LINES)
+        style = row // len(METHOD_COLOURS) % len(_LINES)
         axes.plot(
             mean_time,
             mean_best,
@@ -636,4 +643,4 @@ def _percent_mark(value: float, position: int | None = None) -> str:
 
 
 def _colour(row: int) -> str:
-    return _COLOURS[row % len(_COLOURS)]
+    return METHOD_COLOURS[row % len(METHOD_COLOURS)]

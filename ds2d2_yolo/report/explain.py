@@ -23,7 +23,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.html import Section, page, paragraph, picture, table
 from ds2d2_yolo.report.sheet import draw_sheet
-from ds2d2_yolo.spectral import filter_bank
+from ds2d2_yolo.spectral import WEIGHTS, filter_bank
 
 
 def run_explain(given: Mapping[str, Any]) -> int:
@@ -69,6 +69,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
         models.get("plain"),
         wavelet,
         float(options["conf"]),
+        options["weight"] or _trained_weight(models["student"]),
     )
     if not explainer.take_adapters(Path(options["student"]).with_name("adapters.pt")):
         explainer.fit_adapters(fit_images, fit_name, read)
@@ -98,6 +99,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
     imgsz = options["imgsz"]
     if imgsz is not None and (type(imgsz) is not int or imgsz < 1):
         raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
+    if options["weight"] not in {None, *WEIGHTS}:
+        raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
     if options["wavelet"] is not None:
         try:
             filter_bank(options["wavelet"])
@@ -147,10 +150,20 @@ def _match(models: Mapping[str, Detector], options: Mapping[str, Any]) -> tuple[
     return pair, size
 
 
+def _trained_weight(student: Detector) -> str:
+    """Return the weight that a checkpoint was distilled with, or the default."""
+    return str(_argument(student, "weight") or "confidence")
+
+
+def _argument(student: Detector, name: str) -> Any:
+    """Return an argument that a checkpoint was trained with, or None."""
+    args: Any = getattr(student.model, "args", None)
+    return args.get(name) if isinstance(args, dict) else getattr(args, name, None)
+
+
 def _trained_size(student: Detector) -> int:
     """Return the image size that a checkpoint was trained at, or Ultralytics' default."""
-    args: Any = getattr(student.model, "args", None)
-    size = args.get("imgsz") if isinstance(args, dict) else getattr(args, "imgsz", None)
+    size = _argument(student, "imgsz")
     size = max(size) if isinstance(size, (list, tuple)) else size
     step = max(int(max(student.model.stride)), 32)
     return math.ceil(size / step) * step if isinstance(size, int) else 640
@@ -209,7 +222,7 @@ def _page(
         paragraph(
             "Each sheet goes from what comes out back to what is compared inside. Detections come first, then where "
             "the predictions of teacher and student differ when one frozen head looks at the maps of both (the "
-            "implicit terms), then the weight that lets every object count the same, and by level the four bands of "
+            "implicit terms), then the weight of the errors, and by level the four bands of "
             "both and their squared difference before and after it is weighted (the explicit terms)."
         ),
         paragraph(

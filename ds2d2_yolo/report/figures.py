@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Quantity:
 ENERGY = Quantity("RMS over channels", "viridis", "linear")
 ERROR = Quantity("mean squared error", "inferno", "root")
 WEIGHT = Quantity("extra weight, W - 1", "cividis", "log")
+FOCUS = Quantity("weight / its mean", "cividis", "log")
 DIFFERENCE = Quantity("difference per 4 x 4 pixels", "plasma", "root")
 
 
@@ -226,6 +228,7 @@ def draw_curves(
     xlabel: str = "epoch",
     columns: int = 2,
     logarithmic: Sequence[str] = (),
+    colours: Sequence[str] = SERIES,
 ) -> Canvas:
     """Draw curves, one panel per group, labelled at their ends instead of in a legend.
 
@@ -235,6 +238,7 @@ def draw_curves(
         xlabel (str): Its name.
         columns (int): Panels beside each other.
         logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
+        colours (Sequence[str]): Colours of the curves, in order; they begin anew where there are more curves.
 
     Returns:
         (Canvas): The picture.
@@ -248,7 +252,7 @@ def draw_curves(
             0.65 + index % columns * width, 0.38 + index // columns * height, width - 1.95, height - 0.95
         )
         ends = {}
-        for colour, (name, values) in zip(SERIES * len(curves), curves.items(), strict=False):
+        for colour, (name, values) in zip(cycle(colours), curves.items(), strict=False):
             points = np.array(values, float)
             axes.plot(steps, points, color=colour, linewidth=1.7, marker="o" if len(steps) < 3 else None, markersize=4)
             known = np.flatnonzero(np.isfinite(points))
@@ -257,6 +261,8 @@ def draw_curves(
         everything = np.concatenate([np.array(values, float) for values in curves.values()])
         if title in logarithmic and (everything[np.isfinite(everything)] > 0).all():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         elif np.isfinite(everything).any():
             axes.set_ylim(bottom=min(0.0, float(np.nanmin(everything))))
@@ -268,13 +274,19 @@ def draw_curves(
     return canvas
 
 
-def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, str] | None = None) -> Canvas:
+def draw_changes(
+    changes: Mapping[str, float],
+    xlabel: str,
+    notes: Mapping[str, str] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> Canvas:
     """Draw changes as bars, sorted, those for the better on top.
 
     Args:
         changes (Mapping[str, float]): Change by name; NaN is left out.
         xlabel (str): What changes, with its unit.
         notes (Mapping[str, str] | None): What is written after a name, such as the number of objects.
+        intervals (Mapping[str, tuple[float, float]] | None): Lower and upper ends of intervals, drawn as lines.
 
     Returns:
         (Canvas): The picture.
@@ -285,11 +297,14 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
     values = [changes[name] for name in order]
     axes.barh(range(len(order)), values, height=0.7, color=[BETTER if value >= 0 else WORSE for value in values])
     axes.axvline(0, color=INK, linewidth=0.8)
-    reach = max((abs(value) for value in values), default=1.0) or 1.0
-    for row, value in enumerate(values):
+    ends = [(intervals or {}).get(name, (value, value)) for name, value in zip(order, values, strict=True)]
+    reach = max((abs(end) for pair in ends for end in pair), default=1.0) or 1.0
+    for row, (value, (lower, upper)) in enumerate(zip(values, ends, strict=True)):
+        if lower < upper:
+            axes.plot([lower, upper], [row, row], color=INK, linewidth=1.1, marker="|", markersize=5)
         side = "left" if value >= 0 else "right"
         axes.text(
-            value + reach * (0.02 if value >= 0 else -0.02),
+            max(value, upper) + reach * 0.02 if value >= 0 else min(value, lower) - reach * 0.02,
             row,
             f"{round(value, 1) + 0.0:+.1f}",
             va="center",
@@ -299,7 +314,7 @@ def draw_changes(changes: Mapping[str, float], xlabel: str, notes: Mapping[str, 
     names = [f"{name} ({notes[name]})" if notes and name in notes else name for name in order]
     axes.set_yticks(range(len(order)), [name if len(name) < 34 else f"{name[:31]}..." for name in names])
     axes.set_ylim(len(order) - 0.4, -0.6)
-    low, high = min([0.0, *values]), max([0.0, *values])
+    low, high = min([0.0, *(pair[0] for pair in ends)]), max([0.0, *(pair[1] for pair in ends)])
     axes.set_xlim(low - reach * (0.25 if low < 0 else 0.05), high + reach * (0.25 if high > 0 else 0.05))
     axes.set_xlabel(xlabel, fontsize=8, color=INK)
     tidy(axes, "x")

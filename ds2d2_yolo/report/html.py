@@ -40,6 +40,11 @@ td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-wi
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1rem }
 .grid figure { margin: 0 }
 summary { cursor: pointer }
+@media (max-width: 40rem) {
+  section > figure, details > figure { overflow-x: auto }
+  section > figure img, details > figure img { max-width: none; width: 100%; min-width: 38rem }
+  section > figure figcaption, details > figure figcaption { position: sticky; left: 0 }
+}
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem; font-size: .9rem }
 """
 

@@ -1,10 +1,8 @@
-"""`ds2d2 report`: one page about a distilled student's run, and about what changed against a baseline."""
+"""`ds2d2 report`: one page about a run, and about what changed against a baseline; or about a comparison."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,20 +14,27 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate
-from ds2d2_yolo.engine.explanation import Picture, read_picture
 from ds2d2_yolo.engine.preflight import load_model
+from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report import html
-from ds2d2_yolo.report.detections import match_detections
-from ds2d2_yolo.report.figures import Canvas, draw_changes, draw_curves, outcome_legend
+from ds2d2_yolo.report.changes import Pairing, show_changes
+from ds2d2_yolo.report.compared import COMPARISON_TABLE, report_comparison
+from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
-from ds2d2_yolo.report.sheet import draw_outcomes
-from ds2d2_yolo.report.training import BANDS_PICTURE, PAIR_FILE, TERMS_PICTURE, curves_of_terms, read_columns
+from ds2d2_yolo.report.text import model_name, percent, points
+from ds2d2_yolo.report.training import (
+    BANDS_PICTURE,
+    LOGARITHMIC,
+    PAIR_FILE,
+    TERMS_PICTURE,
+    curves_of_terms,
+    read_columns,
+)
 from ds2d2_yolo.spectral import TERMS
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
-_SHOWN = 3  # images that changed most, each way
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
 
 
@@ -53,7 +58,7 @@ class Run:
 
 
 def run_report(given: Mapping[str, Any]) -> int:
-    """Write `report.html` about a run.
+    """Write `report.html` about a run, or about a comparison.
 
     Args:
         given (Mapping[str, Any]): Options that differ from those of `cfg/report.yaml`; `run` is required.
@@ -72,7 +77,10 @@ def run_report(given: Mapping[str, Any]) -> int:
     confidence = options["conf"]
     if isinstance(confidence, bool) or not 0 <= confidence <= 1:
         raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
-    run = read_run(usable_path("run", str(options["run"])))
+    folder = usable_path("run", str(options["run"]))
+    if (folder / COMPARISON_TABLE).is_file():
+        return report_comparison(folder, options)
+    run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["val"] and run.weights is None:
         raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; val=False reports without it")
@@ -99,7 +107,8 @@ def run_report(given: Mapping[str, Any]) -> int:
             _pictures(run),
             _arguments(run),
         ]
-        title = f"{run.folder.name}: {_name(run.args.get('model'))} learning from {_name(run.args.get('teacher'))}"
+        student_name, teacher_name = (model_name(run.args.get(role)) for role in ("model", "teacher"))
+        title = f"{run.folder.name}: {student_name} learning from {teacher_name}"
         text = html.page(title, str(run.folder.resolve()), sections)
         (out / "report.html").write_text(text, encoding="utf-8")
     except DS2D2Error:
@@ -126,7 +135,7 @@ def read_run(folder: Path) -> Run:
     """
     for name in ("args.yaml", "results.csv"):
         if not (folder / name).is_file():
-            raise DS2D2Error(f"run={folder}: holds no {name}, pass the folder of a training", 2)
+            raise DS2D2Error(f"run={folder}: holds no {name}, pass the folder of a training or of a comparison", 2)
     try:
         args = YAML.load(folder / "args.yaml")
         pair = json.loads((folder / PAIR_FILE).read_text("utf-8")) if (folder / PAIR_FILE).is_file() else None
@@ -137,41 +146,6 @@ def read_run(folder: Path) -> Run:
         raise DS2D2Error(f"run={folder}: results.csv has no epochs yet")
     weights = [path for name in ("best.pt", "last.pt") if (path := folder / "weights" / name).is_file()]
     return Run(folder, args, columns, pair, weights[0] if weights else None)
-
-
-def changes_by_image(
-    truth: Mapping[str, Any],
-    student: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]],
-    confidence: float,
-) -> list[tuple[str, float]]:
-    """Return how much better a student does than a baseline, image by image.
-
-    Args:
-        truth (Mapping[str, Any]): COCO data set.
-        student (Sequence[Mapping[str, Any]]): COCO detections of the student.
-        baseline (Sequence[Mapping[str, Any]]): COCO detections of the baseline.
-        confidence (float): Least score of a detection that counts.
-
-    Returns:
-        (list[tuple[str, float]]): File and change of the F1 score, 2 hits / (2 hits + false alarms + misses), at IoU
-            0.5, the largest first; images without object and detection are left out.
-
-    Example:
-        >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
-        >>> truth = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [box]}
-        >>> changes_by_image(truth, [{**box, "score": 0.9}], [], 0.25)
-        [('a.png', 1.0)]
-    """
-    objects = _by_image(truth["annotations"])
-    sides = [_by_image([item for item in found if item["score"] >= confidence]) for found in (student, baseline)]
-    changes = []
-    for image in truth["images"]:
-        number = image["id"]
-        if number in objects or any(number in side for side in sides):
-            new, old = (_f1(side[number], objects[number]) for side in sides)
-            changes.append((str(image["file_name"]), new - old))
-    return sorted(changes, key=lambda pair: -pair[1])
 
 
 # ------------------------------------------------------------------------------------------------ sections
@@ -235,15 +209,21 @@ def _curves(run: Run) -> Section:
         if own:
             groups[f"detection losses, {split}"] = own
     groups |= curves_of_terms(columns)
+    metrics = {name.removeprefix("metrics/"): v for name, v in columns.items() if name.startswith("metrics/")}
     groups["metrics, by Ultralytics"] = {
-        _METRICS.get(key, key.removesuffix("(B)")): values
-        for key, values in (
-            (name.removeprefix("metrics/"), v) for name, v in columns.items() if name.startswith("metrics/")
-        )
+        _METRICS.get(name, name.removesuffix("(B)")): values
+        for name, values in metrics.items()
+        if f"metrics/{name}" not in AGREEMENT
+    }
+    groups["agreement with the teacher"] = {
+        name.replace("_", ", "): values for name, values in metrics.items() if f"metrics/{name}" in AGREEMENT
     }
     groups = {title: curves for title, curves in groups.items() if curves}
-    canvas = draw_curves(groups, columns["epoch"], logarithmic=("terms, times gain",))
-    caption = "Numbers are those of the last epoch. The terms, each times its gain, on a logarithmic axis."
+    canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
+    caption = (
+        "Numbers are those of the last epoch; terms and gains on logarithmic axes. The gradient of a term, times its "
+        "gain, to the student's maps is told as a multiple of the detection loss's, over all levels and at each."
+    )
     return Section("Curves", html.picture(canvas.png(), "Losses, terms and metrics by epoch", caption))
 
 
@@ -251,9 +231,9 @@ def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
     if student is None:
         return Section("Average precision", "")
     sides = {"student": student} | ({"baseline": other} if other else {})
-    rows = [[side, *(_percent(getattr(scores, name)) for name in AP_COLUMNS)] for side, scores in sides.items()]
+    rows = [[side, *(percent(getattr(scores, name)) for name in AP_COLUMNS)] for side, scores in sides.items()]
     if other:
-        rows.append(["change", *(_signed(getattr(student, name) - getattr(other, name)) for name in AP_COLUMNS)])
+        rows.append(["change", *(points(getattr(student, name) - getattr(other, name)) for name in AP_COLUMNS)])
     sizes = ", ".join(f"{count} {name}" for name, count in student.sizes.items())
     split = student.settings["split"]
     seen = f"{student.images} images of '{split}' with {student.objects} objects: {sizes}"
@@ -262,8 +242,8 @@ def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
         [
             name,
             scores.objects,
-            *(_percent(side.classes[name].AP50) for side in sides.values()),
-            *(_percent(side.classes[name].AP) for side in sides.values()),
+            *(percent(side.classes[name].AP50) for side in sides.values()),
+            *(percent(side.classes[name].AP) for side in sides.values()),
         ]
         for name, scores in student.classes.items()
     ]
@@ -297,36 +277,10 @@ def _images(student: Evaluation | None, other: Evaluation | None, confidence: fl
     title = "Images that changed most"
     if student is None or other is None:
         return Section(title, "")
-    truth, new = (
-        json.loads((student.folder / f"{name}.json").read_text("utf-8")) for name in ("ground_truth", "predictions")
-    )
-    old = json.loads((other.folder / "predictions.json").read_text("utf-8"))
-    changes = changes_by_image(truth, new, old, confidence)
-    better = [entry for entry in changes if entry[1] > 0][:_SHOWN]
-    worse = [entry for entry in reversed(changes) if entry[1] < 0][:_SHOWN]
-    counts = sum(change > 0 for _, change in changes), sum(change < 0 for _, change in changes)
     root = Path(check_det_dataset(student.settings["data"], autodownload=False)["path"])
-    found = _by_image([item for item in new if item["score"] >= confidence])
-    before = _by_image([item for item in old if item["score"] >= confidence])
-    numbers = {str(image["file_name"]): image["id"] for image in truth["images"]}
-    names = len(truth["categories"])
-    parts = [
-        html.paragraph(
-            f"By the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or more: {counts[0]} of "
-            f"{len(changes)} images are better than the baseline's, {counts[1]} worse."
-        )
-    ]
-    for heading, entries in (("for the better", better), ("for the worse", worse)):
-        pictures = []
-        for file, change in entries:
-            picture = read_picture(root / file, names, True, bool(student.settings["single_cls"]))
-            sides = {"baseline": before[numbers[file]], "student": found[numbers[file]]}
-            pictures.append(
-                html.picture(_draw_sides(picture, sides), f"Detections in {file}", f"{file}: F1 {change:+.2f}")
-            )
-        if pictures:
-            parts += [f"<h3>Most changed {heading}</h3>", html.grid(pictures)]
-    return Section(title, "\n".join(parts))
+    pairing = Pairing.of_folders("", student.folder, other.folder)
+    single = bool(student.settings["single_cls"])
+    return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root, single))
 
 
 def _pictures(run: Run) -> Section:
@@ -373,50 +327,3 @@ def _measure(run: Run, weights: Path, name: str, out: Path, options: Mapping[str
     if not data:
         raise DS2D2Error(f"run={run.folder}: its args.yaml names no data, pass data=", 2)
     return evaluate(weights, data, project=str(out.absolute()), name=name, exist_ok=True, **arguments)
-
-
-def _by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
-    """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index."""
-    rows: dict[Any, list[list[float]]] = defaultdict(list)
-    for item in items:
-        x, y, width, height = item["bbox"]
-        rows[item["image_id"]].append([x, y, x + width, y + height, item.get("score", 1.0), item["category_id"] - 1])
-    arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, 6)))
-    for image, own in rows.items():
-        array = np.array(own)
-        arrays[image] = array[np.argsort(-array[:, 4], kind="stable")]
-    return arrays
-
-
-def _f1(found: np.ndarray, objects: np.ndarray) -> float:
-    matched = match_detections(found[:, :4], found[:, 5].astype(int), objects[:, :4], objects[:, 5].astype(int))
-    hits = 2 * len(matched.hits)
-    return hits / max(hits + len(matched.false_alarms) + len(matched.misses), 1)
-
-
-def _draw_sides(picture: Picture, sides: Mapping[str, np.ndarray]) -> bytes:
-    """Return detections of both sides beside each other, as a PNG."""
-    aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
-    width = 3.4
-    canvas = Canvas(2 * width + 0.5, width * aspect + 0.95)
-    for index, (title, found) in enumerate(sides.items()):
-        axes = canvas.axes(0.2 + index * (width + 0.1), 0.3, width, width * aspect)
-        draw_outcomes(axes, picture.pixels, found, (picture.boxes, picture.labels), title)
-    canvas.figure.legend(
-        handles=outcome_legend(("hit", "false alarm", "miss")), loc="lower center", ncols=3, frameon=False, fontsize=8.5
-    )
-    return canvas.png()
-
-
-def _name(path: Any) -> str:
-    """Return what a person calls a model: for best.pt in a run's folder, the run."""
-    path = Path(str(path))
-    return path.parent.parent.name if path.parent.name == "weights" else path.stem
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:+.1f}"

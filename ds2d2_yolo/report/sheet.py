@@ -15,6 +15,7 @@ from ds2d2_yolo.report.figures import (
     ENERGY,
     ERROR,
     FAINT,
+    FOCUS,
     LABEL,
     WEIGHT,
     Canvas,
@@ -42,7 +43,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
         origin (str): Where the adapters come from.
 
     Returns:
-        (Canvas): One picture: detections; where predictions differ; DISW; and by level the bands and errors.
+        (Canvas): One picture: detections; where predictions differ; weights; and by level the bands and errors.
     """
     picture = explanation.picture
     aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
@@ -54,10 +55,11 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
     seen_width = (inner - 4 * _BAR) / 4
     weight_width = min((inner - _BAR - (len(levels) - 1) * _GAP) / len(levels), found_width)
     band_width = (inner - 3 * _BAR - 3 * _GAP) / 6
+    weighted = explanation.weight != "none", explanation.weight == "confidence"
     heights = [
         found_width * aspect + _TITLE + _BELOW + 0.3,
         (seen_width * aspect + _TITLE + _BELOW) if explanation.differences else 0.0,
-        (weight_width * aspect + _TITLE + _BELOW) if picture.labelled else 0.0,
+        *[(weight_width * aspect + _TITLE + _BELOW) if picture.labelled and shown else 0.0 for shown in weighted],
         *[2 * (band_width * aspect + _TITLE) + _BELOW] * len(levels),
     ]
     headed = sum(height > 0 for height in heights)
@@ -76,12 +78,19 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str) -> C
         _heading(canvas, top, "Where their predictions differ, seen through a frozen head", hint)
         _draw_differences(canvas, top + 0.62, seen_width, aspect, explanation)
         top += heights[1] + 0.62
-    if picture.labelled:
+    if heights[2]:
         hint = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
         _heading(canvas, top, "Density-independent scale weight (DISW)", hint)
-        _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation)
+        _draw_weights(
+            canvas, top + 0.62, weight_width, aspect, explanation, WEIGHT, [level.disw - 1 for level in levels]
+        )
         top += heights[2] + 0.62
-    for level, height in zip(levels, heights[3:], strict=True):
+    if heights[3]:
+        hint = "the weight that errors are averaged under: most where the teacher is sure, and objects count the same"
+        _heading(canvas, top, "DISW times the teacher's confidence", hint)
+        _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation, FOCUS, [level.weight for level in levels])
+        top += heights[3] + 0.62
+    for level, height in zip(levels, heights[4:], strict=True):
         explained = f"the adapted student explains {level.explained:.0%} of the teacher's energy here"
         hint = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
         _heading(canvas, top, f"Bands at stride {level.stride:g}", hint)
@@ -181,19 +190,26 @@ def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, e
             left += width + _BAR
 
 
-def _draw_weights(canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation) -> None:
+def _draw_weights(
+    canvas: Canvas,
+    top: float,
+    width: float,
+    aspect: float,
+    explanation: Explanation,
+    quantity: Quantity,
+    weights: Sequence[np.ndarray],
+) -> None:
     picture, height = explanation.picture, width * aspect
-    extra = [level.weight - 1 for level in explanation.levels]
-    scale = scale_of(WEIGHT, extra)
+    scale = scale_of(quantity, weights)
     left = _MARGIN
-    for level, values in zip(explanation.levels, extra, strict=True):
+    for level, values in zip(explanation.levels, weights, strict=True):
         axes = canvas.axes(left, top, width, height)
         show_image(axes, picture.pixels, grey=True)
-        _lay_over(axes, values, WEIGHT, scale, explanation, f"stride {level.stride:g}")
-        axes.set_xlabel(f"highest weight {level.weight.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
+        _lay_over(axes, values, quantity, scale, explanation, f"stride {level.stride:g}")
+        axes.set_xlabel(f"highest {values.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
         outline(axes, picture.boxes, "object", 0.5)
         left += width + _GAP
-    canvas.bar(left - _GAP + 0.05, top, height, WEIGHT, scale)
+    canvas.bar(left - _GAP + 0.05, top, height, quantity, scale)
 
 
 def _draw_level(
@@ -221,7 +237,8 @@ def _draw_level(
         weighted = error * level.weight
         scale = scale_of(ERROR, [error, weighted])
         shown = [(f"error of {name}", error)]
-        shown += [("the same, weighted", weighted)] if explanation.picture.labelled else []
+        weighs = explanation.picture.labelled and explanation.weight != "none"
+        shown += [("the same, weighted", weighted)] if weighs else []
         for index, (title, values) in enumerate(shown):
             axes = canvas.axes(left + index * (width + _GAP), row, width, height)
             show_map(axes, values, ERROR, scale, *place, title=title)

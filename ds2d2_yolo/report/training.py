@@ -39,6 +39,15 @@ PAIR_FILE = "pair.json"
 
 TERMS_PICTURE, BANDS_PICTURE = "ds2d2_terms.png", "ds2d2_bands_{}.png"
 
+_TITLES = {
+    "train": "terms, times gain",
+    "val": "terms in validation, times gain",
+    "gain": "gains",
+    "share": "gradient / detection loss",
+}
+LOGARITHMIC = (_TITLES["train"], _TITLES["val"], _TITLES["gain"])
+"""Titles of curves that need a logarithmic axis."""
+
 _IMAGES = 2
 
 
@@ -76,23 +85,27 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
 
 def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:
-    """Return what a results.csv says of the four terms: their values, and whatever else was logged for each of them.
+    """Return what a results.csv says of the four terms: values, gains, and shares of the gradient by level.
 
     Args:
         columns (Mapping[str, Sequence[float]]): Its columns.
 
     Returns:
-        (dict[str, dict[str, Sequence[float]]]): Values by term, by what they are: `terms, times gain` from
-            `train/<term>_loss`, and for columns such as `share/<term>` the part before the slash.
+        (dict[str, dict[str, Sequence[float]]]): Values by term, by the title of what they are; those of `LOGARITHMIC`
+            span decades.
+
+    Example:
+        >>> curves_of_terms({"epoch": [1], "gain/ex_low": [0.5], "share/ex_low/8": [0.2]})
+        {'gains': {'ex_low': [0.5]}, 'gradient / detection loss, stride 8': {'ex_low': [0.2]}}
     """
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in columns.items():
-        kind, _, rest = name.partition("/")
-        if kind == "train" and rest.removesuffix("_loss") in TERMS:
-            groups.setdefault("terms, times gain", {})[rest.removesuffix("_loss")] = values
-        elif rest in TERMS:
-            groups.setdefault(kind, {})[rest] = values
-    return groups
+        kind, term, *level = name.split("/")[:3] if "/" in name else (name, "")
+        term = term.removesuffix("_loss")
+        if kind in _TITLES and term in TERMS:
+            groups.setdefault(_TITLES[kind] + (f", stride {level[0]}" if level else ""), {})[term] = values
+    order = [*_TITLES.values(), *groups]
+    return dict(sorted(groups.items(), key=lambda group: order.index(group[0])))
 
 
 class _Album:
@@ -120,7 +133,7 @@ class _Album:
             return
         columns = read_columns(trainer.csv)
         if groups := curves_of_terms(columns):
-            canvas = draw_curves(groups, columns["epoch"], logarithmic=("terms, times gain",))
+            canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
             trainer.on_plot(canvas.save(trainer.save_dir / TERMS_PICTURE))
         if not self.pictures:
             return
@@ -152,7 +165,12 @@ class _Album:
         for picture in self.pictures:
             images, window = input_of(picture, trainer.args.imgsz, step, trainer.device)
             own = _tap(student, pair.student_layers, model, images)
-            known = _tap(distiller.teacher, pair.teacher_layers, distiller.teacher.forward_teacher, images)
+            predictions, known = distiller.consult(images)
+            known = [known[i].float() for i in pair.head]
+            sure = None
+            if distiller.loss.weight == "confidence":
+                with torch.no_grad():
+                    sure = distiller.teacher.confidence(predictions, known)
             adapters = model.ds2d2_adapters
             adapted = [
                 adapt(adapters[i].weight.float().flatten(1), own[i]) if hasattr(adapters[i], "weight") else own[i]
@@ -163,11 +181,13 @@ class _Album:
                     view_levels(
                         picture,
                         adapted,
-                        [known[i] for i in pair.head],
+                        known,
                         [pair.taps[i].stride for i in pair.head],
                         window,
                         (images.shape[2], images.shape[3]),
                         distiller.loss.wavelet,
+                        distiller.loss.weight,
+                        sure,
                     )
                 )
             )
@@ -201,7 +221,7 @@ def draw_looks(
         left = margin + index * group
         canvas.text(left, 0.42, f"stride {stride:g}", 9.5, weight="bold")
         views = [levels[index] for levels in looks.values()]
-        extra = views[-1].weight - 1
+        extra = views[-1].disw - 1
         columns: list[tuple[str, Any, list[np.ndarray]]] = [
             ("weighted error", ERROR, [(view.low + 3 * view.high) / 4 * view.weight for view in views]),
             ("LL", ENERGY, [view.teacher["LL"] for view in views[-1:]] + [view.student["LL"] for view in views]),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds2d2_yolo.engine.arguments import check_arguments, gains_of, shares_of, take_reference_gains
-from ds2d2_yolo.engine.calibration import Calibration
+from ds2d2_yolo.engine.calibration import Calibration, ShareMeter
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import Gains
 
@@ -143,3 +143,58 @@ def test_reference_gains_are_refused_where_the_authors_have_none():
 def test_mistakes_get_one_line(given, message):
     with pytest.raises(DS2D2Error, match=message):
         check_arguments({**RUN, **given})
+
+
+def test_shares_are_ratios_of_gradients_by_level_and_in_all():
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    meter.observe(
+        3 * maps[0].sum() + 4 * maps[1].sum(), {"ex_low": 6 * maps[0].sum(), "im_full": 2 * maps[1].sum()}, maps
+    )
+    sizes = [math.sqrt(x.numel()) for x in maps]
+    whole = math.hypot(3 * sizes[0], 4 * sizes[1])
+    assert meter.shares(["ex_low", "im_full"]) == pytest.approx(
+        {
+            **{"share/ex_low": 6 * sizes[0] / whole, "share/ex_low/8": 2, "share/ex_low/16": 0},
+            **{"share/im_full": 2 * sizes[1] / whole, "share/im_full/8": 0, "share/im_full/16": 0.5},
+        }
+    )
+
+
+def test_maps_of_one_stride_are_one_level():
+    maps, meter = maps_of(), ShareMeter(["8", "8"])
+    meter.observe(pull(maps, 2.0), {"ex_low": pull(maps, 1.0)}, maps)
+    assert meter.shares(["ex_low"]) == pytest.approx({"share/ex_low": 0.5, "share/ex_low/8": 0.5})
+
+
+def test_one_batch_of_fifty_is_measured_and_each_epoch_starts_anew():
+    meter = ShareMeter(["8", "16"], every=50)
+    assert [batch for batch in range(120) if meter.is_due()] == [0, 50, 100]
+    maps = maps_of()
+    meter.observe(pull(maps, 1.0), {"ex_low": pull(maps, 1.0)}, maps)
+    meter.start_epoch()
+    assert meter.is_due()
+    assert all(math.isnan(share) for share in meter.shares(["ex_low"]).values())
+    assert all(ShareMeter(["8"], every=1).is_due() for _ in range(3))
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf])
+def test_shares_of_a_batch_that_is_not_finite_do_not_count(strength):
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    for own in (1.0, strength):
+        meter.observe(pull(maps, 2.0), {"ex_low": pull(maps, own)}, maps)
+    assert meter.shares(["ex_low"])["share/ex_low"] == pytest.approx(0.5)
+
+
+def test_measuring_shares_leaves_the_gradients_of_parameters_alone():
+    layer = torch.nn.Conv2d(3, 4, 1)
+    maps = [layer(torch.rand(1, 3, 8, 8))]
+    meter = ShareMeter(["8"])
+    meter.observe(maps[0].square().sum(), {"ex_low": maps[0].sum()}, maps)
+    assert layer.weight.grad is None
+    maps[0].sum().backward()  # the graph is still there
+
+
+def test_without_any_gradient_shares_are_unknown():
+    meter = ShareMeter(["8"])
+    meter.observe(torch.ones(()), {"ex_low": torch.ones(())}, [torch.ones(1, 1, 2, 2)])
+    assert all(math.isnan(share) for share in meter.shares(["ex_low"]).values())

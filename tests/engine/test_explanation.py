@@ -18,7 +18,7 @@ from ds2d2_yolo.engine.adapters import adapt, find_adapters, fit_adapters, keep_
 from ds2d2_yolo.engine.explanation import Explainer, metrics_of, read_picture, spread_out, spread_over
 from ds2d2_yolo.engine.preflight import check_pair
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.spectral import DS2D2Loss, Gains
+from ds2d2_yolo.spectral import WEIGHTS, DS2D2Loss, Gains
 
 SIZE = 128
 
@@ -48,16 +48,24 @@ def maps_of(explainer, picture):
     return explainer._maps_of(picture)
 
 
-def test_errors_under_their_weight_are_the_explicit_terms(explainer, images):
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, images):
     picture = read_picture(images[0], 2)
-    explanation = explainer.explain(picture)
+    teacher, student = explainer.teacher, explainer.student
+    own = Explainer(teacher, student, check_pair(teacher, student, SIZE), SIZE, confidence=0.05, weight=weight)
+    own.adapters = explainer.adapters
+    explanation = own.explain(picture)
     student, teacher = maps_of(explainer, picture)
     pair = check_pair(explainer.teacher, explainer.student, SIZE)
-    loss = DS2D2Loss(pair.levels, Gains(ex_low=1.0, ex_high=1.0))
+    loss = DS2D2Loss(pair.levels, Gains(ex_low=1.0, ex_high=1.0), weight=weight)
     with torch.no_grad():
         for layer, weight in zip(loss.adapters, explainer.adapters, strict=True):
             layer.weight.copy_(weight[:, :, None, None])
-        terms = loss(student, teacher, *batch_for(picture))
+        detector = explainer.teacher
+        scores = detector.head.forward_head(teacher, **detector.head.one2many)["scores"].sigmoid().amax(1)
+        cells = scores.split([x.shape[2] * x.shape[3] for x in teacher], 1)
+        sure = [own.view(1, 1, *x.shape[2:]) for own, x in zip(cells, teacher, strict=True)]
+        terms = loss(student, teacher, *batch_for(picture), confidence=sure)
     for name in ("low", "high"):
         total = sum((getattr(level, name) * level.weight).mean() for level in explanation.levels)
         assert total == pytest.approx(terms[f"ex_{name}"].item(), rel=1e-4)
@@ -158,7 +166,7 @@ def test_objects_come_back_where_they_are_in_images_of_any_shape(explainer, imag
     assert top <= 0
     assert right >= shape[1] - 1e-6
     assert bottom >= shape[0] - 1e-6
-    weight = explanation.levels[0].weight
+    weight = explanation.levels[0].disw
     rows, columns = np.nonzero(weight > weight.max() - 1e-6)
     x = left + (columns + 0.5) * (right - left) / weight.shape[1]
     y = top + (rows + 0.5) * (bottom - top) / weight.shape[0]

@@ -8,7 +8,8 @@ from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.report.run import changes_by_image, read_run, run_report
+from ds2d2_yolo.report.changes import changes_by_image
+from ds2d2_yolo.report.run import read_run, run_report
 from ds2d2_yolo.spectral import TERMS
 
 
@@ -75,7 +76,7 @@ def test_images_are_ranked_by_the_change_of_their_f1_score():
 
 MISTAKES = [
     ({"run": None}, 2, "run= is missing"),
-    ({"run": "{folder}/nowhere"}, 2, "holds no args.yaml, pass the folder of a training"),
+    ({"run": "{folder}/nowhere"}, 2, "holds no args.yaml, pass the folder of a training or of a comparison"),
     ({"run": "{folder}/set"}, 2, "holds no args.yaml"),
     ({"baseline": "{folder}/nowhere"}, 2, "nowhere: no such file or folder"),
     ({"baseline": "{folder}/set"}, 2, "set: holds no weights/best.pt"),

@@ -1,17 +1,27 @@
 """What a distillation leaves in its run folder, and what loggers are told."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from engine_helpers import lively_model, save_checkpoint, write_data
+from matplotlib.figure import Figure
 from PIL import Image
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
+from ultralytics.utils.plotting import plot_results
 
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.adapters import find_adapters
+from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.report.training import curves_of_terms, read_columns
+from ds2d2_yolo.report.training import curves_of_terms, draw_looks, read_columns
 from ds2d2_yolo.spectral import TERMS
 
 OURS = ["ds2d2_bands_0.png", "ds2d2_bands_1.png", "ds2d2_terms.png", "pair.json"]
@@ -32,6 +42,90 @@ def test_loggers_are_told_every_term_of_every_epoch(distilled):
     assert len(distilled.logged) == 2
     for items in distilled.logged:
         assert {f"train/{name}_loss" for name in TERMS} <= set(items)
+
+
+def test_gains_and_shares_by_level_are_in_the_table_and_told_to_loggers(distilled):
+    table = read_columns(distilled.run / "results.csv")
+    levels = ("", "/8", "/16", "/32")
+    columns = {*(f"gain/{name}" for name in TERMS), *(f"share/{name}{level}" for name in TERMS for level in levels)}
+    assert {name for name in table if name.startswith(("gain/", "share/"))} == columns
+    assert all(value > 0 for name in columns for value in table[name])
+    for epoch, items in enumerate(distilled.logged):
+        assert {name: items[name] for name in columns} == pytest.approx(
+            {name: table[name][epoch] for name in columns}, rel=1e-4
+        )
+    arguments = YAML.load(distilled.run / "args.yaml")
+    for name, share in zip(TERMS, arguments["shares"], strict=True):
+        # Calibration gives each term its share of the whole; the first batch of the second epoch is about as it was
+        assert table[f"share/{name}"][1] == pytest.approx(share, rel=1)
+        assert table[f"gain/{name}"][1] == pytest.approx(arguments[name], rel=1e-4)
+
+
+def test_the_picture_of_the_results_has_a_panel_for_every_term(distilled, tmp_path, monkeypatch):
+    shutil.copy(distilled.run / "results.csv", tmp_path)
+    titles = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: titles.extend(a.get_title() for a in figure.axes))
+    plot_results(tmp_path / "results.csv")
+    assert {f"train/{name}_loss" for name in TERMS} <= set(titles)
+
+
+def test_images_are_looked_at_in_the_beginning_the_middle_and_the_end(distilled, monkeypatch):
+    drawn = []
+
+    def keep(picture, window, looks):
+        drawn.append(list(looks))
+        return draw_looks(picture, window, looks)
+
+    monkeypatch.setattr("ds2d2_yolo.report.training.draw_looks", keep)
+    arguments = {"teacher": distilled.teacher, "student": distilled.plain, "data": distilled.data, "epochs": 4}
+    arguments |= {"amplifier": None, "imgsz": 64, "batch": 3, "device": "cpu", "workers": 0, "plots": True}
+    arguments = {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}
+    DS2D2Trainer(overrides={**arguments, "project": str(distilled.folder / "looks")}).train()
+    assert drawn == [["epoch 0", "epoch 2", "epoch 4"]] * 2
+
+
+def test_a_run_that_is_not_measured_has_the_same_weights_bit_by_bit(short):
+    def unmeasured(trainer):
+        trainer.distiller.meter = None
+
+    runs = []
+    for callbacks in ({}, {"on_train_start": unmeasured}):
+        trainer = DS2D2Trainer(overrides={**short, "epochs": 2, "plots": False})
+        for event, callback in callbacks.items():
+            trainer.add_callback(event, callback)
+        trainer.train()
+        runs.append(trainer)
+    ours, theirs = (load_checkpoint(run.last)[0].state_dict() for run in runs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    more, fewer = (read_columns(run.csv) for run in runs)
+    assert (
+        {name for name in more if name not in fewer} == {n for n in more if n.startswith(("share/", "gain/"))} != set()
+    )
+    assert {name: more[name] for name in fewer if name != "time"} == {n: fewer[n] for n in fewer if n != "time"}
+
+
+def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
+    """In a process of its own: Ultralytics gives loggers no run of a test."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    script = f"""
+from ultralytics.utils import SETTINGS
+from ds2d2_yolo.engine import DS2D2Trainer
+SETTINGS.update(tensorboard=True)
+DS2D2Trainer(overrides={ {**short, "val_kd": True, "plots": False, "project": short["project"] + "/board"}!r}).train()
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    environment["YOLO_CONFIG_DIR"] = short["project"]
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    events = EventAccumulator(f"{short['project']}/board/student").Reload()
+    told = set(events.Tags()["scalars"])
+    terms = [name for name in TERMS if name != "im_high"]
+    assert {f"{split}/{name}_loss" for split in ("train", "val") for name in terms} <= told
+    assert {f"gain/{name}" for name in terms} | {f"share/{name}/8" for name in terms} <= told
+    assert set(AGREEMENT) <= told
 
 
 def test_what_was_compared_stands_beside_the_arguments(distilled):
@@ -89,11 +183,22 @@ def test_columns_are_grouped_by_what_they_say_of_a_term():
     columns = {
         "epoch": [1.0],
         "train/ex_low_loss": [2.0],
-        "share/im_full": [0.1],
         "train/box_loss": [1.0],
+        "gain/ex_low": [0.5],
+        "share/im_full": [0.1],
+        "share/im_full/16": [0.2],
+        "val/ex_low_loss": [3.0],
         "lr/pg0": [1.0],
     }
-    assert curves_of_terms(columns) == {"terms, times gain": {"ex_low": [2.0]}, "share": {"im_full": [0.1]}}
+    groups = curves_of_terms(columns)
+    assert list(groups) == [
+        "terms, times gain",
+        "terms in validation, times gain",
+        "gains",
+        "gradient / detection loss",
+        "gradient / detection loss, stride 16",
+    ]
+    assert groups["gradient / detection loss, stride 16"] == {"im_full": [0.2]}
 
 
 def test_a_damaged_table_is_told_with_its_path(tmp_path):

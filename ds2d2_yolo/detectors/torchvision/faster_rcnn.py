@@ -356,6 +356,14 @@ class FasterRCNNDetector(TorchvisionDetector):
             objectness, _ = self.head.get_submodule("rpn.head")(list(maps))
         return [x.float().amax(1, keepdim=True).sigmoid() for x in objectness]
 
+    def detections_of(
+        self, predictions: None, maps: Sequence[torch.Tensor], confidence: float = 0.25, iou: float = 0.7
+    ) -> list[torch.Tensor]:
+        """Return the detections of both stages; duplicates are those that the model's YAML says, whatever `iou` is."""
+        head: Any = self.head
+        with torch.no_grad():
+            return [own[own[:, 4] >= confidence] for own in head.detect(head(list(maps)))]
+
     def compare(
         self,
         head: Any,

@@ -1,0 +1,38 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+
+def percent(value: float) -> str:
+    """Return a share of 1 in percent, with one decimal; a dash for NaN.
+
+    Example:
+        >>> percent(0.1234), percent(float("nan"))
+        ('12.3', '-')
+    """
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points, with its sign; a dash for NaN.
+
+    Example:
+        >>> points(0.012)
+        '+1.2'
+    """
+    return "-" if math.isnan(value) else f"{100 * value:+.1f}"
+
+
+def model_name(path: Any) -> str:
+    """Return what a person calls a model: for best.pt in a run's folder, the run.
+
+    Example:
+        >>> model_name("runs/teacher-yolo11s/weights/best.pt"), model_name("yolo11n.yaml")
+        ('teacher-yolo11s', 'yolo11n')
+    """
+    path = Path(str(path))
+    return path.parent.parent.name if path.parent.name == "weights" else path.stem

@@ -1,0 +1,26 @@
+"""Distil Faster R-CNN as published: python examples/faster_rcnn_as_published.py path/to/DIOR.yaml.
+
+The recipe holds the pair (ResNet-101 teaches ResNet-18), the coefficients of the four terms, the sums over regions, the
+weight and the schedule of the paper's authors. Any argument overrides it. On the command line it is
+`ds2d2 train cfg=fasterrcnn_r101_r18_dior.yaml`. ResNets start from ImageNet weights, which are downloaded once.
+"""
+
+import sys
+
+from ds2d2_yolo.cli import parse_arguments
+from ds2d2_yolo.engine import DS2D2Trainer
+
+RECIPE = "fasterrcnn_r101_r18_dior.yaml"
+
+
+def main(data: str, **arguments: object) -> DS2D2Trainer:
+    """Train the teacher, its amplifier and the student."""
+    recipe = parse_arguments([f"cfg={RECIPE}"])
+    trainer = DS2D2Trainer(overrides={**recipe, "data": data, **arguments})
+    trainer.train()
+    print(f"student: {trainer.best}")
+    return trainer
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "DIOR.yaml")

@@ -1,0 +1,187 @@
+"""`ds2d2 report` about a comparison: the page, what it is made from, and the mistakes it answers."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from engine_helpers import lively_model, save_checkpoint, write_data
+from pages import Page, assert_self_contained, browse, needs_browser
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.engine import comparison as engine
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
+from ds2d2_yolo.report.compared import read_comparison
+from ds2d2_yolo.report.comparison import save_report
+from ds2d2_yolo.report.run import run_report
+from ds2d2_yolo.spectral import TERMS
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The folder of a comparison of two methods with two seeds, made in this process to save time."""
+    folder = tmp_path_factory.mktemp("compared")
+    data = write_data(folder / "set", train=4, val=3)
+    teacher = save_checkpoint(lively_model("yolov8s.yaml", seed=1), folder / "teacher.pt")
+    student = save_checkpoint(lively_model("yolov8n.yaml", seed=2), folder / "student.pt")
+    given = {"teacher": str(teacher), "student": str(student), "data": str(data), "project": str(folder / "runs")}
+    given |= {"methods": "plain,implicit,ds2d2", "seeds": "0,1", "amplifier": None, "epochs": 1, "imgsz": 64}
+    given |= {"batch": 4, "nbs": 4, "optimizer": "SGD", "lr0": 0.01, "device": "cpu", "workers": 0, "plots": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job) for job in jobs])
+        comparison = engine.plan_comparison(given)
+        save_report(comparison, engine.run_comparison(comparison))
+    return comparison.folder
+
+
+@pytest.fixture(scope="module")
+def reported(compared):
+    assert main(["report", str(compared), "conf=0.3"]) == 0
+    return compared / "report"
+
+
+@pytest.fixture
+def copied(compared, tmp_path):
+    """The same folder in another place, without its report."""
+    return shutil.copytree(compared, tmp_path / "moved", ignore=shutil.ignore_patterns("report*"))
+
+
+def test_the_page_tells_everything_about_a_comparison(reported):
+    page = Page(reported / "report.html")
+    assert_self_contained(page)
+    for expected in (
+        *("Summary", "Methods", "Results", "Curves", "Change against plain", "Images that changed most"),
+        *("Accuracy in percent, mean of 2 seeds", "mean and 95 % interval", "implicit against plain", "gap closed"),
+        *("3 images with 6 objects", "ds2d2, mean of 2 seeds", "on average over 2 seeds", "ship", "vehicle"),
+        *(f"gain {name}" for name in TERMS),
+    ):
+        assert expected in page.text
+    assert "Change of AP by class, ds2d2" in page.alts
+    assert "Change of AP by size, implicit" in page.alts
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_the_page_of_a_comparison_without_complaint(width, reported, tmp_path):
+    pixels = browse(reported / "report.html", tmp_path, width=width)
+    assert pixels.std() > 10
+    assert (pixels[:, -8:] > 240).all()  # nothing reaches beyond the margin: what is wide scrolls in its place
+
+
+def test_what_is_read_is_what_was_compared(compared):
+    comparison, results = read_comparison(compared)
+    assert [method.name for method in comparison.methods] == ["plain", "implicit", "ds2d2"]
+    assert [method.distil for method in comparison.methods] == ["none", "ds2d2", "ds2d2"]
+    assert comparison.methods[1].arguments == {"ex_low": 0, "ex_high": 0}
+    assert comparison.methods[0].arguments == comparison.methods[2].arguments == {}
+    assert (comparison.seeds, comparison.arguments["imgsz"]) == ([0, 1], 64)
+    assert [(run["method"], run["seed"]) for run in results.runs] == [
+        (name, seed) for seed in (0, 1) for name in ("plain", "implicit", "ds2d2")
+    ]
+    assert results.teacher["AP50"] >= 0
+
+
+def test_records_of_other_runs_do_not_count(copied):
+    record = next((copied / "runs").glob("plain-0-*.json"))
+    other = json.loads(record.read_text()) | {"seed": 7}
+    (copied / "runs" / "plain-7-00000000.json").write_text(json.dumps(other))
+    assert read_comparison(copied)[0].seeds == [0, 1]
+
+
+def test_a_folder_that_was_moved_is_reported_all_the_same(copied, tmp_path):
+    assert run_report({"run": str(copied)}) == 0
+    page = Page(copied / "report" / "report.html")
+    assert "on average over 2 seeds" in page.text
+    assert str(copied) in page.text
+
+
+def test_without_detections_or_images_the_page_says_so(copied, tmp_path):
+    for file in (copied / "runs").rglob("coco/coco.json"):
+        settings = json.loads(file.read_text())
+        settings["settings"]["data"] = str(tmp_path / "gone.yaml")
+        file.write_text(json.dumps(settings))
+    assert run_report({"run": str(copied)}) == 0
+    assert "pass data= to see them" in Page(copied / "report" / "report.html").text
+    for file in (copied / "runs").rglob("predictions.json"):
+        file.unlink()
+    assert run_report({"run": str(copied)}) == 0
+    assert "detections are not in the folder any more" in Page(copied / "report-2" / "report.html").text
+
+
+def test_without_a_plain_student_there_are_no_changes_to_show(copied):
+    table = copied / "comparison.csv"
+    with table.open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *(row for row in rows if row[0] != "plain")])
+    assert run_report({"run": str(copied)}) == 0
+    page = Page(copied / "report" / "report.html")
+    assert "Change against plain" not in page.text
+    assert "Images that changed most" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"baseline": "plain.pt"}, r"baseline=plain\.pt: is about single runs"),
+        ({"val": False}, "val=False: is about single runs"),
+        ({"imgsz": 64}, "imgsz=64: is about single runs"),
+        ({"conf": 3}, "conf=3: expected a number from 0 to 1"),
+        ({"data": "gone.yaml"}, r"data=gone\.yaml"),
+    ],
+)
+def test_what_a_comparison_cannot_use_is_refused(given, message, compared, tmp_path):
+    with pytest.raises(DS2D2Error, match=message):
+        run_report({"run": str(compared), "out": str(tmp_path / "out"), **given})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_comparison_is_told_in_one_line(copied):
+    records = sorted((copied / "runs").glob("*.json"))
+    teachers = [path for path in records if path.name.startswith("teacher")]
+    for path in teachers:
+        path.rename(path.with_suffix(".away"))
+    with pytest.raises(DS2D2Error, match="holds no record of the teacher"):
+        read_comparison(copied)
+    for path in teachers:
+        path.with_suffix(".away").rename(path)
+    plain = next(path for path in records if path.name.startswith("plain-0"))
+    content = plain.read_text()
+    for damage, message in (("{", "cannot be read"), ("{}", "a record is damaged")):
+        plain.write_text(damage)
+        with pytest.raises(DS2D2Error, match=message):
+            read_comparison(copied)
+    plain.write_text(content)
+    for damage, message in (("method,seed\n", "names no runs"), ("method,seed\nplain,0\n", r"KeyError\('weights'\)")):
+        (copied / "comparison.csv").write_text(damage)
+        with pytest.raises(DS2D2Error, match=message):
+            read_comparison(copied)
+
+
+def test_images_are_ranked_by_their_mean_and_the_typical_seed_is_shown(tmp_path):
+    from PIL import Image
+
+    def item(image, score=None):
+        box = {"image_id": image, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        return box if score is None else {**box, "score": score}
+
+    for name in ("always.png", "once.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    truth = {
+        "images": [{"id": 1, "file_name": "once.png"}, {"id": 2, "file_name": "always.png"}],
+        "annotations": [item(1), item(2)],
+        "categories": [{"id": 1, "name": "ship"}],
+    }
+    both, second = [item(1, 0.9), item(2, 0.9)], [item(2, 0.9)]
+    pairings = [
+        Pairing("seed 0", truth, both, []),
+        Pairing("seed 1", truth, second, []),
+        Pairing("seed 2", truth, second, []),
+    ]
+    assert changes_by_image(truth, both, [], 0.25) == [("once.png", 1.0), ("always.png", 1.0)]
+    page = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path, False)
+    assert "on average over 3 seeds: ds2d2 is better than plain on 2 of 2 images, worse on 0" in page
+    assert page.index("always.png: F1 +1.00; shown: seed 0, +1.00") < page.index(
+        "once.png: F1 +0.33; shown: seed 1, +0.00"
+    )
