@@ -179,6 +179,9 @@ def test_a_run_opens_no_connection(tmp_path):
     assert asked == []
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="safe=True needs torch 2.6"
+)
 def test_own_files_and_plain_checkpoints_are_safe(parts, tmp_path):
     student = save_checkpoint(lively_model(parts["student"]), tmp_path / "student.pt")
     overrides = {**SHORT, **parts, "student": str(student), "project": str(tmp_path), "safe": True}
