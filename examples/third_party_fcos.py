@@ -1,12 +1,12 @@
 """Distil a detector that this package does not know, torchvision's FCOS: python examples/third_party_fcos.py data.yaml.
 
 A family is a model that Ultralytics' trainers can drive, and a `Detector`: what to tap, how the ground truth was
-assigned, how predictions are compared. Backbone and pyramid are those of our torchvision models.
+assigned, what the head predicts. Backbone and pyramid are those of our torchvision models.
 """
 
 import sys
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from ds2d2_yolo.detectors import register_detector
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import PyramidAnchors
 from ds2d2_yolo.engine import DS2D2Trainer
-from ds2d2_yolo.spectral import DensePredictions, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions
 
 STRIDES = (8, 16, 32, 64, 128)
 
@@ -88,17 +88,9 @@ class FCOSDetector(TorchvisionDetector):
     def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
         return (outputs["matches"] >= 0).sum(1).clamp(min=1).sum()  # positives, at least one per image
 
-    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
-        return self.predict(self.head, self.model.pyramid(images))
-
-    def predict(self, head: Any, maps: Sequence[torch.Tensor]) -> DensePredictions:
-        raw = head(list(maps))
+    def decode(self, head: Any, raw: Raw) -> DensePredictions:
         boxes = head.box_coder.decode(raw.outputs["bbox_regression"].float(), raw.points)
         return DensePredictions(raw.outputs["cls_logits"], boxes)
-
-    def compare(self, head: Any, student: Any, teacher: Any, assignment: Any, teacher_predictions: Any = None) -> Any:
-        known = self.predict(head, teacher) if teacher_predictions is None else teacher_predictions
-        return torch.stack(dense_implicit_terms(self.predict(head, student), known, assignment)).sum()
 
 
 def main(data: str, channels: int = 256, **arguments: object) -> DS2D2Trainer:

@@ -11,7 +11,7 @@ from torch import nn
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xyxy2xywh
 
-from ds2d2_yolo.spectral import Gains
+from ds2d2_yolo.spectral import Gains, dense_implicit_terms
 
 
 class Detector(ABC):
@@ -91,13 +91,52 @@ class Detector(ABC):
 
     @abstractmethod
     def assignment(self, outputs: Mapping[str, Any]) -> Any:
-        """Return what `compare` needs to know of the assignment, from the outputs of `assignment_modules`."""
+        """Return what comparisons need to know of the assignment, from the outputs of `assignment_modules`."""
 
     @abstractmethod
     def forward_teacher(self, images: torch.Tensor) -> Any:
         """Run the frozen model on images (B, 3, H, W) in [0, 1] and return its raw predictions; taps see its maps."""
 
-    @abstractmethod
+    def decode(self, head: nn.Module, raw: Any) -> Any:
+        """Return what a head's raw output says of classes and boxes.
+
+        Args:
+            head (nn.Module): A head of the family.
+            raw (Any): Its output in training.
+
+        Returns:
+            (Any): Predictions that `compare_predictions` takes; dense ones as `DensePredictions`.
+        """
+        raise NotImplementedError
+
+    def predict(self, head: nn.Module, maps: Sequence[torch.Tensor], assignment: Any) -> Any:
+        """Return what a frozen head predicts from a pyramid.
+
+        Args:
+            head (nn.Module): The teacher's head or the high-frequency amplifier.
+            maps (Sequence[torch.Tensor]): Maps (B, C_l, H_l, W_l), in the head's channels.
+            assignment (Any): What the student's `assignment` returned for this batch.
+
+        Returns:
+            (Any): Predictions, as `decode` returns them, with gradient to `maps`.
+        """
+        return self.decode(head, head(list(maps)))
+
+    def compare_predictions(self, student: Any, teacher: Any, assignment: Any) -> torch.Tensor:
+        """Return the class term plus the box term between two predictions.
+
+        This one is for dense predictions whose `assignment` is the number of positive anchors.
+
+        Args:
+            student (Any): Predictions that the student is to be taught by.
+            teacher (Any): Predictions that it is to reach.
+            assignment (Any): What the student's `assignment` returned for this batch.
+
+        Returns:
+            (torch.Tensor): Scalar with gradient to `student`.
+        """
+        return torch.stack(dense_implicit_terms(student, teacher, assignment)).sum()
+
     def compare(
         self,
         head: nn.Module,
@@ -118,6 +157,10 @@ class Detector(ABC):
         Returns:
             (torch.Tensor): Scalar with gradient to `student`.
         """
+        if teacher_predictions is None:
+            with torch.no_grad():
+                teacher_predictions = self.predict(head, teacher, assignment)
+        return self.compare_predictions(self.predict(head, student, assignment), teacher_predictions, assignment)
 
     def confidence(self, predictions: Any, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return how sure the teacher is that there is an object, cell by cell.

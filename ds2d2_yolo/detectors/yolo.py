@@ -16,7 +16,7 @@ from ultralytics.utils.tal import dist2bbox, make_anchors
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.spectral import DensePredictions, dense_differences, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions, dense_differences
 
 
 class YOLODetector(Detector):
@@ -117,22 +117,23 @@ class YOLODetector(Detector):
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the (one-to-many) head for images (B, 3, H, W) in [0, 1]."""
         raw = self.model(images)
-        return self._decode(self.head, raw.get("one2many", raw))
+        return self.decode(self.head, raw)
 
-    def compare(
-        self,
-        head: nn.Module,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        assignment: torch.Tensor,
-        teacher_predictions: DensePredictions | None = None,
-    ) -> torch.Tensor:
-        """Return quality focal plus generalised IoU loss between the dense predictions for two pyramids."""
-        if teacher_predictions is None:
-            with torch.no_grad():
-                teacher_predictions = self._predict(head, teacher)
-        classes, boxes = dense_implicit_terms(self._predict(head, student), teacher_predictions, assignment)
-        return classes + boxes
+    def decode(self, head: Any, raw: Mapping[str, Any]) -> DensePredictions:
+        """Return logits and xyxy boxes in pixels of raw boxes (B, 4 * reg_max, A) and scores (B, C, A)."""
+        raw = raw.get("one2many", raw)
+        anchors, strides = self._grid(raw["feats"], head.stride)
+        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
+        distances = raw["boxes"].float().transpose(1, 2)
+        if head.reg_max > 1:
+            bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
+            distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
+        boxes = dist2bbox(distances, anchors, xywh=False) * strides
+        return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
+
+    def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Any = None) -> DensePredictions:
+        """Return what a head (one-to-many) predicts from a pyramid."""
+        return self.decode(head, head.forward_head(list(maps), **head.one2many))
 
     def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy pixels."""
@@ -148,23 +149,8 @@ class YOLODetector(Detector):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return quality focal and generalised IoU loss of every anchor (A,)."""
         with torch.no_grad():
-            classes, boxes = dense_differences(self._predict(head, student), self._predict(head, teacher))
+            classes, boxes = dense_differences(*(self.predict(head, maps) for maps in (student, teacher)))
         return classes[0], boxes[0]
-
-    def _predict(self, head: Any, features: Sequence[torch.Tensor]) -> DensePredictions:
-        """Return what `head` (one-to-many) predicts from a pyramid."""
-        return self._decode(head, head.forward_head(list(features), **head.one2many))
-
-    def _decode(self, head: Any, raw: Mapping[str, Any]) -> DensePredictions:
-        """Turn raw outputs boxes (B, 4 * reg_max, A) and scores (B, C, A) into logits and xyxy boxes in pixels."""
-        anchors, strides = self._grid(raw["feats"], head.stride)
-        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
-        distances = raw["boxes"].float().transpose(1, 2)
-        if head.reg_max > 1:
-            bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
-            distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
-        boxes = dist2bbox(distances, anchors, xywh=False) * strides
-        return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
     def _grid(self, features: Sequence[torch.Tensor], strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return centres (A, 2) in grid cells and strides (A, 1) in pixels per cell of all anchors, in float32.

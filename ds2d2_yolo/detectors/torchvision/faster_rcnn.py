@@ -364,24 +364,21 @@ class FasterRCNNDetector(TorchvisionDetector):
         with torch.no_grad():
             return [own[own[:, 4] >= confidence] for own in head.detect(head(list(maps)))]
 
-    def compare(
-        self,
-        head: Any,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        assignment: Pooled,
-        teacher_predictions: None = None,
+    def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Pooled) -> RegionPredictions:
+        """Return what a second stage predicts for the sampled regions."""
+        # Where it is given the student's own maps, the student's loss has pooled these regions from them already.
+        own = all(x is y for x, y in zip(maps, assignment.maps, strict=True))
+        predictions: RegionPredictions = (
+            head.predict(assignment.pooled) if own else head(maps, assignment.regions.boxes)
+        )
+        return predictions
+
+    def compare_predictions(
+        self, student: RegionPredictions, teacher: RegionPredictions, assignment: Pooled
     ) -> torch.Tensor:
-        """Return KL divergence of the classes plus L1 loss of the deltas between predictions from two pyramids."""
-        regions, maps, pooled = assignment
-        with torch.no_grad():
-            known = head(teacher, regions.boxes)
-        # Where the student's own maps are compared, its own loss has pooled these regions from them already.
-        own = all(x is y for x, y in zip(student, maps, strict=True))
-        seen = head.predict(pooled) if own else head(student, regions.boxes)
-        factor = regions.number if self.sum_regions else 1.0
-        classes, boxes = region_implicit_terms(seen, known, class_factor=factor)
-        return classes + boxes
+        """Return KL divergence of the classes plus L1 loss of the deltas."""
+        factor = assignment.regions.number if self.sum_regions else 1.0
+        return torch.stack(region_implicit_terms(student, teacher, class_factor=factor)).sum()
 
     def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the regions (P, 4) that the first stage proposes, as xyxy pixels."""

@@ -248,6 +248,10 @@ class TorchvisionDetector(Detector):
         """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
 
+    def forward_teacher(self, images: torch.Tensor) -> Any:
+        """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
+        return self.decode(self.head, self.head(self.model.pyramid(images)))
+
     def fuse(self, guest: nn.Module) -> None:
         """Fold the BatchNorm layers of a frozen backbone into its convolutions, in place; heads have none."""
         for module in guest.modules():

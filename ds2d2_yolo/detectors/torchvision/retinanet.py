@@ -188,27 +188,17 @@ class RetinaNetDetector(TorchvisionDetector):
         assigned: Assignment = outputs["assigner"]
         return assigned
 
-    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
-        """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
-        return self._predict(self.head, self.model.pyramid(images))
+    def decode(self, head: Any, raw: RetinaPredictions) -> DensePredictions:
+        """Return logits and boxes of all anchors."""
+        predictions: DensePredictions = head.decode(raw)
+        return predictions
 
-    def compare(
-        self,
-        head: nn.Module,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        assignment: Assignment,
-        teacher_predictions: DensePredictions | None = None,
+    def compare_predictions(
+        self, student: DensePredictions, teacher: DensePredictions, assignment: Assignment
     ) -> torch.Tensor:
-        """Return quality focal plus generalised IoU loss between the dense predictions for two pyramids."""
-        if teacher_predictions is None:
-            with torch.no_grad():
-                teacher_predictions = self._predict(head, teacher)
-        seen = self._predict(head, student)
-        classes, boxes = dense_implicit_terms(
-            seen, teacher_predictions, assignment.avg_factor, assignment.label_weights
-        )
-        return classes + boxes
+        """Return quality focal plus generalised IoU loss, without the classes of ignored anchors."""
+        terms = dense_implicit_terms(student, teacher, assignment.avg_factor, assignment.label_weights)
+        return torch.stack(terms).sum()
 
     def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy pixels; the nine of a cell share it."""
@@ -227,10 +217,5 @@ class RetinaNetDetector(TorchvisionDetector):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return quality focal and generalised IoU loss of every anchor (A,)."""
         with torch.no_grad():
-            classes, boxes = dense_differences(self._predict(head, student), self._predict(head, teacher))
+            classes, boxes = dense_differences(*(self.predict(head, maps, None) for maps in (student, teacher)))
         return classes[0], boxes[0]
-
-    @staticmethod
-    def _predict(head: Any, maps: Sequence[torch.Tensor]) -> DensePredictions:
-        predictions: DensePredictions = head.decode(head(list(maps)))
-        return predictions
