@@ -149,6 +149,10 @@ def test_without_network_one_line_says_what_to_do(detector, tmp_path, monkeypatc
         ({"score_threshold": 5}, "score_threshold: 5 is not a number from 0 to 1"),
         ({"score_threshold": float("nan")}, "score_threshold: nan is not a number"),
         ({"nms_iou": "much"}, "nms_iou: much is not a number from 0 to 1"),
+        (
+            {"detector": "FasterRCNN", "regions": 8, "proposals": 0.5},
+            "proposals: 0.5 is not a whole number of at least 1",
+        ),
         ({"detector": "FasterRCNN", "regions": 0}, "regions: 0 is not a whole number of at least 1"),
         ({"anchor_scale": 0}, "anchor_scale: 0 is not a number from 0.1 to 1000"),
     ],

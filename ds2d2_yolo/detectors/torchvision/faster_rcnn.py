@@ -67,9 +67,10 @@ class ProposalNetwork(RegionProposalNetwork):
     Args:
         channels (int): Channels of the maps.
         anchor_scale (float): Side of the square anchors of a level, in strides of the level.
+        proposals (int): Number of regions of an image that are proposed to the second stage.
     """
 
-    def __init__(self, channels: int, anchor_scale: float) -> None:
+    def __init__(self, channels: int, anchor_scale: float, proposals: int) -> None:
         super().__init__(
             PyramidAnchors(_STRIDES, [anchor_scale]),
             RPNHead(channels, 3),
@@ -78,7 +79,7 @@ class ProposalNetwork(RegionProposalNetwork):
             batch_size_per_image=256,
             positive_fraction=0.5,
             pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 1000, "testing": 1000},
+            post_nms_top_n={"training": proposals, "testing": proposals},
             nms_thresh=0.7,
         )
         self.proposal_matcher = MaxIoUMatcher(0.7, 0.3, minimum=0.3)
@@ -217,6 +218,7 @@ class FasterRCNNHead(nn.Module):
         nms_iou (float): IoU above which the weaker of two detections is dropped.
         anchor_scale (float): Side of the square anchors of a level, in strides of the level.
         regions (int): Number of regions of an image that are sampled for training.
+        proposals (int): Number of regions of an image that are proposed to the second stage.
 
     Attributes:
         sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
@@ -230,9 +232,10 @@ class FasterRCNNHead(nn.Module):
         nms_iou: float,
         anchor_scale: float = 8.0,
         regions: int = 512,
+        proposals: int = 1000,
     ) -> None:
         super().__init__()
-        self.rpn = ProposalNetwork(channels, anchor_scale)
+        self.rpn = ProposalNetwork(channels, anchor_scale, proposals)
         self.regions = RegionHead(channels, classes, regions)
         self.sampled = nn.Identity()
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
@@ -297,9 +300,9 @@ class FasterRCNNModel(TorchvisionModel):
     def make_head(self, channels: int) -> nn.Module:
         """Return the head."""
         config = self.yaml
-        regions: int = number_of(config, "regions", 1, None)
+        numbers = [number_of(config, key, 1, None) for key in ("regions", "proposals")]
         return FasterRCNNHead(
-            channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"], regions
+            channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"], *numbers
         )
 
 
