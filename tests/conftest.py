@@ -56,6 +56,7 @@ def distilled(tmp_path_factory):
     `logged` is what loggers were told, `connections` what the run asked the network for.
     """
     from engine_helpers import lively_model, no_network, save_checkpoint, write_data
+    from ultralytics.utils.checks import check_font
 
     from ds2d2_yolo.engine import DS2D2Trainer
 
@@ -67,6 +68,8 @@ def distilled(tmp_path_factory):
     overrides |= {"name": "student", "epochs": 2, "amplifier_epochs": 1, "imgsz": 64, "batch": 3, "device": "cpu"}
     overrides |= {"workers": 0, "plots": True, "optimizer": "SGD", "lr0": 0.001}
     logged = []
+    with no_network():
+        check_font()  # Ultralytics looks for its font once per process, whoever asks first
     with no_network() as connections:
         trainer = DS2D2Trainer(overrides=overrides)
         trainer.add_callback(
