@@ -69,7 +69,7 @@ def distilled(tmp_path_factory):
     overrides |= {"workers": 0, "plots": True, "optimizer": "SGD", "lr0": 0.001}
     logged = []
     with no_network():
-        check_font()  # Ultralytics looks for its font once per process, whoever asks first
+        check_font("Arial.ttf")  # Ultralytics looks for its font once per process, whoever asks first
     with no_network() as connections:
         trainer = DS2D2Trainer(overrides=overrides)
         trainer.add_callback(
