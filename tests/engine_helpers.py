@@ -12,16 +12,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, YAML
+from ultralytics.utils.ops import xywhr2xyxyxyxy
 
+from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.resources import resource_folder
 
 NAMES = {0: "ship", 1: "vehicle"}
 
 
-def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64) -> Path:
-    """Write a data set of bright rectangles on noise, and return its YAML."""
+def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64, task: str = "detect") -> Path:
+    """Write a data set of bright rectangles on noise, and return its YAML.
+
+    They are turned for `obb`; for `segment` their outlines are labelled, for `pose` their corners.
+    """
     generator = np.random.default_rng(0)
     for split, count in (("train", train), ("val", val)):
         for kind in ("images", "labels"):
@@ -32,27 +37,41 @@ def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64) -> Pa
             for label in range(2):
                 x, y = generator.uniform(0.3, 0.7, 2)
                 w, h = (0.4, 0.2) if label == 0 else (0.2, 0.2)
-                corners = [(np.array([x + a * w / 2, y + a * h / 2]) * size).astype(int) for a in (-1, 1)]
                 colour = (250, 180, 90) if label == 0 else (60, 200, 250)
-                cv2.rectangle(image, tuple(map(int, corners[0])), tuple(map(int, corners[1])), colour, -1)
-                lines.append(f"{label} {x:.6f} {y:.6f} {w} {h}")
+                if task == "detect":
+                    corners = [(np.array([x + a * w / 2, y + a * h / 2]) * size).astype(int) for a in (-1, 1)]
+                    cv2.rectangle(image, tuple(map(int, corners[0])), tuple(map(int, corners[1])), colour, -1)
+                    lines.append(f"{label} {x:.6f} {y:.6f} {w} {h}")
+                    continue
+                angle = generator.uniform(0, np.pi) if task == "obb" else 0.0
+                points = xywhr2xyxyxyxy(np.array([x, y, w, h, angle]))
+                cv2.fillPoly(image, [(points * size).astype(np.int32)], colour)
+                values = " ".join(f"{value:.6f}" for value in points.clip(0, 1).ravel())
+                lines.append(f"{label} {x:.6f} {y:.6f} {w} {h} {values}" if task == "pose" else f"{label} {values}")
             cv2.imwrite(str(folder / "images" / split / f"{index}.png"), image)
             (folder / "labels" / split / f"{index}.txt").write_text("\n".join(lines) + "\n")
     path = folder / "data.yaml"
     names = "".join(f"  {index}: {name}\n" for index, name in NAMES.items())
-    path.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames:\n{names}")
+    points = "kpt_shape: [4, 2]\n" if task == "pose" else ""
+    path.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\n{points}names:\n{names}")
     return path
 
 
-def batch_of(size: int = 64, images: int = 2, boxes: int = 3) -> dict[str, torch.Tensor]:
-    """A training batch as the model is given it."""
+def batch_of(size: int = 64, images: int = 2, boxes: int = 3, task: str = "detect") -> dict[str, torch.Tensor]:
+    """A training batch as the model is given it; the keypoints are four."""
     generator = torch.Generator().manual_seed(0)
-    return {
+    batch = {
         "img": torch.rand(images, 3, size, size, generator=generator),
         "cls": torch.zeros(images * boxes, 1),
-        "bboxes": torch.rand(images * boxes, 4, generator=generator) * 0.3 + 0.3,
+        "bboxes": torch.rand(images * boxes, 5 if task == "obb" else 4, generator=generator) * 0.3 + 0.3,
         "batch_idx": torch.arange(images).repeat_interleave(boxes).float(),
     }
+    if task == "segment":
+        batch["masks"] = torch.randint(0, boxes + 1, (images, size // 4, size // 4), generator=generator).float()
+        batch["sem_masks"] = torch.zeros_like(batch["masks"])
+    elif task == "pose":
+        batch["keypoints"] = torch.rand(images * boxes, 4, 3, generator=generator)
+    return batch
 
 
 def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> DetectionModel:
@@ -62,7 +81,10 @@ def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> Detection
     are about one half.
     """
     torch.manual_seed(seed)
-    model = DetectionModel(str(name), nc=classes, verbose=False)
+    content = yaml_model_load(str(name))
+    if "kpt_shape" in content:
+        content["kpt_shape"] = [4, 2]
+    model = build_model(content, nc=classes)
     model.args = DEFAULT_CFG
     model.names = {i: NAMES.get(i, str(i)) for i in range(classes)}
     model.train()
@@ -75,6 +97,7 @@ def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> Detection
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.03
+    model.task = guess_model_task(content)
     for branch in model.model[-1].cv3:
         torch.nn.init.zeros_(branch[-1].bias)
     return model

@@ -20,8 +20,9 @@ CLASSES = {
     "coco-folders": DIOR_CLASSES,
     "scenes": CLASS_NAMES,
     "scenes-close": CLASS_NAMES,
+    "scenes-obb": CLASS_NAMES,
 }
-CONVERTED = sorted(set(CLASSES) - {"scenes", "scenes-close"})
+CONVERTED = sorted(name for name in CLASSES if not name.startswith("scenes"))
 
 
 def path_of(name):

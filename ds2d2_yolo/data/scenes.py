@@ -12,7 +12,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,7 +45,8 @@ MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
 
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
-_CHOSEN = ("format", "renderer", "seed", "size", "counts", "classes")  # what must agree for a folder to be used
+_UNSAID = {"task": "detect"}  # of manifests that are older than the choice
+_CHOSEN = ("format", "renderer", "seed", "size", "counts", "classes", "task")  # what must agree for a folder to be used
 
 
 def render_scene(
@@ -95,14 +96,19 @@ def render_scene(
 
 
 def render_dataset(
-    folder: Path | str, counts: Mapping[str, int] = DEFAULT_COUNTS, size: int = 320, seed: int = 0
+    folder: Path | str,
+    counts: Mapping[str, int] = DEFAULT_COUNTS,
+    size: int = 320,
+    seed: int = 0,
+    task: str = "detect",
 ) -> Path:
     """Render the data set into a folder, unless it is there already.
 
     The folder holds `images/<split>/000000.png`, `labels/<split>/000000.txt` (`class x y width height`, the hull of
     what is visible of the oriented rectangle), `labels_obb/<split>/000000.txt` (`class x1 y1 ... x4 y4`, each corner
     clipped to the image, clockwise from the front left) and, written last, the manifest `scenes.json`. All
-    coordinates are shares of the side of the image.
+    coordinates are shares of the side of the image. For the task `obb` the oriented labels are in `labels`, where
+    Ultralytics looks for them, and there is no `labels_obb`.
 
     It is rendered under another name beside `folder` and renamed when it is complete, so `folder` is never half done:
     an interrupted call leaves nothing that the next one could take for a data set, and of two calls at once the later
@@ -113,6 +119,7 @@ def render_dataset(
         counts (Mapping[str, int]): Number of images of every split.
         size (int): Side of the images in pixels, 96 or more.
         seed (int): 0 or more; another seed gives other scenes.
+        task (str): What the labels are for, `detect` or `obb`.
 
     Returns:
         (Path): The folder, absolute.
@@ -130,6 +137,8 @@ def render_dataset(
     for split, count in counts.items():
         if not re.fullmatch(r"[\w-]+", split) or count < 1:
             raise DS2D2Error(f"counts: {split}={count}: give every split a plain name and at least one image")
+    if task not in _LABELS:
+        raise DS2D2Error(f"task={task}: choose one of {', '.join(_LABELS)}")
     if not counts:
         raise DS2D2Error("counts: no split at all, name at least one")
     target = Path(folder).expanduser().absolute()
@@ -140,6 +149,7 @@ def render_dataset(
         "size": size,
         "counts": dict(counts),
         "classes": list(CLASS_NAMES),
+        "task": task,
     }
     if target.exists() or target.is_symlink():
         _check_finished(target, chosen)
@@ -206,15 +216,16 @@ def _render_into(folder: Path, chosen: Mapping[str, Any]) -> None:
         total=sum(chosen["counts"].values()), desc="Rendering overhead scenes", unit="image", file=sys.stderr
     )
     for split, count in chosen["counts"].items():
-        for kind in ("images", "labels", "labels_obb"):
+        lines = _LABELS[chosen["task"]]
+        for kind in ("images", *lines):
             (folder / kind / split).mkdir(parents=True)
         objects_of_class: Counter[int] = Counter()
         for index in range(count):
             image, objects = render_scene(chosen["seed"], split, index, chosen["size"])
             _write_image(folder / "images" / split / f"{index:06d}.png", image)
             name = f"{index:06d}.txt"
-            (folder / "labels" / split / name).write_text("".join(_box_line(item) for item in objects))
-            (folder / "labels_obb" / split / name).write_text("".join(_corners_line(item) for item in objects))
+            for kind, line in lines.items():
+                (folder / kind / split / name).write_text("".join(line(item) for item in objects))
             objects_of_class.update(item.class_index for item in objects)
             progress.update(1)
         counted[split] = {name: objects_of_class[index] for index, name in enumerate(CLASS_NAMES)}
@@ -240,6 +251,12 @@ def _corners_line(item: SceneObject) -> str:
     return " ".join([str(item.class_index), *(f"{number:.6f}" for number in numbers)]) + "\n"
 
 
+_LABELS: dict[str, dict[str, Callable[[SceneObject], str]]] = {
+    "detect": {"labels": _box_line, "labels_obb": _corners_line},
+    "obb": {"labels": _corners_line},
+}
+
+
 def _check_finished(folder: Path, chosen: Mapping[str, Any]) -> None:
     """Raise unless a folder holds the chosen data set, complete."""
     advice = "remove it or choose another folder"
@@ -248,7 +265,7 @@ def _check_finished(folder: Path, chosen: Mapping[str, Any]) -> None:
     except (OSError, ValueError):
         raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}), {advice}") from None
     for key in _CHOSEN:
-        found = manifest.get(key) if isinstance(manifest, dict) else None
+        found = manifest.get(key, _UNSAID.get(key)) if isinstance(manifest, dict) else None
         if found != chosen[key]:
             raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {chosen[key]}, {advice}")
     for split, count in chosen["counts"].items():

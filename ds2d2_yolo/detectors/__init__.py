@@ -10,11 +10,12 @@ from torch import nn
 from ultralytics.nn.tasks import yaml_model_load
 
 from ds2d2_yolo.detectors.base import Detector
+from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
 from ds2d2_yolo.detectors.taps import Taps
 from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.yolo import YOLODetector
 
-_FAMILIES: list[type[Detector]] = [YOLODetector, RetinaNetDetector, FasterRCNNDetector]
+_FAMILIES: list[type[Detector]] = [RTDETRDetector, YOLODetector, RetinaNetDetector, FasterRCNNDetector]
 
 
 def register_detector(family: type[Detector]) -> type[Detector]:
@@ -84,6 +85,7 @@ def build_model(
 __all__ = [
     "Detector",
     "FasterRCNNDetector",
+    "RTDETRDetector",
     "RetinaNetDetector",
     "Taps",
     "YOLODetector",

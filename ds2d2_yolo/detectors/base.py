@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.utils.nms import non_max_suppression
-from ultralytics.utils.ops import xyxy2xywh
+from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
 from ds2d2_yolo.spectral import Gains, dense_implicit_terms
 
@@ -26,11 +26,13 @@ class Detector(ABC):
     Attributes:
         family (str): Name of the family; teacher and student must share it.
         shared_adapter (bool): Whether one adapter serves all maps, where they all have the same channels.
+        explicit_only (bool): Whether it teaches by its maps alone, then students of other families too.
         model (nn.Module): The model.
     """
 
     family: str
     shared_adapter = False
+    explicit_only = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models carry attributes that nn.Module's types do not know
@@ -68,6 +70,11 @@ class Detector(ABC):
         """How the head codes boxes, for the summary, such as `DFL, 16 bins`."""
 
     @property
+    def task(self) -> str:
+        """Ultralytics' name of what the model does: `detect`, `obb`, `segment` or `pose`."""
+        return "detect"
+
+    @property
     @abstractmethod
     def head_index(self) -> int:
         """Index of the layer that is the head."""
@@ -92,6 +99,17 @@ class Detector(ABC):
     @abstractmethod
     def assignment(self, outputs: Mapping[str, Any]) -> Any:
         """Return what comparisons need to know of the assignment, from the outputs of `assignment_modules`."""
+
+    def footprints(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return what the objects of a batch cover, for their weight.
+
+        Args:
+            batch (Mapping[str, Any]): The batch: `img` (B, 3, H, W), `bboxes` (N, 4) as normalised xywh.
+
+        Returns:
+            (torch.Tensor): Boxes (N, 4) as xyxy pixels, or (N, 5) oriented as xywhr: pixels and radians.
+        """
+        return to_pixels(xywh2xyxy(batch["bboxes"]), batch["img"])
 
     @abstractmethod
     def forward_teacher(self, images: torch.Tensor) -> Any:
@@ -211,12 +229,18 @@ class Detector(ABC):
 
         Returns:
             (list[torch.Tensor]): Detections (N, 6) of every image by falling confidence: xyxy in pixels of the input,
-                confidence, class.
+                confidence, class; for oriented boxes (N, 7): xywhr in pixels and radians, confidence, class.
         """
-        final = bool(getattr(self.model, "end2end", False))
+        final, oriented = bool(getattr(self.model, "end2end", False)), self.task == "obb"
         with torch.no_grad():
-            found = non_max_suppression(self.model.eval()(images), confidence, iou, end2end=final)
-        return [own[own[:, 4].argsort(descending=True)] for own in found]
+            output = self.model.eval()(images)
+            while isinstance(output, (tuple, list)):  # raw outputs or prototypes of masks follow
+                output = output[0]
+            found = non_max_suppression(
+                output, confidence, iou, nc=len(self.model.names), rotated=oriented, end2end=final
+            )
+        columns = [0, 1, 2, 3, 6, 4, 5] if oriented else [0, 1, 2, 3, 4, 5]
+        return [own[own[:, 4].argsort(descending=True)][:, columns] for own in found]
 
     def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """Return where predictions for one image are made, to show where those of two models differ.
@@ -289,11 +313,12 @@ class Detector(ABC):
             DS2D2Error: If they are neither on the disk nor to be had from the network.
         """
 
-    def configure(self, sum_regions: bool) -> None:  # noqa: B027
-        """Take over the arguments that are about a family.
+    def configure(self, sum_regions: bool, hulls: bool = False) -> None:  # noqa: B027
+        """Take over the arguments that are about a family or a task.
 
         Args:
             sum_regions (bool): Whether the implicit class term is a sum over regions of interest, not a mean.
+            hulls (bool): Whether oriented objects cover their upright hulls, not their own boxes.
         """
 
     @property
@@ -320,3 +345,12 @@ class Detector(ABC):
         Args:
             guest (nn.Module): A model or a head that was frozen.
         """
+
+
+def to_pixels(boxes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Return boxes (N, 4 or more), whose first four columns are normalised x and y by turns, in pixels of images."""
+    height, width = images.shape[-2:]
+    boxes = boxes.clone()
+    boxes[:, 0:4:2] *= width
+    boxes[:, 1:4:2] *= height
+    return boxes

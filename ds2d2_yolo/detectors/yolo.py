@@ -1,4 +1,4 @@
-"""Ultralytics YOLO: every family with a `Detect` head (v5u to v10, 11, 12, 26), with DFL or not, NMS-free or not."""
+"""Ultralytics YOLO: every family (v5u to v10, 11, 12, 26), with DFL or not, NMS-free or not, and its four tasks."""
 
 from __future__ import annotations
 
@@ -10,62 +10,58 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn.modules.conv import Conv, Conv2
-from ultralytics.nn.modules.head import Detect, v10Detect
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.tal import dist2bbox, make_anchors
+from ultralytics.nn.modules.head import OBB, OBB26, Detect, Pose, Pose26, Segment, Segment26, v10Detect
+from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel, guess_model_task
+from ultralytics.utils.loss import RotatedBboxLoss
+from ultralytics.utils.metrics import probiou
+from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import xywhr2xyxyxyxy
+from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
-from ds2d2_yolo.detectors.base import Detector
-from ds2d2_yolo.spectral import DensePredictions, dense_differences
+from ds2d2_yolo.detectors.base import Detector, to_pixels
+from ds2d2_yolo.spectral import DensePredictions, Similarity, dense_differences, dense_implicit_terms, generalized_iou
+from ds2d2_yolo.spectral.wavelet import at_least_float32
+
+_TASKS: dict[type[nn.Module], str] = {
+    **{Detect: "detect", v10Detect: "detect", OBB: "obb", OBB26: "obb"},
+    **{Segment: "segment", Segment26: "segment", Pose: "pose", Pose26: "pose"},
+}
+_MODELS = {"detect": DetectionModel, "obb": OBBModel, "segment": SegmentationModel, "pose": PoseModel}
+_COMPARED = {"box_head", "cls_head", "angle_head"}  # parts of heads; masks and keypoints are left out
 
 
-class YOLODetector(Detector):
-    """An Ultralytics detection model with a horizontal-box head.
+def probabilistic_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the probabilistic IoU of pairs of oriented boxes, as Ultralytics trains with it.
 
-    Heads with a one-to-one branch are followed on their one-to-many branch: that is the one whose gradients reach the
-    neck in ordinary training.
+    A box is taken for the Gaussian of its width, height and angle, so that it is the same as itself turned by 180
+    degrees, and a square the same as itself turned by 90.
+
+    Args:
+        first (torch.Tensor): Boxes (..., 5) as xywhr, in grid cells and radians.
+        second (torch.Tensor): Boxes (..., 5) likewise.
+
+    Returns:
+        (torch.Tensor): Values (...) in [0, 1].
+
+    Source:
+        arXiv 2106.06072; `RotatedBboxLoss` of Ultralytics.
 
     Example:
-        >>> from ultralytics.nn.tasks import DetectionModel
-        >>> YOLODetector(DetectionModel("yolo11n.yaml", verbose=False)).head_layers
-        (16, 19, 22)
+        >>> box = torch.tensor([[8.0, 8.0, 4.0, 2.0, 0.1]])
+        >>> bool(probabilistic_iou(box, box + torch.tensor([0.0, 0.0, 0.0, 0.0, torch.pi])) > 0.999)
+        True
     """
+    return probiou(first.flatten(0, -2), second.flatten(0, -2), floor=RotatedBboxLoss.floor).view(first.shape[:-1])
 
-    family = "YOLO"
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
-
-    @classmethod
-    def accepts(cls, model: nn.Module) -> bool:
-        """Return whether `model` is a detection model whose head is `Detect` or `v10Detect` itself.
-
-        Subclasses for other tasks (segment, pose, obb) and open vocabularies predict more than boxes and classes.
-        """
-        layers: Any = model.model if isinstance(model, DetectionModel) else [None]
-        return type(layers[-1]) in {Detect, v10Detect}
-
-    @classmethod
-    def builds(cls, config: Mapping[str, Any]) -> bool:
-        """Return whether a model YAML lists layers, as Ultralytics' do."""
-        return isinstance(config.get("backbone"), list)
-
-    @classmethod
-    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
-        """Return Ultralytics' detection model of a YAML."""
-        return DetectionModel(deepcopy(dict(config)), ch=ch, nc=nc, verbose=verbose)
+class UltralyticsDetector(Detector):
+    """What all detectors of Ultralytics have in common: a sequence of layers, of which the last one is the head."""
 
     @property
     def title(self) -> str:
         """Name of the model's YAML file, with the scale in it, such as `yolo11s`."""
-        return Path(str(self.model.yaml.get("yaml_file", "YOLO"))).stem
-
-    @property
-    def box_coding(self) -> str:
-        """Whether the head predicts a distribution over distances (DFL) or distances."""
-        bins = int(self.model.model[-1].reg_max)
-        return f"DFL, {bins} bins" if bins > 1 else "distances, no DFL"
+        return Path(str(self.model.yaml.get("yaml_file", self.family))).stem
 
     @property
     def head_index(self) -> int:
@@ -84,6 +80,70 @@ class YOLODetector(Detector):
         layer: nn.Module = self.model.model[index]
         return layer
 
+    def fuse(self, guest: nn.Module) -> None:
+        """Fold the BatchNorm layers of a frozen model or head into its convolutions, in place."""
+        # `BaseModel.fuse` would remove the one-to-many branch of heads that have a one-to-one branch, too.
+        for module in guest.modules():
+            if isinstance(module, Conv) and not isinstance(module, Conv2) and hasattr(module, "bn"):
+                module.conv = fuse_conv_and_bn(module.conv, module.bn)
+                del module.bn
+                module.forward = module.forward_fuse  # type: ignore[method-assign]
+
+
+class YOLODetector(UltralyticsDetector):
+    """An Ultralytics model that finds horizontal or oriented boxes, and maybe their masks or keypoints.
+
+    Of heads for masks and keypoints, boxes and classes are compared; what else they predict is left to the student's
+    own loss. Heads with a one-to-one branch are followed on their one-to-many branch: that is the one whose gradients
+    reach the neck in ordinary training.
+
+    Example:
+        >>> from ultralytics.nn.tasks import DetectionModel
+        >>> YOLODetector(DetectionModel("yolo11n.yaml", verbose=False)).head_layers
+        (16, 19, 22)
+    """
+
+    family = "YOLO"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._hulls = False
+        self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    @classmethod
+    def accepts(cls, model: nn.Module) -> bool:
+        """Return whether `model` has one of the heads that are known, and not another one derived from them."""
+        layers: Any = model.model if isinstance(model, DetectionModel) else [None]
+        return type(layers[-1]) in _TASKS
+
+    @classmethod
+    def builds(cls, config: Mapping[str, Any]) -> bool:
+        """Return whether a model YAML lists layers, as Ultralytics' do."""
+        return isinstance(config.get("backbone"), list)
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+        """Return Ultralytics' model of a YAML."""
+        content = deepcopy(dict(config))
+        kind = _MODELS.get(guess_model_task(content), DetectionModel)
+        return kind(content, ch=ch, nc=nc, verbose=verbose)
+
+    @property
+    def box_coding(self) -> str:
+        """Whether the head predicts a distribution over distances (DFL) or distances."""
+        bins = int(self.model.model[-1].reg_max)
+        coding = f"DFL, {bins} bins" if bins > 1 else "distances, no DFL"
+        if self.task != "obb":
+            return coding
+        return (
+            f"{coding}; {'raw angle' if isinstance(self.model.model[-1], OBB26) else 'angle from -45 to 135 degrees'}"
+        )
+
+    @property
+    def task(self) -> str:
+        """Task of the head."""
+        return _TASKS[type(self.model.model[-1])]
+
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         """Return the task-aligned assigner of the (one-to-many) criterion."""
         # The criterion is made at the first loss and made anew when a run with a one-to-one head resumes, so it is
@@ -98,6 +158,20 @@ class YOLODetector(Detector):
         foreground = outputs["assigner"][3]
         return foreground.sum(1).clamp(min=1).sum()
 
+    def configure(self, sum_regions: bool, hulls: bool = False) -> None:
+        """Take over what oriented objects cover."""
+        self._hulls = hulls
+
+    def footprints(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return the objects' boxes (N, 4) as xyxy pixels, or oriented ones (N, 5) as xywhr: pixels and radians."""
+        if self.task != "obb":
+            return super().footprints(batch)
+        boxes = to_pixels(batch["bboxes"], batch["img"])
+        if not self._hulls:
+            return boxes
+        corners = xywhr2xyxyxyxy(boxes)
+        return torch.cat([corners.amin(1), corners.amax(1)], 1)
+
     def freeze_head(self, head: nn.Module) -> None:
         """Make a head a guest that gives raw predictions, without the one-to-one branch that nothing here looks at."""
         super().freeze_head(head)
@@ -105,35 +179,62 @@ class YOLODetector(Detector):
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
 
-    def fuse(self, guest: nn.Module) -> None:
-        """Fold the BatchNorm layers of a frozen model or head into its convolutions, in place."""
-        # `BaseModel.fuse` would remove the one-to-many branch of heads that have a one-to-one branch, too.
-        for module in guest.modules():
-            if isinstance(module, Conv) and not isinstance(module, Conv2) and hasattr(module, "bn"):
-                module.conv = fuse_conv_and_bn(module.conv, module.bn)
-                del module.bn
-                module.forward = module.forward_fuse  # type: ignore[method-assign]
-
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the (one-to-many) head for images (B, 3, H, W) in [0, 1]."""
         raw = self.model(images)
         return self.decode(self.head, raw)
 
     def decode(self, head: Any, raw: Mapping[str, Any]) -> DensePredictions:
-        """Return logits and xyxy boxes in pixels of raw boxes (B, 4 * reg_max, A) and scores (B, C, A)."""
+        """Return predictions of raw boxes (B, 4 * reg_max, A), scores (B, C, A) and maybe angle (B, 1, A).
+
+        Boxes become xyxy pixels; oriented ones xywhr in grid cells, the unit in which Ultralytics compares them.
+        """
         raw = raw.get("one2many", raw)
         anchors, strides = self._grid(raw["feats"], head.stride)
-        # In float32: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
-        distances = raw["boxes"].float().transpose(1, 2)
+        # In float32 at least: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
+        distances = at_least_float32(raw["boxes"]).transpose(1, 2)
         if head.reg_max > 1:
             bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
             distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
-        boxes = dist2bbox(distances, anchors, xywh=False) * strides
+        if "angle" in raw:
+            angles = at_least_float32(raw["angle"]).transpose(1, 2)  # decoded already, where the head decodes it
+            boxes = torch.cat([dist2rbox(distances, angles, anchors), angles], 2)
+        else:
+            boxes = dist2bbox(distances, anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
     def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Any = None) -> DensePredictions:
-        """Return what a head (one-to-many) predicts from a pyramid."""
-        return self.decode(head, head.forward_head(list(maps), **head.one2many))
+        """Return what a head (one-to-many) predicts from a pyramid; masks and keypoints are left out."""
+        parts = {name: part if name in _COMPARED else None for name, part in head.one2many.items()}
+        return self.decode(head, head.forward_head(list(maps), **parts))
+
+    def compare_predictions(
+        self, student: DensePredictions, teacher: DensePredictions, assignment: torch.Tensor
+    ) -> torch.Tensor:
+        """Return quality focal plus generalised (of oriented boxes probabilistic) IoU loss."""
+        return torch.stack(dense_implicit_terms(student, teacher, assignment, similarity=self._similarity)).sum()
+
+    @property
+    def _similarity(self) -> Similarity:
+        return probabilistic_iou if self.task == "obb" else generalized_iou
+
+    def detections_of(
+        self,
+        predictions: DensePredictions,
+        maps: Sequence[torch.Tensor],
+        confidence: float = 0.25,
+        iou: float = 0.7,
+    ) -> list[torch.Tensor]:
+        """Return what the teacher finds, from raw predictions; oriented boxes (N, 7) as `detect` does."""
+        if self.task != "obb":
+            return super().detections_of(predictions, maps, confidence, iou)
+        _, strides = self._grid(maps, self.model.model[-1].stride)
+        boxes, angles = predictions.boxes.float().split([4, 1], 2)
+        rows = torch.cat([boxes * strides, predictions.logits.float().sigmoid(), angles], 2).transpose(1, 2)
+        classes = predictions.logits.shape[2]
+        # A place may tell several classes, as in Ultralytics' validation
+        found = non_max_suppression(rows, confidence, iou, nc=classes, multi_label=True, rotated=True)
+        return [own[:, [0, 1, 2, 3, 6, 4, 5]] for own in found]
 
     def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy pixels."""
@@ -147,9 +248,10 @@ class YOLODetector(Detector):
         teacher: Sequence[torch.Tensor],
         places: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return quality focal and generalised IoU loss of every anchor (A,)."""
+        """Return quality focal and generalised (probabilistic) IoU loss of every anchor (A,)."""
         with torch.no_grad():
-            classes, boxes = dense_differences(*(self.predict(head, maps) for maps in (student, teacher)))
+            seen, known = (self.predict(head, maps) for maps in (student, teacher))
+            classes, boxes = dense_differences(seen, known, self._similarity)
         return classes[0], boxes[0]
 
     def _grid(self, features: Sequence[torch.Tensor], strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
-from ds2d2_yolo.engine.preflight import check_teacher, load_model, load_training_data
+from ds2d2_yolo.engine.preflight import check_teacher, load_model, load_training_data, take_task
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import high_frequency_maps
@@ -82,6 +82,7 @@ class AmplifierTrainer(OwnArgumentsTrainer):
         if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
             args = check_arguments(overrides, cfg)
             detector, trained = load_model("teacher", args.model)
+            take_task(args, detector)
             if not trained:
                 raise DS2D2Error(f"teacher={args.model}: an amplifier needs a trained teacher, pass its .pt file")
             check_teacher(detector, args.model, load_training_data(args))

@@ -21,6 +21,9 @@ DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 GAINS = ("auto", "reference")
 """Where gains come from that are not given as numbers: calibration, or the paper's authors."""
 
+FOOTPRINTS = ("rotated", "hull")
+"""What an oriented object covers, for its weight: the cells in its own box, or those of its upright hull."""
+
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
 
@@ -76,7 +79,7 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     for name in TERMS:
         _check_number(args, name, minimum=0, optional=True)
     _check_shares(args)
-    for name, known in (("gains", GAINS), ("weight", (None, *WEIGHTS))):
+    for name, known in (("gains", GAINS), ("weight", (None, *WEIGHTS)), ("disw", (None, *FOOTPRINTS))):
         if getattr(args, name) not in known:
             raise DS2D2Error(f"{name}={getattr(args, name)}: expected {' or '.join(filter(None, known))}", 2)
     for name in ("teacher_epochs", "amplifier_epochs"):

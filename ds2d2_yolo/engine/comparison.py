@@ -39,7 +39,7 @@ from ds2d2_yolo.engine.fingerprint import (
     fingerprint_of_inputs,
     fingerprint_of_model,
 )
-from ds2d2_yolo.engine.preflight import check_pair, load_model
+from ds2d2_yolo.engine.preflight import check_pair, load_model, take_task
 from ds2d2_yolo.engine.resume import complete_checkpoints
 from ds2d2_yolo.engine.stages import (
     amplifier_stage,
@@ -221,7 +221,12 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
     complete = [_check_method(method, arguments) for method in methods]
 
     data, teacher, trained, student, _ = check_run(args)
+    if args.task not in {"detect", "obb"}:
+        raise DS2D2Error(f"student={args.model}: is for task={args.task}, only AP of detect and obb is compared here")
+    if teacher.explicit_only:
+        raise DS2D2Error(f"teacher={args.teacher}: is an {teacher.family}, whose AP is not compared here; use a YOLO")
     for method, own_args in zip(methods, complete, strict=True):
+        take_task(own_args, teacher)
         if method.distil == "ultralytics" and teacher.family != "YOLO":
             raise DS2D2Error(
                 f"methods={method.name}: Ultralytics' own distillation is for YOLO models, {teacher.title} is a "

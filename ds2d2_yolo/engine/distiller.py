@@ -12,7 +12,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 from ultralytics.utils import LOGGER, RANK, colorstr
-from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors import Detector, Taps
 from ds2d2_yolo.engine.calibration import Calibration, ShareMeter
@@ -72,7 +71,7 @@ class Distiller:
         Args:
             student (Detector): The student, its model in training mode.
             batch (Mapping[str, Any]): The batch as the model will be given it: `img` (B, 3, H, W) in [0, 1], `bboxes`
-                (N, 4) as normalised xywh, `batch_idx` (N,), all on the model's device.
+                (N, 4) as normalised xywh or (N, 5) as xywhr, `batch_idx` (N,), all on the model's device.
         """
         self.disarm()
         if not self.loss.gains.active:
@@ -195,10 +194,7 @@ class Distiller:
     ) -> dict[str, torch.Tensor]:
         """Return the terms of a batch, each times its gain; with other adapters than its own where some are given."""
         images = batch["img"]
-        height, width = images.shape[-2:]
-        boxes = xywh2xyxy(batch["bboxes"])
-        boxes[:, 0::2] *= width
-        boxes[:, 1::2] *= height
+        boxes = self.teacher.footprints(batch)
 
         def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
             part = self.teacher.implicit_part(self.teacher.head)
@@ -211,7 +207,8 @@ class Distiller:
         confidence = None
         if self.loss.weight == "confidence" and {"ex_low", "ex_high"} & set(self.loss.gains.active):
             confidence = self._confidence(predictions, known)
-        arguments = (features, known, boxes, batch["batch_idx"], (height, width), full, high, confidence)
+        size = (images.shape[2], images.shape[3])
+        arguments = (features, known, boxes, batch["batch_idx"], size, full, high, confidence)
         terms: dict[str, torch.Tensor] = (
             self.loss(*arguments)
             if adapters is None

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import img2label_paths, verify_image_label
-from ultralytics.utils.ops import xywhn2xyxy
+from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.detectors import Detector, Taps
@@ -41,7 +41,7 @@ class Picture:
     Attributes:
         path (Path): Its file.
         pixels (np.ndarray): (H, W, 3) uint8, RGB.
-        boxes (np.ndarray): Objects (G, 4) as xyxy pixels.
+        boxes (np.ndarray): Objects (G, 4) as xyxy pixels, or (G, 5) oriented as xywhr: pixels and radians.
         labels (np.ndarray): Their classes (G,).
         labelled (bool): Whether the objects are known; an image without any may be known to have none.
     """
@@ -101,8 +101,8 @@ class Explanation:
             image: the extent that all maps cover.
         levels (tuple[LevelView, ...]): By level, the finest first.
         differences (dict[str, DifferenceView]): By head: `im_full`, and `im_high` where there is an amplifier.
-        detections (dict[str, np.ndarray]): By role, (N, 6) by falling confidence: xyxy in pixels of the image,
-            confidence, class.
+        detections (dict[str, np.ndarray]): By role, (N, 6) or (N, 7) by falling confidence: boxes as those of the
+            picture, confidence, class.
         weight (str): Which weight is used, one of `ds2d2_yolo.spectral.WEIGHTS`.
     """
 
@@ -272,7 +272,14 @@ _EPSILON = 1e-9  # the mean of weights, where the teacher is sure of nothing
 _CANVAS = 4  # pixels of the input along a side of a canvas's cell
 
 
-def read_picture(path: Path, classes: int, labelled: bool = False, single_cls: bool = False) -> Picture:
+def read_picture(
+    path: Path,
+    classes: int,
+    labelled: bool = False,
+    single_cls: bool = False,
+    task: str = "detect",
+    points: Sequence[int] = (0, 0),
+) -> Picture:
     """Read an image and its labels, as Ultralytics reads them.
 
     Args:
@@ -280,6 +287,8 @@ def read_picture(path: Path, classes: int, labelled: bool = False, single_cls: b
         classes (int): Number of classes.
         labelled (bool): Whether an image without label file is known to have no objects.
         single_cls (bool): Whether all objects count as one class.
+        task (str): What the labels are for; objects of `obb` are oriented.
+        points (Sequence[int]): Number of keypoints and of values of each, for `pose`.
 
     Returns:
         (Picture): The image.
@@ -291,10 +300,18 @@ def read_picture(path: Path, classes: int, labelled: bool = False, single_cls: b
     if pixels is None:
         raise DS2D2Error(f"{path}: cannot be read as an image")
     label = img2label_paths([str(path)])[0]
-    _, rows, *_, corrupt, message = verify_image_label((str(path), label, "", False, classes, 0, 0, single_cls))
+    checked = verify_image_label((str(path), label, "", task == "pose", classes, *points, single_cls))
+    _, rows, _, polygons, *_, corrupt, message = checked
     if corrupt:
         raise DS2D2Error(message)
-    boxes = xywhn2xyxy(np.asarray(rows[:, 1:], np.float64), pixels.shape[1], pixels.shape[0])
+    height, width = pixels.shape[:2]
+    if task == "obb":
+        if len(polygons) != len(rows):
+            raise DS2D2Error(f"{label}: holds boxes, task=obb needs the four corners of each object")
+        corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
+        boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(own.reshape(1, -1)) for own in corners)])
+    else:
+        boxes = xywhn2xyxy(np.asarray(rows[:, 1:], np.float64), width, height)
     numbers = np.zeros(len(rows), int) if single_cls else rows[:, 0].astype(int)
     known = labelled or Path(label).is_file()
     return Picture(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, known)
@@ -420,7 +437,7 @@ def spread_over(places: torch.Tensor, values: torch.Tensor, size: tuple[int, int
 def _detect_and_tap(
     detector: Detector, images: torch.Tensor, confidence: float
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return the detections (N, 6) of one image and the maps that the head was given."""
+    """Return the detections (N, 6) or (N, 7) of one image and the maps that the head was given."""
     taps = Taps()
     taps.open({index: detector.layer(index) for index in detector.head_layers})
     try:
@@ -441,16 +458,20 @@ def _array(x: torch.Tensor) -> np.ndarray:
     return array
 
 
-def _scales(window: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corner of the window (4,), and pixels of the image per pixel of the input (4,), for xyxy."""
+def _scales(
+    window: tuple[float, float, float, float], size: tuple[int, int], oriented: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corner of the window and pixels of the image per pixel of the input, for xyxy (4,) or xywhr (5,)."""
     left, right, bottom, top = window
-    scale = np.array([(right - left) / size[1], (bottom - top) / size[0]])
-    return np.array([left, top, left, top]), np.tile(scale, 2)
+    x, y = (right - left) / size[1], (bottom - top) / size[0]
+    if oriented:  # x and y differ by the rounding to whole pixels alone
+        return np.array([left, top, 0, 0, 0]), np.array([x, y, math.sqrt(x * y), math.sqrt(x * y), 1])
+    return np.array([left, top, left, top]), np.array([x, y, x, y])
 
 
 def _to_input(boxes: np.ndarray, window: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """Return boxes (N, 4) of the image in pixels of the input."""
-    corner, scale = _scales(window, size)
+    """Return boxes (N, 4) or (N, 5) of the image in pixels of the input."""
+    corner, scale = _scales(window, size, boxes.shape[1] == 5)
     moved: np.ndarray = (boxes - corner) / scale
     return moved
 
@@ -458,11 +479,13 @@ def _to_input(boxes: np.ndarray, window: tuple[float, float, float, float], size
 def _to_image(
     found: torch.Tensor, window: tuple[float, float, float, float], size: tuple[int, int], picture: Picture
 ) -> np.ndarray:
-    """Return detections (N, 6) of the input in pixels of the image, cut at its rim."""
-    corner, scale = _scales(window, size)
+    """Return detections (N, 6) or (N, 7) of the input in pixels of the image; upright ones are cut at its rim."""
     rows: np.ndarray = found.cpu().double().numpy()
+    oriented = rows.shape[1] == 7
+    corner, scale = _scales(window, size, oriented)
     height, width = picture.pixels.shape[:2]
-    rows[:, :4] = (rows[:, :4] * scale + corner).clip(0, [width, height, width, height])
+    boxes = rows[:, :-2] * scale + corner
+    rows[:, :-2] = boxes if oriented else boxes.clip(0, [width, height, width, height])
     return rows
 
 

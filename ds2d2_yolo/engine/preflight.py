@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics import YOLO
 from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
@@ -25,6 +25,7 @@ from ultralytics.utils.torch_utils import select_device
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
+from ds2d2_yolo.engine.tasks import TRAINERS
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import own_file, resource_folder
 from ds2d2_yolo.spectral import Levels
@@ -144,6 +145,8 @@ def load_training_data(args: Any) -> dict[str, Any]:
     data = load_data(args)
     if not images_of_split(data.get("val")):
         raise DS2D2Error(f"data={args.data}: the validation set {data.get('val')} has no images")
+    if args.task == "pose" and "kpt_shape" not in data:
+        raise DS2D2Error(f"data={args.data}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
     images = images_of_split(data.get("train"))
     if not images:
         raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
@@ -164,9 +167,14 @@ def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Seque
         DS2D2Error: If there is none, with what is wrong with the first image that is left out.
     """
     reason = ""
+    pose = args.task == "pose"
+    points = data["kpt_shape"] if pose else (0, 0)
     for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
-        found = verify_image_label((str(image), label, "", False, data["nc"], 0, 0, args.single_cls))
+        found = verify_image_label((str(image), label, "", pose, data["nc"], *points, args.single_cls))
         if found[0] is not None and (len(found[1]) or not need_objects):
+            if args.task in {"obb", "segment"} and len(found[1]) and not found[3]:
+                what = "the four corners" if args.task == "obb" else "the outline"
+                raise DS2D2Error(f"data={args.data}: {label} holds boxes, task={args.task} needs {what} of each object")
             return
         reason = reason or str(found[-1])
     raise DS2D2Error(
@@ -213,8 +221,8 @@ def check_combination(args: Any) -> None:
         raise DS2D2Error(f"distill_model={args.distill_model} is Ultralytics' own distillation: use it or teacher=", 2)
     if args.compile:
         raise DS2D2Error(f"compile={args.compile}: not available here, as a compiled model has no layers to tap", 2)
-    if args.task != "detect":
-        raise DS2D2Error(f"task={args.task}: only task=detect can be distilled", 2)
+    if args.task not in TRAINERS:
+        raise DS2D2Error(f"task={args.task}: only {', '.join(TRAINERS)} can be distilled", 2)
     if args.quantize == 8 and find_spec("modelopt") is None:
         raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
 
@@ -281,12 +289,76 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     detector = detector_of(model)
     if detector is None:
         raise DS2D2Error(
-            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO, RetinaNet or "
-            "Faster R-CNN detection model"
+            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO model of the tasks "
+            f"{', '.join(TRAINERS)}, a RetinaNet or a Faster R-CNN"
         )
+    if detector.explicit_only and role != "teacher":
+        raise DS2D2Error(f"{role}={name}: is an {detector.family}, which can only teach; choose a YOLO {role}")
     if model.is_fused():
         raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
     return detector, suffix == ".pt"
+
+
+def take_task(args: Any, teacher: Detector, student: Detector | None = None) -> None:
+    """Take the task of a run from its models.
+
+    Args:
+        args (Any): Arguments of the run; `task` is replaced.
+        teacher (Detector): The teacher.
+        student (Detector | None): The student, where the run has one.
+
+    Raises:
+        DS2D2Error: If the models are for different tasks, another task was asked for, or an argument is not about it.
+    """
+    if student is not None:
+        _check_tasks(teacher, student)
+    if args.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
+        raise DS2D2Error(f"task={args.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2)
+    args.task = teacher.task
+    if args.disw is not None and args.task != "obb":
+        raise DS2D2Error(
+            f"disw={args.disw}: is about oriented boxes, but teacher {teacher.title} is for task={args.task}; leave it "
+            "out",
+            2,
+        )
+
+
+def take_explicit_terms(args: Any, teacher: Detector, trained: bool) -> None:
+    """Drop the implicit terms of a run whose teacher has none.
+
+    Args:
+        args (Any): Arguments of the run; `im_full`, `im_high` and `amplifier` are replaced.
+        teacher (Detector): The teacher.
+        trained (bool): Whether it comes from a checkpoint.
+
+    Raises:
+        DS2D2Error: If an implicit term or an amplifier was asked for, or the teacher is still to be trained.
+    """
+    if not teacher.explicit_only:
+        return
+    for name, none in (("im_full", 0), ("im_high", 0), ("amplifier", "none")):
+        if getattr(args, name) not in {None, 0, "auto"}:
+            raise DS2D2Error(
+                f"{name}={getattr(args, name)}: {teacher.title} makes its predictions by queries, through which maps "
+                f"cannot be compared; leave it out or pass {name}={none}",
+                2,
+            )
+    if args.val_kd:
+        raise DS2D2Error(f"val_kd=True: {teacher.title} makes its detections by queries, they are not compared here", 2)
+    if not trained:
+        raise DS2D2Error(
+            f"teacher={args.teacher}: only YOLO, RetinaNet and Faster R-CNN are trained here; run 'yolo train "
+            f"model={args.teacher} data={args.data}' and pass its best.pt"
+        )
+    args.im_full, args.im_high, args.amplifier = 0.0, 0.0, None
+
+
+def _check_tasks(teacher: Detector, student: Detector) -> None:
+    if teacher.task != student.task:
+        raise DS2D2Error(
+            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}: "
+            "both must be for one"
+        )
 
 
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
@@ -382,14 +454,15 @@ def check_pair(
         DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
             not suit them, or a named layer cannot be tapped.
     """
-    if teacher.family != student.family:
+    if teacher.family != student.family and not teacher.explicit_only:
         raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
+    _check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
         raise DS2D2Error(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
             f"{len(student.head_layers)}: choose models with the same strides"
         )
-    if teacher.head_layout != student.head_layout:
+    if teacher.head_layout != student.head_layout and not teacher.explicit_only:
         raise DS2D2Error(
             f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
             f"{student.head_layout}: choose models whose heads are alike"
@@ -442,7 +515,8 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
         }
         overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
         overrides["batch"] = args.batch if args.batch >= 1 else 16
-        metrics = DetectionValidator(args=overrides)()
+        model = YOLO(str(path))  # of another class where the checkpoint is: it knows its validator
+        metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})()
     return {key: float(value) for key, value in metrics.items()}
 
 

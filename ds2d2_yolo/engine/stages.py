@@ -36,6 +36,8 @@ from ds2d2_yolo.engine.preflight import (
     check_teacher,
     load_model,
     load_training_data,
+    take_explicit_terms,
+    take_task,
 )
 from ds2d2_yolo.engine.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
@@ -209,6 +211,8 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     """
     args = _check_stage_arguments(overrides)
     teacher, trained = load_model("teacher", args.teacher)
+    take_task(args, teacher)
+    take_explicit_terms(args, teacher, trained)
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
     data = load_training_data(args)
@@ -234,6 +238,9 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
     """
     args = _check_stage_arguments(overrides)
     teacher, trained = load_model("teacher", args.teacher)
+    take_task(args, teacher)
+    if teacher.explicit_only:
+        raise DS2D2Error(f"teacher={args.teacher}: an {teacher.family} has no amplifier, its students do without")
     data = load_training_data(args)
     if not trained:
         check_backbone(teacher, args)

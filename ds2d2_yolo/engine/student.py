@@ -33,6 +33,8 @@ from ds2d2_yolo.engine.preflight import (
     load_training_data,
     resolve_data,
     summary_lines,
+    take_explicit_terms,
+    take_task,
     validate,
 )
 from ds2d2_yolo.engine.resume import ADAPTERS, complete_checkpoints, training_is_over
@@ -44,7 +46,7 @@ from ds2d2_yolo.spectral import TERMS, DS2D2Loss
 
 
 class DS2D2Trainer(OwnArgumentsTrainer):
-    """Train a student with the distillation terms of DS2D2; everything else is Ultralytics' `DetectionTrainer`.
+    """Train a student with the distillation terms of DS2D2; everything else is Ultralytics' trainer.
 
     The constructor checks the run, before anything is written, and makes the stages that are missing (a teacher given
     as a model YAML, the amplifier) or reuses those that are there: a student's run exists only once it can start.
@@ -120,7 +122,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
             raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
         check_teacher(teacher, self.args.teacher, self.data)
         teacher.model.to(self.device)
-        teacher.configure(sum_regions=bool(self.args.sum_regions))
+        teacher.configure(sum_regions=bool(self.args.sum_regions), hulls=self.args.disw == "hull")
         self.pair = pair = check_pair(teacher, self.detector, self.args.imgsz, layers_of(self.args))
         amplifier = None
         if gains.im_high:
@@ -161,7 +163,11 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         if not self.args.val_kd or self.distiller is None:
             return validator
         settings = {"save_dir": validator.save_dir, "args": validator.args, "_callbacks": validator.callbacks}
-        return DistillationValidator(self.distiller, validator.dataloader, **settings)
+        kind: Any = DistillationValidator
+        if not issubclass(kind, type(validator)):  # that of another task comes second
+            kind = type(kind.__name__, (kind, type(validator)), {})
+        compared: DetectionValidator = kind(self.distiller, validator.dataloader, **settings)
+        return compared
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add a row to results.csv in the columns of the first epoch, which an older version may have written."""
@@ -298,11 +304,13 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     if not args.model:
         raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
     check_combination(args)
-    check_place(args)
     check_safety(args)
     args.data = resolve_data(args.data)
-    for role, path in (("teacher", args.teacher), ("student", args.model)):
-        load_model(role, path)  # whether they can be distilled at all, before data are rendered or downloaded
+    # Whether they can be distilled at all, before data are rendered or downloaded
+    teacher, trained = load_model("teacher", args.teacher)
+    take_task(args, teacher, load_model("student", args.model)[0])
+    take_explicit_terms(args, teacher, trained)
+    check_place(args)
     check_pretrained(args.pretrained)
     data = load_training_data(args)
     teacher, trained = load_model("teacher", args.teacher, data)

@@ -29,11 +29,15 @@ from ds2d2_yolo.engine.resume import (
     whole_files,
     without_adapters,
 )
+from ds2d2_yolo.engine.tasks import trainer_for
 from ds2d2_yolo.errors import DS2D2Error
 
 
 class OwnArgumentsTrainer(DetectionTrainer):
     """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
+
+    Called with a model for another task, it makes a trainer that is also Ultralytics' own for that task: `OBBTrainer`,
+    `SegmentationTrainer` or `PoseTrainer` (see `ds2d2_yolo.engine.tasks`).
 
     They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
 
@@ -45,6 +49,12 @@ class OwnArgumentsTrainer(DetectionTrainer):
         overrides (dict[str, Any] | None): Arguments of both kinds.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
     """
+
+    def __new__(
+        cls, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> Any:
+        """Make a trainer for the task of the model."""
+        return super().__new__(trainer_for(cls, overrides))
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
@@ -76,6 +86,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
         """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
+        if self.args.task != "detect":
+            return super().get_model(cfg, weights, verbose)
         data: Any = self.data
         model: Any = build_model(cfg, ch=data["channels"], nc=data["nc"], verbose=verbose and RANK == -1)
         model = self.set_model_names_for_load(model)

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from scipy.optimize import linear_sum_assignment
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK
-from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.metrics import batch_probiou, box_iou
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, detector_of
@@ -43,14 +43,15 @@ class Agreement:
         self._counts = torch.zeros(4, dtype=torch.float64)
 
     def update(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
-        """Add the detections (N, 6) and (M, 6) in one image: xyxy, confidence, class."""
-        ours, theirs = (found[found[:, 4] >= self.confidence].float().cpu() for found in (student, teacher))
-        overlap = box_iou(ours[:, :4], theirs[:, :4])
+        """Add the detections (N, 6) and (M, 6) in one image: xyxy (xywhr: N, 7 and M, 7), confidence, class."""
+        ours, theirs = (found[found[:, -2] >= self.confidence].float().cpu() for found in (student, teacher))
+        measure = batch_probiou if ours.shape[1] == 7 else box_iou
+        overlap = measure(ours[:, :-2], theirs[:, :-2])
         overlap[overlap < self.iou] = 0
         rows, columns = map(torch.from_numpy, linear_sum_assignment(overlap.numpy(), maximize=True))
         paired = overlap[rows, columns] > 0
         rows, columns = rows[paired], columns[paired]
-        same = int((ours[rows, 5] == theirs[columns, 5]).sum())
+        same = int((ours[rows, -1] == theirs[columns, -1]).sum())
         counts = [len(ours) + len(theirs), len(rows), same, float(overlap[rows, columns].sum())]
         self._counts += torch.tensor(counts, dtype=torch.float64)
 

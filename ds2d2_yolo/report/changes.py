@@ -123,7 +123,8 @@ def show_changes(
                 title: by_image([item for item in found if item["score"] >= confidence])[number]
                 for title, found in zip(titles, (own.old, own.new), strict=True)
             }
-            picture = read_picture(root / file, len(own.truth["categories"]), True, single_cls)
+            task = "obb" if any("rbox" in item for item in own.truth["annotations"]) else "detect"
+            picture = read_picture(root / file, len(own.truth["categories"]), True, single_cls, task)
             seed = f"; shown: {own.label}, {changes[index].get(file, 0.0):+.2f}" if own.label else ""
             caption = f"{file}: F1 {means[file]:+.2f}{seed}"
             pictures.append(html.picture(draw_sides(picture, sides), f"Detections in {file}", caption))
@@ -133,20 +134,26 @@ def show_changes(
 
 
 def by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
-    """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index."""
+    """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index.
+
+    Those of oriented boxes are (N, 7): xywhr in pixels and radians, score, class index.
+    """
     rows: dict[Any, list[list[float]]] = defaultdict(list)
+    columns = 6
     for item in items:
         x, y, width, height = item["bbox"]
-        rows[item["image_id"]].append([x, y, x + width, y + height, item.get("score", 1.0), item["category_id"] - 1])
-    arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, 6)))
+        box = item.get("rbox") or [x, y, x + width, y + height]
+        rows[item["image_id"]].append([*box, item.get("score", 1.0), item["category_id"] - 1])
+        columns = len(box) + 2
+    arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, columns)))
     for image, own in rows.items():
         array = np.array(own)
-        arrays[image] = array[np.argsort(-array[:, 4], kind="stable")]
+        arrays[image] = array[np.argsort(-array[:, -2], kind="stable")]
     return arrays
 
 
 def _f1(found: np.ndarray, objects: np.ndarray) -> float:
-    matched = match_detections(found[:, :4], found[:, 5].astype(int), objects[:, :4], objects[:, 5].astype(int))
+    matched = match_detections(found[:, :-2], found[:, -1].astype(int), objects[:, :-2], objects[:, -1].astype(int))
     hits = 2 * len(matched.hits)
     return hits / max(hits + len(matched.false_alarms) + len(matched.misses), 1)
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from ultralytics import YOLO
 from ultralytics.data.utils import img2label_paths
-from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.metrics import batch_probiou, box_iou
 from ultralytics.utils.ops import xywhn2xyxy
 
 # Okabe and Ito's colours, which people with any colour vision tell apart
@@ -26,7 +26,7 @@ _COLOURS = {"object": "#009E73", "hit": "#56B4E9", "false alarm": "#D55E00", "mi
 
 @dataclass(frozen=True)
 class Matched:
-    """Boxes of one image as xyxy pixels: detections that hit, false alarms, and objects that were missed."""
+    """Boxes of one image, as they were given: detections that hit, false alarms, and objects that were missed."""
 
     hits: np.ndarray
     false_alarms: np.ndarray
@@ -39,11 +39,13 @@ def match_detections(
     """Assign detections to objects, the most confident first, each object once.
 
     Args:
-        boxes (np.ndarray): Detections (D, 4) as xyxy pixels, sorted by falling confidence.
+        boxes (np.ndarray): Detections (D, 4) as xyxy pixels, or (D, 5) oriented as xywhr: pixels and radians; sorted
+            by falling confidence.
         classes (np.ndarray): Their classes (D,).
-        objects (np.ndarray): Ground truth (G, 4) as xyxy pixels.
+        objects (np.ndarray): Ground truth (G, 4) or (G, 5), likewise.
         labels (np.ndarray): Their classes (G,).
-        threshold (float): Intersection over union from which a detection of the right class is a hit.
+        threshold (float): Intersection over union (of oriented boxes the probabilistic one, as Ultralytics validates
+            with) from which a detection of the right class is a hit.
 
     Returns:
         (Matched): The three kinds.
@@ -53,7 +55,10 @@ def match_detections(
         >>> len(match_detections(box, np.array([1]), box, np.array([1])).hits)
         1
     """
-    overlap = box_iou(torch.from_numpy(boxes).float(), torch.from_numpy(objects).float()).numpy()
+    overlap = np.zeros((len(boxes), len(objects)))
+    if overlap.size:
+        measure = batch_probiou if boxes.shape[1] == 5 else box_iou
+        overlap = measure(torch.from_numpy(boxes).float(), torch.from_numpy(objects).float()).numpy()
     overlap = overlap * (classes[:, None] == labels[None, :])
     taken = np.zeros(len(objects), dtype=bool)
     hit = np.zeros(len(boxes), dtype=bool)

@@ -57,7 +57,9 @@ def run_explain(given: Mapping[str, Any]) -> int:
         model.float().to(device).requires_grad_(False)
     out = new_folder("explain", options["out"], options["exist_ok"])
     names = models["student"].class_names
-    read = partial(read_picture, classes=len(names), labelled=labelled)
+    task = models["student"].task
+    points = tuple(models["student"].model.kpt_shape) if task == "pose" else (0, 0)
+    read = partial(read_picture, classes=len(names), labelled=labelled, task=task, points=points)
     for path in images:  # what cannot be read is told before anything is written
         read(path)
     explainer = Explainer(
@@ -118,6 +120,8 @@ def _load_models(options: Mapping[str, Any]) -> dict[str, Detector]:
         models[role], trained = load_model(role, options[role])
         if not trained:
             raise DS2D2Error(f"{role}={options[role]}: only a trained model can be explained, pass its .pt file", 2)
+        if models[role].explicit_only:
+            raise DS2D2Error(f"{role}={options[role]}: is an {models[role].family}, which is not explained here")
         channels = next(models[role].model.parameters()).shape[1]
         if channels != 3:
             raise DS2D2Error(f"{role}={options[role]}: takes images of {channels} channels, only 3 can be shown")

@@ -21,8 +21,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 CARD, INK, FAINT = "#FAFAF7", "#1B1F24", "#6A717B"
 """Background of every picture, its text, and text of less weight; 15:1 and 4.8:1 in contrast."""
@@ -205,13 +206,32 @@ def note(axes: Axes, text: str) -> None:
     axes.text(0.02, 0.02, text, transform=axes.transAxes, **LABEL)
 
 
+def corners_of(boxes: np.ndarray) -> np.ndarray:
+    """Return the corners (N, 4, 2) of boxes (N, 4) as xyxy or (N, 5) as xywhr, in pixels and radians.
+
+    Example:
+        >>> corners_of(np.array([[0.0, 0.0, 4.0, 2.0]]))[0].tolist()
+        [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]]
+    """
+    corners: np.ndarray = (
+        xywhr2xyxyxyxy(boxes) if boxes.shape[1] == 5 else boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    )
+    return corners
+
+
 def outline(axes: Axes, boxes: np.ndarray, kind: str, width: float = 1.3) -> None:
-    """Draw boxes (N, 4) as xyxy pixels in the colour of their kind, dashed where missed, on a dark edge."""
-    for x1, y1, x2, y2 in boxes:
-        place: dict[str, Any] = {"xy": (x1 - 0.5, y1 - 0.5), "width": x2 - x1, "height": y2 - y1, "fill": False}
-        axes.add_patch(Rectangle(**place, edgecolor="black", linewidth=width + 1.0, alpha=0.45))
-        style = (0, (2, 1.2)) if kind == "miss" else "-"
-        axes.add_patch(Rectangle(**place, edgecolor=OUTCOMES[kind], linewidth=width, linestyle=style))
+    """Draw boxes in the colour of their kind, dashed where missed, on a dark edge.
+
+    Args:
+        axes (Axes): Where.
+        boxes (np.ndarray): Boxes (N, 4) as xyxy or (N, 5) as xywhr, in pixels and radians.
+        kind (str): One of `OUTCOMES`.
+        width (float): Width of the lines, in points.
+    """
+    style: Any = (0, (2, 1.2)) if kind == "miss" else "-"
+    for corners in corners_of(boxes) - 0.5:
+        axes.add_patch(Polygon(corners, fill=False, edgecolor="black", linewidth=width + 1.0, alpha=0.45))
+        axes.add_patch(Polygon(corners, fill=False, edgecolor=OUTCOMES[kind], linewidth=width, linestyle=style))
 
 
 def outcome_legend(kinds: Sequence[str]) -> list[Line2D]:

@@ -20,6 +20,7 @@ from ds2d2_yolo.report.figures import (
     WEIGHT,
     Canvas,
     Quantity,
+    corners_of,
     note,
     outcome_legend,
     outline,
@@ -113,8 +114,9 @@ def draw_outcomes(
     Args:
         axes (Axes): Where.
         pixels (np.ndarray): Image (H, W, 3).
-        found (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class.
-        objects (tuple | None): Boxes (G, 4) and classes (G,) of the objects; None where they are not known.
+        found (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class; oriented ones
+            (N, 7) with xywhr.
+        objects (tuple | None): Boxes (G, 4) or (G, 5) and classes (G,) of the objects; None where they are not known.
         title (str): Title.
         width (float): Width of the lines, in points.
 
@@ -123,9 +125,9 @@ def draw_outcomes(
     """
     if objects is None:
         show_image(axes, pixels, title, f"{len(found)} detections")
-        outline(axes, found[:, :4], "detection", width)
+        outline(axes, found[:, :-2], "detection", width)
         return None
-    matched = match_detections(found[:, :4], found[:, 5].astype(int), *objects)
+    matched = match_detections(found[:, :-2], found[:, -1].astype(int), *objects)
     outcome = len(matched.hits), len(matched.false_alarms), len(matched.misses)
     show_image(axes, pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
     for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
@@ -153,10 +155,11 @@ def _draw_detections(
     show_image(axes, picture.pixels, "image and objects" if picture.labelled else "image")
     outline(axes, picture.boxes, "object")
     if picture.labelled and len(picture.boxes) <= 15:
-        for box, label in zip(picture.boxes, picture.labels, strict=True):
+        for corners, label in zip(corners_of(picture.boxes), picture.labels, strict=True):
+            x, y = corners.min(0).clip(0)
             axes.annotate(
                 names[label],
-                (max(box[0], 0), max(box[1], 0)),
+                (x, y),
                 va="bottom",
                 clip_on=True,
                 **LABEL,

@@ -146,10 +146,11 @@ class _Album:
     def _choose(self, trainer: Any) -> None:
         """Read the images with labels that lie at even distances in the validation set."""
         classes, single = len(trainer.data["names"]), trainer.args.single_cls
+        points = trainer.data["kpt_shape"] if trainer.args.task == "pose" else (0, 0)
         images = images_of_split(trainer.data["val"])
         for path in spread_out(images, 4 * _IMAGES):
             try:
-                picture = read_picture(path, classes, True, single)
+                picture = read_picture(path, classes, True, single, trainer.args.task, points)
             except DS2D2Error:
                 continue  # Ultralytics has told about damaged images when it read them
             if len(picture.boxes) and len(self.pictures) < _IMAGES:

@@ -5,14 +5,15 @@ from ds2d2_yolo.spectral.explicit import explicit_errors, explicit_terms
 from ds2d2_yolo.spectral.implicit import (
     DensePredictions,
     RegionPredictions,
+    Similarity,
     dense_differences,
     dense_implicit_terms,
     generalized_iou,
-    generalized_iou_loss,
     kl_divergence,
     quality_focal_loss,
     region_differences,
     region_implicit_terms,
+    similarity_loss,
 )
 from ds2d2_yolo.spectral.wavelet import (
     Bands,
@@ -34,6 +35,7 @@ __all__ = [
     "Gains",
     "Levels",
     "RegionPredictions",
+    "Similarity",
     "band_size",
     "decompose",
     "dense_differences",
@@ -44,11 +46,11 @@ __all__ = [
     "filter_bank",
     "focus_weight",
     "generalized_iou",
-    "generalized_iou_loss",
     "high_frequency_map",
     "high_frequency_maps",
     "kl_divergence",
     "quality_focal_loss",
     "region_differences",
     "region_implicit_terms",
+    "similarity_loss",
 ]

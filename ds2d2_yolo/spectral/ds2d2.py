@@ -150,7 +150,8 @@ class DS2D2Loss(nn.Module):
         Args:
             student (Sequence[torch.Tensor]): Student maps (B, Cs_l, H_l, W_l), as tapped.
             teacher (Sequence[torch.Tensor]): Teacher maps (B, Ct_l, H_l, W_l), without gradient.
-            boxes (torch.Tensor): Ground-truth boxes (N, 4) of the batch, as xyxy pixels of the padded input.
+            boxes (torch.Tensor): Ground-truth boxes of the batch: (N, 4) as xyxy pixels of the padded input, or (N, 5)
+                oriented, as for `density_independent_scale_weight`.
             batch_index (torch.Tensor): Index of the image of every box (N,).
             input_size (tuple[int, int]): Height and width of the padded input, in pixels.
             full (Comparison | None): Comparison through the teacher's head, for `im_full`.

@@ -6,6 +6,7 @@ Two shapes of prediction exist: dense ones (one prediction per anchor: YOLO, Ret
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,16 @@ _EPSILON = torch.finfo(torch.float32).eps
 _AREA_EPSILON = 1e-6
 
 
+Similarity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""How much pairs of decoded boxes (..., K) are alike: values (...), 1 where they are the same."""
+
+
 class DensePredictions(NamedTuple):
-    """What a dense head says of every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, 4) as xyxy pixels."""
+    """What a dense head says of every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, K).
+
+    What boxes consist of is between the head and the `Similarity` that compares them; for `generalized_iou` they are
+    (B, A, 4), xyxy pixels.
+    """
 
     logits: torch.Tensor
     boxes: torch.Tensor
@@ -93,16 +102,21 @@ def generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return overlap / union - (hull - union) / hull
 
 
-def generalized_iou_loss(
-    student_boxes: torch.Tensor, teacher_boxes: torch.Tensor, weights: torch.Tensor, avg_factor: torch.Tensor | float
+def similarity_loss(
+    student_boxes: torch.Tensor,
+    teacher_boxes: torch.Tensor,
+    weights: torch.Tensor,
+    avg_factor: torch.Tensor | float,
+    similarity: Similarity = generalized_iou,
 ) -> torch.Tensor:
-    """Return the weighted sum of 1 - GIoU over pairs of boxes, divided by `avg_factor`.
+    """Return the weighted sum of 1 - similarity over pairs of boxes, divided by `avg_factor`.
 
     Args:
-        student_boxes (torch.Tensor): Decoded boxes (..., 4) as xyxy pixels.
-        teacher_boxes (torch.Tensor): Decoded boxes of the teacher (..., 4); no gradient flows to them.
+        student_boxes (torch.Tensor): Decoded boxes (..., K), such as xyxy pixels.
+        teacher_boxes (torch.Tensor): Decoded boxes of the teacher (..., K); no gradient flows to them.
         weights (torch.Tensor): Weight per pair (...).
         avg_factor (torch.Tensor | float): What the sum is divided by: the number of positive anchors.
+        similarity (Similarity): How boxes are compared.
 
     Returns:
         (torch.Tensor): Scalar, float32 (float64 for float64 boxes).
@@ -112,12 +126,10 @@ def generalized_iou_loss(
 
     Example:
         >>> box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
-        >>> generalized_iou_loss(box, box, torch.ones(1), 1.0).item()
+        >>> similarity_loss(box, box, torch.ones(1), 1.0).item()
         0.0
     """
-    # In float32 at least: bfloat16 knows pixel coordinates beyond 256 to 2 px only.
-    student_boxes, teacher_boxes = at_least_float32(student_boxes), at_least_float32(teacher_boxes.detach())
-    return ((1 - generalized_iou(student_boxes, teacher_boxes)) * weights).sum() / (avg_factor + _EPSILON)
+    return (_dissimilarity(student_boxes, teacher_boxes.detach(), similarity) * weights).sum() / (avg_factor + _EPSILON)
 
 
 def dense_implicit_terms(
@@ -125,6 +137,7 @@ def dense_implicit_terms(
     teacher: DensePredictions,
     avg_factor: torch.Tensor | float,
     label_weights: torch.Tensor | None = None,
+    similarity: Similarity = generalized_iou,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compare dense predictions from student and teacher features through one frozen head.
 
@@ -138,10 +151,11 @@ def dense_implicit_terms(
             assigner.
         label_weights (torch.Tensor | None): Weight per anchor (B, A) of the class term: 0 for anchors that the assigner
             ignores; None counts all.
+        similarity (Similarity): How boxes are compared.
 
     Returns:
         classes (torch.Tensor): Quality focal loss, a scalar.
-        boxes (torch.Tensor): Generalised IoU loss, a scalar.
+        boxes (torch.Tensor): Loss of the boxes' similarity, a scalar.
 
     Raises:
         ValueError: If the shapes of the two predictions differ.
@@ -163,19 +177,22 @@ def dense_implicit_terms(
         )
     confidence = at_least_float32(teacher.logits.detach()).amax(-1).sigmoid()
     classes = quality_focal_loss(student.logits, teacher.logits, avg_factor, label_weights)
-    return classes, generalized_iou_loss(student.boxes, teacher.boxes, confidence, avg_factor)
+    return classes, similarity_loss(student.boxes, teacher.boxes, confidence, avg_factor, similarity)
 
 
-def dense_differences(student: DensePredictions, teacher: DensePredictions) -> tuple[torch.Tensor, torch.Tensor]:
+def dense_differences(
+    student: DensePredictions, teacher: DensePredictions, similarity: Similarity = generalized_iou
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what the dense implicit terms are sums of, anchor by anchor.
 
     Args:
         student (DensePredictions): Predictions from the student's features.
         teacher (DensePredictions): Predictions from the teacher's features, of the same shapes.
+        similarity (Similarity): How boxes are compared.
 
     Returns:
         classes (torch.Tensor): Quality focal loss summed over the classes (B, A).
-        boxes (torch.Tensor): 1 - GIoU times the teacher's highest class probability (B, A).
+        boxes (torch.Tensor): 1 - similarity times the teacher's highest class probability (B, A).
 
     Example:
         >>> same = DensePredictions(torch.zeros(1, 2, 3), torch.tensor([[[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 4.0, 4.0]]]))
@@ -183,8 +200,8 @@ def dense_differences(student: DensePredictions, teacher: DensePredictions) -> t
         [0.0, 0.0]
     """
     confidence = at_least_float32(teacher.logits).amax(-1).sigmoid()
-    overlap = generalized_iou(at_least_float32(student.boxes), at_least_float32(teacher.boxes))
-    return _quality_focal(student.logits, teacher.logits, 1.0).sum(-1), (1 - overlap) * confidence
+    boxes = _dissimilarity(student.boxes, teacher.boxes, similarity)
+    return _quality_focal(student.logits, teacher.logits, 1.0).sum(-1), boxes * confidence
 
 
 def region_differences(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -288,6 +305,12 @@ def _quality_focal(student_logits: torch.Tensor, teacher_logits: torch.Tensor, b
     entropy = F.binary_cross_entropy_with_logits(student_logits, target, reduction="none")
     distance = (student_logits.sigmoid() - target).abs()
     return entropy * (distance if beta == 1.0 else distance.pow(beta))
+
+
+def _dissimilarity(student: torch.Tensor, teacher: torch.Tensor, similarity: Similarity) -> torch.Tensor:
+    """Return 1 - similarity of pairs of boxes (..., K)."""
+    # In float32 at least: bfloat16 knows pixel coordinates beyond 256 to 2 px only.
+    return 1 - similarity(at_least_float32(student), at_least_float32(teacher))
 
 
 def _region_distance(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,16 +22,19 @@ def density_independent_scale_weight(
     """Build the density-independent scale weight of a batch on the low-frequency grid of every level.
 
     On a grid of h x w cells a box covers the columns i0..i1 and the rows j0..j1, both ends inclusive, with
-    i0 = max(0, floor(x1 * w / W_in)) and i1 = min(w - 1, ceil(x2 * w / W_in)), rows alike. The weight is 1 everywhere;
+    i0 = max(0, floor(x1 * w / W_in)) and i1 = min(w - 1, ceil(x2 * w / W_in)), rows alike. An oriented box covers the
+    cells whose centre lies in it, or, where there is none, the cell of its own centre. The weight is 1 everywhere;
     every box adds 1 / (number of its cells) to each of its cells, and overlapping boxes add up: so each object adds
     one in total. A box that covers no cell (outside the image, inverted, not a number) adds nothing.
 
     Boxes are painted at their corners alone and spread by two cumulative sums (a summed-area table run backwards), so
-    the cost hardly depends on their number and not at all on the number of channels.
+    the cost hardly depends on their number and not at all on the number of channels. Oriented boxes are painted at
+    both ends of every row of cells and spread by one.
 
     Args:
-        boxes (torch.Tensor): Ground-truth boxes (N, 4) of the whole batch, as x1, y1, x2, y2 in pixels of the padded
-            input; any dtype, N may be 0.
+        boxes (torch.Tensor): Ground-truth boxes of the whole batch: (N, 4) as x1, y1, x2, y2 in pixels of the padded
+            input, or (N, 5) oriented as centre x, centre y, width, height in pixels, and the angle in radians by which
+            the width's side is turned from x towards y; any dtype, N may be 0.
         batch_index (torch.Tensor): Index of the image of every box (N,).
         batch_size (int): Number of images B.
         input_size (tuple[int, int]): Height and width of the padded input, in pixels.
@@ -41,11 +44,12 @@ def density_independent_scale_weight(
         (list[torch.Tensor]): One float32 weight (B, 1, h, w) per level, on the device of `boxes`.
 
     Raises:
-        ValueError: If `boxes` and `batch_index` are not (N, 4) and (N,).
+        ValueError: If `boxes` and `batch_index` are not (N, 4) or (N, 5) and (N,).
 
     Source:
         Section "Density-independent scale weight" of DS2D2 (doi 10.1109/TGRS.2025.3600098); `transform_bboxes` in
-        `mmdet/models/distillation/ds2d2_retinanet.py` of the reference, without its rounding to float16.
+        `mmdet/models/distillation/ds2d2_retinanet.py` of the reference, without its rounding to float16. Oriented boxes
+        are not part of the paper.
 
     Example:
         >>> box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
@@ -53,16 +57,17 @@ def density_independent_scale_weight(
         >>> weight[0, 0].tolist()
         [[1.25, 1.25, 1.0, 1.0], [1.25, 1.25, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
-    if boxes.dim() != 2 or boxes.shape[1] != 4 or batch_index.shape != boxes.shape[:1]:
+    if boxes.dim() != 2 or boxes.shape[1] not in {4, 5} or batch_index.shape != boxes.shape[:1]:
         raise ValueError(
-            "density_independent_scale_weight expects boxes (N, 4) and batch_index (N,), "
+            "density_independent_scale_weight expects boxes (N, 4) or (N, 5) and batch_index (N,), "
             f"got {tuple(boxes.shape)} and {tuple(batch_index.shape)}"
         )
     # Cell borders are found in float64, as the reference finds them: in float32 a box that ends on a border may round
     # into the next cell. Apple's GPUs have no float64.
     boxes = boxes.detach().to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     batch_index = batch_index.long()
-    return [_paint(boxes, batch_index, batch_size, input_size, size) for size in grid_sizes]
+    paint = _paint if boxes.shape[1] == 4 else _paint_oriented
+    return [paint(boxes, batch_index, batch_size, input_size, size) for size in grid_sizes]
 
 
 def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
@@ -131,3 +136,54 @@ def _paint(
     table.index_add_(0, corners, torch.cat([share, -share, -share, share]))
     table = table.view(batch_size, 1, height + 1, width + 1).cumsum(2).cumsum(3)
     return (1.0 + table[:, :, :height, :width] / _UNIT).float()
+
+
+def _paint_oriented(
+    boxes: torch.Tensor,
+    batch_index: torch.Tensor,
+    batch_size: int,
+    input_size: tuple[int, int],
+    grid_size: tuple[int, int],
+) -> torch.Tensor:
+    """Return the weight (B, 1, h, w) of one level for oriented boxes (N, 5)."""
+    height, width = grid_size
+    step_x, step_y = input_size[1] / width, input_size[0] / height
+    x, y, w, h, angle = boxes.unsqueeze(2).unbind(1)  # (N, 1) each
+    cos, sin = angle.cos(), angle.sin()
+
+    # A box is what two strips have in common, each between two opposite sides: a row of cells crosses both strips
+    # between two x, and what it has of the box lies between the later entry and the earlier exit.
+    rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device)
+    away = (rows + 0.5) * step_y - y  # (N, h)
+    across, along = _crossing(cos, away * sin, w / 2), _crossing(-sin, away * cos, h / 2)
+    entry, leaving = torch.maximum(across[0], along[0]), torch.minimum(across[1], along[1])
+    left = ((x + entry) / step_x - 0.5).ceil().clamp(0, width)
+    right = ((x + leaving) / step_x - 0.5).floor().clamp(-1, width - 1) + 1
+    cells = (right - left).clamp(min=0).sum(1, keepdim=True)
+
+    # Between the centres of cells, or outside of the image with no more than the rim in it
+    half_x, half_y = ((w * cos).abs() + (h * sin).abs()) / 2, ((w * sin).abs() + (h * cos).abs()) / 2
+    inside = (x + half_x >= 0) & (x - half_x <= input_size[1]) & (y + half_y >= 0) & (y - half_y <= input_size[0])
+    alone = (cells == 0) & inside & (w >= 0) & (h >= 0)
+    column = (x / step_x).floor().clamp(0, width - 1)
+    here = alone & (rows == (y / step_y).floor().clamp(0, height - 1))
+    left, right = torch.where(here, column, left), torch.where(here, column + 1, right)
+    cells = torch.where(alone, 1.0, cells)
+
+    covered = (right > left) & torch.isfinite(boxes).all(1, keepdim=True)
+    share = torch.where(covered, _UNIT / cells, 0.0).round().long()
+    left, right = (torch.where(covered, edge, 0.0).long() for edge in (left, right))
+    first = (batch_index[:, None] * height + rows.long()) * (width + 1)  # one column more: there rows at the rim end
+    table = torch.zeros(batch_size * height * (width + 1), dtype=torch.long, device=boxes.device)
+    table.index_add_(0, torch.cat([first + left, first + right]).flatten(), torch.cat([share, -share]).flatten())
+    table = table.view(batch_size, 1, height, width + 1).cumsum(3)
+    return (1.0 + table[..., :width] / _UNIT).float()
+
+
+def _crossing(slope: torch.Tensor, offset: torch.Tensor, half: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return between which t (N, h) the value of slope * t + offset is within `half` of 0; empty ones are inverted."""
+    level = slope.abs() < 1e-9  # radians: over 10,000 pixels a hundred-thousandth of one
+    slope = torch.where(level, 1.0, slope)
+    middle, reach = -offset / slope, half / slope.abs()
+    always = torch.where(offset.abs() <= half, -torch.inf, torch.inf)
+    return torch.where(level, always, middle - reach), torch.where(level, -always, middle + reach)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -188,13 +189,38 @@ def test_a_finished_folder_is_used_and_left_as_it_is(rendered):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 6}, {"size": 97}, {"counts": {"train": 3}}], ids=lambda change: next(iter(change))
+    "change",
+    [{"seed": 6}, {"size": 97}, {"counts": {"train": 3}}, {"task": "obb"}],
+    ids=lambda change: next(iter(change)),
 )
 def test_another_data_set_is_refused_and_left_as_it_is(rendered, change):
     before = snapshot(rendered)
     with pytest.raises(DS2D2Error, match=f"exists with {next(iter(change))}="):
         render_dataset(rendered, **{**SMALL, **change})
     assert snapshot(rendered) == before
+
+
+def test_oriented_labels_are_the_same_objects_of_the_same_images(rendered, tmp_path):
+    oriented = render_dataset(tmp_path / "oriented", **SMALL, task="obb")
+    assert sorted(path.name for path in oriented.iterdir()) == ["images", "labels", "scenes.json"]
+    for path in sorted((rendered / "labels_obb").rglob("*.txt")):
+        place = path.relative_to(rendered / "labels_obb")
+        assert (oriented / "labels" / place).read_bytes() == path.read_bytes()
+        image = place.with_suffix(".png")
+        assert (oriented / "images" / image).read_bytes() == (rendered / "images" / image).read_bytes()
+    with pytest.raises(DS2D2Error, match="exists with task=obb instead of detect"):
+        render_dataset(oriented, **SMALL)
+    with pytest.raises(DS2D2Error, match="task=pose: choose one of detect, obb"):
+        render_dataset(tmp_path / "other", **SMALL, task="pose")
+
+
+def test_a_folder_that_is_older_than_the_choice_of_a_task_is_used(rendered, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(rendered, older)
+    manifest = json.loads((older / "scenes.json").read_text())
+    del manifest["task"]
+    (older / "scenes.json").write_text(json.dumps(manifest))
+    assert render_dataset(older, **SMALL) == older
 
 
 def test_a_folder_of_the_user_is_refused_and_left_as_it_is(tmp_path):
@@ -347,7 +373,7 @@ def test_ultralytics_reads_the_data_set(tmp_path, rendered):
         cache.unlink()
 
 
-@pytest.mark.parametrize("name", ["scenes.yaml", "scenes-close.yaml"])
+@pytest.mark.parametrize("name", ["scenes.yaml", "scenes-close.yaml", "scenes-obb.yaml"])
 def test_the_download_of_the_yaml_renders_to_its_path(name, tmp_path):
     description = yaml.safe_load((resource_folder("datasets") / name).read_text())
     (tmp_path / "taken").mkdir()

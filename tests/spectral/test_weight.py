@@ -149,8 +149,8 @@ def test_never_reads_values_on_the_host():
 
 
 def test_refuses_other_shapes():
-    with pytest.raises(ValueError, match=r"got \(3, 5\) and \(3,\)"):
-        density_independent_scale_weight(torch.zeros(3, 5), torch.zeros(3), 1, (64, 64), [(4, 4)])
+    with pytest.raises(ValueError, match=r"got \(3, 6\) and \(3,\)"):
+        density_independent_scale_weight(torch.zeros(3, 6), torch.zeros(3), 1, (64, 64), [(4, 4)])
 
 
 def test_focus_takes_the_surest_cell_of_each_larger_one():

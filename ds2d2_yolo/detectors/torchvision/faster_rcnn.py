@@ -331,7 +331,7 @@ class FasterRCNNDetector(TorchvisionDetector):
         """The authors' gains on DIOR; they go with `sum_regions=True`."""
         return Gains(0.5, 0.5, 1e-5, 1e-5)
 
-    def configure(self, sum_regions: bool) -> None:
+    def configure(self, sum_regions: bool, hulls: bool = False) -> None:
         """Take over `sum_regions`: the class term is the sum over regions, as the reference computes it."""
         self.sum_regions = sum_regions
 

@@ -1,0 +1,149 @@
+"""RT-DETR as a teacher: a YOLO student learns from its encoder's maps; what cannot work is refused in one line."""
+
+import csv
+from copy import deepcopy
+
+import pytest
+import torch
+from engine_helpers import batch_of, lively_model, save_checkpoint, write_data
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.detectors import RTDETRDetector, build_model, detector_of
+from ds2d2_yolo.engine import DS2D2Trainer
+from ds2d2_yolo.engine.distiller import Distiller
+from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.spectral import DS2D2Loss, Gains
+
+SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(0)
+    model = build_model("rtdetr-l.yaml", nc=2)
+    model.names = {0: "ship", 1: "vehicle"}
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # that of the data: maps of a fresh model are near zero
+            module.momentum = 1.0
+            module.train()
+    with torch.no_grad():
+        model.eval()
+        for module in model.modules():
+            module.training = isinstance(module, nn.BatchNorm2d)
+        model(torch.rand(4, 3, 64, 64))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def files(teacher, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rtdetr")
+    return {
+        "teacher": str(save_checkpoint(teacher, folder / "teacher.pt")),
+        "student": "yolo11n.yaml",
+        "data": str(write_data(folder / "set", train=4, val=2)),
+    }
+
+
+def test_its_maps_are_those_of_a_yolo_student(teacher):
+    detector = detector_of(teacher)
+    assert isinstance(detector, RTDETRDetector)
+    assert type(teacher) is RTDETRDetectionModel
+    pair = check_pair(detector, detector_of(build_model("yolo11n.yaml")), 64)
+    assert [level.stride for level in pair.taps] == [8, 16, 32]
+    assert [level.teacher_channels for level in pair.taps] == [256] * 3
+    with pytest.raises(IndexError, match="rtdetr-l has layers 0 to 28, not 29"):
+        detector.layer(29)
+
+
+def test_its_encoder_tells_how_sure_it_is_of_every_cell(teacher):
+    detector = detector_of(teacher)
+    with torch.no_grad():
+        images = torch.rand(2, 3, 64, 96)
+        predictions = detector.forward_teacher(images)
+        _, (_, _, _, chosen, _) = teacher(images)
+    assert predictions.logits.shape == (2, 126, 2)
+    highest = predictions.logits.amax(2).sort(1, descending=True).values
+    torch.testing.assert_close(chosen.amax(2).sort(1, descending=True).values, highest[:, : chosen.shape[1]])
+    maps = [torch.zeros(2, 256, 8 // 2**i, 12 // 2**i) for i in range(3)]
+    grids = detector.confidence(predictions, maps)
+    assert [tuple(grid.shape) for grid in grids] == [(2, 1, 8, 12), (2, 1, 4, 6), (2, 1, 2, 3)]
+    assert all((grid >= 0).all() and (grid <= 1).all() for grid in grids)
+    assert not any(module._forward_hooks for module in teacher.modules())
+
+
+@pytest.mark.parametrize("weight", ["confidence", "disw"])
+def test_explicit_terms_reach_the_student(teacher, weight):
+    teacher = deepcopy(teacher)  # it is fused
+    detector, student = detector_of(teacher), detector_of(lively_model("yolo11n.yaml"))
+    pair = check_pair(detector, student, 64)
+    distiller = Distiller(
+        detector, None, DS2D2Loss(pair.levels, Gains(1.0, 1.0), weight=weight), pair.student_layers, pair.teacher_layers
+    )
+    batch = batch_of()
+    student.model.train()
+    distiller.arm(student, batch)
+    loss, items = student.model(batch)
+    distiller.disarm()
+    assert {"ex_low_loss", "ex_high_loss"} < set(items)
+    assert all(items[name] > 0 for name in ("ex_low_loss", "ex_high_loss"))
+    loss.sum().backward()
+    assert student.model.model[0].conv.weight.grad.any()
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_student_is_trained_and_plain(files, tmp_path):
+    trainer = DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path), "name": "student"})
+    trainer.train()
+    with trainer.csv.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["train/ex_low_loss"]) > 0
+    assert "train/im_full_loss" not in row
+    assert "train/im_high_loss" not in row
+    assert type(load_checkpoint(trainer.best)[0]) is DetectionModel
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]  # no other stage
+
+
+MISTAKES = [
+    ({"im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries, .* pass im_full=0"),
+    ({"im_high": 0.5}, "im_high=0.5: rtdetr-l makes its predictions by queries, .* pass im_high=0"),
+    ({"amplifier": "amplifier.pt"}, "amplifier=amplifier.pt: rtdetr-l .* pass amplifier=none"),
+    ({"val_kd": True}, "val_kd=True: rtdetr-l makes its detections by queries"),
+    ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
+    ({"student": "rtdetr-l.yaml"}, "student=rtdetr-l.yaml: is an RT-DETR, which can only teach; choose a YOLO"),
+    ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
+    ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 4"),
+    ({"gains": "reference"}, "gains=reference: the paper's authors have none for RT-DETR"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES)
+def test_what_cannot_work_is_told_before_anything_is_written(changes, message, files, tmp_path):
+    with pytest.raises(DS2D2Error, match=message):
+        DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path / "runs"), **changes})
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("amplifier", "an RT-DETR has no amplifier"),
+        ("teacher", "is trained already"),
+        ("compare", "is an RT-DETR, whose AP is not compared here"),
+        ("explain", "is an RT-DETR, which is not explained here"),
+    ],
+)
+def test_other_modes_refuse_it_in_one_line(mode, message, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = {**files, "device": "cpu"}
+    if mode == "explain":
+        given = {"source": given.pop("data"), **given}
+    elif mode in {"amplifier", "teacher"}:
+        given.pop("student")
+    assert main([mode, *(f"{key}={value}" for key, value in given.items())]) in {1, 2}
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

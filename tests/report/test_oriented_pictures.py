@@ -1,0 +1,132 @@
+"""Oriented boxes in pictures: read as Ultralytics reads them, found again in place, outlined as they lie, counted."""
+
+import copy
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from engine_helpers import lively_model, save_checkpoint, write_data
+from pages import Page
+from ultralytics import YOLO
+from ultralytics.utils.ops import xywhr2xyxyxyxy
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine.explanation import Explainer, read_picture
+from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.report.changes import changes_by_image
+from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.report.figures import corners_of, outline
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("oriented")
+    for task in ("obb", "pose", "segment"):
+        write_data(folder / task, train=4, val=2, size=SIZE, task=task)
+    for seed, role in enumerate(("teacher", "student")):
+        save_checkpoint(lively_model("yolo11n-obb.yaml", seed=seed), folder / f"{role}.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(folder):
+    return folder / "obb/images/val/0.png"
+
+
+def test_labels_become_the_rectangles_that_they_are_the_corners_of(folder, image):
+    picture = read_picture(image, 2, task="obb")
+    lines = np.loadtxt(folder / "obb/labels/val/0.txt").reshape(-1, 9)
+    for box, corners in zip(picture.boxes, lines[:, 1:].reshape(-1, 4, 2) * SIZE, strict=True):
+        distances = np.linalg.norm(corners_of(box[None])[0][:, None] - corners[None], axis=2)
+        assert distances.min(1).max() < 0.1
+    assert picture.labels.tolist() == [0, 1]
+    assert read_picture(folder / "pose/images/val/0.png", 2, task="pose", points=(4, 2)).boxes.shape == (2, 4)
+    assert read_picture(folder / "segment/images/val/0.png", 2, task="segment").boxes.shape == (2, 4)
+
+
+def test_boxes_without_corners_are_refused(tmp_path):
+    write_data(tmp_path / "set", train=1, val=1)
+    with pytest.raises(DS2D2Error, match=r"0\.txt: holds boxes, task=obb needs the four corners"):
+        read_picture(tmp_path / "set/images/val/0.png", 2, task="obb")
+
+
+def test_detections_are_those_of_predict_with_their_angles(folder, image):
+    model = lively_model("yolo11n-obb.yaml", seed=1).eval()
+    plain = YOLO(folder / "student.pt")
+    (expected,) = plain.predict(str(image), imgsz=SIZE, conf=0.3, device="cpu", verbose=False)
+    detector = detector_of(copy.deepcopy(model))
+    explainer = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE, confidence=0.3)
+    read = lambda path: read_picture(path, 2, task="obb")  # noqa: E731
+    explainer.fit_adapters([image], "images", read)
+    explanation = explainer.explain(read(image))
+    found = explanation.detections["distilled student"]
+    assert found.shape[1] == 7
+    assert len(found) == len(expected.obb) > 0
+    expected_boxes = expected.obb.xywhr.numpy()
+    for box in found[:, :5]:  # where two are equally sure, either comes first; Ultralytics writes the longer side first
+        alike = corners_of(expected_boxes).mean(1) - box[:2]
+        nearest = expected_boxes[np.abs(alike).sum(1).argmin()]
+        assert nearest[2] * nearest[3] == pytest.approx(box[2] * box[3], rel=0.01)
+    np.testing.assert_allclose(np.sort(found[:, 5]), np.sort(expected.obb.conf.numpy()), atol=1e-3)
+    assert (explanation.levels[0].disw - 1).sum() == pytest.approx(2, rel=1e-3)  # two objects
+
+
+@pytest.mark.parametrize("shape", [(90, 200), (200, 90), (33, 47)])
+def test_oriented_objects_come_back_where_they_are_in_images_of_any_shape(folder, image, shape):
+    detector = detector_of(lively_model("yolo11n-obb.yaml", seed=1).eval())
+    explainer = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE)
+    picture = read_picture(image, 2, task="obb")
+    explainer.fit_adapters([image], "images", lambda path: picture)
+    box = np.array([[20.0, 15.0, 24.0, 8.0, 0.5]])
+    explanation = explainer.explain(
+        type(picture)(picture.path, np.zeros((*shape, 3), np.uint8), box, np.array([0]), True)
+    )
+    left, right, bottom, top = explanation.window
+    weight = explanation.levels[0].disw - 1
+    assert weight.sum() == pytest.approx(1, rel=1e-3)
+    rows, columns = np.indices(weight.shape)
+    cell = (right - left) / weight.shape[1]
+    assert abs(left + ((columns + 0.5) * weight).sum() * cell - 20) < cell
+    assert abs(top + ((rows + 0.5) * weight).sum() * (bottom - top) / weight.shape[0] - 15) < cell
+
+
+def test_outlines_follow_the_angle():
+    figure, axes = plt.subplots()
+    box = np.array([[20.0, 15.0, 24.0, 8.0, 0.5]])
+    outline(axes, box, "hit")
+    drawn = axes.patches[-1].get_xy()[:4]
+    np.testing.assert_allclose(drawn, xywhr2xyxyxyxy(box)[0] - 0.5)
+    plt.close(figure)
+
+
+def test_oriented_detections_hit_by_their_angle():
+    objects = np.array([[50.0, 50.0, 40.0, 8.0, 0.0], [20.0, 20.0, 10.0, 10.0, 0.3]])
+    labels = np.array([0, 1])
+    half_turn = objects + np.array([0, 0, 0, 0, math.pi])
+    assert len(match_detections(half_turn, labels, objects, labels).hits) == 2
+    quarter = objects + np.array([0, 0, 0, 0, math.pi / 2])
+    matched = match_detections(quarter, labels, objects, labels)
+    assert (len(matched.hits), len(matched.false_alarms), len(matched.misses)) == (1, 1, 1)
+    nothing = match_detections(np.zeros((0, 4)), np.zeros(0, int), objects, labels)
+    assert len(nothing.misses) == 2
+
+
+def test_changes_are_counted_by_oriented_boxes():
+    item = {"image_id": 1, "category_id": 1, "bbox": [30, 30, 40, 40]}
+    truth = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{**item, "rbox": [50, 50, 40, 8, 0.0]}]}
+    right, wrong = ({**item, "rbox": [50, 50, 40, 8, angle], "score": 0.9} for angle in (math.pi, math.pi / 2))
+    assert changes_by_image(truth, [right], [wrong], 0.25) == [("a.png", 1.0)]
+    assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
+
+
+def test_the_command_explains_oriented_models(folder, tmp_path):
+    words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": folder / "student.pt"}
+    words |= {"imgsz": SIZE, "max_images": 1, "device": "cpu", "conf": 0.3, "out": tmp_path / "out"}
+    assert main(["explain", *(f"{key}={value}" for key, value in words.items())]) == 0
+    assert (tmp_path / "out/01-0.png").stat().st_size > 50_000
+    assert "im_full, boxes" in Page(tmp_path / "out/index.html").text
