@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, guess_model_task, load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, YAML
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
-from ds2d2_yolo.detectors import build_model
+from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.resources import resource_folder
 
 NAMES = {0: "ship", 1: "vehicle"}
@@ -107,6 +108,16 @@ def save_checkpoint(model: DetectionModel, path: Path) -> Path:
     """Save a model as Ultralytics would."""
     torch.save({"model": model, "epoch": -1, "train_args": {}, "train_metrics": {}}, path)
     return path
+
+
+def guests_of(teacher: Any, amplifier: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Read a teacher and its amplifier as a distillation looks through them: frozen and fused."""
+    detector = detector_of(load_checkpoint(teacher)[0])
+    head = load_amplifier(amplifier, detector, "haar")
+    detector.freeze()
+    for guest in (detector.model, head):
+        detector.fuse(guest)
+    return detector.model, head
 
 
 @contextmanager

@@ -100,7 +100,7 @@ MISTAKES = [
     # Combinations
     ("train " + TRAIN + " quantize=8", 2, "quantize=8: needs NVIDIA ModelOpt"),
     ("train " + TRAIN + " amp=bf16", 2, "amp=bf16: needs a GPU that computes in bfloat16, this run is on cpu"),
-    ("train " + TRAIN + " task=obb", 2, "task=obb: only task=detect"),
+    ("train " + TRAIN + " task=obb", 2, "task=obb: teacher"),
     ("train " + TRAIN + " cfg={settings}", 2, "settings.yaml: cannot be read"),
     ("train " + TRAIN + " cfg={unknown_setting}", 2, "epoch=3: no such argument"),
     ("train " + TRAIN + " resume={truncated}", 1, "truncated.pt: cannot be read, the file is damaged"),
@@ -118,7 +118,7 @@ MISTAKES = [
     ("teacher teacher=yolo11n.yaml data={data} resume=True", 2, "a stage has no resume="),
     ("teacher teacher=yolo11n.yaml data={data} epochs=0", 2, "epochs=0"),
     ("teacher teacher=yolo11n.yaml data={data} project={file}/x", 1, "choose another project= folder"),
-    ("teacher teacher=yolo11n-seg.yaml data={data}", 1, "cannot be distilled"),
+    ("teacher teacher=yolo11n-seg.yaml data={data}", 1, "task=segment needs the outline of each object"),
     ("amplifier teacher={teacher}", 2, "data= is missing"),
     ("amplifier teacher={teacher} data={data} model=yolo11n.yaml", 2, "a stage has no model="),
     ("amplifier teacher={truncated} data={data}", 1, "truncated.pt: cannot be loaded"),

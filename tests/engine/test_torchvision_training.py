@@ -4,15 +4,14 @@ import csv
 
 import pytest
 import torch
-from engine_helpers import tiny_yaml, write_data
+from engine_helpers import guests_of, tiny_yaml, write_data
 from torchvision.models import resnet18
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo.cli import parse_arguments
-from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.engine import DS2D2Trainer
-from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.engine.amplifier import read_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments
 from ds2d2_yolo.engine.preflight import check_pair, load_model
 from ds2d2_yolo.engine.stages import train_teacher
@@ -83,12 +82,11 @@ def test_the_student_predicts_and_validates_by_ultralytics_means(run, data, tmp_
 
 def test_guests_are_as_they_were_and_one_adapter_was_trained(run):
     _, trainer = run
-    teacher, _ = load_checkpoint(trainer.args.teacher)
-    after = trainer.distiller.teacher.model.state_dict()
-    assert all(torch.equal(value, after[key]) for key, value in teacher.state_dict().items())
-    amplifier = load_amplifier(trainer.args.amplifier, detector_of(teacher), "haar").state_dict()
-    for key, value in trainer.distiller.amplifier.state_dict().items():
-        assert torch.equal(value, amplifier[key])
+    guests = (trainer.distiller.teacher.model, trainer.distiller.amplifier)
+    for guest, unused in zip(guests, guests_of(trainer.args.teacher, trainer.args.amplifier), strict=True):
+        before, after = unused.state_dict(), guest.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
     assert len({id(p) for p in trainer.distiller.loss.adapters.parameters()}) == 1
     names = [name for name, _ in trainer.model.named_modules()]
     assert not [name for name in names if "teacher" in name or "amplifier" in name]
