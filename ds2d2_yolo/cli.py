@@ -80,7 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"ds2d2 {mode} starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1",
                 2,
             )
-        return _MODES[mode](rest) or 0
+        code = _MODES[mode](rest) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 0
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code

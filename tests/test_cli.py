@@ -341,3 +341,10 @@ def test_the_installed_command_reports_mistakes_without_a_traceback(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert result.stderr.strip() == "ds2d2: error: teacher=nowhere/x.pt: no such file"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    program = "import sys; from ds2d2_yolo.cli import main; sys.exit(main(['cfg']))"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (0, b"")
