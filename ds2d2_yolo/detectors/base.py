@@ -124,8 +124,12 @@ class Detector(ABC):
 
         Returns:
             (Any): Predictions that `compare_predictions` takes; dense ones as `DensePredictions`.
+
+        Raises:
+            NotImplementedError: If the family's heads need more than their output, as those of regions do; then it has
+                a `predict` of its own.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.family} predicts from more than a head's output, see its `predict`")
 
     def predict(self, head: nn.Module, maps: Sequence[torch.Tensor], assignment: Any) -> Any:
         """Return what a frozen head predicts from a pyramid.
