@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,9 +61,9 @@ class Detector(ABC):
         """
 
     @property
-    @abstractmethod
     def title(self) -> str:
-        """What a person would call the model, such as `yolo11s`."""
+        """What a person would call the model, such as `yolo11s`: the name of its YAML file, with the scale in it."""
+        return Path(str(self.model.yaml.get("yaml_file", self.family))).stem
 
     @property
     @abstractmethod
@@ -75,22 +76,25 @@ class Detector(ABC):
         return "detect"
 
     @property
-    @abstractmethod
     def head_index(self) -> int:
-        """Index of the layer that is the head."""
+        """Index of the layer that is the head: the last one of the model's sequence."""
+        return len(self.model.model) - 1
 
     @property
     @abstractmethod
     def head_layers(self) -> tuple[int, ...]:
         """Indices of the layers whose outputs the head takes, in the head's order."""
 
-    @abstractmethod
     def layer(self, index: int) -> nn.Module:
-        """Return the layer with this index.
+        """Return layer `index` of the model's sequence.
 
         Raises:
             IndexError: If there is no such layer.
         """
+        if not 0 <= index <= self.head_index:
+            raise IndexError(f"{self.title} has layers 0 to {self.head_index}, not {index}")
+        layer: nn.Module = self.model.model[index]
+        return layer
 
     @abstractmethod
     def assignment_modules(self) -> Mapping[str, nn.Module]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,26 +58,9 @@ class UltralyticsDetector(Detector):
     """What all detectors of Ultralytics have in common: a sequence of layers, of which the last one is the head."""
 
     @property
-    def title(self) -> str:
-        """Name of the model's YAML file, with the scale in it, such as `yolo11s`."""
-        return Path(str(self.model.yaml.get("yaml_file", self.family))).stem
-
-    @property
-    def head_index(self) -> int:
-        """Index of the last layer."""
-        return len(self.model.model) - 1
-
-    @property
     def head_layers(self) -> tuple[int, ...]:
         """Indices of the layers that the head takes its maps from."""
         return tuple(int(index) % len(self.model.model) for index in self.model.model[-1].f)
-
-    def layer(self, index: int) -> nn.Module:
-        """Return layer `index` of the model's sequence."""
-        if not 0 <= index < len(self.model.model):
-            raise IndexError(f"{self.title} has layers 0 to {len(self.model.model) - 1}, not {index}")
-        layer: nn.Module = self.model.model[index]
-        return layer
 
     def fuse(self, guest: nn.Module) -> None:
         """Fold the BatchNorm layers of a frozen model or head into its convolutions, in place."""

@@ -229,16 +229,6 @@ class TorchvisionDetector(Detector):
         return cls.model_class(config, ch, nc, verbose)
 
     @property
-    def title(self) -> str:
-        """Name of the model's YAML file, such as `retinanet_r18`."""
-        return Path(str(self.model.yaml.get("yaml_file", self.family))).stem
-
-    @property
-    def head_index(self) -> int:
-        """Index of the last layer."""
-        return len(self.model.model) - 1
-
-    @property
     def head_layers(self) -> tuple[int, ...]:
         """Indices of the pyramid's levels."""
         return tuple(range(6, self.head_index))
@@ -257,13 +247,6 @@ class TorchvisionDetector(Detector):
         for module in guest.modules():
             if isinstance(module, Stage):
                 module.fuse()
-
-    def layer(self, index: int) -> nn.Module:
-        """Return layer `index`."""
-        if not 0 <= index <= self.head_index:
-            raise IndexError(f"{self.title} has layers 0 to {self.head_index}, not {index}")
-        layer: nn.Module = self.model.model[index]
-        return layer
 
     def load_backbone(self) -> None:
         """Load ImageNet weights into the backbone."""
