@@ -11,6 +11,8 @@ os.environ.update(
     YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ds2d2-tests-"),
     MPLBACKEND="agg",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core; more threads would be in each other's way
 
 import numpy as np
 import pytest
