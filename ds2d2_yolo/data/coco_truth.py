@@ -27,16 +27,17 @@ def coco_truth(
     Coordinates are pixels of the original image. Images and objects are numbered from 1 in the order given, and so are
     the classes: `category_id` is the class index plus 1. YOLO labels know no crowds: `iscrowd` is 0 throughout.
 
-    For `detect`, `bbox` is the part of the box that lies in the image, as in Ultralytics' predictions. For `obb`,
-    `rbox` (cx, cy, w, h, and the angle in radians) is the smallest rectangle around the corners, as Ultralytics fits
-    it; `area` is its w * h, `segmentation` holds the corners as they are labelled and `bbox` their hull.
+    `bbox` is the part of the box that lies in the image, as in Ultralytics' predictions, for `segment` of the box round
+    the outline; outlines and keypoints themselves are left out. For `obb`, `rbox` (cx, cy, w, h, and the angle in
+    radians) is the smallest rectangle around the corners, as Ultralytics fits it; `area` is its w * h, `segmentation`
+    holds the corners as they are labelled and `bbox` their hull.
 
     Args:
         labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set: `im_file`; `shape`, (height,
             width) in pixels; `cls`, (N, 1) float32; `bboxes`, (N, 4) float32, normalised centre, width and height;
             `segments`, N polygons (P, 2) float32, normalised, or none.
         names (Mapping[int, str]): Class names by index.
-        task (str): `detect` or `obb`.
+        task (str): `detect`, `obb`, `segment` or `pose`.
         root (Path | str | None): Folder that file names are relative to; those outside of it stay absolute.
 
     Returns:
@@ -76,14 +77,14 @@ def coco_truth(
 def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect") -> dict[str, Any]:
     """Read the labels of one split, as Ultralytics reads them before a validation, as a COCO data set.
 
-    So duplicates are gone, polygons are boxes for `detect`, images that the camera stored rotated have the size that
-    they are shown with, images without a label file have no objects, and those that Ultralytics refuses are missing
-    (`refused_images` lists them). Ultralytics keeps its cache beside the labels.
+    So duplicates are gone, polygons are boxes unless the task is `obb`, images that the camera stored rotated have the
+    size that they are shown with, images without a label file have no objects, and those that Ultralytics refuses are
+    missing (`refused_images` lists them). Ultralytics keeps its cache beside the labels.
 
     Args:
         data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
         split (str): `train`, `val` or `test`.
-        task (str): `detect` or `obb`.
+        task (str): `detect`, `obb`, `segment` or `pose`.
 
     Returns:
         (dict[str, Any]): See `coco_truth`; images in the order of their paths, named relative to the data set.
@@ -103,19 +104,20 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
 
 
 def check_labels(labels: Sequence[Mapping[str, Any]], task: str) -> None:
-    """Refuse labels without corners where the task needs them: not all supported releases of Ultralytics do.
+    """Refuse labels without corners or outlines where the task needs them: not all of Ultralytics' releases do.
 
     Args:
         labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set.
-        task (str): `detect` or `obb`.
+        task (str): `detect`, `obb`, `segment` or `pose`.
 
     Raises:
-        DS2D2Error: If the task is `obb` and an image has boxes.
+        DS2D2Error: If the task is `obb` or `segment` and an image has boxes.
     """
-    for label in labels if task == "obb" else ():
+    needed = {"obb": "the corners", "segment": "the outline"}.get(task)
+    for label in labels if needed else ():
         if len(label["segments"]) != len(label["cls"]):
             raise DS2D2Error(
-                f"{label['im_file']}: its label file holds boxes, task=obb needs the corners of each object"
+                f"{label['im_file']}: its label file holds boxes, task={task} needs {needed} of each object"
             )
 
 
@@ -135,23 +137,27 @@ def label_errors(split: str) -> Iterator[None]:
         raise DS2D2Error(f"split={split}: {shorten(str(error), 300, placeholder=' ...')}") from error
 
 
-def refused_images(images: Iterable[Path | str], data: Mapping[str, Any], single_cls: bool = False) -> dict[str, str]:
+def refused_images(
+    images: Iterable[Path | str], data: Mapping[str, Any], single_cls: bool = False, task: str = "detect"
+) -> dict[str, str]:
     """Return those of some images that Ultralytics leaves out, because they or their labels are damaged.
 
     Args:
         images (Iterable[Path | str]): Image files.
         data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
         single_cls (bool): Whether all objects count as one class.
+        task (str): What the labels are for; those of `pose` have keypoints.
 
     Returns:
         (dict[str, str]): Ultralytics' reason by image file.
     """
-    keypoints, dimensions = data.get("kpt_shape", (0, 0))
+    pose = task == "pose"
+    keypoints, dimensions = data["kpt_shape"] if pose else (0, 0)
     refused = {}
     files = [str(image) for image in images]
     for image, label in zip(files, img2label_paths(list(files)), strict=True):
         *_, corrupt, message = verify_image_label(
-            (image, label, "", False, len(data["names"]), keypoints, dimensions, single_cls)
+            (image, label, "", pose, len(data["names"]), keypoints, dimensions, single_cls)
         )
         if corrupt:
             refused[image] = message.removeprefix(f"{image}: ignoring corrupt image/label: ")

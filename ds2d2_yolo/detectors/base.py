@@ -76,6 +76,11 @@ class Detector(ABC):
         return "detect"
 
     @property
+    def keypoints(self) -> tuple[int, int] | None:
+        """How many keypoints the model finds of an object and how many values of each; None where it finds none."""
+        return None
+
+    @property
     def head_index(self) -> int:
         """Index of the layer that is the head: the last one of the model's sequence."""
         return len(self.model.model) - 1

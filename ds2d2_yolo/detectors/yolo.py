@@ -54,6 +54,17 @@ def probabilistic_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor
     return probiou(first.flatten(0, -2), second.flatten(0, -2), floor=RotatedBboxLoss.floor).view(first.shape[:-1])
 
 
+def hulls_of(boxes: torch.Tensor) -> torch.Tensor:
+    """Return the upright hulls (N, 4) as xyxy of oriented boxes (N, 5) as xywhr, in the same unit.
+
+    Example:
+        >>> hulls_of(torch.tensor([[8.0, 8.0, 4.0, 2.0, torch.pi / 2]])).round().tolist()
+        [[7.0, 6.0, 9.0, 10.0]]
+    """
+    corners = xywhr2xyxyxyxy(boxes)
+    return torch.cat([corners.amin(1), corners.amax(1)], 1)
+
+
 class UltralyticsDetector(Detector):
     """What all detectors of Ultralytics have in common: a sequence of layers, of which the last one is the head."""
 
@@ -126,6 +137,14 @@ class YOLODetector(UltralyticsDetector):
         """Task of the head."""
         return _TASKS[type(self.model.model[-1])]
 
+    @property
+    def keypoints(self) -> tuple[int, int] | None:
+        """Shape of the keypoints of a `pose` head."""
+        if self.task != "pose":
+            return None
+        number, values = self.model.model[-1].kpt_shape
+        return int(number), int(values)
+
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         """Return the task-aligned assigner of the (one-to-many) criterion."""
         # The criterion is made at the first loss and made anew when a run with a one-to-one head resumes, so it is
@@ -149,10 +168,7 @@ class YOLODetector(UltralyticsDetector):
         if self.task != "obb":
             return super().footprints(batch)
         boxes = to_pixels(batch["bboxes"], batch["img"])
-        if not self._hulls:
-            return boxes
-        corners = xywhr2xyxyxyxy(boxes)
-        return torch.cat([corners.amin(1), corners.amax(1)], 1)
+        return hulls_of(boxes) if self._hulls else boxes
 
     def freeze_head(self, head: nn.Module) -> None:
         """Make a head a guest that gives raw predictions, without the one-to-one branch that nothing here looks at."""

@@ -31,7 +31,7 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments, gains_of, layers_of
-from ds2d2_yolo.engine.evaluation import AP_COLUMNS, evaluate
+from ds2d2_yolo.engine.evaluation import AP_COLUMNS, evaluate, figures_beside_boxes
 from ds2d2_yolo.engine.fingerprint import (
     effective_arguments,
     fingerprint_of_data,
@@ -221,8 +221,6 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
     complete = [_check_method(method, arguments) for method in methods]
 
     data, teacher, trained, student, _ = check_run(args)
-    if args.task not in {"detect", "obb"}:
-        raise DS2D2Error(f"student={args.model}: is for task={args.task}, only AP of detect and obb is compared here")
     if teacher.explicit_only:
         raise DS2D2Error(f"teacher={args.teacher}: is an {teacher.family}, whose AP is not compared here; use a YOLO")
     for method, own_args in zip(methods, complete, strict=True):
@@ -459,7 +457,9 @@ def _outcome(job: Mapping[str, Any]) -> str:
         return f"{job['title']}: trained"
     record = _record_of(job)
     minutes = f", {record['seconds'] / 60:.1f} minutes" if record.get("seconds") is not None else ""
-    return f"{job['title']}: AP50 {record['AP50']:.3f}, AP50-95 {record['AP50-95']:.3f}{minutes}"
+    figures = {name: record[name] for name in ("AP50", "AP50-95")} | figures_beside_boxes(record)
+    told = ", ".join(f"{name.removeprefix('metrics/')} {value:.3f}" for name, value in figures.items())
+    return f"{job['title']}: {told}{minutes}"
 
 
 def _record_of(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -573,7 +573,7 @@ def _train(job: Mapping[str, Any], callbacks: dict[str, Any] | None) -> dict[str
 
 
 def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the AP of a detector, by Ultralytics and by COCO."""
+    """Return the AP of a detector, by Ultralytics and, of boxes, by COCO."""
     args = check_arguments({key: value for key, value in job["arguments"].items() if key not in DEFAULTS})
     settings = {name: getattr(args, name) for name in ("imgsz", "device", "workers", "split", "single_cls", "iou")}
     # Twice the batch: as the validation at the end of a training, whose rectangles depend on it
@@ -582,6 +582,7 @@ def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "AP50": evaluation.mAP50,
         "AP50-95": evaluation.mAP50_95,
+        **evaluation.figures,
         "coco": {name: getattr(evaluation, name) for name in AP_COLUMNS},
         "classes": {name: asdict(scores) for name, scores in evaluation.classes.items()},
         "weights": str(args.model),
@@ -671,7 +672,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
     Returns:
         (list[dict[str, float]]): By epoch: `epoch` (from 1), `seconds` (since the start, validation included), `AP50`,
-            `AP50-95`.
+            `AP50-95`, and Ultralytics' mAP of masks or keypoints by its names, such as `metrics/mAP50(M)`.
 
     Raises:
         DS2D2Error: If the file is missing, damaged or holds no epochs.
@@ -685,6 +686,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
                 "seconds": row["time"],
                 "AP50": row["metrics/mAP50(B)"],
                 "AP50-95": row["metrics/mAP50-95(B)"],
+                **figures_beside_boxes(row),
             }
             for row in rows
         }

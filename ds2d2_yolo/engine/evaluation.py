@@ -28,11 +28,12 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, TQDM
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.metrics import batch_probiou
-from ultralytics.utils.ops import xywhr2xyxyxyxy
+from ultralytics.utils.ops import process_mask, xywhr2xyxyxyxy
 
 from ds2d2_yolo.data.coco_truth import check_labels, coco_truth, label_errors, refused_images
 from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import check_place, load_data
+from ds2d2_yolo.engine.preflight import check_keypoint_shape, check_keypoints, check_place, load_data
+from ds2d2_yolo.engine.tasks import TRAINERS
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, option_defaults
 
@@ -78,6 +79,8 @@ class Evaluation(Scores):
         classes (dict[str, Scores]): By class name, in the order of the data set.
         mAP50 (float): Ultralytics' own figure, for comparison.
         mAP50_95 (float): Ultralytics' own figure, for comparison.
+        figures (dict[str, float]): Ultralytics' figures of masks or keypoints by its names, `metrics/mAP50(M)` and
+            `metrics/mAP50-95(M)` or `(P)`; empty for tasks without.
         max_dets (int): Detections per class and image that counted.
         most (int): Objects in the image and class that have the most; above `max_dets` no detector reaches AP 1.
         refused (dict[str, str]): Images that Ultralytics left out, and why.
@@ -90,6 +93,7 @@ class Evaluation(Scores):
     classes: dict[str, Scores]
     mAP50: float
     mAP50_95: float
+    figures: dict[str, float]
     max_dets: int
     most: int
     refused: dict[str, str]
@@ -128,10 +132,12 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     """Measure a detector as COCO does, on one split of a YOLO-format data set.
 
     Ultralytics validates as ever, with its own output; its detections are taken in pixels of the original images,
-    before they are rounded. Everything needed to compute the numbers again is saved in the run's folder.
+    before they are rounded. Everything needed to compute the numbers again is saved in the run's folder. Of a model
+    for masks or keypoints these are the numbers of its boxes; its masks or keypoints are measured by Ultralytics alone.
 
     Args:
-        model (str | Path | Model): Checkpoint of an Ultralytics detect or obb model, or such a model itself.
+        model (str | Path | Model): Checkpoint of an Ultralytics detect, obb, segment or pose model, or such a model
+            itself.
         data (str | Path): Data YAML: a path, one of ds2d2's or of Ultralytics'.
         max_dets (int): Best detections of each class that count in each image. Unless `max_det` is given, Ultralytics
             keeps at least as many per image.
@@ -159,6 +165,9 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     if not images:
         raise DS2D2Error(f"split={args.split}: {description[args.split]} has no images")
     _check_classes(title, detector.names, description["names"], args.single_cls)
+    if task == "pose":
+        check_keypoint_shape(args.data, description)
+        check_keypoints("model", title, detector.model, description)
     check_place(args)
 
     validator = _validate(detector, {**overrides, "data": args.data})
@@ -184,9 +193,10 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
             classes=classes,
             mAP50=float(figures["metrics/mAP50(B)"]),
             mAP50_95=float(figures["metrics/mAP50-95(B)"]),
+            figures=figures_beside_boxes(figures),
             max_dets=max_dets,
             most=_most_objects(truth),
-            refused=refused_images(sorted(unseen), description, args.single_cls),
+            refused=refused_images(sorted(unseen), description, args.single_cls, task),
             settings={
                 **{"model": title, "data": args.data, "task": task},
                 **{name: getattr(validator.args, name) for name in _SETTINGS},
@@ -199,6 +209,26 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     return evaluation
 
 
+def figures_beside_boxes(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return Ultralytics' mAP of what a task finds beside boxes: masks (M) or keypoints (P).
+
+    Args:
+        figures (Mapping[str, Any]): Ultralytics' figures by name, of a validation or a line of `results.csv`.
+
+    Returns:
+        (dict[str, float]): Those of them, by the same names.
+
+    Example:
+        >>> figures_beside_boxes({"metrics/mAP50(B)": 0.7, "metrics/recall(M)": 0.8, "metrics/mAP50(M)": 0.6})
+        {'metrics/mAP50(M)': 0.6}
+    """
+    return {
+        name: float(value)
+        for name, value in figures.items()
+        if name.startswith("metrics/mAP50") and not name.endswith("(B)")
+    }
+
+
 def coco_scores(
     truth: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]], task: str = "detect", max_dets: int = 100
 ) -> tuple[Scores, dict[str, Scores]]:
@@ -209,7 +239,7 @@ def coco_scores(
         predictions (Sequence[Mapping[str, Any]]): COCO detections: `image_id`, `category_id`, `bbox` (x, y, width,
             height in pixels), `score`; for `obb` also `rbox` (cx, cy, width, height in pixels, angle in radians), by
             which overlap and size are measured, with Ultralytics' `batch_probiou`.
-        task (str): `detect` or `obb`.
+        task (str): `detect`, `obb`, `segment` or `pose`.
         max_dets (int): Best detections of each class that count in each image.
 
     Returns:
@@ -268,9 +298,11 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         cells = "".join("       -" if math.isnan(value) else f"{value:>8.3f}" for value in values)
         lines.append(f"{name:>{width}}{scores.objects:>9}{cells}")
     sizes = ", ".join(f"{count} {name}" for name, count in evaluation.sizes.items())
+    own = {"mAP50": evaluation.mAP50, "mAP50-95": evaluation.mAP50_95}
+    own |= {name.removeprefix("metrics/"): value for name, value in evaluation.figures.items()}
     lines += [
         f"{evaluation.images} images, {evaluation.objects} objects: {sizes} (below 32 x 32, 96 x 96 pixels, above)",
-        f"Ultralytics' own figures: mAP50 {evaluation.mAP50:.3f}, mAP50-95 {evaluation.mAP50_95:.3f}",
+        f"Ultralytics' own figures: {', '.join(f'{name} {value:.3f}' for name, value in own.items())}",
     ]
     if evaluation.objects == 0:
         lines.append("WARNING: there is no object to find, so there is no AP")
@@ -303,10 +335,25 @@ class _Collector(DetectionValidator):
     def init_metrics(self, model: torch.nn.Module) -> None:
         super().init_metrics(model)
         self.detections, self.shapes = [], {}
+        if self._keeps_masks_small:
+            self.process = process_mask
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         super().update_metrics(preds, batch)
         self.shapes.update(zip(batch["im_file"], batch["ori_shape"], strict=True))
+
+    def scale_preds(self, predn: dict[str, torch.Tensor], pbatch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        if self._keeps_masks_small:
+            return DetectionValidator.scale_preds(self, predn, pbatch)  # of the boxes
+        return super().scale_preds(predn, pbatch)
+
+    @property
+    def _keeps_masks_small(self) -> bool:
+        """Whether masks are compared at a quarter of the input's size, as in training and in Ultralytics' own val.
+
+        With `save_json`, which has detections handed over here, Ultralytics would enlarge them and get other figures.
+        """
+        return bool(self.args.task == "segment" and not self.args.save_txt)
 
     def pred_to_json(self, predn: dict[str, torch.Tensor], pbatch: dict[str, Any]) -> None:
         parts = [predn["bboxes"], predn["conf"].unsqueeze(1), predn["cls"].unsqueeze(1)]
@@ -355,8 +402,10 @@ def _load(model: str | Path | Model) -> Model:
         except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
             message = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
             raise DS2D2Error(f"model={name}: cannot be loaded, {message}") from error
-    if detector.task not in {"detect", "obb"}:
-        raise DS2D2Error(f"model={name}: is trained for task={detector.task}, only detect and obb are evaluated here")
+    if detector.task not in TRAINERS:
+        raise DS2D2Error(
+            f"model={name}: is trained for task={detector.task}, only {', '.join(TRAINERS)} are evaluated here"
+        )
     if not isinstance(detector.model, torch.nn.Module):
         raise DS2D2Error(f"model={name}: is no checkpoint, pass the .pt file of a training")
     if isinstance(detector, RTDETR):

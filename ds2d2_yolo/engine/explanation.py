@@ -18,7 +18,7 @@ from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ultralytics.utils.patches import imread
 
-from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.detectors import Detector, Taps, hulls_of
 from ds2d2_yolo.engine.adapters import adapt, find_adapters, fit_adapters
 from ds2d2_yolo.engine.preflight import Pair
 from ds2d2_yolo.errors import DS2D2Error
@@ -129,6 +129,7 @@ class Explainer:
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         confidence (float): Least confidence of a detection.
         weight (str): Weight of the explicit terms, one of `ds2d2_yolo.spectral.WEIGHTS`.
+        hulls (bool): Whether oriented objects weigh on their upright hulls, not on their own boxes.
 
     Attributes:
         adapters (list[torch.Tensor]): Weights (Ct, Cs) of the levels' adapters, once found or fitted.
@@ -146,9 +147,11 @@ class Explainer:
         wavelet: str = "haar",
         confidence: float = 0.25,
         weight: str = "confidence",
+        hulls: bool = False,
     ) -> None:
         self.teacher, self.student, self.plain = teacher, student, plain
-        self.amplifier, self.wavelet, self.confidence, self.weight = amplifier, wavelet, confidence, weight
+        self.amplifier, self.wavelet, self.confidence = amplifier, wavelet, confidence
+        self.weight, self.hulls = weight, hulls
         self._guest: Detector | None = None
         if weight == "confidence":  # told by a frozen teacher, as in training; this one is going to detect
             self._guest = type(teacher)(copy.deepcopy(teacher.model))
@@ -220,7 +223,8 @@ class Explainer:
         if self._guest is not None:
             with torch.no_grad():
                 sure = self._guest.confidence(self._guest.forward_teacher(images), known)
-        views = view_levels(picture, adapted, known, self._strides, window, size, self.wavelet, self.weight, sure)
+        settings = self.wavelet, self.weight, sure, self.hulls
+        views = view_levels(picture, adapted, known, self._strides, window, size, *settings)
         return Explanation(
             picture,
             window,
@@ -353,6 +357,7 @@ def view_levels(
     wavelet: str,
     weight: str = "disw",
     confidence: Sequence[torch.Tensor] | None = None,
+    hulls: bool = False,
 ) -> Iterable[LevelView]:
     """Yield what the explicit terms compare, level by level.
 
@@ -367,12 +372,15 @@ def view_levels(
         weight (str): Weight of the explicit terms, one of `ds2d2_yolo.spectral.WEIGHTS`.
         confidence (Sequence[torch.Tensor] | None): The teacher's confidence (1, 1, H_l, W_l) in [0, 1], where
             the weight is `confidence`.
+        hulls (bool): Whether oriented objects weigh on their upright hulls, not on their own boxes.
 
     Yields:
         (LevelView): The level.
     """
     errors = [explicit_errors(ours, theirs, wavelet) for ours, theirs in zip(adapted, known, strict=True)]
     boxes = torch.from_numpy(_to_input(picture.boxes, window, size))
+    if hulls:
+        boxes = hulls_of(boxes)
     grids = [(low.shape[2], low.shape[3]) for low, _ in errors]
     disws = density_independent_scale_weight(boxes, torch.zeros(len(boxes)), 1, size, grids)
     sure: Sequence[torch.Tensor | None] = [None] * len(disws) if confidence is None else [x.cpu() for x in confidence]

@@ -145,8 +145,8 @@ def load_training_data(args: Any) -> dict[str, Any]:
     data = load_data(args)
     if not images_of_split(data.get("val")):
         raise DS2D2Error(f"data={args.data}: the validation set {data.get('val')} has no images")
-    if args.task == "pose" and "kpt_shape" not in data:
-        raise DS2D2Error(f"data={args.data}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
+    if args.task == "pose":
+        check_keypoint_shape(args.data, data)
     images = images_of_split(data.get("train"))
     if not images:
         raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
@@ -158,6 +158,24 @@ def load_training_data(args: Any) -> dict[str, Any]:
     _check_samples(args, data, "training", images, need_objects=True)
     _check_samples(args, data, "validation", images_of_split(data["val"]), need_objects=False)
     return data
+
+
+def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Refuse a data set that does not say what keypoints its labels hold.
+
+    Args:
+        path (str | Path): The data YAML.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If `kpt_shape` is missing, or is not a number of keypoints and of 2 or 3 values of each.
+    """
+    if "kpt_shape" not in data:
+        raise DS2D2Error(f"data={path}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
+    shape = data["kpt_shape"]
+    fits = isinstance(shape, (list, tuple)) and [type(number) for number in shape] == [int, int]
+    if not fits or shape[0] < 1 or shape[1] not in {2, 3}:
+        raise DS2D2Error(f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values each")
 
 
 def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Sequence[Path], need_objects: bool) -> None:
@@ -315,9 +333,22 @@ def take_task(args: Any, teacher: Detector, student: Detector | None = None) -> 
     if args.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
         raise DS2D2Error(f"task={args.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2)
     args.task = teacher.task
-    if args.disw is not None and args.task != "obb":
+    check_footprints(args.disw, teacher)
+
+
+def check_footprints(disw: str | None, teacher: Detector) -> None:
+    """Refuse to say what oriented objects weigh on where there are none.
+
+    Args:
+        disw (str | None): The argument; None where it was not given.
+        teacher (Detector): The teacher.
+
+    Raises:
+        DS2D2Error: If it was given, and the teacher is for another task.
+    """
+    if disw is not None and teacher.task != "obb":
         raise DS2D2Error(
-            f"disw={args.disw}: is about oriented boxes, but teacher {teacher.title} is for task={args.task}; leave it "
+            f"disw={disw}: is about oriented boxes, but teacher {teacher.title} is for task={teacher.task}; leave it "
             "out",
             2,
         )
@@ -362,10 +393,15 @@ def _check_tasks(teacher: Detector, student: Detector) -> None:
 
 
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
-    """Refuse a teacher that knows other classes than the data set, or images of other channels.
+    """Refuse a teacher that knows other classes or keypoints than the data set, or images of other channels.
+
+    Args:
+        teacher (Detector): The teacher; one built from a model YAML has yet to be given the keypoints of the data.
+        path (str | Path): Where it comes from.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
 
     Raises:
-        DS2D2Error: If number, names or order of the classes differ, or the number of channels.
+        DS2D2Error: If number, names or order of the classes differ, or the number of channels, or the keypoints.
     """
     channels = next(teacher.model.parameters()).shape[1]
     if channels != data["channels"]:
@@ -381,6 +417,29 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
             raise DS2D2Error(
                 f"teacher={path}: class {index} is '{theirs}', in the data set '{ours}': train it on these"
             )
+    if Path(path).suffix == ".pt":
+        check_keypoints("teacher", path, teacher.model, data)
+
+
+def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, Any]) -> None:
+    """Refuse a trained model that finds other keypoints than those of the data set.
+
+    Args:
+        role (str): `teacher` or `model`, for the message.
+        path (str | Path): Its checkpoint.
+        model (nn.Module): The model.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If number or values of the keypoints differ.
+    """
+    detector = detector_of(model)
+    found = detector.keypoints if detector else None
+    if found is not None and list(found) != list(data["kpt_shape"]):
+        raise DS2D2Error(
+            f"{role}={path}: finds keypoints of kpt_shape={list(found)}, the data set has "
+            f"kpt_shape={list(data['kpt_shape'])}: train it on these"
+        )
 
 
 def check_backbone(detector: Detector, args: Any) -> None:

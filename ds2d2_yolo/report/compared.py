@@ -27,6 +27,7 @@ from ds2d2_yolo.report.comparison import (
     Interval,
     comparison_png,
     mean_interval,
+    metrics_of,
     points_interval,
     stages_line,
     tables_of,
@@ -225,14 +226,14 @@ def _curves(comparison: Comparison, results: Results) -> Section:
     epochs = min(len(run["curve"]) for run in results.runs)
     steps = [float(epoch["epoch"]) for epoch in results.runs[0]["curve"][:epochs]]
     groups = {
-        f"{metric} in percent, mean of the seeds": {
+        f"{metric.removeprefix('metrics/')} in percent, mean of the seeds": {
             name: [
                 100 * fmean(run["curve"][i][metric] for run in results.runs if run["method"] == name)
                 for i in range(epochs)
             ]
             for name in names
         }
-        for metric in ("AP50", "AP50-95")
+        for metric in metrics_of(results)
     }
     parts = [html.picture(draw_curves(groups, steps, colours=METHOD_COLOURS).png(), "AP by epoch and method")]
     for method in comparison.methods:

@@ -18,13 +18,14 @@ from matplotlib.ticker import FuncFormatter
 from scipy.special import stdtrit
 
 from ds2d2_yolo.engine.comparison import BUILTIN, PLAIN, WORKER, Comparison, Results, plan_comparison, run_comparison
+from ds2d2_yolo.engine.evaluation import figures_beside_boxes
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.text import percent
 
-METRICS = ("AP50", "AP50-95", "APs", "APm", "APl")
-"""What methods are compared by: two of Ultralytics', three of COCO's."""
+BOX_METRICS = ("AP50", "AP50-95")
+"""Ultralytics' AP of boxes, which every task has."""
 
-_MAIN = "AP50-95"  # Ultralytics' fitness, by which it keeps the best checkpoint
+_SIZE_METRICS = ("APs", "APm", "APl")  # COCO's, of boxes
 _LATE_SHARE = 0.2  # of the epochs, at the end
 _LATE_RISE = 0.1  # of the AP: what the last epochs may have brought before a warning is due
 _MIB = 2**20
@@ -98,9 +99,10 @@ class Summary:
         values (dict[str, Interval]): By metric, as shares of 1.
         differences (dict[str, dict[str, Interval]]): By reference method, then by metric: mean of the differences to
             the run of the reference with the same seed.
-        gap_closed (float | None): Share of the distance in AP50-95 from the plain student to the teacher; None without
-            plain runs, or where the teacher is not better.
-        equal_time (dict[str, Interval]): AP50 and AP50-95 of the best epoch that was done when the fastest method was.
+        gaps_closed (dict[str, float | None]): By metric, AP50-95 of boxes and what else the task finds: share of the
+            distance from the plain student to the teacher; None without plain runs, or where the teacher is not better.
+        equal_time (dict[str, Interval]): By metric of Ultralytics: that of the best epoch that was done when the
+            fastest method was.
         seconds (float): Mean time of training.
         seconds_per_epoch (float): Mean time of an epoch.
         peak_bytes (float | None): Mean of the most memory that the runs held.
@@ -110,7 +112,7 @@ class Summary:
     seeds: list[int]
     values: dict[str, Interval]
     differences: dict[str, dict[str, Interval]]
-    gap_closed: float | None
+    gaps_closed: dict[str, float | None]
     equal_time: dict[str, Interval]
     seconds: float
     seconds_per_epoch: float
@@ -176,6 +178,52 @@ def gap_closed(method: float, plain: float, teacher: float) -> float | None:
     return (method - plain) / (teacher - plain) if teacher > plain else None
 
 
+def metrics_of(results: Results) -> tuple[str, ...]:
+    """Return what Ultralytics measures of the task: AP50 and AP50-95 of boxes, and of masks or keypoints by its names.
+
+    Args:
+        results (Results): All runs.
+
+    Returns:
+        (tuple[str, ...]): Metrics that records and curves have, such as `AP50-95` and `metrics/mAP50-95(M)`.
+
+    Example:
+        >>> metrics_of(Results({"AP50": 0.5, "AP50-95": 0.3, "metrics/mAP50(P)": 0.4}, {}, []))
+        ('AP50', 'AP50-95', 'metrics/mAP50(P)')
+    """
+    return (*BOX_METRICS, *figures_beside_boxes(results.teacher))
+
+
+def main_metrics(results: Results) -> tuple[str, ...]:
+    """Return those metrics whose sum is Ultralytics' fitness, by which it keeps the best checkpoint.
+
+    Example:
+        >>> main_metrics(Results({"metrics/mAP50(P)": 0.4, "metrics/mAP50-95(P)": 0.2}, {}, []))
+        ('AP50-95', 'metrics/mAP50-95(P)')
+    """
+    return tuple(name for name in metrics_of(results) if _is_main(name))
+
+
+def fitness_of(figures: Mapping[str, Any]) -> float:
+    """Return Ultralytics' fitness: AP50-95 of boxes, plus that of masks or keypoints where there are such.
+
+    Args:
+        figures (Mapping[str, Any]): A record, or an epoch as `read_curve` returns it.
+
+    Returns:
+        (float): From 0 to 1 or 2.
+
+    Example:
+        >>> fitness_of({"epoch": 1, "AP50": 0.75, "AP50-95": 0.5, "metrics/mAP50-95(M)": 0.25})
+        0.75
+    """
+    return sum(float(value) for name, value in figures.items() if _is_main(name))
+
+
+def _is_main(metric: str) -> bool:
+    return metric == "AP50-95" or metric.startswith("metrics/mAP50-95(")
+
+
 def best_by(curve: Sequence[Mapping[str, float]], seconds: float) -> Mapping[str, float] | None:
     """Return the best epoch, by Ultralytics' fitness, that a training had done by then, or None.
 
@@ -191,11 +239,11 @@ def best_by(curve: Sequence[Mapping[str, float]], seconds: float) -> Mapping[str
         >>> best_by(curve, 7)["epoch"]
         1
     """
-    return max((epoch for epoch in curve if epoch["seconds"] <= seconds), key=lambda epoch: epoch[_MAIN], default=None)
+    return max((epoch for epoch in curve if epoch["seconds"] <= seconds), key=fitness_of, default=None)
 
 
 def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
-    """Return which share of its best AP50-95 a training gained in the last fifth of its epochs.
+    """Return which share of its best fitness a training gained in the last fifth of its epochs.
 
     Args:
         curve (Sequence[Mapping[str, float]]): Epochs, as `read_curve` returns them.
@@ -207,7 +255,7 @@ def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
         >>> late_rise([{"AP50-95": value} for value in (0.1, 0.2, 0.3, 0.36, 0.4)])  # doctest: +ELLIPSIS
         0.1...
     """
-    values = [epoch[_MAIN] for epoch in curve]
+    values = [fitness_of(epoch) for epoch in curve]
     early = values[: len(values) - max(1, round(_LATE_SHARE * len(values)))]
     best = max(values, default=0.0)
     return (best - max(early, default=0.0)) / best if best > 0 and best > max(early, default=0.0) else 0.0
@@ -231,8 +279,9 @@ def summarise(results: Results) -> list[Summary]:
         (list[Summary]): In the order of the methods.
     """
     names = list(dict.fromkeys(run["method"] for run in results.runs))
+    metrics = (*metrics_of(results), *_SIZE_METRICS)
     values = {
-        name: {metric: {run["seed"]: _metric(run, metric) for run in _of(results, name)} for metric in METRICS}
+        name: {metric: {run["seed"]: _metric(run, metric) for run in _of(results, name)} for metric in metrics}
         for name in names
     }
     times = finishing_times(results.runs)
@@ -241,11 +290,11 @@ def summarise(results: Results) -> list[Summary]:
         runs = _of(results, name)
         reached = [best_by(run["curve"], times[run["seed"]]) for run in runs]
         memory = [run["peak_bytes"] for run in runs if run["peak_bytes"] is not None]
-        means = {metric: mean_interval(values[name][metric].values()) for metric in METRICS}
-        gap = None
-        if PLAIN in names and name != PLAIN:
-            plain = fmean(values[PLAIN][_MAIN].values())
-            gap = gap_closed(means[_MAIN].mean, plain, results.teacher[_MAIN])
+        means = {metric: mean_interval(values[name][metric].values()) for metric in metrics}
+        gaps: dict[str, float | None] = dict.fromkeys(main_metrics(results))
+        for metric in gaps if PLAIN in names and name != PLAIN else ():
+            plain = fmean(values[PLAIN][metric].values())
+            gaps[metric] = gap_closed(means[metric].mean, plain, results.teacher[metric])
         summaries.append(
             Summary(
                 method=name,
@@ -254,15 +303,15 @@ def summarise(results: Results) -> list[Summary]:
                 differences={
                     reference: {
                         metric: mean_interval(paired_differences(values[name][metric], values[reference][metric]))
-                        for metric in METRICS
+                        for metric in metrics
                     }
                     for reference in (PLAIN, BUILTIN)
                     if reference in names and reference != name
                 },
-                gap_closed=gap,
+                gaps_closed=gaps,
                 equal_time={
                     metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached)
-                    for metric in ("AP50", _MAIN)
+                    for metric in metrics_of(results)
                 },
                 seconds=fmean(run["seconds"] for run in runs),
                 seconds_per_epoch=fmean(run["seconds_per_epoch"] for run in runs),
@@ -288,10 +337,11 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
     plain = _of(results, PLAIN)
     if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
         found.append(
-            f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its {_MAIN}. What "
+            f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its "
+            f"{' + '.join(map(_title, main_metrics(results)))}. What "
             "distillation gains may be what a longer schedule gains without it; compare with more epochs."
         )
-    if plain and results.teacher[_MAIN] <= fmean(run[_MAIN] for run in plain):
+    if plain and fitness_of(results.teacher) <= fmean(map(fitness_of, plain)):
         found.append("The teacher is no better than the plain student: there is no gap to close.")
     for run in results.runs:
         if after := run["continued_after"]:
@@ -315,6 +365,11 @@ def _metric(record: Mapping[str, Any], metric: str) -> float:
     """Return a metric of a record; COCO's are NaN where there is no object of the size."""
     value = record[metric] if metric in record else record["coco"][metric]
     return math.nan if value is None else float(value)
+
+
+def _title(metric: str) -> str:
+    """Return what a metric is called in tables and pictures."""
+    return metric.removeprefix("metrics/")
 
 
 # -------------------------------------------------------------------------------------------------------- tables
@@ -372,7 +427,8 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
     lines += [
         "![AP of every run, differences to plain, AP over time](comparison.png)",
         "",
-        "AP50 and AP50-95 are Ultralytics', of the checkpoint that it keeps as best; APs, APm and APl are COCO's. "
+        "AP50 and AP50-95 are Ultralytics', of the checkpoint that it keeps as best; APs, APm and APl are COCO's. All "
+        "of them are of boxes; mAP50(M), mAP50-95(M) are Ultralytics' of masks, (P) of keypoints. "
         "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval "
         "that holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. "
         "At equal time: the best epoch so far when the fastest method was done, by seed. Peak memory is that of the "
@@ -411,24 +467,26 @@ def tables_of(comparison: Comparison, results: Results) -> dict[str, list[list[s
     summaries = summarise(results)
     references = [name for name in (PLAIN, BUILTIN) if any(name in summary.differences for summary in summaries)]
     teacher = results.teacher
-    accuracy = [["", *METRICS]]
-    accuracy.append(["teacher", *(percent(_metric(teacher, metric)) for metric in METRICS)])
-    accuracy += [[s.method, *(percent(s.values[metric].mean) for metric in METRICS)] for s in summaries]
+    measured, main = metrics_of(results), main_metrics(results)
+    metrics = (*measured, *_SIZE_METRICS)
+    accuracy = [["", *map(_title, metrics)]]
+    accuracy.append(["teacher", *(percent(_metric(teacher, metric)) for metric in metrics)])
+    accuracy += [[s.method, *(percent(s.values[metric].mean) for metric in metrics)] for s in summaries]
     tables = {f"Accuracy in percent, mean of {_count(len(comparison.seeds), 'seed')}": accuracy}
     if references:
-        what = [(metric, reference) for reference in references for metric in ("AP50", _MAIN)]
-        rows = [["", *(f"{metric} - {reference}" for metric, reference in what), "gap closed"]]
+        what = [(metric, reference) for reference in references for metric in measured]
+        rows = [["", *(f"{_title(metric)} - {reference}" for metric, reference in what), *map(_gap_title, main)]]
         for summary in summaries:
             cells = [points_interval(summary.differences.get(reference, {}).get(metric)) for metric, reference in what]
-            gap = "" if summary.gap_closed is None else f"{summary.gap_closed:.0%}"
+            gaps = ["" if gap is None else f"{gap:.0%}" for gap in summary.gaps_closed.values()]
             if any(cells):
-                rows.append([summary.method, *cells, gap])
+                rows.append([summary.method, *cells, *gaps])
         interval = " and 95 % interval" if len(comparison.seeds) > 1 else ""
         tables[f"Differences in percentage points, mean{interval}"] = rows
-    cost = [["", "minutes", "s per epoch", "peak MiB", "AP50 at equal time", f"{_MAIN} at equal time"]]
+    cost = [["", "minutes", "s per epoch", "peak MiB", *(f"{_title(metric)} at equal time" for metric in measured)]]
     for summary in summaries:
         peak = "" if summary.peak_bytes is None else f"{summary.peak_bytes / _MIB:,.0f}"
-        reached = [percent(summary.equal_time[metric].mean) for metric in ("AP50", _MAIN)]
+        reached = [percent(summary.equal_time[metric].mean) for metric in measured]
         cost.append([summary.method, f"{summary.seconds / 60:.1f}", f"{summary.seconds_per_epoch:.1f}", peak, *reached])
     tables["Cost of training the student, and what is reached when the fastest method is done"] = cost
     return tables
@@ -453,12 +511,17 @@ def points_interval(interval: Interval | None) -> str:
     return f"{mean} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
+def _gap_title(metric: str) -> str:
+    return "gap closed" if metric in BOX_METRICS else f"gap closed, {_title(metric)}"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _run_rows(results: Results) -> list[dict[str, Any]]:
     times = finishing_times(results.runs)
+    measured = metrics_of(results)
     rows = []
     for run in results.runs:
         reached: Mapping[str, float] = best_by(run["curve"], times[run["seed"]]) or {}
@@ -466,8 +529,8 @@ def _run_rows(results: Results) -> list[dict[str, Any]]:
         rows.append(
             {
                 **{"method": run["method"], "seed": run["seed"]},
-                **{metric: _metric(run, metric) for metric in METRICS},
-                **{f"{metric} at equal time": reached.get(metric) for metric in ("AP50", _MAIN)},
+                **{metric: _metric(run, metric) for metric in (*measured, *_SIZE_METRICS)},
+                **{f"{metric} at equal time": reached.get(metric) for metric in measured},
                 **{"epochs": len(run["curve"]), "seconds": run["seconds"], "s per epoch": run["seconds_per_epoch"]},
                 **{"peak MiB": None if peak is None else peak / _MIB, "weights": run["weights"]},
                 "continued after": " ".join(map(str, run["continued_after"])),
@@ -478,20 +541,22 @@ def _run_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def _summary_rows(results: Results) -> list[dict[str, Any]]:
+    measured = metrics_of(results)
+    metrics = (*measured, *_SIZE_METRICS)
     rows: list[dict[str, Any]] = [
-        {"method": "teacher", **{metric: _metric(results.teacher, metric) for metric in METRICS}}
+        {"method": "teacher", **{metric: _metric(results.teacher, metric) for metric in metrics}}
     ]
     for summary in summarise(results):
         row: dict[str, Any] = {"method": summary.method, "seeds": len(summary.seeds)}
-        row |= {metric: summary.values[metric].mean for metric in METRICS}
+        row |= {metric: summary.values[metric].mean for metric in metrics}
         for reference in (PLAIN, BUILTIN):
-            for metric in METRICS:
+            for metric in metrics:
                 interval = summary.differences.get(reference, {}).get(metric)
                 name = f"{metric} - {reference}"
                 row[name] = interval and interval.mean
                 row[f"{name}, low"], row[f"{name}, high"] = (interval.low, interval.high) if interval else (None, None)
-        row["gap closed"] = summary.gap_closed
-        row |= {f"{metric} at equal time": summary.equal_time[metric].mean for metric in ("AP50", _MAIN)}
+        row |= {_gap_title(metric): gap for metric, gap in summary.gaps_closed.items()}
+        row |= {f"{metric} at equal time": summary.equal_time[metric].mean for metric in measured}
         row |= {"seconds": summary.seconds, "s per epoch": summary.seconds_per_epoch}
         row["peak MiB"] = None if summary.peak_bytes is None else summary.peak_bytes / _MIB
         rows.append(row)
@@ -521,6 +586,8 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def draw_comparison(results: Results, path: Path) -> Path:
     """Draw AP50-95 of every run, differences to the plain student, and AP50-95 over the time of training.
 
+    Masks and keypoints have the same below what is said of boxes.
+
     Args:
         results (Results): All runs.
         path (Path): Picture to write.
@@ -537,29 +604,34 @@ def comparison_png(results: Results) -> bytes:
     summaries = summarise(results)
     names = [summary.method for summary in summaries]
     compared = [summary for summary in summaries if PLAIN in summary.differences]
-    height = 1.6 + 0.34 * len(names)
-    figure = Figure(figsize=(11, height + 4.4), dpi=120, facecolor="white", layout="constrained")
+    main = main_metrics(results)
+    heights = (1.6 + 0.34 * len(names), 4.4)
+    figure = Figure(figsize=(11, len(main) * sum(heights)), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    upper: list[Any] = ["runs", "differences" if compared else "runs"]
-    axes = figure.subplot_mosaic([upper, ["curves", "curves"]], height_ratios=(height, 4.4))
-    _draw_runs(axes["runs"], results, names)
-    if compared:
-        _draw_differences(axes["differences"], compared, names)
-    _draw_curves(axes["curves"], results, names)
+    places: list[list[Any]] = []
+    for metric in main:
+        places.append([f"runs {metric}", f"{'differences' if compared else 'runs'} {metric}"])
+        places.append([f"curves {metric}"] * 2)
+    axes = figure.subplot_mosaic(places, height_ratios=heights * len(main))
+    for metric in main:
+        _draw_runs(axes[f"runs {metric}"], results, names, metric)
+        if compared:
+            _draw_differences(axes[f"differences {metric}"], compared, names, metric)
+        _draw_curves(axes[f"curves {metric}"], results, names, metric)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _draw_runs(axes: Axes, results: Results, names: Sequence[str]) -> None:
+def _draw_runs(axes: Axes, results: Results, names: Sequence[str], metric: str) -> None:
     for row, name in enumerate(names):
-        values = [run[_MAIN] for run in _of(results, name)]
+        values = [run[metric] for run in _of(results, name)]
         axes.scatter(values, [row] * len(values), s=26, facecolor="none", edgecolor=_colour(row), zorder=2)
         axes.scatter(fmean(values), row, s=190, marker="|", color=_colour(row), linewidth=2.4, zorder=3)
-    axes.axvline(results.teacher[_MAIN], color="0.45", linestyle="--", linewidth=1.2)
+    axes.axvline(results.teacher[metric], color="0.45", linestyle="--", linewidth=1.2)
     axes.annotate(
         "teacher",
-        (results.teacher[_MAIN], 1),
+        (results.teacher[metric], 1),
         xycoords=("data", "axes fraction"),
         xytext=(-4, -4),
         textcoords="offset points",
@@ -568,19 +640,19 @@ def _draw_runs(axes: Axes, results: Results, names: Sequence[str]) -> None:
         color="0.35",
         fontsize=9,
     )
-    _finish_rows(axes, names, f"{_MAIN} of every run, and their mean")
+    _finish_rows(axes, names, f"{_title(metric)} of every run, and their mean")
 
 
-def _draw_differences(axes: Axes, summaries: Sequence[Summary], names: Sequence[str]) -> None:
+def _draw_differences(axes: Axes, summaries: Sequence[Summary], names: Sequence[str], metric: str) -> None:
     for summary in summaries:
-        row, interval = names.index(summary.method), summary.differences[PLAIN][_MAIN]
+        row, interval = names.index(summary.method), summary.differences[PLAIN][metric]
         if interval.low is not None and interval.high is not None:
             axes.plot([interval.low, interval.high], [row, row], color=_colour(row), linewidth=2.2)
         axes.scatter(interval.mean, row, s=42, color=_colour(row), zorder=3)
     axes.axvline(0, color="0.45", linewidth=1)
-    single = all(summary.differences[PLAIN][_MAIN].low is None for summary in summaries)
+    single = all(summary.differences[PLAIN][metric].low is None for summary in summaries)
     interval_text = "one seed, no interval" if single else "95 % interval"
-    _finish_rows(axes, names, f"{_MAIN} minus that of plain, same seed ({interval_text})")
+    _finish_rows(axes, names, f"{_title(metric)} minus that of plain, same seed ({interval_text})")
 
 
 def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
@@ -592,17 +664,17 @@ def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
     _plain_look(axes, "x")
 
 
-def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
+def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str) -> None:
     for row, name in enumerate(names):
         runs = _of(results, name)
         for run in runs if len(names) <= _THIN_LINES else []:
-            best = _running_best(run["curve"])
+            best = _running_best(run["curve"], metric)
             axes.plot(
                 [epoch["seconds"] / 60 for epoch in run["curve"]], best, color=_colour(row), linewidth=0.7, alpha=0.35
             )
         length = min(len(run["curve"]) for run in runs)
         mean_time = [fmean(run["curve"][index]["seconds"] / 60 for run in runs) for index in range(length)]
-        mean_best = [fmean(_running_best(run["curve"])[index] for run in runs) for index in range(length)]
+        mean_best = [fmean(_running_best(run["curve"], metric)[index] for run in runs) for index in range(length)]
         style = row // len(METHOD_COLOURS) % len(_LINES)
         axes.plot(
             mean_time,
@@ -616,7 +688,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str]) -> None:
             label=name,
         )
     thin = ", and thin every run" if len(names) <= _THIN_LINES else ""
-    axes.set_title(f"Best {_MAIN} so far over the time of training: mean{thin}", fontsize=10, loc="left")
+    axes.set_title(f"Best {_title(metric)} so far over the time of training: mean{thin}", fontsize=10, loc="left")
     axes.set_xlabel("minutes", fontsize=9)
     axes.set_ylabel("percent", fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent_mark))
@@ -631,10 +703,10 @@ def _plain_look(axes: Axes, grid: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _running_best(curve: Sequence[Mapping[str, float]]) -> list[float]:
+def _running_best(curve: Sequence[Mapping[str, float]], metric: str) -> list[float]:
     best, values = 0.0, []
     for epoch in curve:
-        best = max(best, epoch[_MAIN])
+        best = max(best, epoch[metric])
         values.append(best)
     return values
 

@@ -16,9 +16,10 @@ from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.engine.arguments import FOOTPRINTS
 from ds2d2_yolo.engine.explanation import Explainer, Explanation, metrics_of, read_picture, spread_out
 from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import Pair, check_pair, load_data, load_model
+from ds2d2_yolo.engine.preflight import Pair, check_footprints, check_pair, load_data, load_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.html import Section, page, paragraph, picture, table
@@ -48,6 +49,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
     models = _load_models(options)
     images, labelled, fit_images, fit_name = _find_images(options, models["student"].class_names)
     pair, imgsz = _match(models, options)
+    check_footprints(options["disw"], models["teacher"])
     wavelet, amplifier = _load_amplifier(options, models["teacher"])
     try:
         device = select_device(options["device"] or "", verbose=False)
@@ -57,8 +59,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
         model.float().to(device).requires_grad_(False)
     out = new_folder("explain", options["out"], options["exist_ok"])
     names = models["student"].class_names
-    task = models["student"].task
-    points = tuple(models["student"].model.kpt_shape) if task == "pose" else (0, 0)
+    task, points = models["student"].task, models["student"].keypoints or (0, 0)
     read = partial(read_picture, classes=len(names), labelled=labelled, task=task, points=points)
     for path in images:  # what cannot be read is told before anything is written
         read(path)
@@ -72,6 +73,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
         wavelet,
         float(options["conf"]),
         options["weight"] or _trained_weight(models["student"]),
+        (options["disw"] or _argument(models["student"], "disw")) == "hull",
     )
     if not explainer.take_adapters(Path(options["student"]).with_name("adapters.pt")):
         explainer.fit_adapters(fit_images, fit_name, read)
@@ -103,6 +105,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
     if options["weight"] not in {None, *WEIGHTS}:
         raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
+    if options["disw"] not in {None, *FOOTPRINTS}:
+        raise DS2D2Error(f"disw={options['disw']}: expected {' or '.join(FOOTPRINTS)}", 2)
     if options["wavelet"] is not None:
         try:
             filter_bank(options["wavelet"])

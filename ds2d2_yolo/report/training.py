@@ -189,6 +189,7 @@ class _Album:
                         distiller.loss.wavelet,
                         distiller.loss.weight,
                         sure,
+                        trainer.args.disw == "hull",
                     )
                 )
             )
