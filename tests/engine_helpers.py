@@ -136,15 +136,17 @@ def no_network() -> Iterator[list[Any]]:
         yield asked
 
 
-def small_yolo(folder: Path, name: str = "small", width: int = 16) -> Path:
+def small_yolo(folder: Path, name: str = "small", width: int = 16, task: str = "detect") -> Path:
     """Write the YAML of a YOLO of five convolutions and a head on three levels, and return its path.
 
     Ultralytics' own smallest models have some hundred modules, which take seconds to build, copy, save and load in
     every run: too long where a test is about the trainer.
     """
+    head = {"detect": "Detect, [nc]", "segment": "Segment, [nc, 8, 16]", "pose": "Pose, [nc, kpt_shape]"}[task]
+    points = "kpt_shape: [4, 2]\n" if task == "pose" else ""
     layers = [f"  - [-1, 1, Conv, [{channels}, 3, 2]]\n" for channels in (16, 16, width, width, 2 * width)]
     path = folder / f"{name}.yaml"
-    path.write_text(f"nc: 2\nbackbone:\n{''.join(layers)}head:\n  - [[2, 3, 4], 1, Detect, [nc]]\n")
+    path.write_text(f"nc: 2\n{points}backbone:\n{''.join(layers)}head:\n  - [[2, 3, 4], 1, {head}]\n")
     return path
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate
+from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
 from ds2d2_yolo.engine.preflight import load_model
 from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
@@ -163,8 +163,11 @@ def _summary(run: Run) -> Section:
         "image size, batch, seed": f"{args.get('imgsz')}, {args.get('batch')}, {args.get('seed')}",
         "epochs": f"{epochs[-1]} of {args.get('epochs')}",
     }
-    for key, title in _METRICS.items():
-        series = columns.get(f"metrics/{key}")
+    titles = {f"metrics/{key}": title for key, title in _METRICS.items()}
+    others = figures_beside_boxes({name: series[-1] for name, series in columns.items()})
+    titles |= {name: name.removeprefix("metrics/") for name in others}
+    for key, title in titles.items():
+        series = columns.get(key)
         if series and np.isfinite(series).any():
             best = int(np.nanargmax(series))
             values[f"{title}, by Ultralytics"] = (
@@ -231,13 +234,17 @@ def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
     if student is None:
         return Section("Average precision", "")
     sides = {"student": student} | ({"baseline": other} if other else {})
-    rows = [[side, *(percent(getattr(scores, name)) for name in AP_COLUMNS)] for side, scores in sides.items()]
+    values = {
+        side: {name: getattr(scores, name) for name in AP_COLUMNS} | scores.figures for side, scores in sides.items()
+    }
+    rows = [[side, *map(percent, own.values())] for side, own in values.items()]
     if other:
-        rows.append(["change", *(points(getattr(student, name) - getattr(other, name)) for name in AP_COLUMNS)])
+        rows.append(["change", *(points(own - values["baseline"][name]) for name, own in values["student"].items())])
     sizes = ", ".join(f"{count} {name}" for name, count in student.sizes.items())
     split = student.settings["split"]
     seen = f"{student.images} images of '{split}' with {student.objects} objects: {sizes}"
-    note = f"Percent, by COCO's definition, on {seen}."
+    beside = ", of masks (M) or keypoints (P) by Ultralytics" if student.figures else ""
+    note = f"Percent, of boxes by COCO's definition{beside}, on {seen}."
     classes = [
         [
             name,
@@ -248,7 +255,7 @@ def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
         for name, scores in student.classes.items()
     ]
     header = ["class", "objects", *(f"AP50 {side}" for side in sides), *(f"AP {side}" for side in sides)]
-    table = html.table(["", *AP_COLUMNS], rows)
+    table = html.table(["", *(name.removeprefix("metrics/") for name in values["student"])], rows)
     return Section("Average precision", table + html.paragraph(note, note=True) + html.table(header, classes))
 
 

@@ -15,7 +15,7 @@ import torch
 from engine_helpers import NAMES, lively_model, save_checkpoint, write_data
 from faster_coco_eval import COCO, COCOeval_faster
 from ultralytics import RTDETR, YOLO
-from ultralytics.nn.tasks import DetectionModel, OBBModel, SegmentationModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, OBBModel, PoseModel, SegmentationModel
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
@@ -166,14 +166,14 @@ class Oracle(torch.nn.Module):
     noted = None
 
     def note(self, rows, channels):
-        """Keep (image, xywh in pixels, confidence, class, and the angle of oriented boxes)."""
+        """Keep (image, xywh in pixels, confidence, class, and what else the task has, as the head gives it)."""
         count = max(len(entries) for entries in rows.values())
         noted = torch.zeros(max(rows) + 1, channels, count)
         for image, entries in rows.items():
-            for index, (x, y, w, h, confidence, label, *angle) in enumerate(entries):
+            for index, (x, y, w, h, confidence, label, *more) in enumerate(entries):
                 noted[image, :4, index] = torch.tensor([x + PAD, y + PAD, w, h])
                 noted[image, 4 + label, index] = confidence
-                noted[image, 4 + len(NAMES) :, index] = torch.tensor(angle)
+                noted[image, 4 + len(NAMES) :, index] = torch.tensor(more)
         self.noted = noted
         return self
 
@@ -192,10 +192,35 @@ class OrientedOracle(Oracle, OBBModel):
     pass
 
 
+class MaskOracle(Oracle, SegmentationModel):
+    """Its masks are the boxes."""
+
+    def predict(self, x, *args, **kwargs):
+        found = super().predict(x, *args, **kwargs)
+        return found if self.noted is None else (found, torch.ones(len(x), 1, x.shape[2] // 4, x.shape[3] // 4))
+
+
+class PoseOracle(Oracle, PoseModel):
+    def __init__(self, name, **settings):
+        super().__init__(name, data_kpt_shape=(4, 2), **settings)
+
+
+ORACLES = {  # and how many values a detection has beside box and classes
+    "detect": (BoxOracle, "yolo11n.yaml", 0),
+    "obb": (OrientedOracle, "yolo11n-obb.yaml", 1),
+    "segment": (MaskOracle, "yolo11n-seg.yaml", 1),
+    "pose": (PoseOracle, "yolo11n-pose.yaml", 8),
+}
+
+
+def corners_of(x, y, w, h):
+    return xywhr2xyxyxyxy(np.array([x, y, w, h, 0.0]))
+
+
 def oracle(rows, task="detect"):
-    kind, name = (OrientedOracle, "yolo11n-obb.yaml") if task == "obb" else (BoxOracle, "yolo11n.yaml")
+    kind, name, more = ORACLES[task]
     model = YOLO(name)
-    model.model = kind(name, nc=len(NAMES), verbose=False).note(rows, 4 + len(NAMES) + (task == "obb"))
+    model.model = kind(name, nc=len(NAMES), verbose=False).note(rows, 4 + len(NAMES) + more)
     model.model.names, model.model.args, model.model.task = dict(NAMES), DEFAULT_CFG, task
     return model
 
@@ -208,12 +233,19 @@ def write_scenes(folder, rows, task="detect"):
         cv2.imwrite(str(folder / "images" / "val" / f"{image}.png"), np.full((SIZE, SIZE, 3), image, np.uint8))
         lines = []
         for x, y, w, h, _, label, *angle in entries:
-            values = xywhr2xyxyxyxy(np.array([x, y, w, h, *angle])) if task == "obb" else np.array([x, y, w, h])
+            values = np.array([x, y, w, h])
+            if task == "obb":
+                values = xywhr2xyxyxyxy(np.array([x, y, w, h, *angle]))
+            elif task == "segment":  # a rhomb that fills half of the box
+                values = np.array([x, y - h / 2, x + w / 2, y, x, y + h / 2, x - w / 2, y])
+            elif task == "pose":
+                values = np.array([*values, *corners_of(x, y, w, h).reshape(-1)])
             lines.append(" ".join([str(label), *(f"{value:.9g}" for value in (values / SIZE).reshape(-1))]))
         (folder / "labels" / "val" / f"{image}.txt").write_text("\n".join(lines))
     names = "".join(f"  {index}: {name}\n" for index, name in NAMES.items())
+    points = "kpt_shape: [4, 2]\n" if task == "pose" else ""
     path = folder / "data.yaml"
-    path.write_text(f"path: {folder}\ntrain: images/val\nval: images/val\nnames:\n{names}")
+    path.write_text(f"path: {folder}\ntrain: images/val\nval: images/val\n{points}names:\n{names}")
     return path
 
 
@@ -229,13 +261,18 @@ def scenes(task="detect", seed=0, images=6):
             x, y = generator.uniform(90, SIZE - 90, 2)
             box, label = np.array([x, y, w, h]), int(generator.integers(2))
             angle = [float(generator.uniform(-0.7, 2.3))] if task == "obb" else []
+
+            def more(box, angle=angle):  # what the head gives: a coefficient, keypoints in pixels of the input
+                values = {"segment": [1.0], "pose": (corners_of(*box) + PAD).reshape(-1)}
+                return values.get(task, angle)
+
             truth[image].append((*box, 1.0, label, *angle))
             if generator.uniform() < 0.8 and image != 2:
                 moved = box + generator.normal(0, 0.06, 4) * [w, h, w, h]
-                detections[image].append((*moved, generator.uniform(0.3, 1), label, *angle))
+                detections[image].append((*moved, generator.uniform(0.3, 1), label, *more(moved)))
             if generator.uniform() < 0.3 and image != 2:
                 alarm = (*generator.uniform(90, SIZE - 90, 2), *generator.uniform(10, 60, 2))
-                detections[image].append((*alarm, generator.uniform(0.1, 0.9), label, *angle))
+                detections[image].append((*alarm, generator.uniform(0.1, 0.9), label, *more(alarm)))
     return truth, detections
 
 
@@ -248,7 +285,7 @@ def files_of(folder):
     return (json.loads((folder / f"{name}.json").read_text()) for name in ("coco", "ground_truth", "predictions"))
 
 
-@pytest.fixture(scope="module", params=["detect", "obb"])
+@pytest.fixture(scope="module", params=ORACLES)
 def evaluated(request, tmp_path_factory):
     """An evaluation of imperfect detections, its task, and what the model was told."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -288,6 +325,30 @@ def test_the_numbers_are_close_to_ultralytics_own(evaluated):
     evaluation, _, _ = evaluated
     # They differ in how the curve is integrated alone, as nothing here lies at the rim.
     assert of(evaluation, "AP50", "AP") == pytest.approx([evaluation.mAP50, evaluation.mAP50_95], abs=0.015)
+
+
+@pytest.mark.parametrize("evaluated", ["segment", "pose"], indirect=True)
+def test_masks_and_keypoints_are_measured_as_ultralytics_does(evaluated, tmp_path):
+    evaluation, task, detections = evaluated
+    data = evaluation.settings["data"]
+    settings = {"imgsz": SIZE, "device": "cpu", "plots": False, "verbose": False, "save_dir": str(tmp_path)}
+    theirs = oracle(detections, task).val(data=data, **settings).results_dict
+    letter = {"segment": "M", "pose": "P"}[task]
+    names = [f"metrics/mAP50({letter})", f"metrics/mAP50-95({letter})"]
+    assert evaluation.figures == {name: theirs[name] for name in names}
+    assert (evaluation.mAP50, evaluation.mAP50_95) == (theirs["metrics/mAP50(B)"], theirs["metrics/mAP50-95(B)"])
+    assert 0 < evaluation.figures[names[1]] != evaluation.mAP50_95
+    (line,) = (line for line in table_lines(evaluation) if line.startswith("Ultralytics' own figures"))
+    assert line.endswith(f"mAP50-95({letter}) {evaluation.figures[names[1]]:.3f}")
+    numbers, truth, _ = files_of(evaluation.folder)
+    assert numbers["figures"] == evaluation.figures
+    assert {*truth["annotations"][0]} == {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
+
+
+@pytest.mark.parametrize("evaluated", ["detect", "obb"], indirect=True)
+def test_tasks_of_boxes_alone_have_no_other_figures(evaluated):
+    evaluation, _, _ = evaluated
+    assert evaluation.figures == {}
 
 
 def test_detections_are_saved_in_pixels_of_the_image_and_not_rounded(evaluated):
@@ -427,6 +488,8 @@ def belongings(tmp_path_factory):
     for name, kind, yaml, classes, task in (
         ("three.pt", DetectionModel, "yolo11n.yaml", 3, "detect"),
         ("segment.pt", SegmentationModel, "yolo11n-seg.yaml", 2, "segment"),
+        ("pose.pt", PoseModel, "yolo11n-pose.yaml", 2, "pose"),
+        ("classify.pt", ClassificationModel, "yolo11n-cls.yaml", 2, "classify"),
         ("obb.pt", OBBModel, "yolo11n-obb.yaml", 2, "obb"),
     ):
         model = kind(yaml, nc=classes, verbose=False)
@@ -437,6 +500,8 @@ def belongings(tmp_path_factory):
     text = data.read_text()
     (folder / "empty").mkdir()
     (folder / "set" / "empty.yaml").write_text(text.replace("val: images/val", f"val: {folder / 'empty'}"))
+    (folder / "set" / "odd.yaml").write_text(f"{text}kpt_shape: [4]\n")
+    (folder / "set" / "points.yaml").write_text(f"{text}kpt_shape: [4, 2]\n")
     (folder / "set" / "twice.yaml").write_text(text.replace("vehicle", "ship"))
     return folder
 
@@ -448,7 +513,19 @@ def belongings(tmp_path_factory):
         ({"data": None}, "data= is missing", 2),
         ({"model": "there/is/none.pt"}, "model=there/is/none.pt: no such file", 1),
         ({"model": "broken.pt"}, "broken.pt: cannot be loaded", 1),
-        ({"model": "segment.pt"}, "segment.pt: is trained for task=segment, only detect and obb", 1),
+        ({"model": "classify.pt"}, "classify.pt: is trained for task=classify, only detect, obb, segment, pose", 1),
+        ({"model": "segment.pt"}, "Segment dataset requires equal numbers of boxes|label file holds boxes", 1),
+        ({"model": "pose.pt"}, "set/data.yaml: has no kpt_shape, number of keypoints and values each", 1),
+        (
+            {"model": "pose.pt", "data": "set/odd.yaml"},
+            r"kpt_shape=\[4\]: expected the number of keypoints and 2 or",
+            1,
+        ),
+        (
+            {"model": "pose.pt", "data": "set/points.yaml"},
+            r"pose.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]: train it on these",
+            1,
+        ),
         ({"model": "amplifier.pt"}, "amplifier.pt: is a checkpoint of the amplifier stage", 1),
         ({"model": "three.pt"}, "three.pt: knows 3 classes, the data set has 2", 1),
         ({"model": "exchanged.pt"}, "exchanged.pt: class 0 is 'vehicle', in the data set 'ship'", 1),

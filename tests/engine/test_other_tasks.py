@@ -183,10 +183,6 @@ def test_what_cannot_be_compared_is_told_before_anything_is_trained(sets, tmp_pa
     given |= {"project": str(tmp_path / "runs"), "methods": str(tmp_path / "methods.yaml")}
     with pytest.raises(DS2D2Error, match="disw=hull: is about oriented boxes"):
         plan_comparison(given)
-    data = write_data(tmp_path / "set", train=2, val=1, task="segment")
-    names = {"teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml", "methods": "plain", "data": str(data)}
-    with pytest.raises(DS2D2Error, match="is for task=segment, only AP of detect and obb is compared here"):
-        plan_comparison({**given, **names})
     assert not (tmp_path / "runs").exists()
 
 
