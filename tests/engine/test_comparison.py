@@ -17,7 +17,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.callbacks import get_default_callbacks
-from ultralytics.utils.metrics import Metric
+from ultralytics.utils.metrics import Metric, PoseMetrics, SegmentMetrics
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.engine.amplifier import AmplifierTrainer, read_amplifier
@@ -31,9 +31,11 @@ from ds2d2_yolo.engine.comparison import (
     run_comparison,
     training_seconds,
 )
+from ds2d2_yolo.engine.evaluation import figures_beside_boxes
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import option_defaults
+from ds2d2_yolo.report.comparison import fitness_of
 from ds2d2_yolo.resources import resource_folder
 
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
@@ -536,6 +538,14 @@ def test_of_an_epoch_that_was_run_twice_the_second_counts(tmp_path):
     assert training_seconds(tmp_path / "best.pt") is None
 
 
+def test_curves_have_what_ultralytics_measures_beside_boxes(tmp_path):
+    path = tmp_path / "results.csv"
+    names = ["metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "metrics/recall(P)", "metrics/mAP50(P)"]
+    path.write_text(f"epoch,time,{','.join(names)},  metrics/mAP50-95(P)\n1,10,0.5,0.4,0.3,0.6,0.2,0.1\n")
+    figures = {"AP50": 0.4, "AP50-95": 0.3, "metrics/mAP50(P)": 0.2, "metrics/mAP50-95(P)": 0.1}
+    assert read_curve(path) == [{"epoch": 1, "seconds": 10, **figures}]
+
+
 @pytest.mark.parametrize("content", [None, "", "epoch,time\n", "epoch,time\n1,2\n", "epoch,time\n1\n", "a,b\nx,y\n"])
 def test_a_damaged_curve_is_told_in_one_line(content, tmp_path):
     path = tmp_path / "results.csv"
@@ -545,8 +555,14 @@ def test_a_damaged_curve_is_told_in_one_line(content, tmp_path):
         read_curve(path)
 
 
-def test_fitness_is_ap50_95_alone_as_equal_time_has_it():
+def test_fitness_is_the_sum_of_ap50_95_as_equal_time_has_it():
     metric = Metric()
     metric.p = metric.r = np.array([0.3])
     metric.all_ap = np.linspace(0.9, 0.0, 10)[None]
     assert metric.fitness() == pytest.approx(metric.map) != metric.map50
+    for kind, own in ((SegmentMetrics, "seg"), (PoseMetrics, "pose")):
+        metrics = kind()
+        metrics.box = metric
+        setattr(metrics, own, metric)
+        figures = {"AP50": metric.map50, "AP50-95": metric.map, **figures_beside_boxes(metrics.results_dict)}
+        assert fitness_of(figures) == pytest.approx(metrics.fitness) == pytest.approx(2 * metric.map)

@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from engine_helpers import batch_of, lively_model, save_checkpoint, write_data
-from ultralytics.nn.tasks import load_checkpoint
+from engine_helpers import NAMES, batch_of, lively_model, save_checkpoint, small_yolo, write_data
+from ultralytics.nn.tasks import PoseModel, load_checkpoint
+from ultralytics.utils import DEFAULT_CFG
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import build_model, detector_of
@@ -19,6 +20,7 @@ from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.comparison import Method, execute, plan_comparison
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.engine.stages import train_amplifier
 from ds2d2_yolo.engine.tasks import task_of, trainer_for
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.engine.validation import Agreement
@@ -265,6 +267,50 @@ MISTAKES = [
 def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     return {task: str(write_data(folder / task, train=2, val=1, task=task)) for task in ("detect", "obb")}
+
+
+def pose_model(yaml):
+    model = PoseModel(str(yaml), nc=2, verbose=False)
+    model.names, model.args, model.task = dict(NAMES), DEFAULT_CFG, "pose"
+    return model
+
+
+def test_a_teacher_of_other_keypoints_is_refused_by_every_command_that_needs_one(tmp_path):
+    teacher = save_checkpoint(pose_model("yolo11n-pose.yaml"), tmp_path / "seventeen.pt")
+    data = write_data(tmp_path / "set", train=2, val=1, task="pose")
+    given = {**SHORT, "teacher": str(teacher), "data": str(data), "project": str(tmp_path / "runs")}
+    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]: train it"
+    with pytest.raises(DS2D2Error, match=message):
+        DS2D2Trainer(overrides={**given, "student": "yolo11n-pose.yaml"})
+    with pytest.raises(DS2D2Error, match=message):
+        plan_comparison({**given, "student": "yolo11n-pose.yaml"})
+    with pytest.raises(DS2D2Error, match=message):
+        train_amplifier(given)
+    with pytest.raises(DS2D2Error, match=message):
+        AmplifierTrainer(overrides=given)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("shape", ["17", "[4]", "[0, 2]", "[4, 5]", "[4, x]"])
+def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
+    data = write_data(tmp_path / "set", train=2, val=1, task="pose")
+    data.write_text(data.read_text().replace("[4, 2]", shape))
+    given = {**SHORT, "teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml", "data": str(data)}
+    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and 2 or 3 values each"):
+        DS2D2Trainer(overrides={**given, "project": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_student_that_starts_from_other_keypoints_is_given_those_of_the_data(tmp_path):
+    teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "four", task="pose"), seed=1), tmp_path / "four.pt")
+    (tmp_path / "three.yaml").write_text((tmp_path / "four.yaml").read_text().replace("[4, 2]", "[3, 3]"))
+    path = save_checkpoint(pose_model(tmp_path / "three.yaml"), tmp_path / "three.pt")
+    data = write_data(tmp_path / "set", train=4, val=2, task="pose")
+    given = {**SHORT, "teacher": str(teacher), "data": str(data), "amplifier": None, "project": str(tmp_path / "runs")}
+    for student in (path, tmp_path / "three.yaml"):  # as Ultralytics has it, for whose models this is how to start
+        trainer = DS2D2Trainer(overrides={**given, "student": str(student), "name": student.suffix[1:]})
+        trainer.train()
+        assert detector_of(load_checkpoint(trainer.best)[0]).keypoints == (4, 2)
 
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES)

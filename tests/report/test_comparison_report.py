@@ -167,14 +167,14 @@ def test_a_summary_by_hand():
     plain, builtin, ds2d2 = summarise(results_of())
     assert [summary.method for summary in (plain, builtin, ds2d2)] == ["plain", "builtin", "ds2d2"]
     assert plain.values["AP50-95"].mean == pytest.approx(0.205)
-    assert plain.gap_closed is None
+    assert plain.gaps_closed == {"AP50-95": None}
     assert plain.differences.keys() == {"builtin"}
     # 0.26 - 0.20 and 0.29 - 0.21
     to_plain = ds2d2.differences["plain"]["AP50-95"]
     assert to_plain.mean == pytest.approx(0.07)
     assert to_plain.high - 0.07 == pytest.approx(0.01 * math.tan(0.475 * math.pi))
     assert ds2d2.differences["builtin"]["AP50-95"].mean == pytest.approx(0.03)
-    assert ds2d2.gap_closed == pytest.approx(0.07 / (0.4 - 0.205))
+    assert ds2d2.gaps_closed == {"AP50-95": pytest.approx(0.07 / (0.4 - 0.205))}
     # Plain is done after 50 s: the others have done three epochs of 15 s and two of 25 s by then
     assert finishing_times(results_of().runs) == {0: 50, 1: 50}
     assert plain.equal_time["AP50-95"].mean == pytest.approx(0.205)
@@ -182,6 +182,31 @@ def test_a_summary_by_hand():
     assert ds2d2.equal_time["AP50"].mean == pytest.approx(0.1)
     assert (ds2d2.seconds, ds2d2.seconds_per_epoch) == (125, 25)
     assert math.isnan(ds2d2.values["APl"].mean)
+
+
+def masked(figures, values):
+    """Add mask AP, of which AP50 is twice AP50-95, to what has box AP."""
+    return {**figures, "metrics/mAP50(M)": 2 * values, "metrics/mAP50-95(M)": values}
+
+
+def test_masks_are_summarised_beside_the_boxes_and_count_for_the_fitness():
+    # Boxes are best in the second epoch; with their masks, the third is
+    rows = [(0.1, 0.05), (0.3, 0.05), (0.25, 0.15)]
+    curve = [masked(epoch, mask) for epoch, (_, mask) in zip(curve_of([box for box, _ in rows]), rows, strict=True)]
+    assert best_by(curve, 25)["epoch"] == 2
+    assert best_by(curve, 35)["epoch"] == 3
+    assert late_rise(curve) == pytest.approx(0.05 / 0.4)
+    runs = [masked(run_of("plain", 0, [0.25]), 0.15), masked(run_of("ds2d2", 0, [0.25]), 0.2)]
+    for run in runs:
+        run["curve"] = curve
+    results = Results(masked(TEACHER, 0.25), {}, runs)
+    plain, ds2d2 = summarise(results)
+    assert ds2d2.differences["plain"]["metrics/mAP50-95(M)"].mean == pytest.approx(0.05)
+    assert ds2d2.gaps_closed == {"AP50-95": 0, "metrics/mAP50-95(M)": pytest.approx(0.5)}
+    assert plain.equal_time["metrics/mAP50-95(M)"].mean == 0.15
+    text = "\n".join(report_lines(comparison_of(seeds=[0]), results))
+    assert "teacher  80.0     40.0      50.0         25.0" in text
+    assert "brought 12% of its AP50-95 + mAP50-95(M)." in text
 
 
 def test_the_table_says_it_all_in_percent():
@@ -208,7 +233,7 @@ def test_without_plain_runs_there_is_nothing_to_compare_with():
     results.runs[:] = [run for run in results.runs if run["method"] == "ds2d2"]
     (summary,) = summarise(results)
     assert summary.differences == {}
-    assert summary.gap_closed is None
+    assert summary.gaps_closed == {"AP50-95": None}
     assert not any("Differences" in line for line in report_lines(comparison_of(), results))
 
 

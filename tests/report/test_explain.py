@@ -162,6 +162,8 @@ MISTAKES = [
     ({"amplifier": "{amplifier}", "wavelet": "db2"}, 1, "made with wavelet=haar"),
     ({"wavelet": "harr"}, 2, "wavelet=harr: no such discrete wavelet"),
     ({"max_images": 0}, 2, "max_images=0: expected a whole number of at least 1"),
+    ({"disw": "round"}, 2, "disw=round: expected rotated or hull"),
+    ({"disw": "hull"}, 2, "disw=hull: is about oriented boxes, but teacher yolo11s is for task=detect; leave it out"),
     ({"conf": 2}, 2, "conf=2: expected a number from 0 to 1"),
     ({"imgsz": 50}, 1, "imgsz=50: "),
     ({"imgsz": "big"}, 2, "imgsz=big: expected a whole number of pixels"),

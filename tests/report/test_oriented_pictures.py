@@ -1,7 +1,9 @@
 """Oriented boxes in pictures: read as Ultralytics reads them, found again in place, outlined as they lie, counted."""
 
 import copy
+import dataclasses
 import math
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,16 +11,19 @@ import pytest
 from engine_helpers import lively_model, save_checkpoint, write_data
 from pages import Page
 from ultralytics import YOLO
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.explanation import Explainer, read_picture
 from ds2d2_yolo.engine.preflight import check_pair
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.figures import corners_of, outline
+from ds2d2_yolo.report.training import draw_looks
 
 SIZE = 96
 
@@ -95,6 +100,40 @@ def test_oriented_objects_come_back_where_they_are_in_images_of_any_shape(folder
     assert abs(top + ((rows + 0.5) * weight).sum() * (bottom - top) / weight.shape[0] - 15) < cell
 
 
+def test_hulls_weigh_more_cells_by_as_much_in_all(folder, image):
+    detector = detector_of(lively_model("yolo11n-obb.yaml", seed=1).eval())
+    pair = check_pair(detector, detector, SIZE)
+    box = np.array([[48.0, 48.0, 80.0, 6.0, math.pi / 4]])
+    picture = dataclasses.replace(read_picture(image, 2, task="obb"), boxes=box, labels=np.array([0]))
+    extra = {}
+    for hulls in (False, True):
+        explainer = Explainer(detector, detector, pair, SIZE, hulls=hulls)
+        explainer.fit_adapters([image], "images", lambda path: picture)
+        extra[hulls] = explainer.explain(picture).levels[0].disw - 1
+        assert extra[hulls].sum() == pytest.approx(1, rel=1e-3)
+    assert (extra[False] > 0).sum() * 2 < (extra[True] > 0).sum()
+
+
+def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path, monkeypatch):
+    drawn = {}
+
+    def keep(picture, window, looks):
+        drawn[disw] = list(looks.values())[-1][0].disw
+        return draw_looks(picture, window, looks)
+
+    monkeypatch.setattr("ds2d2_yolo.report.training.draw_looks", keep)
+    given = {"teacher": folder / "teacher.pt", "student": folder / "student.pt", "data": folder / "obb/data.yaml"}
+    given |= {"amplifier": "none", "im_full": 0, "epochs": 1, "imgsz": SIZE, "batch": 4, "device": "cpu", "workers": 0}
+    for disw in ("rotated", "hull"):
+        overrides = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+        overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "disw": disw}
+        DS2D2Trainer(overrides=overrides).train()
+        student = detector_of(load_checkpoint(tmp_path / disw / "weights" / "best.pt")[0])
+        assert student.model.args["disw"] == disw  # by which `explain` goes
+    assert drawn["hull"].sum() == pytest.approx(drawn["rotated"].sum(), rel=1e-3)
+    assert (drawn["hull"] > 1).sum() > (drawn["rotated"] > 1).sum()
+
+
 def test_outlines_follow_the_angle():
     figure, axes = plt.subplots()
     box = np.array([[20.0, 15.0, 24.0, 8.0, 0.5]])
@@ -122,6 +161,21 @@ def test_changes_are_counted_by_oriented_boxes():
     right, wrong = ({**item, "rbox": [50, 50, 40, 8, angle], "score": 0.9} for angle in (math.pi, math.pi / 2))
     assert changes_by_image(truth, [right], [wrong], 0.25) == [("a.png", 1.0)]
     assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
+
+
+def test_explained_is_the_weight_that_the_student_was_trained_with_unless_another_is_asked_for(folder, tmp_path):
+    student, _ = load_checkpoint(folder / "student.pt")
+    student.args = {"disw": "hull", "imgsz": SIZE, "weight": "disw"}
+    save_checkpoint(student, tmp_path / "hulls.pt")
+    words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": tmp_path / "hulls.pt"}
+    words |= {"max_images": 1, "device": "cpu", "exist_ok": True}
+    sheets = {}
+    for disw in (None, "hull", "rotated"):
+        out = tmp_path / str(disw)
+        more = [] if disw is None else [f"disw={disw}"]
+        assert main(["explain", *(f"{key}={value}" for key, value in words.items()), f"out={out}", *more]) == 0
+        sheets[disw] = (out / "01-0.png").read_bytes()
+    assert sheets[None] == sheets["hull"] != sheets["rotated"]
 
 
 def test_the_command_explains_oriented_models(folder, tmp_path):
