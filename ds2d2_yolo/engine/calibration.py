@@ -17,9 +17,10 @@ class Calibration:
 
     The gradients of the detection loss (the student's whole own loss, with masks or keypoints where it finds such) and
     of every term to the student's tapped maps are measured for each batch; a gain is the term's share times the mean
-    norm of the detection loss's gradient, divided by the mean norm of the term's. So a term with share 0.5 pulls at the maps half as strongly as the detection loss does. The gains are in use
-    from the first batch on and settle while batches are added to the means. All workers of a distributed run take the
-    means over all of them, and thus have the same gains.
+    norm of the detection loss's gradient, divided by the mean norm of the term's. So a term with share 0.5 pulls at the
+    maps half as strongly as the detection loss does. The gains are in use from the first batch on and settle while
+    batches are added to the means. All workers of a distributed run take the means over all of them, and thus have the
+    same gains.
 
     Args:
         shares (Mapping[str, float]): Share of every term whose gain is wanted.
