@@ -291,7 +291,7 @@ def test_a_teacher_of_other_keypoints_is_refused_by_every_command_that_needs_one
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("shape", ["17", "[4]", "[0, 2]", "[4, 5]", "[4, x]"])
+@pytest.mark.parametrize("shape", ["[4]", "[0, 2]", "[4, 5]", "[4, x]"])
 def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
     data.write_text(data.read_text().replace("[4, 2]", shape))

@@ -198,7 +198,7 @@ def test_masks_are_summarised_beside_the_boxes_and_count_for_the_fitness():
     assert late_rise(curve) == pytest.approx(0.05 / 0.4)
     runs = [masked(run_of("plain", 0, [0.25]), 0.15), masked(run_of("ds2d2", 0, [0.25]), 0.2)]
     for run in runs:
-        run["curve"] = curve
+        run |= {"curve": curve, "seconds": 30}
     results = Results(masked(TEACHER, 0.25), {}, runs)
     plain, ds2d2 = summarise(results)
     assert ds2d2.differences["plain"]["metrics/mAP50-95(M)"].mean == pytest.approx(0.05)

@@ -23,6 +23,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.figures import corners_of, outline
+from ds2d2_yolo.report.sheet import draw_sheet
 from ds2d2_yolo.report.training import draw_looks
 
 SIZE = 96
@@ -163,19 +164,25 @@ def test_changes_are_counted_by_oriented_boxes():
     assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
 
 
-def test_explained_is_the_weight_that_the_student_was_trained_with_unless_another_is_asked_for(folder, tmp_path):
+def test_explained_is_the_weight_of_the_training_unless_another_is_asked_for(folder, tmp_path, monkeypatch):
     student, _ = load_checkpoint(folder / "student.pt")
     student.args = {"disw": "hull", "imgsz": SIZE, "weight": "disw"}
     save_checkpoint(student, tmp_path / "hulls.pt")
     words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": tmp_path / "hulls.pt"}
     words |= {"max_images": 1, "device": "cpu", "exist_ok": True}
-    sheets = {}
-    for disw in (None, "hull", "rotated"):
-        out = tmp_path / str(disw)
-        more = [] if disw is None else [f"disw={disw}"]
-        assert main(["explain", *(f"{key}={value}" for key, value in words.items()), f"out={out}", *more]) == 0
-        sheets[disw] = (out / "01-0.png").read_bytes()
-    assert sheets[None] == sheets["hull"] != sheets["rotated"]
+    seen = []
+
+    def keep(explanation, names, origin):
+        seen.append(explanation.levels[0].disw)
+        return draw_sheet(explanation, names, origin)
+
+    monkeypatch.setattr("ds2d2_yolo.report.explain.draw_sheet", keep)
+    for more in ([], ["disw=rotated"]):
+        given = [*(f"{key}={value}" for key, value in words.items()), f"out={tmp_path / 'out'}", *more]
+        assert main(["explain", *given]) == 0
+    hulls, rotated = seen
+    assert hulls.sum() == pytest.approx(rotated.sum(), rel=1e-3)
+    assert (hulls > 1).sum() > (rotated > 1).sum()
 
 
 def test_the_command_explains_oriented_models(folder, tmp_path):
