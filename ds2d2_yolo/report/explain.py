@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
-from ultralytics.utils import TQDM
+from ultralytics.utils import TQDM, YAML
 from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.detectors import Detector
@@ -164,9 +164,17 @@ def _trained_weight(student: Detector) -> str:
 
 
 def _argument(student: Detector, name: str) -> Any:
-    """Return an argument that a checkpoint was trained with, or None."""
+    """Return an argument that a checkpoint was trained with, or None.
+
+    From finished checkpoints Ultralytics takes the arguments that are not its own; `args.yaml` of their run has them.
+    """
     args: Any = getattr(student.model, "args", None)
-    return args.get(name) if isinstance(args, dict) else getattr(args, name, None)
+    value = args.get(name) if isinstance(args, dict) else getattr(args, name, None)
+    path = getattr(student.model, "pt_path", None)
+    if value is not None or path is None:
+        return value
+    file = Path(path).resolve().parent.parent / "args.yaml"
+    return YAML.load(file).get(name) if file.is_file() else None
 
 
 def _trained_size(student: Detector) -> int:

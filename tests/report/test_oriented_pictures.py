@@ -12,17 +12,17 @@ import torch
 from engine_helpers import lively_model, save_checkpoint, write_data
 from pages import Page
 from ultralytics import YOLO
-from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.explanation import Explainer, read_picture
-from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.engine.preflight import check_pair, load_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.report.explain import _argument
 from ds2d2_yolo.report.figures import corners_of, outline
 from ds2d2_yolo.report.sheet import draw_sheet
 from ds2d2_yolo.report.training import draw_looks
@@ -130,8 +130,8 @@ def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path,
         overrides = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
         overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "disw": disw}
         DS2D2Trainer(overrides=overrides).train()
-        student = detector_of(load_checkpoint(tmp_path / disw / "weights" / "best.pt")[0])
-        assert student.model.args["disw"] == disw  # by which `explain` goes
+        student, _ = load_model("student", tmp_path / disw / "weights" / "best.pt")
+        assert _argument(student, "disw") == disw  # by which `explain` goes
     assert drawn["hull"].sum() == pytest.approx(drawn["rotated"].sum(), rel=1e-3)
     assert (drawn["hull"] > 1).sum() > (drawn["rotated"] > 1).sum()
 
