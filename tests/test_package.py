@@ -1,6 +1,8 @@
 """The package from outside: what importing it does, what ships with it, and that its examples run."""
 
+import csv
 import importlib
+import json
 import runpy
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import cv2
 import pytest
 import torch
 import yaml
-from engine_helpers import tiny_yaml, write_data
+from engine_helpers import small_yolo, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -41,21 +43,59 @@ def test_importing_warns_of_nothing():
     assert ours == []
 
 
-def test_importing_changes_nothing_in_ultralytics():
-    code = """
-from ultralytics.cfg import get_cfg
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
-before = dict(DEFAULT_CFG_DICT), dict(vars(DEFAULT_CFG))
-import ds2d2_yolo.engine
-assert (dict(DEFAULT_CFG_DICT), dict(vars(DEFAULT_CFG))) == before
+PLAIN_TRAINING = """
+import importlib, json, os, pkgutil, sys
+from ultralytics.cfg import entrypoint, get_cfg
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, SETTINGS
+from ultralytics.utils.callbacks import get_default_callbacks
+
+def state():
+    return dict(DEFAULT_CFG_DICT), dict(vars(DEFAULT_CFG)), dict(SETTINGS), get_default_callbacks(), dict(os.environ)
+
+if "IMPORTED" in os.environ:
+    before = state()
+    import ds2d2_yolo
+    for module in pkgutil.walk_packages(ds2d2_yolo.__path__, "ds2d2_yolo."):
+        importlib.import_module(module.name)
+    assert ds2d2_yolo.DS2D2Trainer.__mro__[2] is DetectionTrainer
+    assert state() == before
 try:
     get_cfg(overrides={"teacher": "x.pt"})
 except SyntaxError:
-    print("unknown, as before")
+    pass
+else:
+    sys.exit("an argument of ours is known")
+entrypoint("yolo cfg")
+print("-- trained")
+DetectionTrainer(overrides=json.loads(os.environ["OVERRIDES"])).train()
+assert ("ds2d2_yolo" in sys.modules) == ("IMPORTED" in os.environ)
 """
-    result = python(code)
-    assert result.returncode == 0, result.stderr
-    assert "unknown, as before" in result.stdout
+
+
+def test_importing_changes_nothing_in_ultralytics(tmp_path, monkeypatch):
+    """Defaults, `yolo cfg` and a plain training are what they are in a process that knows nothing of this package."""
+    overrides = {"model": str(small_yolo(tmp_path)), "data": str(write_data(tmp_path / "set", train=4, val=2))}
+    overrides |= {"imgsz": 64, "batch": 2, "epochs": 2, "device": "cpu", "workers": 0, "plots": False}
+    runs = {}
+    for name in ("alone", "imported"):
+        folder = tmp_path / name
+        monkeypatch.setenv("OVERRIDES", json.dumps({**overrides, "project": str(folder), "name": "run"}))
+        if name == "imported":
+            monkeypatch.setenv("IMPORTED", "yes")
+        result = python(PLAIN_TRAINING)
+        assert result.returncode == 0, result.stderr
+        with (folder / "run" / "results.csv").open(newline="") as file:
+            rows = [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+        arguments = (folder / "run" / "args.yaml").read_text().replace(str(folder), "")
+        weights = load_checkpoint(folder / "run" / "weights" / "last.pt")[0].state_dict()
+        runs[name] = (result.stdout.split("-- trained")[0], arguments, rows), weights
+    (texts, weights), (same_texts, same_weights) = runs.values()
+    assert texts == same_texts
+    assert len(texts[2]) == 2
+    assert "imgsz: 640" in texts[0]
+    assert weights.keys() == same_weights.keys()
+    assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
 
 
 def test_trainers_are_found_at_the_top():

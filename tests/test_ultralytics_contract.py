@@ -19,6 +19,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils import loss as losses
 from ultralytics.utils.autobatch import check_train_batch_size
 from ultralytics.utils.torch_utils import profile_ops, strip_optimizer
 
@@ -74,6 +75,12 @@ def test_the_order_of_a_step():
     assert order(text, "ni - last_opt_step >= self.accumulate", "self.optimizer_step()", '"on_train_batch_end"')
     assert order(text, "self.stop |=", "self.save_model()", '"on_fit_epoch_end"')
     assert order(text, "last_opt_step = -1", "mosaic_closed = not self.args.close_mosaic", "self.train_loader.reset()")
+
+
+def test_losses_are_normalised_by_the_images_of_a_process():
+    """As implicit terms are; a normaliser common to all processes would be one for these, too."""
+    assert "target_scores.sum()" in source(losses.v8DetectionLoss)
+    assert "all_reduce" not in source(losses)
 
 
 def test_checkpoints_are_written_to_three_places():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
+from ultralytics.utils.patches import imread
 
 # Arguments that change where, how fast or how talkatively a run goes, but not what comes out of it. The seed is among
 # them: one teacher and one amplifier serve students of any seed.
@@ -83,6 +86,46 @@ def fingerprint_of_data(data: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
+    """Return the `.npy` files of `cache=disk` that hold other pixels than their images do now.
+
+    Ultralytics reads such a file in place of its image unless the image has a later date, which one from an archive or
+    a copy that keeps dates need not have. Files that came later than their images, as usual, are not opened.
+
+    Args:
+        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
+        most (int): How many are compared with their images at most, as a data set that was copied with its `.npy` files
+            may give no hint at all.
+
+    Returns:
+        (list[Path]): The files, sorted.
+
+    Example:
+        >>> outdated_caches({"train": "datasets/ships/images/train", "channels": 3})
+        []
+    """
+    suspects = []
+    for image in (image for split in ("train", "val") for image in images_of_split(data.get(split))):
+        cached = image.with_suffix(".npy")
+        if image.is_file() and cached.is_file():
+            of_image, of_cache = image.stat(), cached.stat()
+            # A later date of the image is noticed by Ultralytics. Nobody can set when a file itself came to be there.
+            if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
+                suspects.append((image, cached))
+    step = max(len(suspects) / most, 1)
+    chosen = [suspects[int(index * step)] for index in range(int(len(suspects) / step))]
+    return [cached for image, cached in chosen if not _holds(cached, image, data["channels"])]
+
+
+def describe_outdated(caches: Sequence[Path]) -> str:
+    """Return one line about what `outdated_caches` has found."""
+    others = f" (and {len(caches) - 1} others)" if len(caches) > 1 else ""
+    return (
+        f"{caches[0]}{others}: cache=disk left other pixels here than the image has, and Ultralytics reads them in its "
+        "place; delete the .npy files beside the images"
+    )
+
+
 def fingerprint_of_inputs(inputs: Mapping[str, Any]) -> str:
     """Return a fingerprint of a stage's inputs, which must be plain JSON values."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
@@ -123,6 +166,16 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix[1:].lower() in IMG_FORMATS
+
+
+def _holds(cached: Path, image: Path, channels: int) -> bool:
+    """Return whether a `.npy` file has the pixels of its image, or is none that Ultralytics would read."""
+    try:
+        pixels = np.load(cached)
+    except (OSError, ValueError, EOFError):
+        return True
+    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+    return np.array_equal(pixels.squeeze(), imread(str(image), flags).squeeze())
 
 
 def _ends(path: Path, length: int = 8192) -> bytes:

@@ -22,11 +22,13 @@ from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import AmplifierTrainer, export_amplifier
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.engine.fingerprint import (
+    describe_outdated,
     effective_arguments,
     fingerprint_of_data,
     fingerprint_of_file,
     fingerprint_of_inputs,
     fingerprint_of_model,
+    outdated_caches,
 )
 from ds2d2_yolo.engine.preflight import (
     check_backbone,
@@ -95,6 +97,8 @@ class Stage:
 
     def _run(self, callbacks: dict[str, Any] | None) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
+        if outdated := outdated_caches(self._load_data()):  # the fingerprint is of the images
+            raise DS2D2Error(f"data={self.overrides['data']}: {describe_outdated(outdated)}")
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else OwnArgumentsTrainer
         if self._read_record() is not None:
@@ -130,11 +134,16 @@ class Stage:
         if self.kind == "amplifier":
             export_amplifier(self.folder / "weights" / "best.pt", self.weights, self.overrides["wavelet"])
 
-    def _check_data(self) -> None:
-        """Refuse to record a stage under the fingerprint of data that are no longer there."""
-        data = check_det_dataset(self.overrides["data"], autodownload=False)
+    def _load_data(self) -> dict[str, Any]:
+        """Return the data set as it is now."""
+        data = dict(check_det_dataset(self.overrides["data"], autodownload=False))
         if self.overrides["single_cls"]:
             data["names"] = {0: "item"}
+        return data
+
+    def _check_data(self) -> None:
+        """Refuse to record a stage under the fingerprint of data that are no longer there."""
+        data = self._load_data()
         if fingerprint_of_data(data) != self.inputs["data"]:
             raise DS2D2Error(
                 f"data={self.overrides['data']}: images or labels changed while the {self.kind} was trained. It is in "

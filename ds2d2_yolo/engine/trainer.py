@@ -17,7 +17,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.engine.arguments import DEFAULTS, complete_configuration
-from ds2d2_yolo.engine.fingerprint import fingerprint_of_data
+from ds2d2_yolo.engine.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.engine.resume import (
     keep_rows,
     load_state,
@@ -165,6 +165,8 @@ class OwnArgumentsTrainer(DetectionTrainer):
         super().resume_training(ckpt)
         if RANK in {-1, 0}:
             self.data_fingerprint = fingerprint_of_data(self.data)
+            if outdated := outdated_caches(self.data):
+                LOGGER.warning(f"{colorstr('DS2D2:')} {describe_outdated(outdated)}")
         if ckpt is None or not self.resume:
             return
         if RANK in {-1, 0}:

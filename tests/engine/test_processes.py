@@ -45,13 +45,17 @@ def step(path, batch, group=False):
     if group:
         settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
         model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
+    positives = []  # of every image one at least, by which implicit terms are divided
+    assigner = student.assignment_modules()["assigner"]
+    assigner.register_forward_hook(lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum()))
     distiller.arm(student, batch)
     vector, items = model(batch)
     (vector.sum() * (PROCESSES if group else 1)).backward()
     gradients = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
     weights = b"".join(value.numpy().tobytes() for value in distiller.teacher.model.state_dict().values())
     terms = vector.detach()[-4:]
-    return {"terms": terms, "items": items, "gradients": gradients, "teacher": hashlib.sha256(weights).hexdigest()}
+    found = {"terms": terms, "items": items, "gradients": gradients, "positives": positives[-1]}
+    return found | {"teacher": hashlib.sha256(weights).hexdigest()}
 
 
 def part_of(batch, rank):
@@ -77,11 +81,17 @@ def worker(rank, port, path, batches, folder):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A step on four images: of one process, and of two with two images each."""
+    """A step on four images: of two processes with two images each, and of one process with those alone and with all.
+
+    The images of the two are the `same`, or `different`.
+    """
     folder = tmp_path_factory.mktemp("processes")
     path = save_checkpoint(lively_model("yolov8s.yaml", seed=1), folder / "teacher.pt")
     different = batch_of(images=4)
-    half = part_of(different, 0)
+    keep = torch.ones(len(different["cls"]), dtype=torch.bool)
+    keep[:4] = False  # fewer objects, and so positive anchors, in the first half
+    different |= {name: different[name][keep] for name in ("cls", "bboxes", "batch_idx")}
+    half = part_of(different, 1)
     same = {key: torch.cat([value, value]) for key, value in half.items()}
     same["batch_idx"][len(half["batch_idx"]) :] += 2
     batches = {"different": different, "same": same}
@@ -90,37 +100,64 @@ def results(tmp_path_factory):
         port = free.getsockname()[1]
     multiprocessing.spawn(worker, (port, path, batches, folder), nprocs=PROCESSES)
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
-    return {name: ([rank[name] for rank in ranks], step(path, batch)) for name, batch in batches.items()}
+    return {
+        name: {
+            "ranks": [rank[name] for rank in ranks],
+            "halves": [step(path, part_of(batch, rank)) for rank in range(PROCESSES)],
+            "joined": step(path, batch),
+        }
+        for name, batch in batches.items()
+    }
+
+
+def assert_close(gradients, expected):
+    """Sums of the same numbers in another order: float32 rounds them at 1e-7, convolutions add up some thousand."""
+    assert gradients.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(gradients[name], value, rtol=1e-3, atol=1e-4 * value.abs().max())
 
 
 def test_every_process_computes_every_term_with_the_same_teacher(results):
-    for ranks, joined in results.values():
-        assert len({result["teacher"] for result in (*ranks, joined)}) == 1
-        for result in ranks:
+    for found in results.values():
+        everyone = [*found["ranks"], *found["halves"], found["joined"]]
+        assert len({result["teacher"] for result in everyone}) == 1
+        for result in found["ranks"]:
             assert all(result["items"][name] > 0 for name in TERMS)
 
 
 def test_two_processes_have_one_gradient(results):
-    for ranks, _ in results.values():
-        first, second = (rank["gradients"] for rank in ranks)
+    for found in results.values():
+        first, second = (rank["gradients"] for rank in found["ranks"])
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("images", ["same", "different"])
+def test_processes_do_what_one_does_that_accumulates_the_gradients_of_their_batches(images, results):
+    ranks, halves = results[images]["ranks"], results[images]["halves"]
+    for rank, half in zip(ranks, halves, strict=True):
+        for name, value in half["items"].items():
+            torch.testing.assert_close(rank["items"][name], value, rtol=1e-5, atol=0)
+    accumulated = {name: sum(half["gradients"][name] for half in halves) for name in halves[0]["gradients"]}
+    assert_close(ranks[0]["gradients"], accumulated)
+
+
 def test_processes_with_equal_images_have_the_gradient_of_one_process(results):
-    # Sums of the same numbers in another order: float32 rounds them at 1e-7, convolutions add up some thousand.
-    ranks, joined = results["same"]
-    for name, expected in joined["gradients"].items():
-        torch.testing.assert_close(ranks[0]["gradients"][name], expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
+    ranks, joined = results["same"]["ranks"], results["same"]["joined"]
+    assert_close(ranks[0]["gradients"], joined["gradients"])
     torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-5, atol=0)
 
 
-def test_explicit_terms_add_up_over_processes_and_implicit_ones_have_normalisers_of_their_own(results):
-    # Explicit terms are means over images. Implicit ones are divided by the positive anchors of a process's images, as
-    # Ultralytics divides its own losses by the target scores of a process's images: equal only where these are.
-    ranks, joined = results["different"]
-    together = sum(rank["terms"] for rank in ranks)
-    torch.testing.assert_close(together[:2], joined["terms"][:2], rtol=1e-5, atol=0)
-    torch.testing.assert_close(together[2:], joined["terms"][2:], rtol=0.5, atol=0)
+def test_terms_of_different_images_are_means_over_processes_of_known_weights(results):
+    """Explicit terms are means over images; implicit ones sums over anchors, by the positive ones of the process."""
+    ranks, joined = results["different"]["ranks"], results["different"]["joined"]
+    positives = torch.stack([rank["positives"] for rank in ranks]).float()
+    assert positives[0] < positives[1]
+    assert positives.sum() == joined["positives"]
+    weights = {"ex": torch.full((PROCESSES,), 1 / PROCESSES), "im": positives / positives.sum()}
+    for name in TERMS:
+        values = torch.stack([rank["items"][name] for rank in ranks])
+        mean = (weights[name[:2]] * values).sum()
+        torch.testing.assert_close(mean, joined["items"][name], rtol=1e-5, atol=0)
 
 
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}

@@ -3,19 +3,22 @@
 import csv
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from engine_helpers import lively_model, save_checkpoint, write_data
+from engine_helpers import lively_model, save_checkpoint, small_yolo, write_data
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
-from ds2d2_yolo.engine.fingerprint import fingerprint_of_data
+from ds2d2_yolo.engine.fingerprint import fingerprint_of_data, outdated_caches
 from ds2d2_yolo.engine.resume import keep_rows, load_state, whole_files
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
@@ -205,6 +208,42 @@ def test_whatever_changes_in_a_data_set_is_a_change(split, tmp_path):
     same = [number for number in range(len(changes)) if seen[number] == seen[number + 1]]
     assert same == [2]  # no label file and an empty one are the same: an image without objects
     assert len(set(seen)) == len(changes)
+
+
+def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    image = tmp_path / "set" / "images" / "train" / "0.png"
+    data = check_det_dataset(str(path))
+    student = str(small_yolo(tmp_path))
+
+    def train(**changes):
+        heard = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: heard.append(record.getMessage())
+        overrides = {**SETTINGS, "epochs": 1, "teacher": str(teacher), "data": str(path), "student": student}
+        trainer = DS2D2Trainer(overrides={**overrides, "im_high": 0, "cache": "disk", **changes})
+        logging.getLogger("ultralytics").addHandler(handler)
+        try:
+            trainer.train()
+        finally:
+            logging.getLogger("ultralytics").removeHandler(handler)
+        used = trainer.train_loader.dataset.load_image(0)[0]
+        return np.array_equal(used, cv2.imread(str(image))), [text for text in heard if "other pixels" in text]
+
+    assert train(project=str(tmp_path)) == (True, [])
+    cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
+    assert outdated_caches(data) == []  # it has a later date, which Ultralytics looks at
+    os.utime(image, (1, 1))  # as unpacked from an archive
+    assert outdated_caches(data) == [image.with_suffix(".npy")]
+    same, (warning,) = train(project=str(tmp_path))
+    assert not same
+    assert f"{image.with_suffix('.npy')}: cache=disk left other pixels here" in warning
+    with pytest.raises(DS2D2Error, match="other pixels here than the image has"):
+        train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images it has seen
+    assert not (tmp_path / "other").exists()
+    image.with_suffix(".npy").write_bytes(b"damaged")
+    os.utime(image, (1, 1))
+    assert outdated_caches(data) == []  # Ultralytics removes it
 
 
 def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):
