@@ -175,7 +175,8 @@ def _holds(cached: Path, image: Path, channels: int) -> bool:
     except (OSError, ValueError, EOFError):
         return True
     flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
-    return np.array_equal(pixels.squeeze(), imread(str(image), flags).squeeze())
+    shown = imread(str(image), flags)
+    return shown is None or np.array_equal(pixels.squeeze(), shown.squeeze())
 
 
 def _ends(path: Path, length: int = 8192) -> bytes:
