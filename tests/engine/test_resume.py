@@ -34,8 +34,14 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return str(small_yolo(tmp_path_factory.mktemp("student")))
+
+
+@pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    return save_checkpoint(lively_model("yolov8n.yaml", seed=1), tmp_path_factory.mktemp("teacher") / "teacher.pt")
+    folder = tmp_path_factory.mktemp("teacher")
+    return save_checkpoint(lively_model(small_yolo(folder, "big", 32), seed=1), folder / "teacher.pt")
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +94,18 @@ RUNS = {
     "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
     "yolo26": (DS2D2Trainer, {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6}),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
-    "teacher": (OwnArgumentsTrainer, {"model": "yolo11n.yaml", "teacher": None, "cache": "ram"}),
+    "teacher": (OwnArgumentsTrainer, {"teacher": None, "cache": "ram"}),
 }
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, data, tmp_path):
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, student, data, tmp_path):
     trainer_class, changes = RUNS[kind]
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
     if trainer_class is DS2D2Trainer:
         overrides["amplifier"] = str(amplifier)
+    if trainer_class is OwnArgumentsTrainer:
+        overrides["model"] = student
     overrides = {key: value for key, value in overrides.items() if value is not None}
     expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
     expected.train()
@@ -111,9 +119,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifie
     assert_same_result(trainer, expected)
 
 
-def test_a_run_killed_while_it_saves_keeps_whole_checkpoints(teacher, amplifier, data, tmp_path):
+def test_a_run_killed_while_it_saves_keeps_whole_checkpoints(teacher, amplifier, student, data, tmp_path):
     overrides = {**SETTINGS, "epochs": 3, "teacher": str(teacher), "amplifier": str(amplifier), "data": str(data)}
-    overrides |= {"student": "yolo11n.yaml", "project": str(tmp_path), "save_period": 1}
+    overrides |= {"student": student, "project": str(tmp_path), "save_period": 1}
     expected = DS2D2Trainer(overrides={**overrides, "name": "uninterrupted"})
     expected.train()
     script = """
@@ -143,8 +151,8 @@ DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
     assert_same_result(trainer, expected)
 
 
-def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, data, tmp_path):
-    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, student, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
     with pytest.raises(Killed):
@@ -158,10 +166,10 @@ def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(t
     assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
 
 
-def test_data_that_change_during_a_run_are_noticed(teacher, tmp_path):
+def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=2)
     label = data.parent / "labels" / "val" / "0.txt"
-    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
     with pytest.raises(Killed):
@@ -210,11 +218,10 @@ def test_whatever_changes_in_a_data_set_is_a_change(split, tmp_path):
     assert len(set(seen)) == len(changes)
 
 
-def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, tmp_path):
+def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, student, tmp_path):
     path = write_data(tmp_path / "set", train=2, val=2)
     image = tmp_path / "set" / "images" / "train" / "0.png"
     data = check_det_dataset(str(path))
-    student = str(small_yolo(tmp_path))
 
     def train(**changes):
         heard = []
@@ -246,8 +253,8 @@ def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, tm
     assert outdated_caches(data) == []  # Ultralytics removes it
 
 
-def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):
-    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": "yolo11n.yaml", "im_high": 0}
+def test_a_run_that_had_stopped_early_is_completed(teacher, student, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path)})
     trainer.add_callback("on_train_epoch_end", lambda t: setattr(t, "stop", True))
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
@@ -262,7 +269,7 @@ def test_a_run_that_had_stopped_early_is_completed(teacher, data, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_a_damaged_checkpoint_is_called_damaged(content, teacher, tmp_path):
     last = tmp_path / "last.pt"
-    last.write_bytes(teacher.read_bytes()[:50_000] if content is None else content)
+    last.write_bytes(teacher.read_bytes()[: teacher.stat().st_size // 2] if content is None else content)
     with pytest.raises(DS2D2Error, match=r"last.pt: cannot be read, the file is damaged or no checkpoint") as error:
         DS2D2Trainer(overrides={"resume": str(last)})
     assert "\n" not in str(error.value)
