@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,14 +113,13 @@ def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
             # A later date of the image is noticed by Ultralytics. Nobody can set when a file itself came to be there.
             if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
                 suspects.append((image, cached))
-    step = max(len(suspects) / most, 1)
-    chosen = [suspects[int(index * step)] for index in range(int(len(suspects) / step))]
+    chosen = suspects[:: math.ceil(len(suspects) / most) or 1]
     return [cached for image, cached in chosen if not _holds(cached, image, data["channels"])]
 
 
 def describe_outdated(caches: Sequence[Path]) -> str:
     """Return one line about what `outdated_caches` has found."""
-    others = f" (and {len(caches) - 1} others)" if len(caches) > 1 else ""
+    others = f" (and {len(caches) - 1} more)" if len(caches) > 1 else ""
     return (
         f"{caches[0]}{others}: cache=disk left other pixels here than the image has, and Ultralytics reads them in its "
         "place; delete the .npy files beside the images"

@@ -242,15 +242,20 @@ def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, st
     assert outdated_caches(data) == []  # it has a later date, which Ultralytics looks at
     os.utime(image, (1, 1))  # as unpacked from an archive
     assert outdated_caches(data) == [image.with_suffix(".npy")]
+    other = image.with_name("1.png")
+    cv2.imwrite(str(other), 255 - cv2.imread(str(other)))
+    os.utime(other, (1, 1))
+    assert outdated_caches(data) == [image.with_suffix(".npy"), other.with_suffix(".npy")]
+    assert outdated_caches(data, most=1) == [image.with_suffix(".npy")]
     same, (warning,) = train(project=str(tmp_path))
     assert not same
-    assert f"{image.with_suffix('.npy')}: cache=disk left other pixels here" in warning
+    assert f"{image.with_suffix('.npy')} (and 1 more): cache=disk left other pixels here" in warning
     with pytest.raises(DS2D2Error, match="other pixels here than the image has"):
         train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images it has seen
     assert not (tmp_path / "other").exists()
     image.with_suffix(".npy").write_bytes(b"damaged")
     os.utime(image, (1, 1))
-    assert outdated_caches(data) == []  # Ultralytics removes it
+    assert outdated_caches(data) == [other.with_suffix(".npy")]  # Ultralytics removes the damaged one
 
 
 def test_a_run_that_had_stopped_early_is_completed(teacher, student, data, tmp_path):
