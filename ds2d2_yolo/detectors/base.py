@@ -27,7 +27,7 @@ class Detector(ABC):
     Attributes:
         family (str): Name of the family; teacher and student must share it.
         shared_adapter (bool): Whether one adapter serves all maps, where they all have the same channels.
-        explicit_only (bool): Whether it teaches by its maps alone, then students of other families too.
+        explicit_only (bool): Whether it teaches and learns by its maps alone, then with models of other families too.
         model (nn.Module): The model.
     """
 

@@ -1,10 +1,10 @@
-"""RT-DETR: a teacher by its maps alone, as queries and not cells make its predictions."""
+"""RT-DETR: teacher and student by its maps alone, as queries and not cells make its predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ class EncoderScores(NamedTuple):
 
 
 class RTDETRDetector(UltralyticsDetector):
-    """RT-DETR, whose encoder maps of strides 8, 16 and 32 a YOLO student can learn from.
+    """RT-DETR, whose encoder maps of strides 8, 16 and 32 teach and learn, from other RT-DETRs as from YOLO models.
 
     Its predictions are made by queries, which the decoder chooses from all cells: there is nothing to compare cell by
     cell through it, so it has the explicit terms only. How sure it is of an object in a cell, for their weight, its
@@ -68,10 +68,13 @@ class RTDETRDetector(UltralyticsDetector):
             outputs = taps.close()
         return EncoderScores(outputs["scores"])
 
-    def assignment_modules(self) -> NoReturn:
-        """Raise: an RT-DETR is no student."""
-        raise NotImplementedError("an RT-DETR teaches only")
+    def loss_factor(self, images: int) -> float:
+        """Return 1: RT-DETR's loss is not multiplied by the batch size."""
+        return 1.0
 
-    def assignment(self, outputs: Mapping[str, Any]) -> NoReturn:
-        """Raise: an RT-DETR is no student."""
-        raise NotImplementedError("an RT-DETR teaches only")
+    def assignment_modules(self) -> Mapping[str, nn.Module]:
+        """Return none: only implicit terms ask how the ground truth was assigned."""
+        return {}
+
+    def assignment(self, outputs: Mapping[str, Any]) -> None:
+        """Return None, likewise."""

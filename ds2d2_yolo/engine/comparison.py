@@ -221,8 +221,9 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
     complete = [_check_method(method, arguments) for method in methods]
 
     data, teacher, trained, student, _ = check_run(args)
-    if teacher.explicit_only:
-        raise DS2D2Error(f"teacher={args.teacher}: is an {teacher.family}, whose AP is not compared here; use a YOLO")
+    for role, path, detector in (("teacher", args.teacher, teacher), ("student", args.model, student)):
+        if detector.explicit_only:
+            raise DS2D2Error(f"{role}={path}: is an {detector.family}, whose AP is not compared here; use a YOLO")
     for method, own_args in zip(methods, complete, strict=True):
         take_task(own_args, teacher)
         if method.distil == "ultralytics" and teacher.family != "YOLO":

@@ -310,8 +310,6 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
             f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO model of the tasks "
             f"{', '.join(TRAINERS)}, a RetinaNet or a Faster R-CNN"
         )
-    if detector.explicit_only and role != "teacher":
-        raise DS2D2Error(f"{role}={name}: is an {detector.family}, which can only teach; choose a YOLO {role}")
     if model.is_fused():
         raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
     return detector, suffix == ".pt"
@@ -354,31 +352,33 @@ def check_footprints(disw: str | None, teacher: Detector) -> None:
         )
 
 
-def take_explicit_terms(args: Any, teacher: Detector, trained: bool) -> None:
-    """Drop the implicit terms of a run whose teacher has none.
+def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: Detector | None = None) -> None:
+    """Drop the implicit terms of a run one of whose models has none.
 
     Args:
         args (Any): Arguments of the run; `im_full`, `im_high` and `amplifier` are replaced.
         teacher (Detector): The teacher.
         trained (bool): Whether it comes from a checkpoint.
+        student (Detector | None): The student, where the run has one.
 
     Raises:
-        DS2D2Error: If an implicit term or an amplifier was asked for, or the teacher is still to be trained.
+        DS2D2Error: If an implicit term or an amplifier was asked for, or such a teacher is still to be trained.
     """
-    if not teacher.explicit_only:
+    by_maps = next((model for model in (teacher, student) if model is not None and model.explicit_only), None)
+    if by_maps is None:
         return
     for name, none in (("im_full", 0), ("im_high", 0), ("amplifier", "none")):
         if getattr(args, name) not in {None, 0, "auto"}:
             raise DS2D2Error(
-                f"{name}={getattr(args, name)}: {teacher.title} makes its predictions by queries, through which maps "
+                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, through which maps "
                 f"cannot be compared; leave it out or pass {name}={none}",
                 2,
             )
     if args.val_kd:
-        raise DS2D2Error(f"val_kd=True: {teacher.title} makes its detections by queries, they are not compared here", 2)
-    if not trained:
+        raise DS2D2Error(f"val_kd=True: {by_maps.title} makes its detections by queries, they are not compared here", 2)
+    if teacher.explicit_only and not trained:
         raise DS2D2Error(
-            f"teacher={args.teacher}: only YOLO, RetinaNet and Faster R-CNN are trained here; run 'yolo train "
+            f"teacher={args.teacher}: is an {teacher.family}, which is no teacher that is trained here; run 'yolo train "
             f"model={args.teacher} data={args.data}' and pass its best.pt"
         )
     args.im_full, args.im_high, args.amplifier = 0.0, 0.0, None
@@ -513,7 +513,8 @@ def check_pair(
         DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
             not suit them, or a named layer cannot be tapped.
     """
-    if teacher.family != student.family and not teacher.explicit_only:
+    by_maps = teacher.explicit_only or student.explicit_only
+    if teacher.family != student.family and not by_maps:
         raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
     _check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
@@ -521,7 +522,7 @@ def check_pair(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
             f"{len(student.head_layers)}: choose models with the same strides"
         )
-    if teacher.head_layout != student.head_layout and not teacher.explicit_only:
+    if teacher.head_layout != student.head_layout and not by_maps:
         raise DS2D2Error(
             f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
             f"{student.head_layout}: choose models whose heads are alike"

@@ -308,8 +308,9 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     args.data = resolve_data(args.data)
     # Whether they can be distilled at all, before data are rendered or downloaded
     teacher, trained = load_model("teacher", args.teacher)
-    take_task(args, teacher, load_model("student", args.model)[0])
-    take_explicit_terms(args, teacher, trained)
+    student, _ = load_model("student", args.model)
+    take_task(args, teacher, student)
+    take_explicit_terms(args, teacher, trained, student)
     check_place(args)
     check_pretrained(args.pretrained)
     data = load_training_data(args)

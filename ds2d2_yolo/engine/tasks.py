@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
@@ -13,7 +14,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load, yaml_model_load
 from ultralytics.utils.files import get_latest_run
 
-from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.detectors import RTDETRDetector, detector_of
 from ds2d2_yolo.resources import own_file
 
 TRAINERS: dict[str, type[DetectionTrainer]] = {
@@ -28,21 +29,23 @@ _COMBINED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
 def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[Any]:
-    """Return the class of a trainer that does the task of the run's model: Ultralytics' trainer of it comes second.
+    """Return the class of a trainer that can train the run's model: Ultralytics' trainer for its task comes second.
 
     Args:
         kind (type): A trainer of this package, which knows no task.
         overrides (Mapping[str, Any] | None): Arguments of the run.
 
     Returns:
-        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the task.
+        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the task, or
+            of RT-DETR.
 
     Example:
         >>> from ds2d2_yolo.engine import DS2D2Trainer
         >>> [base.__name__ for base in trainer_for(DS2D2Trainer, {"student": "yolo11n-obb.yaml"}).__bases__]
         ['DS2D2Trainer', 'OBBTrainer']
     """
-    base = TRAINERS.get(task_of(overrides or {}), DetectionTrainer)
+    task, family = _nature_of(overrides or {})
+    base = RTDETRTrainer if family == RTDETRDetector.family else TRAINERS.get(task, DetectionTrainer)
     if issubclass(kind, base):
         return kind
     if (kind, base) not in _COMBINED:
@@ -67,16 +70,22 @@ def task_of(overrides: Mapping[str, Any]) -> str:
         >>> task_of({"model": "yolo26n-pose.yaml"}), task_of({"model": "missing.yaml"})
         ('pose', 'detect')
     """
+    return _nature_of(overrides)[0]
+
+
+def _nature_of(overrides: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the task of a run, as `task_of`, and the name of the family of its model, where it matters."""
     given = overrides.get("task") or "detect"
     if given != "detect":  # which is Ultralytics' default, too
-        return str(given)
+        return str(given), ""
     path = overrides.get("resume") or next(filter(None, map(overrides.get, ("student", "model", "teacher"))), None)
     try:
         name = str(get_latest_run() if path is True else path)
         if Path(name).suffix in {".yaml", ".yml"}:
-            return str(guess_model_task(yaml_model_load(own_file(name, "cfg", "models"))))
+            config = yaml_model_load(own_file(name, "cfg", "models"))
+            return str(guess_model_task(config)), RTDETRDetector.family if RTDETRDetector.builds(config) else ""
         content, _ = torch_safe_load(name, safe_only=bool(overrides.get("safe")))
         detector = detector_of(content.get("ema") or content["model"])
-        return detector.task if detector else "detect"
+        return (detector.task, detector.family) if detector else ("detect", "")
     except Exception:  # whatever a missing, damaged or refused file raises
-        return "detect"
+        return "detect", ""

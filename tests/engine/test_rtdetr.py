@@ -1,4 +1,4 @@
-"""RT-DETR as a teacher: a YOLO student learns from its encoder's maps; what cannot work is refused in one line."""
+"""RT-DETR as teacher and as student, by the maps of its encoder; what cannot work is refused in one line."""
 
 import csv
 from copy import deepcopy
@@ -7,6 +7,7 @@ import pytest
 import torch
 from engine_helpers import batch_of, lively_model, save_checkpoint, write_data
 from torch import nn
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
 
 from ds2d2_yolo.cli import main
@@ -107,13 +108,50 @@ def test_a_student_is_trained_and_plain(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["student"]  # no other stage
 
 
+@pytest.mark.parametrize("kind", ["yolo11s", "rtdetr-l"])
+def test_as_a_student_it_learns_from_both_kinds(kind, files, tmp_path):
+    given = {**SHORT, **files, "student": "rtdetr-l.yaml", "project": str(tmp_path), "name": "student"}
+    if kind == "yolo11s":
+        given["teacher"] = str(save_checkpoint(lively_model("yolo11s.yaml"), tmp_path / "yolo.pt"))
+    trainer = DS2D2Trainer(overrides=given)
+    assert isinstance(trainer, RTDETRTrainer)
+    trainer.train()
+    with trainer.csv.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert all(float(row[f"train/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "giou", "l1"))
+    assert float(row["gain/ex_low"]) > 0
+    assert "train/im_full_loss" not in row
+    model, _ = load_checkpoint(trainer.best)
+    assert type(model) is RTDETRDetectionModel
+    assert not hasattr(model, "ds2d2_adapters")
+
+
+def test_the_terms_are_added_to_its_loss_unscaled(teacher):
+    # Unlike YOLO's criteria, RT-DETR's does not multiply its loss by the batch size.
+    guest, student = detector_of(lively_model("yolo11s.yaml")), detector_of(deepcopy(teacher))
+    pair = check_pair(guest, student, 64)
+    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0), weight="confidence")
+    distiller = Distiller(guest, None, loss, pair.student_layers, pair.teacher_layers)
+    batch = batch_of()
+    student.model.nc = 2  # as trainers do
+    student.model.train()
+    distiller.arm(student, batch)
+    total, items = student.model(batch)
+    distiller.disarm()
+    assert total.shape == (3,)
+    torch.testing.assert_close(total[1:].detach(), torch.stack([items["ex_low_loss"], items["ex_high_loss"]]))
+    total[1:].sum().backward()
+    assert student.model.model[0].stem1.conv.weight.grad.any()
+
+
 MISTAKES = [
     ({"im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries, .* pass im_full=0"),
     ({"im_high": 0.5}, "im_high=0.5: rtdetr-l makes its predictions by queries, .* pass im_high=0"),
     ({"amplifier": "amplifier.pt"}, "amplifier=amplifier.pt: rtdetr-l .* pass amplifier=none"),
     ({"val_kd": True}, "val_kd=True: rtdetr-l makes its detections by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
-    ({"student": "rtdetr-l.yaml"}, "student=rtdetr-l.yaml: is an RT-DETR, which can only teach; choose a YOLO"),
+    ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries"),
+    ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layer"),
     ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
     ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 4"),
     ({"gains": "reference"}, "gains=reference: the paper's authors have none for RT-DETR"),
@@ -125,6 +163,14 @@ def test_what_cannot_work_is_told_before_anything_is_written(changes, message, f
     with pytest.raises(DS2D2Error, match=message):
         DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path / "runs"), **changes})
     assert not (tmp_path / "runs").exists()
+
+
+def test_as_a_student_it_is_not_compared(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = {**files, "teacher": "yolo11s.yaml", "student": "rtdetr-l.yaml", "device": "cpu"}
+    assert main(["compare", *(f"{key}={value}" for key, value in given.items())]) == 1
+    assert "student=rtdetr-l.yaml: is an RT-DETR, whose AP is not compared here" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
