@@ -107,7 +107,8 @@ class Distiller:
             if self.meter is not None and self.meter.is_due():
                 self.meter.observe(loss.sum() / factor, terms, features)
             vector = torch.stack(list(terms.values())) * factor
-            return torch.cat([loss.reshape(-1), vector]), {**items, **{f"{name}_loss": v for name, v in self._values.items()}}
+            items = {**items, **{f"{name}_loss": value for name, value in self._values.items()}}
+            return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
 
         self._handle = student.model.register_forward_hook(append)
 

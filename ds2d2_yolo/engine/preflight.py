@@ -378,8 +378,8 @@ def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: De
         raise DS2D2Error(f"val_kd=True: {by_maps.title} makes its detections by queries, they are not compared here", 2)
     if teacher.explicit_only and not trained:
         raise DS2D2Error(
-            f"teacher={args.teacher}: is an {teacher.family}, which is no teacher that is trained here; run 'yolo train "
-            f"model={args.teacher} data={args.data}' and pass its best.pt"
+            f"teacher={args.teacher}: is an {teacher.family}, a teacher that is not trained here; run "
+            f"'yolo train model={args.teacher} data={args.data}' and pass its best.pt"
         )
     args.im_full, args.im_high, args.amplifier = 0.0, 0.0, None
 

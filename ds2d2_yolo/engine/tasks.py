@@ -36,8 +36,8 @@ def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[An
         overrides (Mapping[str, Any] | None): Arguments of the run.
 
     Returns:
-        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the task, or
-            of RT-DETR.
+        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the
+            task, or of RT-DETR.
 
     Example:
         >>> from ds2d2_yolo.engine import DS2D2Trainer
