@@ -19,12 +19,15 @@ from ds2d2_yolo.engine.resume import ADAPTERS
 AGREEMENT = ("metrics/agreement", "metrics/agreement_class", "metrics/agreement_iou")
 """Columns of the agreement between the detections of teacher and student."""
 
+_SAME_CLASS = 1e-5  # decides between overlaps that are equal but for rounding in float32
+
 
 class Agreement:
     """Counts how far two detectors find the same.
 
     Detections of both with the least confidence or more are paired one to one, whatever their classes, so that the sum
-    of the pairs' intersections over union (IoU) is the largest; pairs need the least IoU or more.
+    of the pairs' intersections over union (IoU) is the largest; pairs need the least IoU or more. Of boxes that overlap
+    alike, those of one class are paired.
 
     Args:
         confidence (float): Least confidence of a detection.
@@ -48,7 +51,9 @@ class Agreement:
         measure = batch_probiou if ours.shape[1] == 7 else box_iou
         overlap = measure(ours[:, :-2], theirs[:, :-2])
         overlap[overlap < self.iou] = 0
-        rows, columns = map(torch.from_numpy, linear_sum_assignment(overlap.numpy(), maximize=True))
+        alike = (ours[:, None, -1] == theirs[None, :, -1]) & (overlap > 0)
+        worth = overlap.double() + _SAME_CLASS * alike
+        rows, columns = map(torch.from_numpy, linear_sum_assignment(worth.numpy(), maximize=True))
         paired = overlap[rows, columns] > 0
         rows, columns = rows[paired], columns[paired]
         same = int((ours[rows, -1] == theirs[columns, -1]).sum())
