@@ -109,6 +109,22 @@ class Detector(ABC):
     def assignment(self, outputs: Mapping[str, Any]) -> Any:
         """Return what comparisons need to know of the assignment, from the outputs of `assignment_modules`."""
 
+    def response_modules(self) -> Mapping[str, nn.Module]:
+        """Return the modules whose outputs tell what the model itself predicts, in a pass that computes its loss."""
+        return {"response": self.head}
+
+    def response(self, head: nn.Module, outputs: Mapping[Any, Any]) -> Any:
+        """Return what a student of the family predicts by its own head.
+
+        Args:
+            head (nn.Module): The student's head.
+            outputs (Mapping[Any, Any]): Outputs of its `response_modules` and `assignment_modules`.
+
+        Returns:
+            (Any): Predictions, as `decode` returns them, with gradient to the student.
+        """
+        return self.decode(head, outputs["response"])
+
     def footprints(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Return what the objects of a batch cover, for their weight.
 
@@ -192,6 +208,19 @@ class Detector(ABC):
             with torch.no_grad():
                 teacher_predictions = self.predict(head, teacher, assignment)
         return self.compare_predictions(self.predict(head, student, assignment), teacher_predictions, assignment)
+
+    def answers(self, predictions: Any, maps: Sequence[torch.Tensor], assignment: Any) -> Any:
+        """Return what the teacher predicts, as `compare_predictions` takes it.
+
+        Args:
+            predictions (Any): What `forward_teacher` returned.
+            maps (Sequence[torch.Tensor]): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
+            assignment (Any): What the student's `assignment` returned for this batch.
+
+        Returns:
+            (Any): Predictions, without gradient.
+        """
+        return predictions
 
     def confidence(self, predictions: Any, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return how sure the teacher is that there is an object, cell by cell.

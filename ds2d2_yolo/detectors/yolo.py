@@ -159,6 +159,11 @@ class YOLODetector(UltralyticsDetector):
         foreground = outputs["assigner"][3]
         return foreground.sum(1).clamp(min=1).sum()
 
+    def response(self, head: Any, outputs: Mapping[Any, Any]) -> DensePredictions:
+        """Return what a student predicts by its own (one-to-many) head."""
+        raw = outputs["response"]
+        return self.decode(head, raw[1] if isinstance(raw, tuple) else raw)  # in evaluation final ones come first
+
     def configure(self, sum_regions: bool, hulls: bool = False) -> None:
         """Take over what oriented objects cover."""
         self._hulls = hulls

@@ -201,7 +201,7 @@ def _check_shares(args: Any) -> None:
     listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
     # `type` rather than `isinstance`: True is an int
     if not listed or not all(type(share) in {int, float} and 0 <= share < float("inf") for share in shares):
-        raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5]", 2)
+        raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
 
 
 def _check_steps(args: Any) -> None:

@@ -19,7 +19,7 @@ from ds2d2_yolo.spectral import DS2D2Loss
 
 
 class Distiller:
-    """Adds the four terms to the loss of a student.
+    """Adds the terms to the loss of a student.
 
     Teacher and amplifier are guests, held here and nowhere in the student's module tree: optimiser, EMA, checkpoints
     and DDP never see them. For every batch `arm` runs the teacher and puts hooks on the student for its next forward
@@ -90,7 +90,7 @@ class Distiller:
                 for adapter in dict.fromkeys(self.loss.adapters)
             ]
             try:
-                terms = self._terms(student, batch, features, known, predictions, student.assignment(outputs))
+                terms = self._terms(student, batch, features, known, predictions, outputs)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -131,7 +131,8 @@ class Distiller:
     def watch(self, student: Detector) -> None:
         """Tap the next pass of a student, for `measure`; the pass is to compute the student's loss, too."""
         taps = {index: student.layer(index) for index in self._student_layers}
-        self._student_taps.open({**taps, **student.assignment_modules()})
+        response = student.response_modules() if self.loss.gains.response else {}
+        self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
     def measure(
         self,
@@ -157,7 +158,7 @@ class Distiller:
         outputs = self._student_taps.close()
         features = [outputs[index] for index in self._student_layers]
         with torch.no_grad():
-            return self._terms(student, batch, features, known, predictions, student.assignment(outputs), adapters)
+            return self._terms(student, batch, features, known, predictions, outputs, adapters)
 
     def detections(self, predictions: Any, known: Sequence[torch.Tensor], confidence: float) -> list[torch.Tensor]:
         """Return what the teacher finds in images that `consult` has asked it about, as `Detector.detections_of`."""
@@ -190,26 +191,33 @@ class Distiller:
         features: Sequence[torch.Tensor],
         known: Sequence[torch.Tensor],
         predictions: Any,
-        assignment: Any,
+        outputs: Mapping[Any, Any],
         adapters: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return the terms of a batch, each times its gain; with other adapters than its own where some are given."""
         images = batch["img"]
         boxes = self.teacher.footprints(batch)
+        assignment = student.assignment(outputs)
+        answers = None
+        if {"im_full", "response"} & set(self.loss.gains.active):
+            answers = self.teacher.answers(predictions, [known[i] for i in self.loss.levels.head], assignment)
 
         def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
             part = self.teacher.implicit_part(self.teacher.head)
-            return self.teacher.compare(part, seen, maps, assignment, predictions)
+            return self.teacher.compare(part, seen, maps, assignment, answers)
 
         def high(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
             assert self.amplifier is not None
             return self.teacher.compare(self.amplifier, seen, maps, assignment)
 
+        def response() -> torch.Tensor:
+            return self.teacher.compare_predictions(self.teacher.response(student.head, outputs), answers, assignment)
+
         confidence = None
         if self.loss.weight == "confidence" and {"ex_low", "ex_high"} & set(self.loss.gains.active):
             confidence = self._confidence(predictions, known)
         size = (images.shape[2], images.shape[3])
-        arguments = (features, known, boxes, batch["batch_idx"], size, full, high, confidence)
+        arguments = (features, known, boxes, batch["batch_idx"], size, full, high, confidence, response)
         terms: dict[str, torch.Tensor] = (
             self.loss(*arguments)
             if adapters is None

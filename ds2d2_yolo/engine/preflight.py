@@ -353,25 +353,25 @@ def check_footprints(disw: str | None, teacher: Detector) -> None:
 
 
 def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: Detector | None = None) -> None:
-    """Drop the implicit terms of a run one of whose models has none.
+    """Drop the terms that compare predictions from a run one of whose models makes them by queries.
 
     Args:
-        args (Any): Arguments of the run; `im_full`, `im_high` and `amplifier` are replaced.
+        args (Any): Arguments of the run; `im_full`, `im_high`, `response` and `amplifier` are replaced.
         teacher (Detector): The teacher.
         trained (bool): Whether it comes from a checkpoint.
         student (Detector | None): The student, where the run has one.
 
     Raises:
-        DS2D2Error: If an implicit term or an amplifier was asked for, or such a teacher is still to be trained.
+        DS2D2Error: If such a term or an amplifier was asked for, or such a teacher is still to be trained.
     """
     by_maps = next((model for model in (teacher, student) if model is not None and model.explicit_only), None)
     if by_maps is None:
         return
-    for name, none in (("im_full", 0), ("im_high", 0), ("amplifier", "none")):
+    for name, none in (("im_full", 0), ("im_high", 0), ("response", 0), ("amplifier", "none")):
         if getattr(args, name) not in {None, 0, "auto"}:
             raise DS2D2Error(
-                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, through which maps "
-                f"cannot be compared; leave it out or pass {name}={none}",
+                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, not cell by cell: only "
+                f"maps are compared; leave it out or pass {name}={none}",
                 2,
             )
     if args.val_kd:
@@ -381,7 +381,7 @@ def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: De
             f"teacher={args.teacher}: is an {teacher.family}, a teacher that is not trained here; run "
             f"'yolo train model={args.teacher} data={args.data}' and pass its best.pt"
         )
-    args.im_full, args.im_high, args.amplifier = 0.0, 0.0, None
+    args.im_full, args.im_high, args.response, args.amplifier = 0.0, 0.0, 0.0, None
 
 
 def _check_tasks(teacher: Detector, student: Detector) -> None:

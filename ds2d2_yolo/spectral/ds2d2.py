@@ -1,4 +1,4 @@
-"""The four DS2D2 terms, added up: from features and ground truth to one scalar per term."""
+"""The four terms of DS2D2 and the response term: from features and ground truth to one scalar per term."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ds2d2_yolo.spectral.weight import density_independent_scale_weight, focus_w
 
 _EPSILON = 1e-9  # the sum of weights, where the teacher is sure of nothing
 
-TERMS = ("ex_low", "ex_high", "im_full", "im_high")
-"""The terms: explicit low- and high-frequency, implicit full- and high-frequency."""
+TERMS = ("ex_low", "ex_high", "im_full", "im_high", "response")
+"""The terms: explicit low- and high-frequency, implicit full- and high-frequency, and response, which is not the paper's."""
 
 WEIGHTS = ("confidence", "disw", "none")
 """Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, every cell alike."""
@@ -23,16 +23,20 @@ WEIGHTS = ("confidence", "disw", "none")
 Comparison = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], torch.Tensor]
 """Compares two pyramids (student's, teacher's) through a frozen head and returns a scalar."""
 
+Response = Callable[[], torch.Tensor]
+"""Compares what the student itself predicts with what the teacher predicts, and returns a scalar."""
+
 
 @dataclass(frozen=True)
 class Gains:
-    """Factors of the four terms; a term with gain 0 is not computed.
+    """Factors of the terms; a term with gain 0 is not computed.
 
     Args:
         ex_low (float): Explicit, low frequency.
         ex_high (float): Explicit, high frequency.
         im_full (float): Implicit, through the teacher's head.
         im_high (float): Implicit, through the high-frequency amplifier.
+        response (float): The student's own predictions against the teacher's.
 
     Example:
         >>> Gains(im_full=2.0).active
@@ -43,6 +47,7 @@ class Gains:
     ex_high: float = 0.0
     im_full: float = 0.0
     im_high: float = 0.0
+    response: float = 0.0
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -87,14 +92,15 @@ class Levels:
 
 
 class DS2D2Loss(nn.Module):
-    """The four terms of DS2D2, and the adapters that bring the student's maps to the teacher's channels.
+    """The terms, and the adapters that bring the student's maps to the teacher's channels.
 
     An adapter (phi) is a 1x1 convolution without bias. The explicit terms compare adapted maps. The implicit terms take
-    the student's own maps where the channels agree, as the reference does, and adapted ones where they differ.
+    the student's own maps where the channels agree, as the reference does, and adapted ones where they differ. The
+    response term needs no maps: the student's own head has seen them.
 
     Args:
         levels (Levels): Channels and roles of the tapped maps.
-        gains (Gains): Factors of the four terms.
+        gains (Gains): Factors of the terms.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         weight (str): Weight of the explicit terms, one of `WEIGHTS`.
         shared_adapter (bool): Use one adapter for all maps, as the reference does where all levels have the same
@@ -144,6 +150,7 @@ class DS2D2Loss(nn.Module):
         full: Comparison | None = None,
         high: Comparison | None = None,
         confidence: Sequence[torch.Tensor] | None = None,
+        response: Response | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return the terms whose gain is not 0, each multiplied by its gain.
 
@@ -159,6 +166,7 @@ class DS2D2Loss(nn.Module):
                 high-frequency maps.
             confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] at every map
                 that the explicit terms compare, for `weight="confidence"`.
+            response (Response | None): Comparison of the two models' own predictions, for `response`.
 
         Returns:
             (dict[str, torch.Tensor]): Scalar by name of the term.
@@ -167,9 +175,10 @@ class DS2D2Loss(nn.Module):
             ValueError: If a term has a gain but no comparison, or shapes do not fit together.
         """
         gains, levels = self.gains, self.levels
-        if (gains.im_full and full is None) or (gains.im_high and high is None):
-            missing = "full" if gains.im_full and full is None else "high"
-            raise ValueError(f"the term im_{missing} has a gain but no comparison '{missing}='")
+        comparisons = {"im_full": ("full", full), "im_high": ("high", high), "response": ("response", response)}
+        for term, (name, comparison) in comparisons.items():
+            if term in gains.active and comparison is None:
+                raise ValueError(f"the term {term} has a gain but no comparison '{name}='")
         adapted = [adapter(x) for adapter, x in zip(self.adapters, student, strict=True)]
         terms: dict[str, torch.Tensor] = {}
 
@@ -193,6 +202,9 @@ class DS2D2Loss(nn.Module):
             if gains.im_high and high is not None:
                 seen, known = high_frequency_maps(seen, self.wavelet), high_frequency_maps(known, self.wavelet)
                 terms["im_high"] = gains.im_high * high(seen, known)
+
+        if gains.response and response is not None:
+            terms["response"] = gains.response * response()
         return terms
 
     def explicit_weights(

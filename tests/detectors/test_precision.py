@@ -32,7 +32,7 @@ def assignment_of(family, maps, regions):
         return positives
     if family == "RetinaNet":
         return Assignment(None, torch.ones(1, 9 * sum(x.shape[2] * x.shape[3] for x in maps)), positives)
-    return Pooled(Regions([regions], None, None, positives), (None,) * len(maps), None)
+    return Pooled(Regions([regions], None, None, positives), (None,) * len(maps), None, None)
 
 
 # Share of the term, and what remains where features, and with them the differences of predictions, are near zero: a

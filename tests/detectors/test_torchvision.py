@@ -196,8 +196,8 @@ def test_a_model_can_be_copied_and_pickled(detector):
 
 # Distillation ---------------------------------------------------------------------------------------------------------
 
-ALL = Gains(0.1, 0.2, 1.0, 1.0)
-TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+ALL = Gains(0.1, 0.2, 1.0, 1.0, 1.0)
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
 
 def distil(family, tmp_path, gains=ALL, channels=16):
@@ -223,12 +223,15 @@ def test_every_term_reaches_the_student_alone(family, channels, tmp_path):
     loss, items = student.model(batch_of(64))
     assert [key for key in items if key in TERMS] == TERMS
     torch.testing.assert_close(
-        loss[-4:].detach(), torch.stack([items[name] for name in TERMS]) * student.loss_factor(2)
+        loss[-5:].detach(), torch.stack([items[name] for name in TERMS]) * student.loss_factor(2)
     )
     parameters = [p for layer in student.model.model[:6] for p in layer.parameters()]
-    for term in loss[-4:]:
-        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-        assert any(g is not None and g.any() for g in gradients)
+    heads = [p for p in student.head.parameters() if p.requires_grad]
+    for name, term in zip(TERMS, loss[-5:], strict=True):
+        gradients = torch.autograd.grad(term, [*parameters, *heads], retain_graph=True, allow_unused=True)
+        reached = [gradient is not None and bool(gradient.any()) for gradient in gradients]
+        assert any(reached[: len(parameters)])
+        assert any(reached[len(parameters) :]) == (name == "response_loss")
     loss.sum().backward()
     assert all(p.grad is None for guest in (distiller.teacher.model, distiller.amplifier) for p in guest.parameters())
     assert len(list(distiller.loss.adapters.parameters())) == 1

@@ -108,9 +108,9 @@ def test_all_workers_find_the_same_gains():
 
 
 def test_numbers_win_and_what_is_unset_is_calibrated():
-    args = check_arguments({**RUN, "ex_high": 0.2, "im_full": 0, "shares": [1, 2, 3, 4]})
-    assert gains_of(args) == Gains(1.0, 0.2, 0.0, 4.0)
-    assert shares_of(args) == {"ex_low": 1.0, "im_high": 4.0}
+    args = check_arguments({**RUN, "ex_high": 0.2, "im_full": 0, "shares": [1, 2, 3, 4, 5]})
+    assert gains_of(args) == Gains(1.0, 0.2, 0.0, 4.0, 5.0)
+    assert shares_of(args) == {"ex_low": 1.0, "im_high": 4.0, "response": 5.0}
 
 
 def test_without_an_amplifier_its_term_is_not_calibrated():
@@ -121,7 +121,7 @@ def test_reference_gains_are_the_authors_where_nothing_is_given():
     args = check_arguments({**RUN, "gains": "reference", "ex_low": 0.1})
     take_reference_gains(args, "FasterRCNN", Gains(0.5, 0.5, 1e-5, 1e-5))
     assert gains_of(args) == Gains(0.1, 0.5, 1e-5, 1e-5)
-    assert (args.sum_regions, args.weight, shares_of(args)) == (True, "disw", {})
+    assert (args.response, args.sum_regions, args.weight, shares_of(args)) == (0, True, "disw", {})
 
 
 def test_reference_gains_are_refused_where_the_authors_have_none():
@@ -134,10 +134,10 @@ def test_reference_gains_are_refused_where_the_authors_have_none():
     [
         ({"gains": "best"}, "gains=best: expected auto or reference"),
         ({"weight": "area"}, "weight=area: expected confidence or disw or none"),
-        ({"shares": 0.5}, "shares=0.5: expected numbers >= 0 for ex_low, ex_high, im_full, im_high"),
-        ({"shares": [1, 1, 1]}, r"shares=\[1, 1, 1\]: expected numbers"),
-        ({"shares": [1, 1, 1, -1]}, "expected numbers >= 0"),
-        ({"shares": [1, 1, 1, True]}, "expected numbers >= 0"),
+        ({"shares": 0.5}, "shares=0.5: expected numbers >= 0 for ex_low, ex_high, im_full, im_high, response"),
+        ({"shares": [1, 1, 1, 1]}, r"shares=\[1, 1, 1, 1\]: expected numbers"),
+        ({"shares": [1, 1, 1, 1, -1]}, "expected numbers >= 0"),
+        ({"shares": [1, 1, 1, 1, True]}, "expected numbers >= 0"),
     ],
 )
 def test_mistakes_get_one_line(given, message):

@@ -463,7 +463,7 @@ def test_every_shipped_method_is_valid_and_documented():
     assert methods["plain"].distil == "none"
     assert methods["builtin"].distil == "ultralytics"
     assert methods["ds2d2"].arguments == {}
-    terms = {"ex_low", "ex_high", "im_full", "im_high"}
+    terms = {"ex_low", "ex_high", "im_full", "im_high", "response"}
     for name in terms:
         assert methods[name].arguments == dict.fromkeys(terms - {name}, 0)
     for method in methods.values():

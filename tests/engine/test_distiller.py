@@ -11,14 +11,14 @@ from engine_helpers import batch_of, lively_model
 from torch import nn
 from ultralytics.utils.torch_utils import profile_ops
 
-from ds2d2_yolo.detectors import YOLODetector, detector_of
+from ds2d2_yolo.detectors import Taps, YOLODetector, detector_of
 from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair
-from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels
+from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, dense_implicit_terms
 
-ALL = Gains(0.1, 0.2, 1.0, 1.0)
-NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+ALL = Gains(0.1, 0.2, 1.0, 1.0, 1.0)
+NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
 
 def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, layers=None):
@@ -59,7 +59,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     loss, items = step(distiller, student, batch)
     assert [key for key in items if key in NAMES] == NAMES
     assert torch.isfinite(loss).all()
-    terms = loss[-4:]
+    terms = loss[-5:]
     torch.testing.assert_close(terms.detach() / 2, torch.stack([items[name] for name in NAMES]))  # times batch size
     parameters = [p for p in student.model.parameters() if p.requires_grad]
     for term in terms:
@@ -68,6 +68,22 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     loss.sum().backward()
     assert all(p.grad is None for guest in (teacher.model, amplifier) for p in guest.parameters())
     assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
+
+
+def test_the_response_term_compares_what_the_models_predict_themselves():
+    distiller, student = make("yolov8s.yaml", "yolo26n.yaml", Gains(response=2.0))  # DFL and none
+    batch = batch_of()
+    distiller.arm(student, batch)
+    taps = Taps()
+    taps.open({"head": student.head, **student.assignment_modules()})
+    loss, _ = student.model(batch)
+    outputs = taps.close()
+    seen = student.decode(student.head, outputs["head"])
+    known, _ = distiller.consult(batch["img"])
+    expected = 2.0 * torch.stack(dense_implicit_terms(seen, known, student.assignment(outputs))).sum()
+    torch.testing.assert_close(loss[-1], expected * 2)  # times batch size
+    gradients = torch.autograd.grad(loss[-1], list(student.head.cv2.parameters()))
+    assert all(gradient.any() for gradient in gradients)
 
 
 def test_the_detection_loss_is_untouched():

@@ -169,6 +169,7 @@ def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
     for metrics in told:
         assert [metrics[name] for name in AGREEMENT] == pytest.approx([1, 1, 1], abs=0.02)
     assert told[0]["val/im_full_loss"] == pytest.approx(0, abs=1e-4)
+    assert told[0]["val/response_loss"] == pytest.approx(0, abs=1e-4)
     assert told[0]["val/ex_low_loss"] > 1e-3
 
 

@@ -18,7 +18,7 @@ from ds2d2_yolo.engine import AmplifierTrainer, DS2D2Trainer
 
 SHORT = {"imgsz": 64, "batch": 2, "nbs": 2, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
 SHORT |= {"device": "cpu", "plots": False}
-TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
 
 @pytest.fixture(scope="module")

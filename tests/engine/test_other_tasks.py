@@ -54,7 +54,7 @@ def test_every_term_is_computed(trained):
     trainer, _, _ = trained
     with trainer.csv.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    for name in ("ex_low", "ex_high", "im_full", "im_high"):
+    for name in ("ex_low", "ex_high", "im_full", "im_high", "response"):
         assert 0 < float(row[f"train/{name}_loss"]) < float("inf")
     assert {"obb": "train/angle_loss", "segment": "train/seg_loss", "pose": "train/pose_loss"}[trainer.args.task] in row
     assert all(gain not in {0.0, 1.0} for gain in asdict(trainer.distiller.loss.gains).values())
@@ -119,7 +119,7 @@ def test_a_student_can_be_compared_with_its_teacher_in_validation(trained, tmp_p
     compared.train()
     with compared.csv.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert all(float(row[f"val/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "im_full", "im_high"))
+    assert all(float(row[f"val/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "im_full", "im_high", "response"))
     assert 0 <= float(row["metrics/agreement"]) <= 1
     with trainer.csv.open(newline="") as file:
         (plain,) = csv.DictReader(file)

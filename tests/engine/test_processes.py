@@ -23,7 +23,7 @@ from ds2d2_yolo.engine.trainer import check_launch
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import DS2D2Loss, Gains
 
-TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 PROCESSES = 2
 
 

@@ -104,6 +104,7 @@ def test_a_student_is_trained_and_plain(files, tmp_path):
     assert float(row["train/ex_low_loss"]) > 0
     assert "train/im_full_loss" not in row
     assert "train/im_high_loss" not in row
+    assert "train/response_loss" not in row
     assert type(load_checkpoint(trainer.best)[0]) is DetectionModel
     assert [path.name for path in tmp_path.iterdir()] == ["student"]  # no other stage
 
@@ -147,6 +148,7 @@ def test_the_terms_are_added_to_its_loss_unscaled(teacher):
 MISTAKES = [
     ({"im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries, .* pass im_full=0"),
     ({"im_high": 0.5}, "im_high=0.5: rtdetr-l makes its predictions by queries, .* pass im_high=0"),
+    ({"response": 1}, "response=1: rtdetr-l makes its predictions by queries, .* pass response=0"),
     ({"amplifier": "amplifier.pt"}, "amplifier=amplifier.pt: rtdetr-l .* pass amplifier=none"),
     ({"val_kd": True}, "val_kd=True: rtdetr-l makes its detections by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),

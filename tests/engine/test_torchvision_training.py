@@ -18,7 +18,7 @@ from ds2d2_yolo.engine.stages import train_teacher
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.errors import DS2D2Error
 
-TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 OWN = {"RetinaNet": ["cls_loss", "box_loss"], "FasterRCNN": ["obj_loss", "rpn_loss", "cls_loss", "box_loss"]}
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "optimizer": "SGD", "lr0": 0.01, "pretrained": False}
 SHORT |= {"device": "cpu", "workers": 0, "plots": False}

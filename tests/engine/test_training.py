@@ -23,7 +23,7 @@ from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.engine.fingerprint import fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.errors import DS2D2Error
 
-TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss"]
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 # A step after every batch, at the full learning rate: the few there are must change something.
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
 SHORT |= {"device": "cpu", "workers": 0, "plots": False}
@@ -190,7 +190,7 @@ def test_zero_gains_equal_plain_training_bit_by_bit(teacher, data, tmp_path):
     overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "seed": 3}
     plain = DetectionTrainer(overrides={**overrides, "project": str(tmp_path / "plain")})
     plain.train()
-    gains = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high"), 0)
+    gains = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high", "response"), 0)
     zero = DS2D2Trainer(overrides={**overrides, "teacher": str(teacher), **gains, "project": str(tmp_path / "zero")})
     zero.train()
     first, second = plain.model.state_dict(), zero.model.state_dict()

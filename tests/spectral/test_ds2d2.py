@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, high_frequency_map
+from ds2d2_yolo.spectral import TERMS, DS2D2Loss, Gains, Levels, high_frequency_map
 
 STUDENT, TEACHER = (4, 8), (6, 8)
 
@@ -24,13 +24,13 @@ def squared(seen, known):
     return sum((a - b).square().sum() for a, b in zip(seen, known, strict=True))
 
 
-@pytest.mark.parametrize("name", ["ex_low", "ex_high", "im_full", "im_high"])
+@pytest.mark.parametrize("name", TERMS)
 def test_gains_scale_their_own_term(maps, name):
     values = []
     for gain in (1.0, 2.5):
         torch.manual_seed(0)
         loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(**{name: gain}))
-        terms = loss(*maps, *no_boxes(), squared, squared)
+        terms = loss(*maps, *no_boxes(), squared, squared, response=lambda: maps[0][0].square().sum())
         assert list(terms) == [name]
         assert terms[name].dim() == 0
         values.append(terms[name].item())
@@ -106,9 +106,10 @@ def test_works_under_autocast_with_all_terms(maps, dtype):
     assert all(torch.isfinite(x.grad).all() and x.grad.any() for x in student)
 
 
-def test_a_gain_without_comparison_is_refused(maps):
-    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(im_high=1.0))
-    with pytest.raises(ValueError, match="im_high has a gain but no comparison 'high='"):
+@pytest.mark.parametrize(("term", "comparison"), [("im_full", "full"), ("im_high", "high"), ("response", "response")])
+def test_a_gain_without_comparison_is_refused(maps, term, comparison):
+    loss = DS2D2Loss(Levels.of_neck(STUDENT, TEACHER), Gains(**{term: 1.0}))
+    with pytest.raises(ValueError, match=f"{term} has a gain but no comparison '{comparison}='"):
         loss(*maps, *no_boxes())
 
 

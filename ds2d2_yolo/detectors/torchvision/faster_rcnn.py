@@ -43,11 +43,12 @@ class Regions(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Sampled `regions`, the `maps` they were pooled from, and what was `pooled` (R, C, 7, 7)."""
+    """Sampled `regions`, the `maps` they were pooled from, what was `pooled` (R, C, 7, 7), and the `predictions`."""
 
     regions: Regions
     maps: Sequence[torch.Tensor]
     pooled: torch.Tensor
+    predictions: RegionPredictions
 
 
 class Proposals(NamedTuple):
@@ -251,8 +252,9 @@ class FasterRCNNHead(nn.Module):
         losses = self.rpn.losses(raw, truth[0])
         regions = self.regions.sample(self.rpn.propose(raw), truth)
         pooled = self.regions.box_roi_pool(raw.maps, regions.boxes)
-        self.sampled(Pooled(regions, raw.maps, pooled))
-        return losses | self.regions.losses(self.regions.predict(pooled), regions)
+        predictions = self.regions.predict(pooled)
+        self.sampled(Pooled(regions, raw.maps, pooled, predictions))
+        return losses | self.regions.losses(predictions, regions)
 
     @torch.no_grad()
     def detect(self, raw: Proposals) -> torch.Tensor:
@@ -343,6 +345,19 @@ class FasterRCNNDetector(TorchvisionDetector):
         """Return the sampled and pooled regions."""
         sampled: Pooled = outputs["sampled"]
         return sampled
+
+    def response_modules(self) -> Mapping[str, nn.Module]:
+        """Return none: what the second stage predicts for the sampled regions comes with them."""
+        return {}
+
+    def response(self, head: nn.Module, outputs: Mapping[Any, Any]) -> RegionPredictions:
+        """Return what the second stage predicts for the sampled regions."""
+        return self.assignment(outputs).predictions
+
+    def answers(self, predictions: None, maps: Sequence[torch.Tensor], assignment: Pooled) -> RegionPredictions:
+        """Return what the teacher's second stage predicts for the sampled regions."""
+        with torch.no_grad():
+            return self.predict(self.implicit_part(self.head), maps, assignment)
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
         """Return the second stage: proposals are the student's."""
