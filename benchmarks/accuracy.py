@@ -1,9 +1,9 @@
 """`ds2d2 compare` on a CPU, faster.
 
-Takes the words of `ds2d2 compare`. With `--channels-last` every training, teacher and amplifier included, keeps weights in
-the memory layout in which CPUs convolve fastest. With `--bfloat16` it also runs under PyTorch's autocast for CPUs, as
-Ultralytics has mixed precision for GPUs only: that halves the time where the CPU has AMX, and costs some where it has
-not. Such runs are not mixed with those of the command, and go into a project of their own. Example:
+Takes the words of `ds2d2 compare`. With `--channels-last` every training, teacher and amplifier included, keeps
+weights in the memory layout in which CPUs convolve fastest. With `--bfloat16` it also runs under PyTorch's autocast for
+CPUs, as Ultralytics has mixed precision for GPUs only: that halves the time where the CPU has AMX, and costs some where
+it has not. Such runs are not mixed with those of the command, and go into a project of their own. Example:
 
     python benchmarks/accuracy.py --channels-last teacher=yolo11s.yaml student=yolo11n.yaml data=data.yaml epochs=30
 """

@@ -353,7 +353,7 @@ def check_footprints(disw: str | None, teacher: Detector) -> None:
 
 
 def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: Detector | None = None) -> None:
-    """Drop the terms that compare predictions from a run one of whose models makes them by queries.
+    """Drop the terms that compare predictions from a run with a model that makes them by queries.
 
     Args:
         args (Any): Arguments of the run; `im_full`, `im_high`, `response` and `amplifier` are replaced.
@@ -370,8 +370,8 @@ def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: De
     for name, none in (("im_full", 0), ("im_high", 0), ("response", 0), ("amplifier", "none")):
         if getattr(args, name) not in {None, 0, "auto"}:
             raise DS2D2Error(
-                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, not cell by cell: only "
-                f"maps are compared; leave it out or pass {name}={none}",
+                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, not cell by cell: "
+                f"only maps are compared; leave it out or pass {name}={none}",
                 2,
             )
     if args.val_kd:

@@ -1,4 +1,4 @@
-"""Stage 3: the student, trained with its own loss plus the four terms; and the stages it needs, run before it."""
+"""Stage 3: the student, trained with its own loss plus the terms; and the stages it needs, run before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation that also tells how close a student is to its teacher: the four terms, and the agreement of detections."""
+"""Validation that also tells how close a student is to its teacher: the terms, and the agreement of detections."""
 
 from __future__ import annotations
 

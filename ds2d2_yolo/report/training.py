@@ -85,7 +85,7 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
 
 def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:
-    """Return what a results.csv says of the four terms: values, gains, and shares of the gradient by level.
+    """Return what a results.csv says of the terms: values, gains, and shares of the gradient by level.
 
     Args:
         columns (Mapping[str, Sequence[float]]): Its columns.

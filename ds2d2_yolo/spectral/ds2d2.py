@@ -15,7 +15,7 @@ from ds2d2_yolo.spectral.weight import density_independent_scale_weight, focus_w
 _EPSILON = 1e-9  # the sum of weights, where the teacher is sure of nothing
 
 TERMS = ("ex_low", "ex_high", "im_full", "im_high", "response")
-"""The terms: explicit low- and high-frequency, implicit full- and high-frequency, and response, which is not the paper's."""
+"""The terms: explicit low- and high-frequency, implicit full- and high-frequency; response is not the paper's."""
 
 WEIGHTS = ("confidence", "disw", "none")
 """Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, every cell alike."""
