@@ -77,6 +77,8 @@ _REFUSED = {
     "save": "what each epoch reached is compared, leave it out",
     "val": "what each epoch reached is compared, leave it out",
 }
+_MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
+_CHECKS = {"val", "val_kd", "safe"}
 _RESUMABLE = ("data", "device", "workers", "cache", "plots")  # what Ultralytics lets a resumed run change
 
 
@@ -423,7 +425,9 @@ class _Jobs:
                 if method.distil != "none":
                     inputs["teacher"] = of_teacher
                 if method.distil == "ds2d2":
-                    inputs["wavelet"] = complete.wavelet
+                    # Defaults, too: a run made with other ones is another run
+                    own = sorted(set(DEFAULTS) - _MODELS - _CHECKS)
+                    inputs["distillation"] = {name: getattr(complete, name) for name in own}
                     inputs["amplifier"] = hashes.get(str(amplifier))
                 job = self._job("run", f"{method.name}-{seed}", inputs)
                 job |= {"method": method.name, "seed": seed, "distil": method.distil, "arguments": arguments}
@@ -472,17 +476,7 @@ def _record_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _effective(args: Any) -> dict[str, Any]:
     """Return the arguments that shape a student, but for its models, which are fingerprinted themselves."""
-    models = {
-        "teacher",
-        "amplifier",
-        "distill_model",
-        "teacher_epochs",
-        "amplifier_epochs",
-        "pretrained",
-        "val",
-        "val_kd",
-    }
-    settings = {key: value for key, value in vars(args).items() if key not in models}
+    settings = {key: value for key, value in vars(args).items() if key not in _MODELS | _CHECKS}
     return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
 
 

@@ -80,9 +80,12 @@ class OwnArgumentsTrainer(DetectionTrainer):
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume as Ultralytics does; arguments that came after the run was started have their defaults."""
         super().check_resume(overrides)
+        four_terms = not hasattr(self.args, "response")  # there were no more then
         for name, default in DEFAULTS.items():
             if not hasattr(self.args, name):
                 setattr(self.args, name, default)
+        if self.resume and four_terms:
+            self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
         """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""

@@ -21,7 +21,7 @@ from ultralytics.utils.metrics import Metric, PoseMetrics, SegmentMetrics
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.engine.amplifier import AmplifierTrainer, read_amplifier
-from ds2d2_yolo.engine.arguments import check_arguments
+from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.engine.comparison import (
     WORKER,
     execute,
@@ -210,6 +210,16 @@ def test_the_same_command_reuses_everything_and_another_what_it_shares(finished)
     other = plan_comparison({**given, "lr0": 0.002})
     assert other.folder.parent == comparison.folder.parent
     assert other.folder != comparison.folder
+
+
+def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
+    given, _, _ = finished
+    monkeypatch.setitem(DEFAULTS, "shares", [0.5, 0.5, 0.5, 0.5, 0.5])
+    to_do = []
+    monkeypatch.setattr("ds2d2_yolo.engine.comparison.run_jobs", lambda jobs, *_: to_do.extend(jobs))
+    with pytest.raises(DS2D2Error, match="explicit-0"):  # as nothing has made its record
+        run_comparison(plan_comparison(given))
+    assert [job["title"] for job in to_do] == ["explicit-0", "db2-0"]
 
 
 @pytest.mark.parametrize("distil", KINDS)
