@@ -63,9 +63,8 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     amplifier = deepcopy(theirs.implicit_part(theirs.head))
     theirs.freeze_head(amplifier)
     shared = theirs.shared_adapter and pair.is_uniform
-    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0, 1.0, 1.0), weight=options.weight, shared_adapter=shared).to(
-        options.device
-    )
+    gains = Gains(1.0, 1.0, 1.0, 1.0, options.response)
+    loss = DS2D2Loss(pair.levels, gains, weight=options.weight, shared_adapter=shared).to(options.device)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
 
     def step(batch: Batch) -> torch.Tensor:
@@ -192,6 +191,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="under bfloat16 autocast")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="of the explicit terms")
+    parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
