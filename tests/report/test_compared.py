@@ -73,7 +73,7 @@ def test_what_is_read_is_what_was_compared(compared):
     comparison, results = read_comparison(compared)
     assert [method.name for method in comparison.methods] == ["plain", "implicit", "ds2d2"]
     assert [method.distil for method in comparison.methods] == ["none", "ds2d2", "ds2d2"]
-    assert comparison.methods[1].arguments == {"ex_low": 0, "ex_high": 0}
+    assert comparison.methods[1].arguments == {"ex_low": 0, "ex_high": 0, "response": 0}
     assert comparison.methods[0].arguments == comparison.methods[2].arguments == {}
     assert (comparison.seeds, comparison.arguments["imgsz"]) == ([0, 1], 64)
     assert [(run["method"], run["seed"]) for run in results.runs] == [
