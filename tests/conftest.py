@@ -17,8 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+# A busy machine is no mistake of ours.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 # `python -m pytest --hypothesis-profile=long tests/test_mistakes.py` looks for mistakes much longer.
 settings.register_profile("long", max_examples=20_000)
 

@@ -119,7 +119,7 @@ def test_an_interrupted_pass_leaves_nothing_behind():
     distiller.disarm()
     assert not any(m._forward_hooks for m in student.model.modules())
     assert len(student.model(batch)[0]) == 3
-    assert len(step(distiller, student, batch)[0]) == 7
+    assert len(step(distiller, student, batch)[0]) == 8
 
 
 def test_guests_do_not_change():
@@ -244,7 +244,7 @@ def test_the_step_for_autobatch_holds_the_whole_distillation():
     rows = profile_ops([torch.empty(count, 3, 64, 64) for count in (1, 2)], copied, n=1, device="cpu", max_num_obj=4)
     assert [row[5] for row in rows] == [(1, 3, 64, 64), (2, 3, 64, 64)]
     assert all(math.isfinite(row[4]) for row in rows)  # time of the backward pass, which worked
-    assert [row[6] for row in rows] == [(7,), (7,)]
+    assert [row[6] for row in rows] == [(8,), (8,)]
     assert all(p.grad is not None for p in copied.student.ds2d2_adapters.parameters())
     assert all(p.grad is None for p in (*student.model.parameters(), *copied.distiller.teacher.model.parameters()))
     assert not any(m._forward_hooks for m in copied.student.modules())

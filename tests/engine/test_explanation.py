@@ -135,7 +135,7 @@ def test_differences_of_faster_rcnn_are_those_of_the_regions_that_the_teacher_pr
     regions = Regions([places], empty, empty, torch.tensor(1.0))
     pooled = part.box_roi_pool(other, [places])
     with torch.no_grad():
-        term = detector.compare(part, other, seen, Pooled(regions, other, pooled))
+        term = detector.compare(part, other, seen, Pooled(regions, other, pooled, None))
         certainty = part(seen, [places]).logits.softmax(1)[:, :-1].amax(1)
     torch.testing.assert_close(0.5 * classes.mean() + boxes.sum() / certainty.sum(), term, rtol=1e-3, atol=1e-5)
 

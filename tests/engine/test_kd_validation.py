@@ -177,6 +177,7 @@ def test_the_terms_are_those_of_the_averaged_student_with_its_own_adapters(data,
     """Validated by hand: the saved average, its adapters, the validation batches."""
     teacher = save_teacher("yolov8n.yaml", tmp_path)
     given = {"val_kd": True, "epochs": 1, "ex_low": 1.0, "ex_high": 0, "im_full": 0, "weight": "disw", "lr0": 0.01}
+    given["response"] = 0
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         from ds2d2_yolo.engine.validation import DistillationValidator
