@@ -195,10 +195,11 @@ class YOLODetector(UltralyticsDetector):
         raw = raw.get("one2many", raw)
         anchors, strides = self._grid(raw["feats"], head.stride)
         # In float32 at least: bfloat16 and float16 know pixel coordinates to 2 and 0.5 px only.
-        distances = at_least_float32(raw["boxes"]).transpose(1, 2)
-        if head.reg_max > 1:
-            bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)
-            distances = (distances.unflatten(2, (4, head.reg_max)).softmax(3) * bins).sum(3)
+        distances = at_least_float32(raw["boxes"])
+        if head.reg_max > 1:  # in the layout that the head gives: half the time of a softmax over the last dimension
+            bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)[:, None]
+            distances = (distances.unflatten(1, (4, head.reg_max)).softmax(2) * bins).sum(2)
+        distances = distances.transpose(1, 2)
         if "angle" in raw:
             angles = at_least_float32(raw["angle"]).transpose(1, 2)  # decoded already, where the head decodes it
             boxes = torch.cat([dist2rbox(distances, angles, anchors), angles], 2)
