@@ -123,6 +123,14 @@ def test_heads_run_on_given_maps_and_assigners_return_the_foreground_fourth(name
     assert seen[0].dtype is torch.bool
 
 
+@pytest.mark.parametrize("name", ["yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo11n-seg", "yolo11n-pose"])
+def test_heads_return_raw_predictions_in_training_and_as_second_in_evaluation(name):
+    head = lively_model(f"{name}.yaml").model[-1]
+    maps = [torch.rand(1, channels, size, size) for channels, size in ((64, 8), (128, 4), (256, 2))]
+    for raw in (head.train()(list(maps)), head.eval()(list(maps))[1]):
+        assert {"boxes", "scores", "feats"} <= raw.get("one2many", raw).keys()
+
+
 def test_autobatch_calls_the_model_of_the_trainer_with_images():
     assert "model=self.model" in source(BaseTrainer.auto_batch)
     assert "deepcopy(model).train()" in source(check_train_batch_size)
