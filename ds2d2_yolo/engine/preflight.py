@@ -384,6 +384,23 @@ def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: De
     args.im_full, args.im_high, args.response, args.amplifier = 0.0, 0.0, 0.0, None
 
 
+def check_response(gain: float, teacher: Detector) -> None:
+    """Refuse the response term where the family does not say what a student predicts by its own head.
+
+    Args:
+        gain (float): Gain, or share, of the term.
+        teacher (Detector): The teacher, of the student's family.
+
+    Raises:
+        DS2D2Error: If the family has neither a `decode` nor a `response` of its own.
+    """
+    kind = type(teacher)
+    if gain and kind.decode is Detector.decode and kind.response is Detector.response:
+        raise DS2D2Error(
+            f"response: {teacher.family} does not say what a student predicts by its own head; pass response=0", 2
+        )
+
+
 def _check_tasks(teacher: Detector, student: Detector) -> None:
     if teacher.task != student.task:
         raise DS2D2Error(

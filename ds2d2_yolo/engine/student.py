@@ -27,6 +27,7 @@ from ds2d2_yolo.engine.preflight import (
     check_pair,
     check_place,
     check_pretrained,
+    check_response,
     check_safety,
     check_teacher,
     load_model,
@@ -319,6 +320,7 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     check_teacher(teacher, args.teacher, data)
     pair = check_pair(teacher, student, args.imgsz, layers_of(args))
     take_reference_gains(args, teacher.family, teacher.reference_gains)
+    check_response(gains_of(args).response, teacher)
     if not trained:
         check_backbone(teacher, args)
     if not student_trained and args.pretrained is True:

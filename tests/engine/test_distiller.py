@@ -11,10 +11,11 @@ from engine_helpers import batch_of, lively_model
 from torch import nn
 from ultralytics.utils.torch_utils import profile_ops
 
-from ds2d2_yolo.detectors import Taps, YOLODetector, detector_of
+from ds2d2_yolo.detectors import Detector, Taps, YOLODetector, detector_of
 from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
-from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.engine.preflight import check_pair, check_response
+from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, dense_implicit_terms
 
 ALL = Gains(0.1, 0.2, 1.0, 1.0, 1.0)
@@ -84,6 +85,18 @@ def test_the_response_term_compares_what_the_models_predict_themselves():
     torch.testing.assert_close(loss[-1], expected * 2)  # times batch size
     gradients = torch.autograd.grad(loss[-1], list(student.head.cv2.parameters()))
     assert all(gradient.any() for gradient in gradients)
+
+
+def test_a_family_that_does_not_say_what_its_students_predict_is_refused_the_response_term():
+    class Silent(YOLODetector):
+        family = "Silent"
+        decode, response = Detector.decode, Detector.response
+
+    teacher = Silent(lively_model("yolov8n.yaml"))
+    check_response(0.0, teacher)
+    with pytest.raises(DS2D2Error, match=r"response: Silent does not say .* pass response=0"):
+        check_response(1.0, teacher)
+    check_response(1.0, YOLODetector(teacher.model))
 
 
 def test_the_detection_loss_is_untouched():
