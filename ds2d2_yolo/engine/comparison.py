@@ -63,17 +63,18 @@ WORKER = ("-m", "ds2d2_yolo.engine.comparison")
 PLAIN, BUILTIN = "plain", "builtin"
 """Methods that the others are measured against."""
 
-# What the methods of each kind may set; the rest would give them another schedule, other data or another start.
+# What the methods of each kind may set; the rest would give them another schedule, other data or another start. Epochs
+# are for a schedule that ends earlier, or later, so that methods of different cost can be compared at equal time.
 _METHOD_ARGUMENTS = {
-    "none": frozenset[str](),
-    "ultralytics": frozenset({"dis"}),
-    "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps"},
+    "none": frozenset({"epochs"}),
+    "ultralytics": frozenset({"epochs", "dis"}),
+    "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps"} | {"epochs"},
 }
 # Arguments with which runs could not be compared or continued, and why.
 _REFUSED = {
     "resume": "the same command continues its runs",
     "seed": "pass seeds=",
-    "time": "methods would get different schedules; pass epochs=, what is reached in equal time is reported anyway",
+    "time": "schedules would depend on what else the machine does; pass epochs=, of the methods, too, for equal time",
     "save": "what each epoch reached is compared, leave it out",
     "val": "what each epoch reached is compared, leave it out",
 }
@@ -125,6 +126,9 @@ class Comparison:
     def arguments_of(self, method: Method, teacher: Path | str, amplifier: Path | str | None) -> dict[str, Any]:
         """Return the train arguments of a method, but for the seed."""
         arguments = {key: value for key, value in self.arguments.items() if key not in {"teacher", "dis"}}
+        if (steps := arguments.get("lr_steps")) and "epochs" in method.arguments:
+            epochs = check_arguments(self.arguments).epochs
+            arguments["lr_steps"] = [step * method.arguments["epochs"] / epochs for step in steps]
         if method.distil != "ds2d2":
             arguments = {key: value for key, value in arguments.items() if key not in DEFAULTS or key == "lr_steps"}
         if method.distil == "ultralytics":
@@ -132,7 +136,7 @@ class Comparison:
             return arguments | dis | method.arguments | {"distill_model": str(teacher)}
         if method.distil == "ds2d2":
             return arguments | method.arguments | {"teacher": str(teacher), "amplifier": amplifier and str(amplifier)}
-        return arguments
+        return arguments | method.arguments
 
 
 @dataclass(frozen=True)
@@ -387,7 +391,8 @@ class _Jobs:
             amplifiers[method.name] = None
             if method.distil != "ds2d2":
                 continue
-            arguments = self._stage_arguments({**method.arguments, "teacher": teacher})
+            of_stage = {key: value for key, value in method.arguments.items() if key != "epochs"}
+            arguments = self._stage_arguments({**of_stage, "teacher": teacher})
             args = check_arguments(arguments)
             if not gains_of(args).im_high:
                 continue
@@ -421,7 +426,7 @@ class _Jobs:
                 arguments = comparison.arguments_of(method, teacher, amplifier) | {"seed": seed}
                 complete = check_arguments(arguments)
                 inputs = {**self.inputs, "distil": method.distil, "student": of_student, "seed": seed}
-                inputs |= {"epochs": args.epochs, "arguments": _effective(complete)}
+                inputs |= {"epochs": complete.epochs, "arguments": _effective(complete)}
                 if method.distil != "none":
                     inputs["teacher"] = of_teacher
                 if method.distil == "ds2d2":

@@ -48,7 +48,7 @@ _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
 _READING = (
     "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval that "
     "holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. At equal "
-    "time: the best epoch so far when the fastest method was done."
+    "time: the best epoch so far when the plain student, or without it the fastest method, was done."
 )
 
 
@@ -185,7 +185,9 @@ def _summary(comparison: Comparison, results: Results) -> Section:
         "teacher": arguments["teacher"],
         "data": arguments.get("data"),
         "measured on": seen,
-        "image size, batch, epochs": ", ".join(str(arguments.get(name)) for name in ("imgsz", "batch", "epochs")),
+        "image size, batch, epochs": ", ".join(
+            str(arguments.get(name, "those of the method")) for name in ("imgsz", "batch", "epochs")
+        ),
         "seeds": ", ".join(map(str, comparison.seeds)),
         "training before that": stages_line(results).removeprefix("Training before that, once for all runs: "),
         "versions": "; ".join(versions),
@@ -223,15 +225,15 @@ def _numbers(comparison: Comparison, results: Results) -> Section:
 
 def _curves(comparison: Comparison, results: Results) -> Section:
     names = [method.name for method in comparison.methods]
-    epochs = min(len(run["curve"]) for run in results.runs)
-    steps = [float(epoch["epoch"]) for epoch in results.runs[0]["curve"][:epochs]]
+    curves = {name: [run["curve"] for run in results.runs if run["method"] == name] for name in names}
+    steps = [float(epoch["epoch"]) for epoch in max((run["curve"] for run in results.runs), key=len)]
     groups = {
         f"{metric.removeprefix('metrics/')} in percent, mean of the seeds": {
-            name: [
-                100 * fmean(run["curve"][i][metric] for run in results.runs if run["method"] == name)
-                for i in range(epochs)
+            name: [  # methods may have fewer epochs than others
+                100 * fmean(curve[i][metric] for curve in own) if all(i < len(curve) for curve in own) else math.nan
+                for i in range(len(steps))
             ]
-            for name in names
+            for name, own in curves.items()
         }
         for metric in metrics_of(results)
     }

@@ -102,7 +102,8 @@ class Summary:
         gaps_closed (dict[str, float | None]): By metric, AP50-95 of boxes and what else the task finds: share of the
             distance from the plain student to the teacher; None without plain runs, or where the teacher is not better.
         equal_time (dict[str, Interval]): By metric of Ultralytics: that of the best epoch that was done when the
-            fastest method was.
+            plain student was, or without it the fastest method.
+        epochs (int): Epochs of the longest run.
         seconds (float): Mean time of training.
         seconds_per_epoch (float): Mean time of an epoch.
         peak_bytes (float | None): Mean of the most memory that the runs held.
@@ -114,6 +115,7 @@ class Summary:
     differences: dict[str, dict[str, Interval]]
     gaps_closed: dict[str, float | None]
     equal_time: dict[str, Interval]
+    epochs: int
     seconds: float
     seconds_per_epoch: float
     peak_bytes: float | None
@@ -262,9 +264,10 @@ def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
 
 
 def finishing_times(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Return the seconds after which the fastest method was done, by seed."""
+    """Return the seconds after which the plain student was done, or else the fastest method, by seed."""
+    plain = {run["seed"]: run["seconds"] for run in runs if run["method"] == PLAIN}
     return {
-        seed: min(run["seconds"] for run in runs if run["seed"] == seed)
+        seed: plain.get(seed, min(run["seconds"] for run in runs if run["seed"] == seed))
         for seed in dict.fromkeys(run["seed"] for run in runs)
     }
 
@@ -313,6 +316,7 @@ def summarise(results: Results) -> list[Summary]:
                     metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached)
                     for metric in metrics_of(results)
                 },
+                epochs=max(len(run["curve"]) for run in runs),
                 seconds=fmean(run["seconds"] for run in runs),
                 seconds_per_epoch=fmean(run["seconds_per_epoch"] for run in runs),
                 peak_bytes=fmean(memory) if memory else None,
@@ -431,8 +435,8 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
         "of them are of boxes; mAP50(M), mAP50-95(M) are Ultralytics' of masks, (P) of keypoints. "
         "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval "
         "that holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. "
-        "At equal time: the best epoch so far when the fastest method was done, by seed. Peak memory is that of the "
-        "training process, on a GPU what PyTorch allocated there.",
+        "At equal time: the best epoch so far when the plain student, or without it the fastest method, was done, by "
+        "seed. Peak memory is that of the training process, on a GPU what PyTorch allocated there.",
     ]
     return lines
 
@@ -483,12 +487,15 @@ def tables_of(comparison: Comparison, results: Results) -> dict[str, list[list[s
                 rows.append([summary.method, *cells, *gaps])
         interval = " and 95 % interval" if len(comparison.seeds) > 1 else ""
         tables[f"Differences in percentage points, mean{interval}"] = rows
-    cost = [["", "minutes", "s per epoch", "peak MiB", *(f"{_title(metric)} at equal time" for metric in measured)]]
+    at_equal_time = (f"{_title(metric)} at equal time" for metric in measured)
+    cost = [["", "epochs", "minutes", "s per epoch", "peak MiB", *at_equal_time]]
     for summary in summaries:
         peak = "" if summary.peak_bytes is None else f"{summary.peak_bytes / _MIB:,.0f}"
         reached = [percent(summary.equal_time[metric].mean) for metric in measured]
-        cost.append([summary.method, f"{summary.seconds / 60:.1f}", f"{summary.seconds_per_epoch:.1f}", peak, *reached])
-    tables["Cost of training the student, and what is reached when the fastest method is done"] = cost
+        times = (f"{summary.seconds / 60:.1f}", f"{summary.seconds_per_epoch:.1f}")
+        cost.append([summary.method, str(summary.epochs), *times, peak, *reached])
+    first = PLAIN if any(summary.method == PLAIN for summary in summaries) else "the fastest method"
+    tables[f"Cost of training the student, and what is reached when {first} is done"] = cost
     return tables
 
 
@@ -557,7 +564,7 @@ def _summary_rows(results: Results) -> list[dict[str, Any]]:
                 row[f"{name}, low"], row[f"{name}, high"] = (interval.low, interval.high) if interval else (None, None)
         row |= {_gap_title(metric): gap for metric, gap in summary.gaps_closed.items()}
         row |= {f"{metric} at equal time": summary.equal_time[metric].mean for metric in measured}
-        row |= {"seconds": summary.seconds, "s per epoch": summary.seconds_per_epoch}
+        row |= {"epochs": summary.epochs, "seconds": summary.seconds, "s per epoch": summary.seconds_per_epoch}
         row["peak MiB"] = None if summary.peak_bytes is None else summary.peak_bytes / _MIB
         rows.append(row)
     for name, seconds in results.stages.items():

@@ -20,13 +20,15 @@ from ds2d2_yolo.spectral import TERMS
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """The folder of a comparison of two methods with two seeds, made in this process to save time."""
+    """The folder of a comparison of four methods with two seeds, made in this process to save time."""
     folder = tmp_path_factory.mktemp("compared")
     data = write_data(folder / "set", train=4, val=3)
     teacher = save_checkpoint(lively_model("yolov8s.yaml", seed=1), folder / "teacher.pt")
     student = save_checkpoint(lively_model("yolov8n.yaml", seed=2), folder / "student.pt")
     given = {"teacher": str(teacher), "student": str(student), "data": str(data), "project": str(folder / "runs")}
-    given |= {"methods": "plain,implicit,ds2d2", "seeds": "0,1", "amplifier": None, "epochs": 1, "imgsz": 64}
+    (folder / "long.yaml").write_text("long: {distil: none, epochs: 2}\n")
+    given |= {"methods": f"plain,implicit,ds2d2,{folder / 'long.yaml'}", "seeds": "0,1", "amplifier": None}
+    given |= {"epochs": 1, "imgsz": 64}
     given |= {"batch": 4, "nbs": 4, "optimizer": "SGD", "lr0": 0.01, "device": "cpu", "workers": 0, "plots": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job) for job in jobs])
@@ -71,13 +73,14 @@ def test_a_browser_shows_the_page_of_a_comparison_without_complaint(width, repor
 
 def test_what_is_read_is_what_was_compared(compared):
     comparison, results = read_comparison(compared)
-    assert [method.name for method in comparison.methods] == ["plain", "implicit", "ds2d2"]
-    assert [method.distil for method in comparison.methods] == ["none", "ds2d2", "ds2d2"]
-    assert comparison.methods[1].arguments == {"ex_low": 0, "ex_high": 0, "response": 0}
-    assert comparison.methods[0].arguments == comparison.methods[2].arguments == {}
+    assert [method.name for method in comparison.methods] == ["plain", "implicit", "ds2d2", "long"]
+    assert [method.distil for method in comparison.methods] == ["none", "ds2d2", "ds2d2", "none"]
+    assert comparison.methods[3].arguments == {"epochs": 2}
+    assert comparison.methods[1].arguments == {"epochs": 1, "ex_low": 0, "ex_high": 0, "response": 0}
+    assert comparison.methods[0].arguments == comparison.methods[2].arguments == {"epochs": 1}
     assert (comparison.seeds, comparison.arguments["imgsz"]) == ([0, 1], 64)
     assert [(run["method"], run["seed"]) for run in results.runs] == [
-        (name, seed) for seed in (0, 1) for name in ("plain", "implicit", "ds2d2")
+        (name, seed) for seed in (0, 1) for name in ("plain", "implicit", "ds2d2", "long")
     ]
     assert results.teacher["AP50"] >= 0
 

@@ -184,6 +184,17 @@ def test_a_summary_by_hand():
     assert math.isnan(ds2d2.values["APl"].mean)
 
 
+def test_equal_time_is_that_of_the_plain_student_even_where_a_method_has_fewer_epochs():
+    results = results_of(seeds=[0])
+    results.runs.append(run_of("short", 0, [0.1, 0.22], pace=20.0))
+    *_, short = summaries = summarise(results)
+    assert finishing_times(results.runs) == {0: 50}
+    assert [summary.epochs for summary in summaries] == [5, 5, 5, 2]
+    assert short.equal_time["AP50-95"].mean == short.values["AP50-95"].mean == 0.22
+    results.runs[:] = [run for run in results.runs if run["method"] != "plain"]
+    assert finishing_times(results.runs) == {0: 40}
+
+
 def masked(figures, values):
     """Add mask AP, of which AP50 is twice AP50-95, to what has box AP."""
     return {**figures, "metrics/mAP50(M)": 2 * values, "metrics/mAP50-95(M)": values}
