@@ -204,7 +204,8 @@ class YOLODetector(UltralyticsDetector):
             angles = at_least_float32(raw["angle"]).transpose(1, 2)  # decoded already, where the head decodes it
             boxes = torch.cat([dist2rbox(distances, angles, anchors), angles], 2)
         else:
-            boxes = dist2bbox(distances, anchors, xywh=False) * strides
+            # Without DFL they may be negative, which would make inverted boxes
+            boxes = dist2bbox(distances.clamp(min=0), anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
     def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Any = None) -> DensePredictions:

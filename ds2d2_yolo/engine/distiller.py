@@ -181,6 +181,8 @@ class Distiller:
             if not math.isfinite(number):
                 why = f"{number}, {self._origin()}: lower its gain or train with amp=False"
                 self._report(name, "is not finite", why)
+            elif number < 0:
+                self._report(name, "is negative", "it has no bound then: do the family's boxes turn inside out?")
             elif number == 0:
                 self._report(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
 

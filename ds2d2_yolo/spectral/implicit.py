@@ -27,7 +27,7 @@ class DensePredictions(NamedTuple):
     """What a dense head says of every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, K).
 
     What boxes consist of is between the head and the `Similarity` that compares them; for `generalized_iou` they are
-    (B, A, 4), xyxy pixels.
+    (B, A, 4), xyxy pixels, and never inverted.
     """
 
     logits: torch.Tensor
@@ -74,7 +74,10 @@ def quality_focal_loss(
 
 
 def generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the generalised intersection over union of pairs of boxes; defined for empty and inverted ones too.
+    """Return the generalised intersection over union of pairs of boxes; finite for empty and inverted ones too.
+
+    Of inverted boxes, whose hull may be smaller than they are, it has no bound, as in the reference: a loss of them
+    could be lowered for ever. So families decode proper ones.
 
     `torchvision.ops` has one with another guard against empty unions, and it waits for the device to index a mask.
 

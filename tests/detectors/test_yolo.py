@@ -45,6 +45,20 @@ def test_decodes_as_ultralytics_does_at_inference(detector):
     torch.testing.assert_close(predictions.logits.sigmoid(), inference[:, 4:].transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
+def test_distances_that_are_negative_do_not_turn_a_box_inside_out():
+    # Without DFL a head may say so; the GIoU loss of inverted boxes has no lower bound
+    detector = detector_of(lively_model("yolo26n.yaml"))
+    detector.freeze()
+    maps = [torch.rand(1, channels, size, size) for channels, size in zip((64, 128, 256), (8, 4, 2), strict=True)]
+    with torch.no_grad():
+        raw = detector.head(maps)
+        raw["boxes"] = 5 * torch.randn_like(raw["boxes"])
+        student = detector.decode(detector.head, raw)
+        assert (student.boxes[..., 2:] >= student.boxes[..., :2]).all()
+        teacher = detector.predict(detector.head, maps)
+        assert detector.compare_predictions(student, teacher, torch.ones(())) > 0
+
+
 def test_comparing_through_the_own_head_equals_reusing_its_predictions(detector):
     images = torch.rand(1, 3, 64, 64)
     detector.freeze()

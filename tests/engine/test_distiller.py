@@ -16,7 +16,7 @@ from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import check_pair, check_response
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, dense_implicit_terms
+from ds2d2_yolo.spectral import DensePredictions, DS2D2Loss, Gains, Levels, dense_implicit_terms
 
 ALL = Gains(0.1, 0.2, 1.0, 1.0, 1.0)
 NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
@@ -232,6 +232,23 @@ def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
     (message,) = (message for message in warnings() if "ex_low_loss is not finite" in message)
     assert "from the adapter of level 0 (student's layer 16, teacher's 16): lower its gain" in message
     assert len(warnings()) == len(set(warnings()))
+
+
+def test_a_term_that_is_negative_is_reported_once(warnings, monkeypatch):
+    decode = YOLODetector.decode
+
+    def decode_inverted(self, head, raw):
+        logits, boxes = decode(self, head, raw)
+        if raw["boxes"].requires_grad:
+            boxes = torch.cat([boxes[..., 2:] + 100, boxes[..., :2] - 100], 2)
+        return DensePredictions(logits, boxes)
+
+    monkeypatch.setattr(YOLODetector, "decode", decode_inverted)
+    distiller, student = make(gains=Gains(im_full=1.0))
+    for _ in range(2):
+        step(distiller, student, batch_of())
+    distiller.disarm()
+    assert [message.split(":")[2] for message in warnings()] == [" it has no bound then"]
 
 
 @pytest.mark.parametrize(
