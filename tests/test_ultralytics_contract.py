@@ -117,6 +117,8 @@ def test_heads_run_on_given_maps_and_assigners_return_the_foreground_fourth(name
     assert {"boxes", "scores", "feats"} <= head.forward_head(maps, **head.one2many).keys()
     model.criterion = model.init_criterion()
     seen = []
+    # The weight of the loss that reaches the maps, beside that of the other one
+    assert hasattr(model.criterion, "o2m") == hasattr(model.criterion, "one2many") == (name == "yolo26n.yaml")
     criterion = getattr(model.criterion, "one2many", model.criterion)
     criterion.assigner.register_forward_hook(lambda module, inputs, output: seen.append(output[3]))
     model(batch_of())

@@ -147,17 +147,30 @@ class YOLODetector(UltralyticsDetector):
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         """Return the task-aligned assigner of the (one-to-many) criterion."""
-        # The criterion is made at the first loss and made anew when a run with a one-to-one head resumes, so it is
-        # looked up for every batch.
-        if getattr(self.model, "criterion", None) is None:
-            self.model.criterion = self.model.init_criterion()
-        criterion = getattr(self.model.criterion, "one2many", self.model.criterion)
-        return {"assigner": criterion.assigner}
+        criterion = self._criterion
+        return {"assigner": getattr(criterion, "one2many", criterion).assigner}
 
     def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
         """Return the number of positive anchors, at least one per image, as a scalar on the device."""
         foreground = outputs["assigner"][3]
         return foreground.sum(1).clamp(min=1).sum()
+
+    def loss_factor(self, images: int) -> float:
+        """Return the number of images; where there is a one-to-one branch, times the weight of the one-to-many loss.
+
+        That is the only one of the two whose gradient reaches the maps, and Ultralytics has its weight fall to an eighth
+        in the course of a training: without it, the terms would come to outweigh the loss that they were measured by.
+        """
+        return images * float(getattr(self._criterion, "o2m", 1.0))
+
+    @property
+    def _criterion(self) -> Any:
+        """The model's criterion."""
+        # It is made at the first loss and made anew when a run with a one-to-one head resumes, so it is looked up for
+        # every batch.
+        if getattr(self.model, "criterion", None) is None:
+            self.model.criterion = self.model.init_criterion()
+        return self.model.criterion
 
     def response(self, head: Any, outputs: Mapping[Any, Any]) -> DensePredictions:
         """Return what a student predicts by its own (one-to-many) head."""
@@ -199,13 +212,16 @@ class YOLODetector(UltralyticsDetector):
         if head.reg_max > 1:  # in the layout that the head gives: half the time of a softmax over the last dimension
             bins = torch.arange(head.reg_max, dtype=distances.dtype, device=distances.device)[:, None]
             distances = (distances.unflatten(1, (4, head.reg_max)).softmax(2) * bins).sum(2)
+        elif "angle" not in raw:
+            # They may be negative, which would make inverted boxes: 0 is taken instead, with a gradient by which a
+            # distance can become positive again.
+            distances = distances + (distances.clamp(min=0) - distances).detach()
         distances = distances.transpose(1, 2)
         if "angle" in raw:
             angles = at_least_float32(raw["angle"]).transpose(1, 2)  # decoded already, where the head decodes it
             boxes = torch.cat([dist2rbox(distances, angles, anchors), angles], 2)
         else:
-            # Without DFL they may be negative, which would make inverted boxes
-            boxes = dist2bbox(distances.clamp(min=0), anchors, xywh=False) * strides
+            boxes = dist2bbox(distances, anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
     def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Any = None) -> DensePredictions:

@@ -45,18 +45,36 @@ def test_decodes_as_ultralytics_does_at_inference(detector):
     torch.testing.assert_close(predictions.logits.sigmoid(), inference[:, 4:].transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
-def test_distances_that_are_negative_do_not_turn_a_box_inside_out():
-    # Without DFL a head may say so; the GIoU loss of inverted boxes has no lower bound
+def test_distances_that_are_negative_make_empty_boxes_that_can_grow():
+    # Without DFL a head may say so; the GIoU loss of inverted boxes would have no lower bound
     detector = detector_of(lively_model("yolo26n.yaml"))
     detector.freeze()
     maps = [torch.rand(1, channels, size, size) for channels, size in zip((64, 128, 256), (8, 4, 2), strict=True)]
-    with torch.no_grad():
-        raw = detector.head(maps)
-        raw["boxes"] = 5 * torch.randn_like(raw["boxes"])
-        student = detector.decode(detector.head, raw)
-        assert (student.boxes[..., 2:] >= student.boxes[..., :2]).all()
-        teacher = detector.predict(detector.head, maps)
-        assert detector.compare_predictions(student, teacher, torch.ones(())) > 0
+    teacher = detector.predict(detector.head, maps)
+    raw = detector.head(maps)
+    distances = 5 * torch.randn_like(raw["boxes"])
+    distances[..., 0] = torch.tensor([-1.0, 2.0, 3.0, 2.0])  # the left edge right of the centre
+    raw["boxes"] = distances.requires_grad_()
+    student = detector.decode(detector.head, raw)
+    assert (student.boxes[..., 2:] >= student.boxes[..., :2]).all()
+    assert student.boxes[0, 0].tolist() == [4, -12, 28, 20]  # centre (4, 4), stride 8
+    loss = detector.compare_predictions(student, teacher._replace(boxes=student.boxes.detach() - 8), torch.ones(()))
+    assert loss > 0
+    loss.backward()
+    assert raw["boxes"].grad[0, 0, 0] < 0  # the teacher's box reaches farther left
+
+
+@pytest.mark.parametrize(("name", "weights"), [("yolo11n", (1, 1, 1)), ("yolo26n", (0.8, 0.45, 0.1))])
+def test_the_terms_have_the_weight_of_the_loss_that_reaches_the_maps(name, weights):
+    model = lively_model(f"{name}.yaml")
+    model.args.epochs = 3
+    detector = detector_of(model)
+    found = []
+    for _ in weights:
+        found.append(detector.loss_factor(4) / 4)
+        if hasattr(model.criterion, "update"):
+            model.criterion.update()  # as Ultralytics' trainer does after every epoch
+    assert found == pytest.approx(weights)
 
 
 def test_comparing_through_the_own_head_equals_reusing_its_predictions(detector):
