@@ -158,8 +158,9 @@ class YOLODetector(UltralyticsDetector):
     def loss_factor(self, images: int) -> float:
         """Return the number of images; where there is a one-to-one branch, times the weight of the one-to-many loss.
 
-        That is the only one of the two whose gradient reaches the maps, and Ultralytics has its weight fall to an eighth
-        in the course of a training: without it, the terms would come to outweigh the loss that they were measured by.
+        That is the only one of the two whose gradient reaches the maps, and Ultralytics has its weight fall to an
+        eighth in the course of a training: without it, the terms would come to outweigh the loss that they were
+        measured by.
         """
         return images * float(getattr(self._criterion, "o2m", 1.0))
 
