@@ -61,7 +61,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     assert [key for key in items if key in NAMES] == NAMES
     assert torch.isfinite(loss).all()
     terms = loss[-5:]
-    factor = student.loss_factor(2)  # the batch size, at least
+    factor = student.loss_factor(2)  # the batch size, times the one-to-many weight where there is one
     torch.testing.assert_close(terms.detach() / factor, torch.stack([items[name] for name in NAMES]))
     parameters = [p for p in student.model.parameters() if p.requires_grad]
     for term in terms:
