@@ -278,6 +278,20 @@ def test_teacher_mode_refuses_a_trained_teacher(files, capsys):
     assert "is trained already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("mode", "start", "code", "message"),
+    [
+        ("teacher", "{garbage}", 1, "garbage.pt: cannot be loaded"),
+        ("amplifier", "{teacher}", 2, "an amplifier starts from its teacher's head"),
+    ],
+)
+def test_stages_check_the_checkpoint_that_they_are_to_start_from(mode, start, code, message, files, tmp_path, capsys):
+    words = ["teacher=yolo11n.yaml", f"data={files['data']}", f"project={tmp_path / 'runs'}"]
+    assert main([mode, *words, f"pretrained={start.format(**files)}"]) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_values_are_read_as_ultralytics_reads_them(files):
     words = ["--epochs=3", "amplifier", "=", "none", "layers=[15,", "18]", "cos_lr", "name=007", "data=a=b.yaml"]
     assert parse_arguments(words) == {

@@ -34,6 +34,7 @@ from ds2d2_yolo.engine.preflight import (
     check_backbone,
     check_combination,
     check_place,
+    check_pretrained,
     check_safety,
     check_teacher,
     load_model,
@@ -169,19 +170,26 @@ class Stage:
         partial.replace(self.folder / _RECORD)
 
 
-def teacher_stage(args: Any, data: Mapping[str, Any], title: str) -> Stage:
+def teacher_stage(args: Any, data: Mapping[str, Any], title: str, start: str | Path | None = None) -> Stage:
     """Return the stage that trains the teacher of a run from its model YAML.
 
     Args:
         args (Any): Arguments of the run.
         data (Mapping[str, Any]): The data set.
         title (str): Name of the teacher's architecture.
+        start (str | Path | None): Checkpoint that the teacher starts from.
 
     Returns:
         (Stage): The stage.
     """
     epochs = args.teacher_epochs or args.epochs
-    return _stage("teacher", args, data, title, epochs, {"architecture": architecture_of(args.teacher)}, args.teacher)
+    inputs: dict[str, Any] = {"architecture": architecture_of(args.teacher)}
+    if start is not None:
+        inputs["pretrained"] = fingerprint_of_file(Path(start))
+    stage = _stage("teacher", args, data, title, epochs, inputs, args.teacher)
+    if start is not None:
+        stage.overrides["pretrained"] = str(start)
+    return stage
 
 
 def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> Stage:
@@ -206,7 +214,8 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
 
     Args:
-        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML.
+        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML, `pretrained` may be a checkpoint to start
+            it from.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
 
     Returns:
@@ -224,9 +233,12 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     take_explicit_terms(args, teacher, trained)
     if trained:
         raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
+    check_pretrained(args.pretrained)
     data = load_training_data(args)
-    check_backbone(teacher, args)
-    return teacher_stage(args, data, teacher.title).ensure(callbacks)
+    start = args.pretrained if isinstance(args.pretrained, (str, Path)) else None
+    if start is None:
+        check_backbone(teacher, args)
+    return teacher_stage(args, data, teacher.title, start).ensure(callbacks)
 
 
 def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
@@ -250,6 +262,12 @@ def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | No
     take_task(args, teacher)
     if teacher.explicit_only:
         raise DS2D2Error(f"teacher={args.teacher}: an {teacher.family} has no amplifier, its students do without")
+    if isinstance(args.pretrained, (str, Path)):
+        raise DS2D2Error(
+            f"pretrained={args.pretrained}: an amplifier starts from its teacher's head; to train a teacher from a "
+            "checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
+            2,
+        )
     data = load_training_data(args)
     if not trained:
         check_backbone(teacher, args)
@@ -339,7 +357,7 @@ def _stage(
     if args.lr_steps is not None:
         settings["lr_steps"] = [step * epochs / args.epochs for step in args.lr_steps]
     if kind == "teacher" and args.pretrained is False:
-        settings["pretrained"] = False  # a path is the student's alone
+        settings["pretrained"] = False  # a path is the student's, or the start of a teacher that is trained alone
     inputs = inputs | {
         "stage": kind,
         "epochs": epochs,

@@ -4,12 +4,13 @@ import csv
 
 import pytest
 import torch
-from engine_helpers import guests_of, tiny_yaml, write_data
+from engine_helpers import guests_of, save_checkpoint, tiny_yaml, write_data
 from torchvision.models import resnet18
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo.cli import parse_arguments
+from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.amplifier import read_amplifier
 from ds2d2_yolo.engine.arguments import check_arguments
@@ -133,6 +134,23 @@ def test_without_network_nothing_is_started(data, tmp_path, monkeypatch):
     with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
         train_teacher(arguments)
     assert not project.exists()
+
+
+def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # no ImageNet weights, and none are needed
+    model, starts, made = tiny_yaml(tmp_path, "RetinaNet"), [], []
+    arguments = {**SHORT, "data": str(data), "project": str(tmp_path / "runs"), "teacher": str(model)}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        starts.append(save_checkpoint(build_model(str(model), nc=2), tmp_path / f"{seed}.pt"))
+        made.append(train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": str(starts[-1])}))
+    assert made[0].parents[1] != made[1].parents[1]
+    for start, end in zip(starts, made, strict=True):
+        before, after = (load_checkpoint(path)[0].model[0][0].weight for path in (start, end))
+        torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
+    date = made[0].stat().st_mtime_ns
+    assert train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": starts[0]}) == made[0]
+    assert made[0].stat().st_mtime_ns == date
 
 
 @pytest.mark.parametrize(
