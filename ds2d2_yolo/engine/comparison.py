@@ -49,6 +49,7 @@ from ds2d2_yolo.engine.stages import (
     train_amplifier,
     train_teacher,
     training_state,
+    without_student_start,
 )
 from ds2d2_yolo.engine.student import DS2D2Trainer, check_run
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
@@ -448,7 +449,7 @@ class _Jobs:
 
     def _stage_arguments(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         shared = {key: value for key, value in self.comparison.arguments.items() if key not in {"model", "dis"}}
-        return {**shared, **changes}
+        return without_student_start({**shared, **changes})
 
     def _stage_job(self, kind: str, title: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         log = self.comparison.runs / f"{title.replace(' ', '-')}.log"

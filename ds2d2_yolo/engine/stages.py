@@ -210,6 +210,24 @@ def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> St
     return stage
 
 
+def without_student_start(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of a run for its stages, which a checkpoint in `pretrained` does not concern.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments of a run with a student.
+
+    Returns:
+        (dict[str, Any]): The same without the checkpoint that the student starts from.
+
+    Example:
+        >>> without_student_start({"epochs": 3, "pretrained": "student.pt"})
+        {'epochs': 3}
+    """
+    return {
+        name: value for name, value in overrides.items() if name != "pretrained" or not isinstance(value, (str, Path))
+    }
+
+
 def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
     """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
 

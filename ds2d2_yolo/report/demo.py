@@ -18,7 +18,7 @@ from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments, gains_of
 from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.engine.preflight import resolve_data, validate
-from ds2d2_yolo.engine.stages import train_amplifier, train_teacher
+from ds2d2_yolo.engine.stages import train_amplifier, train_teacher, without_student_start
 from ds2d2_yolo.engine.student import check_run
 from ds2d2_yolo.engine.trainer import OwnArgumentsTrainer
 from ds2d2_yolo.report.detections import draw_comparison
@@ -74,6 +74,7 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     callbacks = get_default_callbacks()
     callbacks["on_train_start"].append(_use_every_core)
     stages = {key: value for key, value in arguments.items() if key not in {"student", "name"}}
+    stages = without_student_start(stages)
     if Path(str(args.teacher)).suffix != ".pt":
         arguments["teacher"] = stages["teacher"] = str(train_teacher(stages, callbacks))
     if gains_of(args).im_high and args.amplifier == "auto":

@@ -372,6 +372,18 @@ def test_an_amplifier_that_is_given_serves_the_methods_of_its_wavelet_alone(requ
             run_comparison(comparison, worker)
 
 
+def test_the_checkpoint_that_students_start_from_is_not_the_start_of_the_stages(request_of, models, tmp_path):
+    start = save_checkpoint(lively_model(str(models[1]), seed=5), tmp_path / "student.pt")
+    given = {"teacher": str(models[0]), "amplifier": "-", "project": str(tmp_path / "project"), "seeds": 0}
+    results = run_comparison(plan_comparison(request_of(methods="db2", pretrained=str(start), **given)))
+    (record,) = results.runs
+    assert record["arguments"]["pretrained"] == str(start)
+    stages = sorted((tmp_path / "project").glob("*/stage.json"))
+    assert [path.parent.name.split("-")[0] for path in stages] == ["amplifier", "teacher"]
+    for path in stages:
+        assert YAML.load(path.with_name("args.yaml"))["pretrained"] is True
+
+
 def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_worker_niceness", "0")  # its default of 15 starves where other work goes on
     _, _, results = finished
