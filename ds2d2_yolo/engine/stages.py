@@ -232,8 +232,8 @@ def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None
     """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
 
     Args:
-        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML, `pretrained` may be a checkpoint to start
-            it from.
+        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML. `pretrained` may be a checkpoint that it
+            starts from; runs with a student get such a teacher by the path that is returned.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
 
     Returns:
