@@ -185,7 +185,7 @@ def teacher_stage(args: Any, data: Mapping[str, Any], title: str, start: str | P
     epochs = args.teacher_epochs or args.epochs
     inputs: dict[str, Any] = {"architecture": architecture_of(args.teacher)}
     if start is not None:
-        inputs["pretrained"] = fingerprint_of_file(Path(start))
+        inputs["pretrained"] = fingerprint_of_model(load_checkpoint(start)[0])  # a bare name may lie elsewhere
     stage = _stage("teacher", args, data, title, epochs, inputs, args.teacher)
     if start is not None:
         stage.overrides["pretrained"] = str(start)

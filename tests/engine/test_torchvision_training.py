@@ -1,6 +1,7 @@
 """RetinaNet and Faster R-CNN through the same engine: all stages, an interruption, and what is left on disk."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from engine_helpers import guests_of, save_checkpoint, tiny_yaml, write_data
 from torchvision.models import resnet18
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo.cli import parse_arguments
 from ds2d2_yolo.detectors import build_model
@@ -138,6 +140,7 @@ def test_without_network_nothing_is_started(data, tmp_path, monkeypatch):
 
 def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # no ImageNet weights, and none are needed
+    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path / "weights"))
     model, starts, made = tiny_yaml(tmp_path, "RetinaNet"), [], []
     arguments = {**SHORT, "data": str(data), "project": str(tmp_path / "runs"), "teacher": str(model)}
     for seed in (0, 1):
@@ -149,7 +152,10 @@ def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, tmp_path, mon
         before, after = (load_checkpoint(path)[0].model[0][0].weight for path in (start, end))
         torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
     date = made[0].stat().st_mtime_ns
-    assert train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": starts[0]}) == made[0]
+    named = Path(SETTINGS["weights_dir"]) / "start-of-a-teacher.pt"  # where Ultralytics looks for bare names, too
+    named.parent.mkdir(parents=True, exist_ok=True)
+    named.write_bytes(starts[0].read_bytes())
+    assert train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": named.name}) == made[0]
     assert made[0].stat().st_mtime_ns == date
 
 
