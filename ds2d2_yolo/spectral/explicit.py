@@ -45,23 +45,12 @@ def explicit_terms(
         >>> low.item(), high.item()
         (4.0, 0.0)
     """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"explicit_terms expects student and teacher features of one shape, got {tuple(student.shape)} and "
-            f"{tuple(teacher.shape)}"
-        )
-    # In float32 at least: half precision overflows where a difference beyond 256 is squared.
-    ll, lh, hl, hh = decompose(at_least_float32(student) - at_least_float32(teacher), wavelet)
-    if weight.shape != (ll.shape[0], 1, *ll.shape[2:]):
-        raise ValueError(
-            f"explicit_terms expects a weight of shape {(ll.shape[0], 1, *ll.shape[2:])}, got {tuple(weight.shape)}"
-        )
-    # Channels are summed before they are weighted: the weight has none, and a (B, C, h, w) product less is read.
-    count = ll.numel() if avg_factor is None else avg_factor * ll.shape[1]
-    low = (ll.square().sum(1, keepdim=True) * weight).sum() / count
-    detail = lh.square() + hl.square() + hh.square()
-    high = (detail.sum(1, keepdim=True) * weight).sum() / (3 * count)
-    return low, high
+    low, high = explicit_errors(student, teacher, wavelet)
+    if weight.shape != low.shape:
+        raise ValueError(f"explicit_terms expects a weight of shape {tuple(low.shape)}, got {tuple(weight.shape)}")
+    # Channels are gone before the weight comes: it has none, and a (B, C, h, w) product less is read.
+    cells = low.numel() if avg_factor is None else avg_factor
+    return (low * weight).sum() / cells, (high * weight).sum() / cells
 
 
 def explicit_errors(
@@ -93,6 +82,5 @@ def explicit_errors(
         )
     # In float32 at least: half precision overflows where a difference beyond 256 is squared.
     ll, lh, hl, hh = decompose(at_least_float32(student) - at_least_float32(teacher), wavelet)
-    # Channels go first: the weight has none, and a (B, C, h, w) product less is read.
     detail = lh.square() + hl.square() + hh.square()
     return ll.square().mean(1, keepdim=True), detail.mean(1, keepdim=True) / 3
