@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel, guess_model_task, load_checkpoi
 from ultralytics.utils import DEFAULT_CFG, YAML
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.resources import resource_folder
 
@@ -102,6 +102,29 @@ def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> Detection
     for branch in model.model[-1].cv3:
         torch.nn.init.zeros_(branch[-1].bias)
     return model
+
+
+def consult(detector: Detector, images: torch.Tensor) -> tuple[list[torch.Tensor], Any]:
+    """The maps that a frozen detector's head is given for images, and its raw predictions."""
+    taps = Taps()
+    taps.open({index: detector.layer(index) for index in detector.head_layers})
+    predictions = detector.forward_teacher(images)
+    maps = taps.close()
+    return [maps[index] for index in detector.head_layers], predictions
+
+
+def assert_assigns_as_ever(detector: Detector, batch: dict[str, torch.Tensor]) -> None:
+    """A model whose objects are assigned by what it predicts itself has the loss that it always has."""
+    model = detector.model.train()
+    taps = Taps()
+    taps.open({**{index: detector.layer(index) for index in detector.head_layers}, "head": detector.head})
+    expected, _ = model(batch)
+    outputs = taps.close()
+    predictions = detector.decode(detector.head, outputs["head"])
+    assigned = detector.assign_by(predictions, [outputs[index] for index in detector.head_layers])
+    loss, _ = model(batch)
+    assigned.remove()
+    torch.testing.assert_close(loss, expected)
 
 
 def save_checkpoint(model: DetectionModel, path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
@@ -108,6 +109,29 @@ class Detector(ABC):
     @abstractmethod
     def assignment(self, outputs: Mapping[str, Any]) -> Any:
         """Return what comparisons need to know of the assignment, from the outputs of `assignment_modules`."""
+
+    @property
+    def assigns_by_predictions(self) -> bool:
+        """Whether what the model predicts of classes and boxes, and nothing else of it, assigns the objects."""
+        return False
+
+    def assign_by(self, predictions: Any, maps: Sequence[torch.Tensor]) -> RemovableHandle:
+        """Have the model's own loss assign objects by the predictions of a teacher, in the place of its own.
+
+        Args:
+            predictions (Any): What the teacher's `forward_teacher` returned for the batch.
+            maps (Sequence[torch.Tensor]): The teacher's maps (B, C_l, H_l, W_l) that its head was given.
+
+        Returns:
+            (RemovableHandle): What ends it: objects are assigned by the model's own predictions again.
+
+        Raises:
+            NotImplementedError: If the family is none that `assigns_by_predictions`.
+
+        Source:
+            Label assignment distillation, arXiv 2108.10520.
+        """
+        raise NotImplementedError(f"{self.family} does not assign objects by what is predicted of classes and boxes")
 
     def response_modules(self) -> Mapping[str, nn.Module]:
         """Return the modules whose outputs tell what the model itself predicts, in a pass that computes its loss."""

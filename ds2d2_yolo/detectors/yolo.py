@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from ultralytics.nn.modules.conv import Conv, Conv2
 from ultralytics.nn.modules.head import OBB, OBB26, Detect, Pose, Pose26, Segment, Segment26, v10Detect
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel, guess_model_task
@@ -154,6 +155,29 @@ class YOLODetector(UltralyticsDetector):
         """Return the number of positive anchors, at least one per image, as a scalar on the device."""
         foreground = outputs["assigner"][3]
         return foreground.sum(1).clamp(min=1).sum()
+
+    @property
+    def assigns_by_predictions(self) -> bool:
+        """Whether boxes and classes alone assign the objects: masks and keypoints have a say in it, too."""
+        return self.task in {"detect", "obb"}
+
+    def assign_by(self, predictions: DensePredictions, maps: Sequence[torch.Tensor]) -> RemovableHandle:
+        """Have the (one-to-many) task-aligned assigner see the scores and boxes that a teacher predicts.
+
+        The one-to-one branch, where there is one, goes on assigning objects by its own predictions: a teacher's best
+        anchor need not be the one that the student is about to choose.
+        """
+        if not self.assigns_by_predictions:
+            return super().assign_by(predictions, maps)
+        scores, boxes = predictions.logits.sigmoid(), predictions.boxes
+        if self.task == "obb":  # the assigner is given pixels
+            _, strides = self._grid(maps, self.model.model[-1].stride)
+            boxes = torch.cat([boxes[..., :4] * strides, boxes[..., 4:]], 2)
+
+        def replace(assigner: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return scores.to(inputs[0].dtype), boxes.to(inputs[1].dtype), *inputs[2:]
+
+        return self.assignment_modules()["assigner"].register_forward_pre_hook(replace)
 
     def loss_factor(self, images: int) -> float:
         """Return the number of images; where there is a one-to-one branch, times the weight of the one-to-many loss.

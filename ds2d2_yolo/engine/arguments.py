@@ -24,6 +24,9 @@ GAINS = ("auto", "reference")
 FOOTPRINTS = ("rotated", "hull")
 """What an oriented object covers, for its weight: the cells in its own box, or those of its upright hull."""
 
+ASSIGNMENTS = ("student", "teacher")
+"""Whose predictions assign the objects in the student's own loss."""
+
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
 
@@ -79,7 +82,8 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
     for name in TERMS:
         _check_number(args, name, minimum=0, optional=True)
     _check_shares(args)
-    for name, known in (("gains", GAINS), ("weight", (None, *WEIGHTS)), ("disw", (None, *FOOTPRINTS))):
+    choices = {"gains": GAINS, "weight": (None, *WEIGHTS), "disw": (None, *FOOTPRINTS), "assignment": ASSIGNMENTS}
+    for name, known in choices.items():
         if getattr(args, name) not in known:
             raise DS2D2Error(f"{name}={getattr(args, name)}: expected {' or '.join(filter(None, known))}", 2)
     for name in ("teacher_epochs", "amplifier_epochs"):
@@ -133,6 +137,11 @@ def gains_of(args: Any) -> Gains:
     if args.amplifier is None:
         gains["im_high"] = 0.0
     return Gains(**gains)
+
+
+def needs_teacher(args: Any) -> bool:
+    """Return whether a run asks its teacher anything: for a term, or for the assignment of objects."""
+    return bool(gains_of(args).active) or args.assignment == "teacher"
 
 
 def shares_of(args: Any) -> dict[str, float]:

@@ -36,6 +36,8 @@ class Distiller:
         calibration (Calibration | None): What finds the gains of some terms over the first batches, where any are to be
             found.
         meter (ShareMeter | None): What measures the shares that the terms have of the gradient, where it is wanted.
+        assignment (str): Whose predictions assign the objects in the student's own loss, `student` or `teacher`; the
+            latter for families that `Detector.assigns_by_predictions`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Distiller:
         teacher_layers: Sequence[int],
         calibration: Calibration | None = None,
         meter: ShareMeter | None = None,
+        assignment: str = "student",
     ) -> None:
         teacher.freeze()
         for guest in (teacher.model, amplifier):
@@ -57,10 +60,11 @@ class Distiller:
         self.loss = loss
         self.calibration = calibration
         self.meter = meter
+        self.assignment = assignment
         self._student_layers = tuple(student_layers)
         self._teacher_layers = tuple(teacher_layers)
         self._student_taps, self._teacher_taps = Taps(), Taps()
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
         self._values: dict[str, torch.Tensor] = {}
         self._sums: tuple[torch.Tensor, ...] = ()
         self._reported: set[tuple[str, str]] = set()
@@ -68,21 +72,28 @@ class Distiller:
     def arm(self, student: Detector, batch: Mapping[str, Any]) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
 
+        Where the teacher assigns the objects, it does so in that pass.
+
         Args:
             student (Detector): The student, its model in training mode.
             batch (Mapping[str, Any]): The batch as the model will be given it: `img` (B, 3, H, W) in [0, 1], `bboxes`
                 (N, 4) as normalised xywh or (N, 5) as xywhr, `batch_idx` (N,), all on the model's device.
         """
         self.disarm()
-        if not self.loss.gains.active:
+        by_teacher = self.assignment == "teacher"
+        if not self.loss.gains.active and not by_teacher:
             return
         images = batch["img"]
         predictions, known = self.consult(images)
+        if by_teacher:
+            self._handles.append(student.assign_by(predictions, [known[i] for i in self.loss.levels.head]))
         self.watch(student)
 
         def append(module: nn.Module, inputs: Any, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> Any:
             outputs = self._student_taps.close()
-            self._remove_handle()
+            self._remove_handles()
+            if not self.loss.gains.active:
+                return output
             features = [outputs[index] for index in self._student_layers]
             adapted: list[torch.Tensor] = []
             handles = [
@@ -110,7 +121,7 @@ class Distiller:
             items = {**items, **{f"{name}_loss": value for name, value in self._values.items()}}
             return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
 
-        self._handle = student.model.register_forward_hook(append)
+        self._handles.append(student.model.register_forward_hook(append))
 
     def consult(self, images: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
         """Ask the teacher about images.
@@ -172,7 +183,7 @@ class Distiller:
         """
         self._student_taps.close()
         self._teacher_taps.close()
-        self._remove_handle()
+        self._remove_handles()
         # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
         if not report or RANK not in {-1, 0} or not self._values:
             return
@@ -279,10 +290,10 @@ class Distiller:
             self._reported.add((name, what))
             LOGGER.warning(f"{colorstr('DS2D2:')} {name}_loss {what}: {why}")
 
-    def _remove_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+    def _remove_handles(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:

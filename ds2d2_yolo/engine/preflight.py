@@ -401,6 +401,25 @@ def check_response(gain: float, teacher: Detector) -> None:
         )
 
 
+def check_assignment(assignment: str, teacher: Detector, student: Detector) -> None:
+    """Refuse to have a teacher assign the objects of a student that assigns them by more than classes and boxes.
+
+    Args:
+        assignment (str): Whose predictions assign them, `student` or `teacher`.
+        teacher (Detector): The teacher.
+        student (Detector): The student.
+
+    Raises:
+        DS2D2Error: If the teacher was asked for, and is of another family or the family's assigner sees more.
+    """
+    if assignment == "teacher" and (teacher.family != student.family or not student.assigns_by_predictions):
+        raise DS2D2Error(
+            f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, this is for YOLO models "
+            "of the tasks detect and obb; leave it out",
+            2,
+        )
+
+
 def _check_tasks(teacher: Detector, student: Detector) -> None:
     if teacher.task != student.task:
         raise DS2D2Error(

@@ -16,12 +16,20 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.engine.amplifier import load_amplifier
-from ds2d2_yolo.engine.arguments import check_arguments, gains_of, layers_of, shares_of, take_reference_gains
+from ds2d2_yolo.engine.arguments import (
+    check_arguments,
+    gains_of,
+    layers_of,
+    needs_teacher,
+    shares_of,
+    take_reference_gains,
+)
 from ds2d2_yolo.engine.autobatch import DistillationStep
 from ds2d2_yolo.engine.calibration import Calibration, ShareMeter
 from ds2d2_yolo.engine.distiller import Distiller
 from ds2d2_yolo.engine.preflight import (
     Pair,
+    check_assignment,
     check_backbone,
     check_combination,
     check_pair,
@@ -115,9 +123,9 @@ class DS2D2Trainer(OwnArgumentsTrainer):
     def set_model_attributes(self) -> None:
         """Attach the adapters to the student: after this, optimiser, DDP and EMA take them up."""
         super().set_model_attributes()
-        gains = gains_of(self.args)
-        if not gains.active:
+        if not needs_teacher(self.args):
             return
+        gains = gains_of(self.args)
         teacher, trained = load_model("teacher", self.args.teacher)
         if not trained or self.args.amplifier == "auto":
             raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
@@ -144,7 +152,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
         calibration = Calibration(shares) if shares else None
         meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if RANK in {-1, 0} else None
         layers = pair.student_layers, pair.teacher_layers
-        self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter)
+        self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, self.args.assignment)
         self.add_callback("on_train_epoch_start", _start_measuring)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", _keep_gains)
@@ -264,11 +272,13 @@ def prepare_run(overrides: Mapping[str, Any], cfg: Any = None) -> dict[str, Any]
     for line in summary_lines(teacher, student, pair, data, metrics):
         LOGGER.info(line)
     LOGGER.info(f"  gains: {_gains_text(args)}")
+    if args.assignment == "teacher":
+        LOGGER.info("  assignment: objects are assigned by the teacher's predictions")
     wanted = gains_of(args).im_high != 0 and args.amplifier == "auto"
     finished = wanted and trained and amplifier_stage(args, data, teacher).is_finished()
     LOGGER.info(f"  stages: {_stages_text(args, stage, trained, finished)}")
 
-    if gains_of(args).active:
+    if needs_teacher(args):
         if stage is not None:
             args.teacher = str(stage.ensure())
             teacher, _ = load_model("teacher", args.teacher)
@@ -321,6 +331,7 @@ def check_run(args: Any) -> tuple[dict[str, Any], Detector, bool, Detector, Pair
     pair = check_pair(teacher, student, args.imgsz, layers_of(args))
     take_reference_gains(args, teacher.family, teacher.reference_gains)
     check_response(gains_of(args).response, teacher)
+    check_assignment(args.assignment, teacher, student)
     if not trained:
         check_backbone(teacher, args)
     if not student_trained and args.pretrained is True:
@@ -345,7 +356,7 @@ def _check_resumable(last: Path, args: Any) -> None:
             f"resume={last}: its training had ended; best.pt and last.pt are now completed, nothing to resume"
         )
     gains = gains_of(args)
-    needed = (["teacher"] if gains.active else []) + (["amplifier"] if gains.im_high else [])
+    needed = (["teacher"] if needs_teacher(args) else []) + (["amplifier"] if gains.im_high else [])
     for role in needed:
         if not Path(str(getattr(args, role))).is_file():
             raise DS2D2Error(f"{role}={getattr(args, role)}: the run to be resumed needs it, but there is no such file")

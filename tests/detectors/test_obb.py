@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from engine_helpers import batch_of, lively_model
+from engine_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ultralytics.nn.modules.head import OBB, OBB26
@@ -24,18 +24,6 @@ TASKS = {"obb": "obb", "seg": "segment", "pose": "pose"}
 @pytest.fixture(scope="module", params=ORIENTED + OTHERS)
 def detector(request):
     return detector_of(lively_model(f"{request.param}.yaml"))
-
-
-def maps_of(detector, images):
-    maps = {}
-    handles = [
-        detector.layer(i).register_forward_hook(lambda m, x, out, i=i: maps.__setitem__(i, out))
-        for i in detector.head_layers
-    ]
-    predictions = detector.forward_teacher(images)
-    for handle in handles:
-        handle.remove()
-    return [maps[i] for i in detector.head_layers], predictions
 
 
 def test_the_task_is_that_of_the_head(detector):
@@ -64,7 +52,7 @@ def test_decodes_oriented_boxes_as_ultralytics_does_at_inference(name):
 
 def test_differing_maps_are_a_loss_with_gradient_to_the_student_alone(detector):
     detector.freeze()
-    teacher, predictions = maps_of(detector, torch.rand(1, 3, 64, 64))
+    teacher, predictions = consult(detector, torch.rand(1, 3, 64, 64))
     student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]
     positives = torch.tensor(3)
     reused = detector.compare(detector.head, student, teacher, positives, predictions)
@@ -83,7 +71,7 @@ def test_differing_maps_are_a_loss_with_gradient_to_the_student_alone(detector):
 
 def test_parts_for_masks_and_keypoints_are_not_run(detector):
     detector.freeze()
-    teacher, _ = maps_of(detector, torch.rand(1, 3, 64, 64))
+    teacher, _ = consult(detector, torch.rand(1, 3, 64, 64))
     ran = []
     handles = [branch.register_forward_hook(lambda *_: ran.append(1)) for branch in detector.head.cv4]
     detector.compare(detector.head, teacher, teacher, torch.tensor(1))
@@ -104,6 +92,17 @@ def test_counts_the_positives_of_the_tasks_own_assigner(detector):
     positives = detector.assignment(outputs).item()
     assert positives == outputs["assigner"][3].sum(1).clamp(min=1).sum().item()
     assert positives > 2
+
+
+def test_oriented_objects_can_be_assigned_by_a_teacher(detector):
+    batch = batch_of(task=detector.task)
+    if detector.task == "obb":
+        assert_assigns_as_ever(detector, batch)
+        return
+    # Masks or keypoints have a say in it
+    assert not detector.assigns_by_predictions
+    with pytest.raises(NotImplementedError, match="YOLO does not assign objects by what is predicted of classes"):
+        detector.assign_by(None, [])
 
 
 def test_objects_cover_their_oriented_box_or_its_hull():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from engine_helpers import batch_of, lively_model
+from engine_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from torch import nn
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
@@ -116,6 +116,36 @@ def test_counts_the_positives_of_the_students_own_assigner(detector):
     positives = detector.assignment(outputs)
     assert positives.item() == foreground[0].sum().item() + 1
     assert positives.item() > 1
+
+
+def test_objects_are_assigned_by_a_teachers_predictions_until_the_handle_is_removed(detector):
+    teacher = detector_of(lively_model("yolov8s.yaml", seed=1))
+    teacher.freeze()
+    batch = batch_of()
+    maps, predictions = consult(teacher, batch["img"])
+    (assigner,) = detector.assignment_modules().values()
+    calls = []
+    handle = assigner.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))
+    detector.model.train()
+    assigned = detector.assign_by(predictions, maps)
+    detector.model(batch)
+    assigned.remove()
+    detector.model(batch)
+    handle.remove()
+    (theirs, found), (own, _) = calls
+    torch.testing.assert_close(theirs[0], predictions.logits.sigmoid())
+    torch.testing.assert_close(theirs[1], predictions.boxes)
+    assert all(torch.equal(x, y) for x, y in zip(theirs[2:], own[2:], strict=True))  # anchors and ground truth
+    assert not torch.allclose(own[0], theirs[0], atol=0.01)
+    # What the teacher's own criterion would assign, if it learned from this batch
+    (expert,) = teacher.assignment_modules().values()
+    expected = expert(predictions.logits.sigmoid(), predictions.boxes, *own[2:])
+    for got, want in zip(found[1:4], expected[1:4], strict=True):  # boxes, scores, foreground
+        torch.testing.assert_close(got, want)
+
+
+def test_a_model_that_is_its_own_teacher_assigns_as_ever(detector):
+    assert_assigns_as_ever(detector, batch_of())
 
 
 @pytest.mark.parametrize("name", ["yolov8n-p2", "yolov8n-p6"])

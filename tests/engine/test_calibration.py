@@ -134,6 +134,7 @@ def test_reference_gains_are_refused_where_the_authors_have_none():
     [
         ({"gains": "best"}, "gains=best: expected auto or reference"),
         ({"weight": "area"}, "weight=area: expected confidence or disw or none"),
+        ({"assignment": "both"}, "assignment=both: expected student or teacher"),
         ({"shares": 0.5}, "shares=0.5: expected numbers >= 0 for ex_low, ex_high, im_full, im_high, response"),
         ({"shares": [1, 1, 1, 1]}, r"shares=\[1, 1, 1, 1\]: expected numbers"),
         ({"shares": [1, 1, 1, 1, -1]}, "expected numbers >= 0"),

@@ -488,6 +488,7 @@ def test_every_shipped_method_is_valid_and_documented():
     terms = {"ex_low", "ex_high", "im_full", "im_high", "response"}
     for name in terms:
         assert methods[name].arguments == dict.fromkeys(terms - {name}, 0)
+    assert methods["assignment"].arguments == {**dict.fromkeys(terms, 0), "assignment": "teacher"}
     for method in methods.values():
         check_arguments({"teacher": "t.pt", "model": "s.yaml", **method.arguments})
     assert YAML.load(file)["no-disw"] == {"weight": "none"}

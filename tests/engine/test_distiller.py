@@ -125,6 +125,40 @@ def test_hooks_live_for_one_pass():
     copy.deepcopy(student.model)
 
 
+def test_the_teacher_assigns_objects_for_one_pass():
+    distiller, student = make()
+    batch = batch_of()
+    own, _ = student.model(batch)
+    predictions, known = distiller.consult(batch["img"])
+    handle = student.assign_by(predictions, known)
+    by_teacher, _ = student.model(batch)
+    handle.remove()
+    assert not torch.allclose(by_teacher, own)
+
+    distiller.assignment = "teacher"
+    loss, _ = step(distiller, student, batch)
+    torch.testing.assert_close(loss[:3], by_teacher)
+    (assigner,) = student.assignment_modules().values()
+    assert not assigner._forward_pre_hooks
+    torch.testing.assert_close(student.model(batch)[0], own)
+    distiller.arm(student, batch)
+    assert assigner._forward_pre_hooks
+    distiller.disarm()  # as when the pass breaks off
+    assert not assigner._forward_pre_hooks
+
+
+def test_the_teacher_may_assign_objects_and_nothing_else():
+    distiller, student = make(gains=Gains())
+    batch = batch_of()
+    own, _ = student.model(batch)
+    assert torch.equal(step(distiller, student, batch)[0], own)
+    distiller.assignment = "teacher"
+    loss, items = step(distiller, student, batch)
+    assert len(loss) == len(items) == 3
+    assert not torch.allclose(loss, own)
+    assert not any(m._forward_hooks for m in student.model.modules())
+
+
 def test_an_interrupted_pass_leaves_nothing_behind():
     distiller, student = make()
     batch = batch_of()

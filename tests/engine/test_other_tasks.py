@@ -252,6 +252,10 @@ MISTAKES = [
         {"disw": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
         "disw=hull: is about oriented boxes, but teacher yolo11n is for task=detect; leave it out",
     ),
+    (
+        {"assignment": "teacher", "teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml"},
+        "assignment=teacher: yolo11n-seg cannot assign objects for yolo11n-seg, .*; leave it out",
+    ),
     ({"data": "detect"}, "holds boxes, task=obb needs the four corners of each object"),
     (
         {"teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml", "data": "detect"},

@@ -92,7 +92,10 @@ MOMENTS = [
 ]
 RUNS = {
     "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
-    "yolo26": (DS2D2Trainer, {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6}),
+    "yolo26": (
+        DS2D2Trainer,
+        {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
+    ),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
     "teacher": (OwnArgumentsTrainer, {"teacher": None, "cache": "ram"}),
 }

@@ -150,6 +150,7 @@ MISTAKES = [
     ({"im_high": 0.5}, "im_high=0.5: rtdetr-l makes its predictions by queries, .* pass im_high=0"),
     ({"response": 1}, "response=1: rtdetr-l makes its predictions by queries, .* pass response=0"),
     ({"amplifier": "amplifier.pt"}, "amplifier=amplifier.pt: rtdetr-l .* pass amplifier=none"),
+    ({"assignment": "teacher"}, "assignment=teacher: rtdetr-l cannot assign objects for .*; leave it out"),
     ({"val_kd": True}, "val_kd=True: rtdetr-l makes its detections by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
     ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries"),

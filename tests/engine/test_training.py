@@ -201,6 +201,20 @@ def test_zero_gains_equal_plain_training_bit_by_bit(teacher, data, tmp_path):
     assert all(ours[key] == theirs[key] for key in ours if key != "time")
 
 
+def test_without_any_term_the_teacher_may_assign_objects(teacher, data, tmp_path):
+    gains = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high", "response"), 0)
+    overrides = {**SHORT, **gains, "student": str(small_yolo(tmp_path)), "data": str(data), "teacher": str(teacher)}
+    runs = {}
+    for who in ("student", "teacher"):
+        runs[who] = DS2D2Trainer(overrides={**overrides, "assignment": who, "project": str(tmp_path), "name": who})
+        runs[who].train()
+    own, by_teacher = (columns(run.csv) for run in runs.values())
+    assert own.keys() == by_teacher.keys()
+    assert own["train/cls_loss"][0] != by_teacher["train/cls_loss"][0]
+    assert YAML.load(runs["teacher"].save_dir / "args.yaml")["assignment"] == "teacher"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["student", "teacher"]  # no stages
+
+
 def test_the_student_starts_from_the_same_weights_and_batches_as_a_plain_one(run, data, tmp_path):
     overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "epochs": 1, "project": str(tmp_path)}
     seen = {}
