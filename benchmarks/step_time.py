@@ -4,9 +4,10 @@
     python benchmarks/step_time.py --teacher retinanet_r101.yaml --student retinanet_r18.yaml --imgsz 256 --batch 2
 
 "Parts" is the sum of what no implementation can do without, each measured alone: the plain step, the teacher's forward
-pass, and the passes through teacher's head and amplifier. Ultralytics' own distillation is for its own models only. A
-step is a forward and a backward pass over one batch, without the optimiser. Models are freshly built: time does not
-depend on what they know. Peak memory is measured in a process of its own for each method.
+pass, and the passes through teacher's head and amplifier. "Without" is a step of DS2D2 that lacks some of its terms, to
+see what they cost. Ultralytics' own distillation is for its own models only. A step is a forward and a backward pass
+over one batch, without the optimiser. Models are freshly built: time does not depend on what they know. Peak memory is
+measured in a process of its own for each method.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.spectral import WEIGHTS, DS2D2Loss, Gains
 
 METHODS = ("plain", "builtin", "ds2d2")
+WITHOUT = {
+    "explicit": ("ex_low", "ex_high"),
+    "im_full": ("im_full",),
+    "amplifier": ("im_high",),
+    "implicit": ("im_full", "im_high"),
+    "response": ("response",),
+}
+HALF = "half teacher"
 PARTS = ("plain", "teacher", "heads")
 Batch = dict[str, torch.Tensor]
 Step = Callable[[Batch], torch.Tensor]
@@ -64,8 +74,12 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     theirs.freeze_head(amplifier)
     shared = theirs.shared_adapter and pair.is_uniform
     gains = Gains(1.0, 1.0, 1.0, 1.0, options.response)
+    if method.startswith("without "):
+        gains = replace(gains, **dict.fromkeys(WITHOUT[method.removeprefix("without ")], 0.0))
     loss = DS2D2Loss(pair.levels, gains, weight=options.weight, shared_adapter=shared).to(options.device)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    if method == HALF:
+        halve(distiller, options)
 
     def step(batch: Batch) -> torch.Tensor:
         distiller.arm(ours, batch)
@@ -73,6 +87,18 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
         return total
 
     return step
+
+
+def halve(distiller: Any, options: argparse.Namespace) -> None:
+    """Have a teacher compute in bfloat16, whatever the rest of a step does."""
+    consult = distiller.consult
+
+    def consult_half(images: torch.Tensor) -> Any:
+        with torch.autocast(options.device.split(":")[0], torch.bfloat16):
+            predictions, maps = consult(images)
+        return predictions, [x.float() for x in maps]
+
+    distiller.consult = consult_half
 
 
 def make_part(part: str, options: argparse.Namespace) -> Step:
@@ -192,12 +218,14 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="of the explicit terms")
     parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
+    parser.add_argument("--half-teacher", action="store_true", help="measure a teacher in bfloat16, too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
     stock = YOLODetector.accepts(build(options.student, options))
     methods = [method for method in METHODS if stock or method != "builtin"]
-    steps: dict[str, Step] = {method: make_step(method, options) for method in methods}
+    variants = [*(f"without {part}" for part in WITHOUT), *([HALF] if options.half_teacher else [])]
+    steps: dict[str, Step] = {method: make_step(method, options) for method in (*methods, *variants)}
     steps |= {f"part {part}": make_part(part, options) for part in PARTS}
     batch = make_batch(options)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -215,14 +243,14 @@ def main() -> None:
         memory[method] = queue.get()
         process.join()
     print(f"{options.student} from {options.teacher}, {options.imgsz} px, batch {options.batch}, {options.device}")
-    bases = [base for base in ("plain", "builtin", "parts") if base in seconds]
+    bases = [base for base in ("plain", "builtin", "ds2d2", "parts") if base in seconds]
     heading = "".join(f"{f'/ {base}':>11}" for base in bases)
-    print(f"{'':<13}{'median s':>10}{'min':>8}{'max':>8}{heading}{'peak MiB':>10}")
+    print(f"{'':<18}{'median s':>10}{'min':>8}{'max':>8}{heading}{'peak MiB':>10}")
     for name, values in seconds.items():
         ratios = [statistics.median(a / b for a, b in zip(values, seconds[base], strict=True)) for base in bases]
         numbers = "".join(f"{ratio:>11.2f}" for ratio in ratios)
         peak = f"{memory[name]:>10.0f}" if name in memory else ""
-        print(f"{name:<13}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}{numbers}{peak}")
+        print(f"{name:<18}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}{numbers}{peak}")
 
 
 if __name__ == "__main__":
