@@ -9,12 +9,13 @@ from datetime import timedelta
 
 import pytest
 import torch
-from engine_helpers import batch_of, lively_model, save_checkpoint, write_data
+from engine_helpers import batch_of, lively_model, save_checkpoint, tiny_yaml, write_data
 from torch import distributed, multiprocessing, nn
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
-from ds2d2_yolo.detectors import detector_of
+from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.engine import DS2D2Trainer
 from ds2d2_yolo.engine.amplifier import load_amplifier
 from ds2d2_yolo.engine.distiller import Distiller
@@ -27,14 +28,21 @@ TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "respons
 PROCESSES = 2
 
 
-def step(path, batch, group=False):
-    """Losses, gradients and the teacher's weights of one step, as `_do_train` computes them."""
+def step(paths, batch, group=False):
+    """Losses, gradients and the teacher's weights of one step, as `_do_train` computes them.
+
+    Args:
+        paths: Checkpoints of teacher and student.
+        batch: The images of this process.
+        group: Whether there are others.
+    """
     torch.manual_seed(0)
-    teacher = detector_of(load_checkpoint(path)[0])
-    student = detector_of(lively_model("yolov8n.yaml", seed=2))
+    teacher, student = (detector_of(load_checkpoint(path)[0]) for path in paths)
+    student.model.float().train().requires_grad_(True)
+    student.model.args = DEFAULT_CFG  # as an object, as trainers give it
     pair = check_pair(teacher, student, 64)
     loss = DS2D2Loss(pair.levels, Gains(0.1, 0.2, 1.0, 1.0, 1.0))
-    amplifier = deepcopy(teacher.head)
+    amplifier = deepcopy(teacher.implicit_part(teacher.head))
     teacher.freeze_head(amplifier)
     distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
     model = student.model
@@ -45,9 +53,12 @@ def step(path, batch, group=False):
     if group:
         settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
         model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
-    positives = []  # of every image one at least, by which implicit terms are divided
-    assigner = student.assignment_modules()["assigner"]
-    assigner.register_forward_hook(lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum()))
+    positives = [None]  # of every image one at least, by which implicit terms of a YOLO are divided
+    if student.assigns_by_predictions:
+        assigner = student.assignment_modules()["assigner"]
+        assigner.register_forward_hook(
+            lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum())
+        )
     distiller.arm(student, batch)
     vector, items = model(batch)
     (vector.sum() * (PROCESSES if group else 1)).backward()
@@ -69,14 +80,32 @@ def part_of(batch, rank):
     }
 
 
-def worker(rank, port, path, batches, folder):
+def worker(rank, port, paths, batches, folder):
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group(
         "gloo", init_method=address, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=120)
     )
-    results = {name: step(path, part_of(batch, rank), group=True) for name, batch in batches.items()}
+    results = {name: step(paths, part_of(batch, rank), group=True) for name, batch in batches.items()}
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def steps_of_processes(paths, batches, folder):
+    """A step of every process of a group, with its part of each batch."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(worker, (port, paths, batches, folder), nprocs=PROCESSES)
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+    return {name: [rank[name] for rank in ranks] for name in batches}
+
+
+def uneven_batch():
+    """Four images, with fewer objects, and so positive anchors, in the first half."""
+    batch = batch_of(images=4)
+    keep = torch.ones(len(batch["cls"]), dtype=torch.bool)
+    keep[:4] = False
+    return batch | {name: batch[name][keep] for name in ("cls", "bboxes", "batch_idx")}
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +115,20 @@ def results(tmp_path_factory):
     The images of the two are the `same`, or `different`.
     """
     folder = tmp_path_factory.mktemp("processes")
-    path = save_checkpoint(lively_model("yolov8s.yaml", seed=1), folder / "teacher.pt")
-    different = batch_of(images=4)
-    keep = torch.ones(len(different["cls"]), dtype=torch.bool)
-    keep[:4] = False  # fewer objects, and so positive anchors, in the first half
-    different |= {name: different[name][keep] for name in ("cls", "bboxes", "batch_idx")}
+    models = {"teacher": lively_model("yolov8s.yaml", seed=1), "student": lively_model("yolov8n.yaml", seed=2)}
+    paths = [save_checkpoint(model, folder / f"{name}.pt") for name, model in models.items()]
+    different = uneven_batch()
     half = part_of(different, 1)
     same = {key: torch.cat([value, value]) for key, value in half.items()}
     same["batch_idx"][len(half["batch_idx"]) :] += 2
     batches = {"different": different, "same": same}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, path, batches, folder), nprocs=PROCESSES)
-    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
     return {
         name: {
-            "ranks": [rank[name] for rank in ranks],
-            "halves": [step(path, part_of(batch, rank)) for rank in range(PROCESSES)],
-            "joined": step(path, batch),
+            "ranks": ranks,
+            "halves": [step(paths, part_of(batches[name], rank)) for rank in range(PROCESSES)],
+            "joined": step(paths, batches[name]),
         }
-        for name, batch in batches.items()
+        for name, ranks in steps_of_processes(paths, batches, folder).items()
     }
 
 
@@ -141,10 +163,29 @@ def test_processes_do_what_one_does_that_accumulates_the_gradients_of_their_batc
     assert_close(ranks[0]["gradients"], accumulated)
 
 
+@pytest.mark.parametrize("family", ["RetinaNet", "FasterRCNN"])
+def test_other_families_do_so_too(family, tmp_path):
+    paths = []
+    for seed, name in enumerate(("teacher", "student")):
+        torch.manual_seed(seed)
+        model = build_model(tiny_yaml(tmp_path, family, name), nc=2)
+        paths.append(save_checkpoint(model, tmp_path / f"{name}.pt"))
+    batch = uneven_batch()
+    (ranks,) = steps_of_processes(paths, {"different": batch}, tmp_path).values()
+    first, second = (rank["gradients"] for rank in ranks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    halves = [step(paths, part_of(batch, rank)) for rank in range(PROCESSES)]
+    for rank, half in zip(ranks, halves, strict=True):
+        assert all(rank["items"][name] > 0 for name in TERMS)
+        for name, value in half["items"].items():
+            torch.testing.assert_close(rank["items"][name], value, rtol=1e-5, atol=1e-6)
+    assert_close(first, {name: sum(half["gradients"][name] for half in halves) for name in first})
+
+
 def test_processes_with_equal_images_have_the_gradient_of_one_process(results):
     ranks, joined = results["same"]["ranks"], results["same"]["joined"]
     assert_close(ranks[0]["gradients"], joined["gradients"])
-    torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-4, atol=0)
 
 
 def test_terms_of_different_images_are_means_over_processes_of_known_weights(results):
@@ -157,7 +198,7 @@ def test_terms_of_different_images_are_means_over_processes_of_known_weights(res
     for name in TERMS:
         values = torch.stack([rank["items"][name] for rank in ranks])
         mean = values.mean() if name.startswith("ex_") else (by_positives * values).sum()
-        torch.testing.assert_close(mean, joined["items"][name], rtol=1e-5, atol=0)
+        torch.testing.assert_close(mean, joined["items"][name], rtol=1e-4, atol=0)
 
 
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
