@@ -120,9 +120,13 @@ def test_heads_run_on_given_maps_and_assigners_return_the_foreground_fourth(name
     # The weight of the loss that reaches the maps, beside that of the other one
     assert hasattr(model.criterion, "o2m") == hasattr(model.criterion, "one2many") == (name == "yolo26n.yaml")
     criterion = getattr(model.criterion, "one2many", model.criterion)
-    criterion.assigner.register_forward_hook(lambda module, inputs, output: seen.append(output[3]))
+    criterion.assigner.register_forward_hook(lambda module, inputs, output: seen.append((*inputs[:2], output[3])))
     model(batch_of())
-    assert seen[0].dtype is torch.bool
+    scores, boxes, foreground = seen[0]
+    assert foreground.dtype is torch.bool
+    assert scores.shape == (*foreground.shape, 2)
+    assert boxes.shape == (*foreground.shape, 4)
+    assert 0 <= scores.min() <= scores.max() <= 1
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo11n-seg", "yolo11n-pose"])
