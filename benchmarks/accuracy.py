@@ -18,10 +18,10 @@ import torch
 import ultralytics.engine.trainer as ultralytics_trainer
 from ultralytics.utils.callbacks import get_default_callbacks
 
-from ds2d2_yolo.cli import parse_arguments
-from ds2d2_yolo.engine.comparison import work
+from ds2d2_yolo.commands.compare import run_compare
+from ds2d2_yolo.commands.words import parse_arguments
+from ds2d2_yolo.comparison.jobs import work
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.report.comparison import run_compare
 
 CHANNELS_LAST, BFLOAT16, WORK = "--channels-last", "--bfloat16", "--work"
 

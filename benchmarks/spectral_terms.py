@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from ds2d2_yolo.spectral import decompose, density_independent_scale_weight, explicit_terms
+from ds2d2_yolo.method import decompose, density_independent_scale_weight, explicit_terms
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pytorch-wavelets imports the deprecated pkg_resources

@@ -28,10 +28,10 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
 from ds2d2_yolo.detectors import Detector, FasterRCNNDetector, Taps, YOLODetector, build_model, detector_of
-from ds2d2_yolo.engine.distiller import Distiller
-from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
-from ds2d2_yolo.spectral import WEIGHTS, DS2D2Loss, Gains
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.step import Distiller
 
 METHODS = ("plain", "builtin", "ds2d2")
 WITHOUT = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 
 class DS2D2Error(ValueError):
     """A mistake in what the user asked for, told in one line: what is wrong, where, and what to do.
@@ -22,3 +24,8 @@ class DS2D2Error(ValueError):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(" ".join(str(message).split()))
         self.exit_code = exit_code
+
+
+def message_of(error: Exception) -> str:
+    """Return an error's message as one line of a readable length, or its kind where it has none."""
+    return shorten(str(error), 300, placeholder=" ...") or type(error).__name__

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.engine.explanation import Explainer, read_picture
-from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import check_pair, load_model
+from ds2d2_yolo.explanation.explainer import Explainer, read_picture
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.sheet import draw_sheet
+from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.training.pair import check_pair
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Use the method without Ultralytics' trainer: `ds2d2_yolo.spectral` needs tensors alone.
+"""Use the method without Ultralytics' trainer: `ds2d2_yolo.method` needs tensors alone.
 
 Two toy pyramids stand for the necks of a teacher and a student of any framework, a convolution for the teacher's head.
 """
@@ -6,7 +6,7 @@ Two toy pyramids stand for the necks of a teacher and a student of any framework
 import torch
 from torch import nn
 
-from ds2d2_yolo.spectral import DS2D2Loss, Gains, Levels, quality_focal_loss
+from ds2d2_yolo.method import DS2D2Loss, Gains, Levels, quality_focal_loss
 
 
 def main(steps: int = 60) -> list[float]:

@@ -7,7 +7,7 @@ family whose maps have the same strides.
 import sys
 from pathlib import Path
 
-from ds2d2_yolo.engine import DS2D2Trainer, train_amplifier, train_teacher
+from ds2d2_yolo.training import DS2D2Trainer, train_amplifier, train_teacher
 
 STUDENTS = ("yolo11n.yaml", "yolov8n.yaml")
 

@@ -5,13 +5,14 @@ from contextlib import suppress
 import pytest
 import torch
 import yaml
-from engine_helpers import lively_model, save_checkpoint, write_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from training_helpers import lively_model, save_checkpoint, write_data
 
-from ds2d2_yolo.cli import main, parse_arguments
-from ds2d2_yolo.engine.arguments import check_arguments
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.training.arguments import check_arguments
 
 
 class Foreign(torch.nn.Identity):
@@ -188,7 +189,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files,
 def test_labels_that_change_while_a_stage_is_trained_are_noticed(tmp_path):
     from ultralytics.utils.callbacks import get_default_callbacks
 
-    from ds2d2_yolo.engine.stages import train_teacher
+    from ds2d2_yolo.training.stages import train_teacher
 
     data = write_data(tmp_path / "set", train=2, val=2)
     overrides = {"teacher": "yolo11n.yaml", "data": str(data), "imgsz": 64, "epochs": 1, "batch": 2, "device": "cpu"}

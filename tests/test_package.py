@@ -12,15 +12,15 @@ import cv2
 import pytest
 import torch
 import yaml
-from engine_helpers import small_yolo, tiny_yaml, write_data
+from training_helpers import small_yolo, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 import ds2d2_yolo
 from ds2d2_yolo import detectors
-from ds2d2_yolo.engine.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.method import Gains
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.spectral import Gains
+from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,14 +30,12 @@ def python(code, *options):
 
 
 def test_the_method_needs_no_ultralytics():
-    result = python(
-        "import sys; sys.modules['ultralytics'] = None; import ds2d2_yolo.spectral; import ds2d2_yolo.errors"
-    )
+    result = python("import sys; sys.modules['ultralytics'] = None; import ds2d2_yolo.method; import ds2d2_yolo.errors")
     assert result.returncode == 0, result.stderr
 
 
 def test_importing_warns_of_nothing():
-    result = python("import ds2d2_yolo.engine, ds2d2_yolo.spectral", "-W", "default")
+    result = python("import ds2d2_yolo.training, ds2d2_yolo.method", "-W", "default")
     ours = [line for line in result.stderr.splitlines() if "ds2d2_yolo" in line or "pkg_resources" in line]
     assert result.returncode == 0
     assert ours == []
@@ -117,7 +115,7 @@ def test_every_argument_is_documented_and_its_default_is_valid():
 
 
 def test_every_argument_is_read_somewhere():
-    source = "".join(path.read_text() for path in (ROOT / "ds2d2_yolo" / "engine").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "ds2d2_yolo").rglob("*.py"))
     terms = {"ex_low", "ex_high", "im_full", "im_high"}  # read through the names in spectral.TERMS
     for name in set(DEFAULTS) - terms:
         assert f"args.{name}" in source, f"nothing reads {name}"

@@ -4,17 +4,17 @@ import copy
 
 import pytest
 import torch
-from engine_helpers import batch_of
 from torch import nn
+from training_helpers import batch_of
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.cli import parse_arguments
+from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.detectors import build_model, detector_of
-from ds2d2_yolo.engine.arguments import check_arguments, gains_of
-from ds2d2_yolo.engine.distiller import Distiller
-from ds2d2_yolo.engine.preflight import check_pair
+from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.spectral import DS2D2Loss, Gains
+from ds2d2_yolo.training.arguments import check_arguments, gains_of
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.step import Distiller
 
 RECIPES = sorted(path.name for path in (resource_folder("cfg") / "recipes").glob("*.yaml"))
 GAINS = {

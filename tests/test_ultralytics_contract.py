@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_helpers import batch_of, lively_model, write_data
+from training_helpers import batch_of, lively_model, write_data
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.data.utils import check_det_dataset, verify_image_label
@@ -23,7 +23,7 @@ from ultralytics.utils import loss as losses
 from ultralytics.utils.autobatch import check_train_batch_size
 from ultralytics.utils.torch_utils import profile_ops, strip_optimizer
 
-from ds2d2_yolo import engine
+from ds2d2_yolo import training as engine
 
 
 def source(function):
@@ -44,7 +44,7 @@ def test_the_supported_range_is_that_of_the_package():
     ("version", "code", "told"), [("8.3.0", 1, "is too old for ds2d2-yolo"), ("8.9.0", 0, "is newer than")]
 )
 def test_other_releases_get_one_line(version, code, told):
-    script = f"import ultralytics; ultralytics.__version__ = {version!r}\nimport ds2d2_yolo.engine"
+    script = f"import ultralytics; ultralytics.__version__ = {version!r}\nimport ds2d2_yolo.training"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == code
     lines = (result.stdout + result.stderr).splitlines()

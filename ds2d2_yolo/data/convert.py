@@ -21,8 +21,8 @@ from PIL import Image
 from ultralytics.data.utils import exif_size
 
 from ds2d2_yolo import __version__
+from ds2d2_yolo.atomic import atomic_folder
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
-from ds2d2_yolo.data.atomic import atomic_folder
 from ds2d2_yolo.data.formats.files import file_names, relative
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.layout import SPLITS, Layout, recognise

@@ -13,7 +13,7 @@ from ds2d2_yolo.detectors.base import Detector
 from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
 from ds2d2_yolo.detectors.taps import Taps
 from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
-from ds2d2_yolo.detectors.yolo import YOLODetector, hulls_of
+from ds2d2_yolo.detectors.yolo import TASKS, YOLODetector, hulls_of
 
 _FAMILIES: list[type[Detector]] = [RTDETRDetector, YOLODetector, RetinaNetDetector, FasterRCNNDetector]
 
@@ -83,6 +83,7 @@ def build_model(
 
 
 __all__ = [
+    "TASKS",
     "Detector",
     "FasterRCNNDetector",
     "RTDETRDetector",

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywh2xyxy, xyxy2xywh
 
-from ds2d2_yolo.spectral import Gains, dense_implicit_terms
+from ds2d2_yolo.method import Gains, dense_implicit_terms
 
 
 class Detector(ABC):

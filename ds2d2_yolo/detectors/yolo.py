@@ -20,14 +20,22 @@ from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from ds2d2_yolo.detectors.base import Detector, to_pixels
-from ds2d2_yolo.spectral import DensePredictions, Similarity, dense_differences, dense_implicit_terms, generalized_iou
-from ds2d2_yolo.spectral.wavelet import at_least_float32
+from ds2d2_yolo.method import DensePredictions, Similarity, dense_differences, dense_implicit_terms, generalized_iou
+from ds2d2_yolo.method.wavelet import at_least_float32
 
 _TASKS: dict[type[nn.Module], str] = {
     **{Detect: "detect", v10Detect: "detect", OBB: "obb", OBB26: "obb"},
     **{Segment: "segment", Segment26: "segment", Pose: "pose", Pose26: "pose"},
 }
-_MODELS = {"detect": DetectionModel, "obb": OBBModel, "segment": SegmentationModel, "pose": PoseModel}
+_MODELS: dict[str, type[DetectionModel]] = {
+    "detect": DetectionModel,
+    "obb": OBBModel,
+    "segment": SegmentationModel,
+    "pose": PoseModel,
+}
+TASKS = tuple(_MODELS)
+"""Ultralytics' names of the tasks that models are distilled for."""
+
 _COMPARED = {"box_head", "cls_head", "angle_head"}  # parts of heads; masks and keypoints are left out
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ds2d2_yolo.engine.explanation import Picture, read_picture
+from ds2d2_yolo.explanation.explainer import Picture, read_picture
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.figures import Canvas, outcome_legend

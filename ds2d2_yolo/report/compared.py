@@ -16,28 +16,20 @@ from typing import Any
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.engine.amplifier import read_amplifier
-from ds2d2_yolo.engine.comparison import PLAIN, Comparison, Method, Results, training_seconds
+from ds2d2_yolo.comparison.plan import PLAIN, Comparison, Method
+from ds2d2_yolo.comparison.records import Results, training_seconds
+from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metrics_of, warnings_of
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import new_folder, option_defaults
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
-from ds2d2_yolo.report.comparison import (
-    METHOD_COLOURS,
-    Interval,
-    comparison_png,
-    mean_interval,
-    metrics_of,
-    points_interval,
-    stages_line,
-    tables_of,
-    warnings_of,
-)
+from ds2d2_yolo.report.comparison import METHOD_COLOURS, comparison_png, points_interval, stages_line, tables_of
 from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
 from ds2d2_yolo.report.text import model_name, percent
 from ds2d2_yolo.report.training import LOGARITHMIC, curves_of_terms, read_columns
-from ds2d2_yolo.spectral import TERMS
+from ds2d2_yolo.training.amplifier import read_amplifier
 
 COMPARISON_TABLE = "comparison.csv"
 """What a finished comparison has in its folder, and a run has not."""

@@ -28,9 +28,9 @@ from ds2d2_yolo.data.check import (
     SplitReport,
     inspect_dataset,
 )
-from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import load_data, resolve_data
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.data import load_data, resolve_data
+from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.resources import resource_folder
 

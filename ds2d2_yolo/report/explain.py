@@ -15,16 +15,19 @@ from ultralytics.utils import TQDM, YAML
 from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.detectors import Detector
-from ds2d2_yolo.engine.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.engine.arguments import FOOTPRINTS
-from ds2d2_yolo.engine.explanation import Explainer, Explanation, metrics_of, read_picture, spread_out
-from ds2d2_yolo.engine.fingerprint import images_of_split
-from ds2d2_yolo.engine.preflight import Pair, check_footprints, check_pair, load_data, load_model
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import Explainer, Explanation, metrics_of, read_picture, spread_out
+from ds2d2_yolo.loading.data import load_data
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.method import WEIGHTS, filter_bank
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.html import Section, page, paragraph, picture, table
 from ds2d2_yolo.report.sheet import draw_sheet
-from ds2d2_yolo.spectral import WEIGHTS, filter_bank
+from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.training.arguments import FOOTPRINTS
+from ds2d2_yolo.training.checks import check_footprints
+from ds2d2_yolo.training.pair import Pair, check_pair
 
 
 def run_explain(given: Mapping[str, Any]) -> int:

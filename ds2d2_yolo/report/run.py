@@ -13,10 +13,11 @@ import numpy as np
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.engine.evaluation import AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
-from ds2d2_yolo.engine.preflight import load_model
-from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.agreement import AGREEMENT
+from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
@@ -32,7 +33,6 @@ from ds2d2_yolo.report.training import (
     curves_of_terms,
     read_columns,
 )
-from ds2d2_yolo.spectral import TERMS
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from ds2d2_yolo.engine.explanation import BANDS, Explanation, LevelView
+from ds2d2_yolo.explanation.explainer import BANDS, Explanation, LevelView
 from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.figures import (
     DIFFERENCE,

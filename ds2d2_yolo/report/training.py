@@ -15,10 +15,10 @@ from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo.detectors import Detector, Taps, detector_of
-from ds2d2_yolo.engine.adapters import adapt
-from ds2d2_yolo.engine.explanation import LevelView, Picture, input_of, read_picture, spread_out, view_levels
-from ds2d2_yolo.engine.fingerprint import images_of_split
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import LevelView, Picture, input_of, read_picture, spread_out, view_levels
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.figures import (
     ENERGY,
     ERROR,
@@ -32,7 +32,7 @@ from ds2d2_yolo.report.figures import (
     show_image,
     show_map,
 )
-from ds2d2_yolo.spectral import TERMS
+from ds2d2_yolo.training.adapters import adapt
 
 PAIR_FILE = "pair.json"
 """What is compared with what, beside args.yaml."""

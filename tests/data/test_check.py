@@ -33,7 +33,7 @@ from ds2d2_yolo.data.check import (
     inspect_dataset,
     parse_labels,
 )
-from ds2d2_yolo.spectral.wavelet import band_size
+from ds2d2_yolo.method.wavelet import band_size
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"
 CORNERS = "0 0.1 0.1 0.3 0.1 0.3 0.2 0.1 0.2\n"

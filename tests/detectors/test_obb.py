@@ -5,16 +5,16 @@ from copy import deepcopy
 
 import pytest
 import torch
-from engine_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from ultralytics.nn.modules.head import OBB, OBB26
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.loss import RotatedBboxLoss
 
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.detectors.yolo import probabilistic_iou
-from ds2d2_yolo.spectral import similarity_loss
+from ds2d2_yolo.method import similarity_loss
 
 ORIENTED = ["yolov8n-obb", "yolo11n-obb", "yolo12n-obb", "yolo26n-obb"]
 OTHERS = ["yolo11n-seg", "yolo26n-seg", "yolov8n-pose", "yolo26n-pose"]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from engine_helpers import lively_model, small_yolo, tiny_yaml
 from torch import nn
+from training_helpers import lively_model, small_yolo, tiny_yaml
 
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions

@@ -7,7 +7,7 @@ from reference_weights import region_head, retina_head
 from ds2d2_yolo.detectors import FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
 from ds2d2_yolo.detectors.torchvision.retinanet import Assignment, RetinaAssigner
-from ds2d2_yolo.spectral import RegionPredictions, high_frequency_maps, region_implicit_terms
+from ds2d2_yolo.method import RegionPredictions, high_frequency_maps, region_implicit_terms
 
 
 def close(actual, expected, rtol=1e-4, atol=1e-4):

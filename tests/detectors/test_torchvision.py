@@ -5,23 +5,23 @@ import pickle
 
 import pytest
 import torch
-from engine_helpers import batch_of, tiny_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.ops import roi_align
+from training_helpers import batch_of, tiny_yaml
 from ultralytics.utils import DEFAULT_CFG
 
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import FasterRCNNHead, RegionPool
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
 from ds2d2_yolo.detectors.torchvision.retinanet import RetinaHead, RetinaPredictions
-from ds2d2_yolo.engine.distiller import Distiller
-from ds2d2_yolo.engine.preflight import check_pair
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.spectral import DS2D2Loss, Gains
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.step import Distiller
 
 FAMILIES = ["RetinaNet", "FasterRCNN"]
 MODELS = sorted(path.name for path in (resource_folder("cfg") / "models").glob("*.yaml"))

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from engine_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from torch import nn
+from training_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 

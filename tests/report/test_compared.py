@@ -5,17 +5,18 @@ import json
 import shutil
 
 import pytest
-from engine_helpers import lively_model, save_checkpoint, write_data
 from pages import Page, assert_self_contained, browse, needs_browser
+from training_helpers import lively_model, save_checkpoint, write_data
 
 from ds2d2_yolo.cli import main
-from ds2d2_yolo.engine import comparison as engine
+from ds2d2_yolo.comparison import jobs as engine
+from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
 from ds2d2_yolo.report.compared import read_comparison
 from ds2d2_yolo.report.comparison import save_report
 from ds2d2_yolo.report.run import run_report
-from ds2d2_yolo.spectral import TERMS
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def compared(tmp_path_factory):
     given |= {"batch": 4, "nbs": 4, "optimizer": "SGD", "lr0": 0.01, "device": "cpu", "workers": 0, "plots": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job) for job in jobs])
-        comparison = engine.plan_comparison(given)
+        comparison = plan_comparison(given)
         save_report(comparison, engine.run_comparison(comparison))
     return comparison.folder
 

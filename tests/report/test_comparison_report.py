@@ -11,22 +11,21 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from ds2d2_yolo.engine.comparison import Comparison, Method, Results
-from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.processes import Cluster
-from ds2d2_yolo.report.comparison import (
+from ds2d2_yolo.comparison.plan import Comparison, Method
+from ds2d2_yolo.comparison.processes import Cluster
+from ds2d2_yolo.comparison.records import Results
+from ds2d2_yolo.comparison.statistics import (
     best_by,
-    draw_comparison,
     finishing_times,
     gap_closed,
     late_rise,
     mean_interval,
     paired_differences,
-    report_lines,
-    save_report,
     summarise,
     warnings_of,
 )
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.report.comparison import draw_comparison, report_lines, save_report
 
 SHARES = st.floats(0, 1)
 

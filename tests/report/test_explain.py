@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from engine_helpers import lively_model, save_checkpoint, tiny_yaml
 from matplotlib import rcParams
 from pages import Page, assert_self_contained, browse, needs_browser
 from PIL import Image
+from training_helpers import lively_model, save_checkpoint, tiny_yaml
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import build_model

@@ -4,13 +4,14 @@ import csv
 import json
 
 import pytest
-from engine_helpers import lively_model, save_checkpoint, small_yolo, write_data
 from pages import Page
 from PIL import Image
+from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
 from ultralytics import YOLO
 
 from ds2d2_yolo.cli import main
-from ds2d2_yolo.engine import comparison as engine
+from ds2d2_yolo.comparison import jobs as engine
+from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.report.comparison import report_lines, save_report
 
 FIGURES = {
@@ -34,7 +35,7 @@ def compared(request, tmp_path_factory):
             engine, "run_jobs", lambda jobs, worker, done, cluster: [(engine.execute(job), done(job)) for job in jobs]
         )
         patch.setattr(engine.LOGGER, "info", told.append)
-        comparison = engine.plan_comparison(given)
+        comparison = plan_comparison(given)
         results = engine.run_comparison(comparison)
     save_report(comparison, results)
     return comparison, results, FIGURES[request.param], told

@@ -9,23 +9,24 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from engine_helpers import lively_model, save_checkpoint, write_data
 from pages import Page
+from training_helpers import lively_model, save_checkpoint, write_data
 from ultralytics import YOLO
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import detector_of
-from ds2d2_yolo.engine import DS2D2Trainer
-from ds2d2_yolo.engine.explanation import Explainer, read_picture
-from ds2d2_yolo.engine.preflight import check_pair, load_model
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import Explainer, read_picture
+from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.detections import match_detections
 from ds2d2_yolo.report.explain import _argument
 from ds2d2_yolo.report.figures import corners_of, outline
 from ds2d2_yolo.report.sheet import draw_sheet
 from ds2d2_yolo.report.training import draw_looks
+from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo.training.pair import check_pair
 
 SIZE = 96
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from engine_helpers import tiny_yaml, write_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from training_helpers import tiny_yaml, write_data
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main

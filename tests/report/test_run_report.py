@@ -8,9 +8,9 @@ from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.run import read_run, run_report
-from ds2d2_yolo.spectral import TERMS
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_helpers import lively_model, save_checkpoint, write_data
 from matplotlib.figure import Figure
 from PIL import Image
+from training_helpers import lively_model, save_checkpoint, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.plotting import plot_results
 
-from ds2d2_yolo.engine import DS2D2Trainer
-from ds2d2_yolo.engine.adapters import find_adapters
-from ds2d2_yolo.engine.validation import AGREEMENT
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.agreement import AGREEMENT
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.training import curves_of_terms, draw_looks, read_columns
-from ds2d2_yolo.spectral import TERMS
+from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo.training.adapters import find_adapters
 
 OURS = ["ds2d2_bands_0.png", "ds2d2_bands_1.png", "ds2d2_terms.png", "pair.json"]
 
@@ -111,7 +111,7 @@ def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
 
     script = f"""
 from ultralytics.utils import SETTINGS
-from ds2d2_yolo.engine import DS2D2Trainer
+from ds2d2_yolo.training import DS2D2Trainer
 SETTINGS.update(tensorboard=True)
 DS2D2Trainer(overrides={ {**short, "val_kd": True, "plots": False, "project": short["project"] + "/board"}!r}).train()
 """

@@ -16,8 +16,8 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth, number_of
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import Gains, RegionPredictions, region_differences, region_implicit_terms
-from ds2d2_yolo.spectral.wavelet import at_least_float32
+from ds2d2_yolo.method import Gains, RegionPredictions, region_differences, region_implicit_terms
+from ds2d2_yolo.method.wavelet import at_least_float32
 
 _STRIDES = (4, 8, 16, 32, 64)
 _POOLED = 4  # levels that regions are pooled from, the finest

@@ -14,7 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from ds2d2_yolo.spectral.wavelet import at_least_float32
+from ds2d2_yolo.method.wavelet import at_least_float32
 
 
 class Stage(nn.Sequential):

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.spectral import DensePredictions, Gains, dense_differences, dense_implicit_terms
+from ds2d2_yolo.method import DensePredictions, Gains, dense_differences, dense_implicit_terms
 
 _STRIDES = (8, 16, 32, 64, 128)
 _CANDIDATES = 1000  # per level, before suppression

@@ -1,0 +1,83 @@
+"""Words of the command line as arguments, in Ultralytics' grammar; and what a command says at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ds2d2_yolo.errors import DS2D2Error
+
+_TEXTS = {"src", "out", "predictions", "source", "run", "baseline"}  # a folder called 2026_01 is no number
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turn `key=value` words into arguments, as Ultralytics does.
+
+    Args:
+        arguments (Sequence[str]): Words of the command line; `cfg=file.yaml` stands for what the file holds, which the
+            other words override.
+
+    Returns:
+        (dict[str, Any]): Arguments by name.
+
+    Raises:
+        DS2D2Error: If a word is no `key=value` pair, or the file of `cfg=` cannot be read.
+
+    Example:
+        >>> parse_arguments(["epochs=3", "amplifier=none", "layers=[15,18,21]"])
+        {'epochs': 3, 'amplifier': None, 'layers': [15, 18, 21]}
+    """
+    from ultralytics.cfg import merge_equals_args, parse_key_value_pair
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    from ds2d2_yolo.training.arguments import DEFAULTS
+
+    try:
+        words = merge_equals_args(list(arguments))
+    except (SyntaxError, IndexError) as error:
+        raise DS2D2Error(str(error), 2) from error
+    given: dict[str, Any] = {}
+    from_file: dict[str, Any] = {}
+    for word in words:
+        word = word.removeprefix("--").removesuffix(",")
+        if "=" not in word:
+            if isinstance(DEFAULT_CFG_DICT.get(word), bool):
+                given[word] = True  # Ultralytics' habit: a bare flag means true
+                continue
+            known = word in {*DEFAULT_CFG_DICT, *DEFAULTS, "student"}
+            raise DS2D2Error(f"'{word}': expected {word if known else 'key'}=value, see 'ds2d2 help'", 2)
+        try:
+            key, value = parse_key_value_pair(word)
+            if key in _TEXTS:
+                value = word.split("=", 1)[1].strip()
+        except (AssertionError, ValueError, SyntaxError) as error:
+            raise DS2D2Error(f"'{word}': {error}", 2) from error
+        if key == "cfg":
+            from_file |= _read_configuration(value)
+        else:
+            given[key] = value
+    if {"student", "model"} & given.keys():  # two names of one argument: either replaces either
+        from_file = {key: value for key, value in from_file.items() if key not in {"student", "model"}}
+    return from_file | given
+
+
+def announce(path: Path, what: str) -> None:
+    """Say where the result is, relative to the working folder where that is shorter."""
+    relative = os.path.relpath(path)
+    print(f"ds2d2: {what} saved as {relative if len(relative) < len(str(path)) else path}")
+
+
+def _read_configuration(path: Any) -> dict[str, Any]:
+    """Return the arguments in a YAML file."""
+    from ultralytics.utils import YAML
+
+    from ds2d2_yolo.resources import own_file
+
+    try:
+        content = YAML.load(own_file(str(path), "cfg", "recipes"))
+    except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
+        raise DS2D2Error(f"cfg={path}: cannot be read, {error}", 2) from error
+    # The args.yaml of an earlier run names its folder, which is not to be written over.
+    return {key: value for key, value in content.items() if key not in {"cfg", "save_dir"}}

@@ -1,0 +1,329 @@
+"""What the records of a comparison say: means, intervals, paired differences, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.special import stdtrit
+
+from ds2d2_yolo.comparison.plan import BUILTIN, PLAIN, Comparison
+from ds2d2_yolo.comparison.records import Results
+from ds2d2_yolo.evaluation.average_precision import figures_beside_boxes
+
+BOX_METRICS = ("AP50", "AP50-95")
+"""Ultralytics' AP of boxes, which every task has."""
+
+_SIZE_METRICS = ("APs", "APm", "APl")  # COCO's, of boxes
+_LATE_SHARE = 0.2  # of the epochs, at the end
+_LATE_RISE = 0.1  # of the AP: what the last epochs may have brought before a warning is due
+
+
+# --------------------------------------------------------------------------------------------------- statistics
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the confidence interval of Student's t distribution around it.
+
+    Attributes:
+        mean (float): The mean; NaN of no values.
+        low (float | None): Lower end; None where fewer than two values have no spread to tell it from.
+        high (float | None): Upper end.
+        count (int): Number of values.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all runs of one method came to.
+
+    Attributes:
+        method (str): Its name.
+        seeds (list[int]): Its runs.
+        values (dict[str, Interval]): By metric, as shares of 1.
+        differences (dict[str, dict[str, Interval]]): By reference method, then by metric: mean of the differences to
+            the run of the reference with the same seed.
+        gaps_closed (dict[str, float | None]): By metric, AP50-95 of boxes and what else the task finds: share of the
+            distance from the plain student to the teacher; None without plain runs, or where the teacher is not better.
+        equal_time (dict[str, Interval]): By metric of Ultralytics: that of the best epoch that was done when the
+            plain student was, or without it the fastest method.
+        epochs (int): Epochs of the longest run.
+        seconds (float): Mean time of training.
+        seconds_per_epoch (float): Mean time of an epoch.
+        peak_bytes (float | None): Mean of the most memory that the runs held.
+    """
+
+    method: str
+    seeds: list[int]
+    values: dict[str, Interval]
+    differences: dict[str, dict[str, Interval]]
+    gaps_closed: dict[str, float | None]
+    equal_time: dict[str, Interval]
+    epochs: int
+    seconds: float
+    seconds_per_epoch: float
+    peak_bytes: float | None
+
+
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    """Return the mean of values with its confidence interval, for values that are independent and about normal.
+
+    Args:
+        values (Iterable[float]): The values; NaN are left out.
+        confidence (float): How often such intervals hold the true mean.
+
+    Returns:
+        (Interval): The interval.
+
+    Example:
+        >>> interval = mean_interval([0.31, 0.33, 0.35])
+        >>> f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+        '0.330 [0.280, 0.380]'
+    """
+    known = [value for value in values if not math.isnan(value)]
+    count = len(known)
+    mean = fmean(known) if known else math.nan
+    if count < 2:
+        return Interval(mean, None, None, count)
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * stdev(known) / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, count)
+
+
+def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
+    """Return the differences between runs that have the seed, so data order and initialisation, in common.
+
+    Args:
+        values (Mapping[int, float]): A method's values by seed.
+        reference (Mapping[int, float]): Those of the method that it is compared with.
+
+    Returns:
+        (list[float]): By seed.
+
+    Example:
+        >>> paired_differences({0: 3.0, 1: 5.0}, {1: 4.0, 2: 9.0})
+        [1.0]
+    """
+    return [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
+
+
+def gap_closed(method: float, plain: float, teacher: float) -> float | None:
+    """Return which share of the distance from the plain student to the teacher a method covers.
+
+    Args:
+        method (float): Mean AP of the method.
+        plain (float): Mean AP of the plain students.
+        teacher (float): AP of the teacher.
+
+    Returns:
+        (float | None): 0 as good as plain, 1 as good as the teacher; None where the teacher is not better than plain.
+
+    Example:
+        >>> gap_closed(0.3, 0.2, 0.6)
+        0.25
+    """
+    return (method - plain) / (teacher - plain) if teacher > plain else None
+
+
+def metrics_of(results: Results) -> tuple[str, ...]:
+    """Return what Ultralytics measures of the task: AP50 and AP50-95 of boxes, and of masks or keypoints by its names.
+
+    Args:
+        results (Results): All runs.
+
+    Returns:
+        (tuple[str, ...]): Metrics that records and curves have, such as `AP50-95` and `metrics/mAP50-95(M)`.
+
+    Example:
+        >>> metrics_of(Results({"AP50": 0.5, "AP50-95": 0.3, "metrics/mAP50(P)": 0.4}, {}, []))
+        ('AP50', 'AP50-95', 'metrics/mAP50(P)')
+    """
+    return (*BOX_METRICS, *figures_beside_boxes(results.teacher))
+
+
+def main_metrics(results: Results) -> tuple[str, ...]:
+    """Return those metrics whose sum is Ultralytics' fitness, by which it keeps the best checkpoint.
+
+    Example:
+        >>> main_metrics(Results({"metrics/mAP50(P)": 0.4, "metrics/mAP50-95(P)": 0.2}, {}, []))
+        ('AP50-95', 'metrics/mAP50-95(P)')
+    """
+    return tuple(name for name in metrics_of(results) if _is_main(name))
+
+
+def fitness_of(figures: Mapping[str, Any]) -> float:
+    """Return Ultralytics' fitness: AP50-95 of boxes, plus that of masks or keypoints where there are such.
+
+    Args:
+        figures (Mapping[str, Any]): A record, or an epoch as `read_curve` returns it.
+
+    Returns:
+        (float): From 0 to 1 or 2.
+
+    Example:
+        >>> fitness_of({"epoch": 1, "AP50": 0.75, "AP50-95": 0.5, "metrics/mAP50-95(M)": 0.25})
+        0.75
+    """
+    return sum(float(value) for name, value in figures.items() if _is_main(name))
+
+
+def _is_main(metric: str) -> bool:
+    return metric == "AP50-95" or metric.startswith("metrics/mAP50-95(")
+
+
+def best_by(curve: Sequence[Mapping[str, float]], seconds: float) -> Mapping[str, float] | None:
+    """Return the best epoch, by Ultralytics' fitness, that a training had done by then, or None.
+
+    Args:
+        curve (Sequence[Mapping[str, float]]): Epochs, as `read_curve` returns them.
+        seconds (float): Time since the start of the training.
+
+    Returns:
+        (Mapping[str, float] | None): The epoch.
+
+    Example:
+        >>> curve = [{"epoch": 1, "seconds": 5, "AP50-95": 0.1}, {"epoch": 2, "seconds": 9, "AP50-95": 0.2}]
+        >>> best_by(curve, 7)["epoch"]
+        1
+    """
+    return max((epoch for epoch in curve if epoch["seconds"] <= seconds), key=fitness_of, default=None)
+
+
+def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
+    """Return which share of its best fitness a training gained in the last fifth of its epochs.
+
+    Args:
+        curve (Sequence[Mapping[str, float]]): Epochs, as `read_curve` returns them.
+
+    Returns:
+        (float): From 0, the best epoch came before, to 1, there was nothing before.
+
+    Example:
+        >>> late_rise([{"AP50-95": value} for value in (0.1, 0.2, 0.3, 0.36, 0.4)])  # doctest: +ELLIPSIS
+        0.1...
+    """
+    values = [fitness_of(epoch) for epoch in curve]
+    early = values[: len(values) - max(1, round(_LATE_SHARE * len(values)))]
+    best = max(values, default=0.0)
+    return (best - max(early, default=0.0)) / best if best > 0 and best > max(early, default=0.0) else 0.0
+
+
+def finishing_times(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return the seconds after which the plain student was done, or else the fastest method, by seed."""
+    plain = {run["seed"]: run["seconds"] for run in runs if run["method"] == PLAIN}
+    return {
+        seed: plain.get(seed, min(run["seconds"] for run in runs if run["seed"] == seed))
+        for seed in dict.fromkeys(run["seed"] for run in runs)
+    }
+
+
+def summarise(results: Results) -> list[Summary]:
+    """Return what the runs of every method came to.
+
+    Args:
+        results (Results): All runs.
+
+    Returns:
+        (list[Summary]): In the order of the methods.
+    """
+    names = list(dict.fromkeys(run["method"] for run in results.runs))
+    metrics = (*metrics_of(results), *_SIZE_METRICS)
+    values = {
+        name: {metric: {run["seed"]: _metric(run, metric) for run in _of(results, name)} for metric in metrics}
+        for name in names
+    }
+    times = finishing_times(results.runs)
+    summaries = []
+    for name in names:
+        runs = _of(results, name)
+        reached = [best_by(run["curve"], times[run["seed"]]) for run in runs]
+        memory = [run["peak_bytes"] for run in runs if run["peak_bytes"] is not None]
+        means = {metric: mean_interval(values[name][metric].values()) for metric in metrics}
+        gaps: dict[str, float | None] = dict.fromkeys(main_metrics(results))
+        for metric in gaps if PLAIN in names and name != PLAIN else ():
+            plain = fmean(values[PLAIN][metric].values())
+            gaps[metric] = gap_closed(means[metric].mean, plain, results.teacher[metric])
+        summaries.append(
+            Summary(
+                method=name,
+                seeds=[run["seed"] for run in runs],
+                values=means,
+                differences={
+                    reference: {
+                        metric: mean_interval(paired_differences(values[name][metric], values[reference][metric]))
+                        for metric in metrics
+                    }
+                    for reference in (PLAIN, BUILTIN)
+                    if reference in names and reference != name
+                },
+                gaps_closed=gaps,
+                equal_time={
+                    metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached)
+                    for metric in metrics_of(results)
+                },
+                epochs=max(len(run["curve"]) for run in runs),
+                seconds=fmean(run["seconds"] for run in runs),
+                seconds_per_epoch=fmean(run["seconds_per_epoch"] for run in runs),
+                peak_bytes=fmean(memory) if memory else None,
+            )
+        )
+    return summaries
+
+
+def warnings_of(comparison: Comparison, results: Results) -> list[str]:
+    """Return what a reader of the numbers must know, one sentence or two each.
+
+    Args:
+        comparison (Comparison): What was compared.
+        results (Results): All runs.
+
+    Returns:
+        (list[str]): The warnings.
+    """
+    found = []
+    if len(comparison.seeds) == 1:
+        found.append("One seed: there is no interval, and no telling a difference from chance. Pass seeds=0,1,2,3,4.")
+    plain = _of(results, PLAIN)
+    if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
+        found.append(
+            f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its "
+            f"{' + '.join(map(_title, main_metrics(results)))}. What "
+            "distillation gains may be what a longer schedule gains without it; compare with more epochs."
+        )
+    if plain and fitness_of(results.teacher) <= fmean(map(fitness_of, plain)):
+        found.append("The teacher is no better than the plain student: there is no gap to close.")
+    for run in results.runs:
+        if after := run["continued_after"]:
+            epochs = ", ".join(map(str, after))
+            found.append(
+                f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}: from there on "
+                "its data come in another order than those of the other methods."
+            )
+    if len({tuple(sorted(run["versions"].items())) for run in results.runs}) > 1:
+        found.append("The runs were made by different versions of ds2d2-yolo, Ultralytics or torch, see their records.")
+    if comparison.cluster is not None:
+        found.append("Runs shared machines: their times are those of a machine that is busy with other runs, too.")
+    return found
+
+
+def _of(results: Results, name: str) -> list[dict[str, Any]]:
+    return [run for run in results.runs if run["method"] == name]
+
+
+def _metric(record: Mapping[str, Any], metric: str) -> float:
+    """Return a metric of a record; COCO's are NaN where there is no object of the size."""
+    value = record[metric] if metric in record else record["coco"][metric]
+    return math.nan if value is None else float(value)
+
+
+def _title(metric: str) -> str:
+    """Return what a metric is called in tables and pictures."""
+    return metric.removeprefix("metrics/")

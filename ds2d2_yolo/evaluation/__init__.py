@@ -1,0 +1,1 @@
+"""Numbers about models on data: AP, agreement of two. Knows no training, no pictures."""

@@ -1,0 +1,1 @@
+"""What distillation sees of an image, as arrays. Knows no pictures, no pages."""

@@ -1,0 +1,167 @@
+"""Data sets from what the user wrote: found, rendered or downloaded, and checked as far as training needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
+from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
+from ultralytics.utils.checks import check_file
+
+from ds2d2_yolo.data.shipped import hint_for
+from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.resources import own_file, resource_folder
+
+
+def resolve_data(data: Any) -> str:
+    """Return the path of a data YAML, looking for bare names among those that ship with ds2d2 too.
+
+    Args:
+        data (Any): What the user wrote: a path, or a name such as `scenes.yaml`.
+
+    Returns:
+        (str): The path of our own YAML where it is one of ours, else what was given.
+
+    Raises:
+        DS2D2Error: If nothing was given.
+    """
+    if not data:
+        raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
+    return own_file(str(data), "datasets")
+
+
+def load_data(args: Any) -> dict[str, Any]:
+    """Read and check the data set of a run; the embedded one is rendered first, where it is not there yet.
+
+    Args:
+        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+
+    Returns:
+        (dict[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If the YAML is missing or malformed, or images are missing.
+    """
+    args.data = resolve_data(args.data)
+    if Path(args.data).parent == resource_folder("datasets") and (how := YAML.load(args.data).get("render")):
+        from ds2d2_yolo.scenes.render import render_dataset  # a renderer that no other data set needs
+
+        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"], **how)
+    if (hint := hint_for(args.data)) is not None:
+        raise DS2D2Error(f"data={args.data}: {hint}")
+    try:
+        data = _read_data(args.data)
+        if data.get(args.split) and args.split != "val":
+            _read_data(args.data, args.split)
+    except DS2D2Error:
+        raise
+    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
+        raise DS2D2Error(f"data={args.data}: {message_of(error)}") from error
+    if args.single_cls:
+        data["names"], data["nc"] = {0: "item"}, 1
+    if not data.get(args.split):
+        raise DS2D2Error(f"split={args.split}: the data set {args.data} has no such split")
+    return data
+
+
+def load_training_data(args: Any) -> dict[str, Any]:
+    """Read and check the data set of a training, as `load_data` does; its training set must hold something to learn.
+
+    Args:
+        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+
+    Returns:
+        (dict[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: As `load_data`, and if training or validation set has no images, or the first no labels.
+    """
+    data = load_data(args)
+    if not images_of_split(data.get("val")):
+        raise DS2D2Error(f"data={args.data}: the validation set {data.get('val')} has no images")
+    if args.task == "pose":
+        check_keypoint_shape(args.data, data)
+    images = images_of_split(data.get("train"))
+    if not images:
+        raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
+    labels = (Path(label) for label in img2label_paths([str(image) for image in images]))
+    if not any(label.is_file() and label.stat().st_size for label in labels):
+        raise DS2D2Error(
+            f"data={args.data}: none of the {len(images)} training images has objects, label files are missing or empty"
+        )
+    _check_samples(args, data, "training", images, need_objects=True)
+    _check_samples(args, data, "validation", images_of_split(data["val"]), need_objects=False)
+    return data
+
+
+def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Refuse a data set that does not say what keypoints its labels hold.
+
+    Args:
+        path (str | Path): The data YAML.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If `kpt_shape` is missing, or is not a number of keypoints and of 2 or 3 values of each.
+    """
+    if "kpt_shape" not in data:
+        raise DS2D2Error(f"data={path}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
+    shape = data["kpt_shape"]
+    fits = isinstance(shape, (list, tuple)) and [type(number) for number in shape] == [int, int]
+    if not fits or shape[0] < 1 or shape[1] not in {2, 3}:
+        raise DS2D2Error(f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values each")
+
+
+def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Sequence[Path], need_objects: bool) -> None:
+    """Refuse a split of which Ultralytics would keep no image, or none with objects; stop at the first that it keeps.
+
+    Raises:
+        DS2D2Error: If there is none, with what is wrong with the first image that is left out.
+    """
+    reason = ""
+    pose = args.task == "pose"
+    points = data["kpt_shape"] if pose else (0, 0)
+    for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
+        found = verify_image_label((str(image), label, "", pose, data["nc"], *points, args.single_cls))
+        if found[0] is not None and (len(found[1]) or not need_objects):
+            if args.task in {"obb", "segment"} and len(found[1]) and not found[3]:
+                what = "the four corners" if args.task == "obb" else "the outline"
+                raise DS2D2Error(f"data={args.data}: {label} holds boxes, task={args.task} needs {what} of each object")
+            return
+        reason = reason or str(found[-1])
+    raise DS2D2Error(
+        f"data={args.data}: none of the {len(images)} {split} images can be used, {shorten(reason, 300)}; "
+        f"'ds2d2 check data={args.data}' lists what is wrong"
+    )
+
+
+def _read_data(data: str, split: str = "") -> dict[str, Any]:
+    """Return Ultralytics' description of a data set, whose images are downloaded only after `_announce_download`."""
+    try:
+        return dict(check_det_dataset(data, autodownload=False, split=split))
+    except FileNotFoundError:
+        _announce_download(data)
+        return dict(check_det_dataset(data, split=split))
+
+
+def _announce_download(data: str) -> None:
+    """Say what a data YAML is going to download; refuse code in it unless it came with a package.
+
+    Raises:
+        DS2D2Error: If Ultralytics would run code that the YAML holds.
+    """
+    path = Path(check_file(data))
+    script = YAML.load(path).get("download")
+    if not isinstance(script, str):
+        return
+    shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
+    if not shipped and not script.lower().startswith(("http://", "https://")):
+        raise DS2D2Error(
+            f"data={data}: its images are missing and its download: entry is code, which is not run here; read it, run "
+            "it yourself, or get the images by hand"
+        )
+    LOGGER.info(f"{colorstr('DS2D2:')} {path} downloads its images: {shorten(script, 200)}")

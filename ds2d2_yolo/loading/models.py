@@ -1,0 +1,143 @@
+"""Models from what the user wrote: a checkpoint or a model YAML becomes a `Detector`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+
+from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
+from ds2d2_yolo.errors import DS2D2Error, message_of
+
+
+def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = None) -> tuple[Detector, bool]:
+    """Load a detector from a checkpoint, or build it from a model YAML.
+
+    Args:
+        role (str): `teacher` or `student`, for messages.
+        path (str | Path): A .pt file or a model YAML.
+        data (Mapping[str, Any] | None): Data set whose classes a model built from a YAML is given; None leaves those of
+            the YAML, to find out before the data are touched whether it can be distilled at all.
+
+    Returns:
+        detector (Detector): The detector, on the CPU.
+        trained (bool): Whether it comes from a checkpoint.
+
+    Raises:
+        DS2D2Error: If the file is missing or damaged, or holds no detector that can be distilled.
+    """
+    name, suffix = str(path), Path(str(path)).suffix.lower()
+    if suffix in {".yaml", ".yml"}:
+        classes = {"ch": data["channels"], "nc": data["nc"]} if data else {}
+        try:
+            model: Any = build_model(name, **classes)
+        except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
+            raise DS2D2Error(f"{role}={name}: no model can be built from it, {message_of(error)}") from error
+        model.names = data["names"] if data else model.names
+    elif suffix == ".pt":
+        # A bare name may be one that Ultralytics knows where to find or to download.
+        if not Path(name).is_file() and Path(name).name != name and "://" not in name:
+            raise DS2D2Error(f"{role}={name}: no such file")
+        try:
+            model, _ = load_checkpoint(name)
+        except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
+            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}") from error
+        if hasattr(model, "ds2d2_teacher"):
+            raise DS2D2Error(f"{role}={name}: is a checkpoint of the amplifier stage, its head sees other maps")
+    elif suffix:
+        raise DS2D2Error(
+            f"{role}={name}: {suffix} files are exported models without layers to tap; pass the .pt they came from"
+        )
+    else:
+        raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
+    detector = detector_of(model)
+    if detector is None:
+        raise DS2D2Error(
+            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO model of the tasks "
+            f"{', '.join(TASKS)}, a RetinaNet or a Faster R-CNN"
+        )
+    if model.is_fused():
+        raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
+    return detector, suffix == ".pt"
+
+
+def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, Any]) -> None:
+    """Refuse a trained model that finds other keypoints than those of the data set.
+
+    Args:
+        role (str): `teacher` or `model`, for the message.
+        path (str | Path): Its checkpoint.
+        model (nn.Module): The model.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If number or values of the keypoints differ.
+    """
+    detector = detector_of(model)
+    found = detector.keypoints if detector else None
+    if found is not None and list(found) != list(data["kpt_shape"]):
+        raise DS2D2Error(
+            f"{role}={path}: finds keypoints of kpt_shape={list(found)}, the data set has "
+            f"kpt_shape={list(data['kpt_shape'])}: train it on these"
+        )
+
+
+def check_backbone(detector: Detector, args: Any) -> None:
+    """Find out whether the public weights that a new model starts from are to be had, unless it starts from scratch.
+
+    Raises:
+        DS2D2Error: If they are not.
+    """
+    if args.pretrained is not False:
+        detector.load_backbone()
+
+
+def check_safety(args: Any) -> None:
+    """Where `safe` asks for it, refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
+
+    Args:
+        args (Any): Arguments of the run, of which `teacher`, `model`, `pretrained` and `resume` may name checkpoints.
+
+    Raises:
+        DS2D2Error: If one of them holds anything else, or this torch cannot tell.
+    """
+    if not args.safe:
+        return
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
+    for name in ("teacher", "model", "pretrained", "resume"):
+        path = getattr(args, name)
+        if not isinstance(path, (str, Path)) or Path(path).suffix != ".pt" or not Path(path).is_file():
+            continue
+        try:
+            torch_safe_load(path, safe_only=True)
+        except Exception as error:  # as in `load_model`
+            raise DS2D2Error(f"{name}={path}: refused by safe=True, {message_of(error)}") from error
+
+
+def check_pretrained(path: Any) -> None:
+    """Find out whether the checkpoint that a student is to start from can be read.
+
+    Args:
+        path (Any): Value of `pretrained`; True and False name no file.
+
+    Raises:
+        DS2D2Error: If it cannot.
+    """
+    if not isinstance(path, (str, Path)):
+        return
+    try:
+        load_checkpoint(path)
+    except Exception as error:  # as in `load_model`
+        raise DS2D2Error(f"pretrained={path}: cannot be loaded, {message_of(error)}") from error
+
+
+def _describe(model: nn.Module) -> str:
+    """Return what a model is, for a person."""
+    head = getattr(model, "model", [model])
+    head = head[-1] if isinstance(head, nn.Sequential) else model
+    return f"a {type(model).__name__} with a {type(head).__name__} head"

@@ -1,0 +1,56 @@
+"""The method: tensors in, scalars out. Knows no detectors, no Ultralytics, no files: it can be lifted out whole."""
+
+from ds2d2_yolo.method.explicit import explicit_errors, explicit_terms
+from ds2d2_yolo.method.implicit import (
+    DensePredictions,
+    RegionPredictions,
+    Similarity,
+    dense_differences,
+    dense_implicit_terms,
+    generalized_iou,
+    kl_divergence,
+    quality_focal_loss,
+    region_differences,
+    region_implicit_terms,
+    similarity_loss,
+)
+from ds2d2_yolo.method.loss import TERMS, WEIGHTS, Comparison, DS2D2Loss, Gains, Levels
+from ds2d2_yolo.method.wavelet import (
+    Bands,
+    band_size,
+    decompose,
+    filter_bank,
+    high_frequency_map,
+    high_frequency_maps,
+)
+from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight
+
+__all__ = [
+    "TERMS",
+    "WEIGHTS",
+    "Bands",
+    "Comparison",
+    "DS2D2Loss",
+    "DensePredictions",
+    "Gains",
+    "Levels",
+    "RegionPredictions",
+    "Similarity",
+    "band_size",
+    "decompose",
+    "dense_differences",
+    "dense_implicit_terms",
+    "density_independent_scale_weight",
+    "explicit_errors",
+    "explicit_terms",
+    "filter_bank",
+    "focus_weight",
+    "generalized_iou",
+    "high_frequency_map",
+    "high_frequency_maps",
+    "kl_divergence",
+    "quality_focal_loss",
+    "region_differences",
+    "region_implicit_terms",
+    "similarity_loss",
+]

@@ -1,0 +1,274 @@
+"""The embedded data set: overhead scenes with ten classes of objects, rendered by the package itself.
+
+No imagery of third parties is involved: OpenCV and numpy draw every pixel from a seed. `render_scene` gives one scene,
+`render_dataset` a folder that Ultralytics trains on. With the same versions of numpy and OpenCV on the same kind of
+processor, the same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ds2d2_yolo.atomic import atomic_folder
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.scenes.canvas import Canvas
+from ds2d2_yolo.scenes.geometry import CLASS_NAMES, Array, SceneObject
+from ds2d2_yolo.scenes.layouts import LAYOUTS
+from ds2d2_yolo.scenes.terrain import draw_climate
+from ds2d2_yolo.scenes.texture import palette, value_noise
+
+__all__ = [
+    "CLASS_NAMES",
+    "DEFAULT_COUNTS",
+    "RENDERER_VERSION",
+    "SCENE_KINDS",
+    "SceneObject",
+    "render_dataset",
+    "render_scene",
+]
+
+SCENE_KINDS: tuple[str, ...] = tuple(LAYOUTS)
+DEFAULT_COUNTS: Mapping[str, int] = MappingProxyType({"train": 400, "val": 150})
+RENDERER_VERSION = 1  # raised whenever the same seed gives other pixels or labels
+MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
+
+_FORMAT = 1  # of the manifest and of the folders
+_MANIFEST = "scenes.json"
+_UNSAID = {"task": "detect"}  # of manifests that are older than the choice
+_CHOSEN = ("format", "renderer", "seed", "size", "counts", "classes", "task")  # what must agree for a folder to be used
+
+
+def render_scene(
+    seed: int, split: str, index: int, size: int = 320, kind: str | None = None
+) -> tuple[np.ndarray, list[SceneObject]]:
+    """Render one overhead scene and the objects in it.
+
+    What is drawn depends on the arguments alone, not on scenes rendered before. The ground resolution is a property
+    of the scene and does not change with `size`: a larger image shows more ground.
+
+    Args:
+        seed (int): Of the data set, 0 or more.
+        split (str): `train`, `val` or any other name; each has scenes of its own.
+        index (int): Of the image in its split, from 0.
+        size (int): Side of the image in pixels, 96 or more.
+        kind (str | None): One of `SCENE_KINDS`; drawn at random if None.
+
+    Returns:
+        (tuple[np.ndarray, list[SceneObject]]): The image, (size, size, 3) uint8, channels in the order blue, green,
+            red, and its labelled objects. Objects of which the rim of the image leaves less than 40 % are drawn but
+            not labelled.
+
+    Raises:
+        DS2D2Error: If an argument is out of its range.
+
+    Example:
+        >>> image, objects = render_scene(seed=0, split="val", index=0, size=128, kind="town")
+        >>> image.shape, str(image.dtype)
+        ((128, 128, 3), 'uint8')
+        >>> {CLASS_NAMES[item.class_index] for item in objects} <= set(CLASS_NAMES)
+        True
+    """
+    if kind is not None and kind not in LAYOUTS:
+        raise DS2D2Error(f"kind={kind}: no such kind of scene, choose one of {', '.join(SCENE_KINDS)}")
+    _check_numbers(seed, size)
+    if index < 0:
+        raise DS2D2Error(f"index={index}: images are counted from 0")
+    rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+    shares = np.array([share for _, _, share in LAYOUTS.values()])
+    drawn = str(rng.choice(SCENE_KINDS, p=shares / shares.sum()))
+    layout, (finest, coarsest), _ = LAYOUTS[kind or drawn]
+    canvas = Canvas(rng, size, float(np.exp(rng.uniform(np.log(finest), np.log(coarsest)))))
+    climate = draw_climate(rng)
+    layout(canvas, climate)
+    ground = canvas.develop(rng.uniform(4.0, 9.0), climate.leaves)
+    return _photograph(ground, rng), canvas.objects
+
+
+def render_dataset(
+    folder: Path | str,
+    counts: Mapping[str, int] = DEFAULT_COUNTS,
+    size: int = 320,
+    seed: int = 0,
+    task: str = "detect",
+) -> Path:
+    """Render the data set into a folder, unless it is there already.
+
+    The folder holds `images/<split>/000000.png`, `labels/<split>/000000.txt` (`class x y width height`, the hull of
+    what is visible of the oriented rectangle), `labels_obb/<split>/000000.txt` (`class x1 y1 ... x4 y4`, each corner
+    clipped to the image, clockwise from the front left) and, written last, the manifest `scenes.json`. All
+    coordinates are shares of the side of the image. For the task `obb` the oriented labels are in `labels`, where
+    Ultralytics looks for them, and there is no `labels_obb`.
+
+    It is rendered under another name beside `folder` and renamed when it is complete, so `folder` is never half done:
+    an interrupted call leaves nothing that the next one could take for a data set, and of two calls at once the later
+    one uses what the earlier one made.
+
+    Args:
+        folder (Path | str): Where the data set belongs. It must not exist, or hold this very data set.
+        counts (Mapping[str, int]): Number of images of every split.
+        size (int): Side of the images in pixels, 96 or more.
+        seed (int): 0 or more; another seed gives other scenes.
+        task (str): What the labels are for, `detect` or `obb`.
+
+    Returns:
+        (Path): The folder, absolute.
+
+    Raises:
+        DS2D2Error: If an argument is out of its range, if the folder holds something else, or if it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = render_dataset(Path(tempfile.mkdtemp()) / "scenes", {"train": 2, "val": 1}, size=96)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['images', 'labels', 'labels_obb', 'scenes.json']
+    """
+    _check_numbers(seed, size)
+    for split, count in counts.items():
+        if not re.fullmatch(r"[\w-]+", split) or count < 1:
+            raise DS2D2Error(f"counts: {split}={count}: give every split a plain name and at least one image")
+    if task not in _LABELS:
+        raise DS2D2Error(f"task={task}: choose one of {', '.join(_LABELS)}")
+    if not counts:
+        raise DS2D2Error("counts: no split at all, name at least one")
+    target = Path(folder).expanduser().absolute()
+    chosen = {
+        "format": _FORMAT,
+        "renderer": RENDERER_VERSION,
+        "seed": seed,
+        "size": size,
+        "counts": dict(counts),
+        "classes": list(CLASS_NAMES),
+        "task": task,
+    }
+    if target.exists() or target.is_symlink():
+        _check_finished(target, chosen)
+        return target
+    with atomic_folder(target, "scenes", check=lambda folder: _check_finished(folder, chosen)) as partial:
+        _render_into(partial, chosen)
+    return target
+
+
+def _check_numbers(seed: int, size: int) -> None:
+    if seed < 0:
+        raise DS2D2Error(f"seed={seed}: must be 0 or more")
+    if size < MINIMUM_SIZE:
+        raise DS2D2Error(f"size={size}: scenes need {MINIMUM_SIZE} pixels or more")
+
+
+# ---------------------------------------------------------------------------------------------- the camera
+
+
+def _photograph(image: Array, rng: np.random.Generator) -> Array:
+    """Return the picture that a camera takes of a scene: clouds, haze, colour cast, contrast, blur and noise."""
+    size = len(image)
+    light: Array = image.astype(np.float32)
+    if rng.random() < 0.1:
+        light = _add_clouds(light, rng)
+    haze = np.array(palette("b4bcc4")[0], np.float64)
+    veil = rng.uniform(0.0, 0.26) ** 1.3
+    contrast, brightness = rng.uniform(0.82, 1.2), rng.normal(0.0, 8.0)
+    cast = rng.normal(1.0, 0.022, 3)
+    # Haze, contrast, colour cast and saturation are linear in the colour: one matrix does them all.
+    saturation = rng.uniform(0.55, 0.98)
+    mix = (saturation * np.eye(3) + (1 - saturation) / 3) @ np.diag(cast * contrast)
+    shift = mix @ (haze * veil + (112 + brightness) / contrast - 112)
+    light = np.asarray(cv2.transform(light, np.column_stack([mix * (1 - veil), shift]).astype(np.float32)))
+    blur = rng.uniform(0.0, 0.75)
+    if blur > 0.25:
+        light = cv2.GaussianBlur(light, (0, 0), blur)
+    if rng.random() < 0.4:
+        light = cv2.addWeighted(light, 1.5, cv2.GaussianBlur(light, (0, 0), 1.2), -0.5, 0.0)
+    # Noise of the sensor is partly common to the three channels.
+    common, single = rng.uniform(0.8, 4.0), rng.uniform(0.3, 1.6)
+    grain = rng.standard_normal((size, size, 3), dtype=np.float32)
+    spread = (np.full((3, 3), common / np.sqrt(3)) + single * np.eye(3)).astype(np.float32)
+    light = cv2.add(light, cv2.transform(grain, spread))
+    return np.asarray(cv2.convertScaleAbs(np.maximum(light, 0)), dtype=np.uint8)
+
+
+def _add_clouds(light: Array, rng: np.random.Generator) -> Array:
+    """Veil parts of the picture thinly; what lies below stays recognisable."""
+    field = value_noise(rng, len(light), 0.6 * len(light), 5).astype(np.float32)
+    cover = np.clip((field - rng.uniform(120, 150)) / 90, 0, rng.uniform(0.2, 0.5))[..., None]
+    return np.asarray(light * (1 - cover) + 228 * cover, dtype=np.float32)
+
+
+# -------------------------------------------------------------------------------------------- the data set
+
+
+def _render_into(folder: Path, chosen: Mapping[str, Any]) -> None:
+    """Render all images and labels of a data set, then its manifest."""
+    from ultralytics.utils import TQDM
+
+    counted: dict[str, dict[str, int]] = {}
+    progress = TQDM(
+        total=sum(chosen["counts"].values()), desc="Rendering overhead scenes", unit="image", file=sys.stderr
+    )
+    for split, count in chosen["counts"].items():
+        lines = _LABELS[chosen["task"]]
+        for kind in ("images", *lines):
+            (folder / kind / split).mkdir(parents=True)
+        objects_of_class: Counter[int] = Counter()
+        for index in range(count):
+            image, objects = render_scene(chosen["seed"], split, index, chosen["size"])
+            _write_image(folder / "images" / split / f"{index:06d}.png", image)
+            name = f"{index:06d}.txt"
+            for kind, line in lines.items():
+                (folder / kind / split / name).write_text("".join(line(item) for item in objects))
+            objects_of_class.update(item.class_index for item in objects)
+            progress.update(1)
+        counted[split] = {name: objects_of_class[index] for index, name in enumerate(CLASS_NAMES)}
+    progress.close()
+    manifest = {**chosen, "objects": counted, "made_with": {"numpy": np.__version__, "opencv": cv2.__version__}}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _write_image(path: Path, image: Array) -> None:
+    # Encoded in memory: OpenCV's own writer fails silently, and on paths that are not ASCII.
+    _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    path.write_bytes(data.tobytes())
+
+
+def _box_line(item: SceneObject) -> str:
+    left, top, right, bottom = (value / item.size for value in item.box)
+    numbers = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+    return " ".join([str(item.class_index), *(f"{number:.6f}" for number in numbers)]) + "\n"
+
+
+def _corners_line(item: SceneObject) -> str:
+    numbers = np.clip(item.corners / item.size, 0.0, 1.0).ravel()
+    return " ".join([str(item.class_index), *(f"{number:.6f}" for number in numbers)]) + "\n"
+
+
+_LABELS: dict[str, dict[str, Callable[[SceneObject], str]]] = {
+    "detect": {"labels": _box_line, "labels_obb": _corners_line},
+    "obb": {"labels": _corners_line},
+}
+
+
+def _check_finished(folder: Path, chosen: Mapping[str, Any]) -> None:
+    """Raise unless a folder holds the chosen data set, complete."""
+    advice = "remove it or choose another folder"
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}), {advice}") from None
+    for key in _CHOSEN:
+        found = manifest.get(key, _UNSAID.get(key)) if isinstance(manifest, dict) else None
+        if found != chosen[key]:
+            raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {chosen[key]}, {advice}")
+    for split, count in chosen["counts"].items():
+        present = sum(1 for _ in (folder / "images" / split).glob("*.png"))
+        if present < count:
+            raise DS2D2Error(f"{folder}: has {present} of {count} images of the split {split}, {advice}")

@@ -1,0 +1,228 @@
+"""Stage 2: the high-frequency amplifier, a copy of the teacher's head trained on high-frequency maps."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+
+from ds2d2_yolo import __version__
+from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.data import load_training_data
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.method import high_frequency_maps
+from ds2d2_yolo.training.arguments import check_arguments
+from ds2d2_yolo.training.checks import check_teacher, take_task
+from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+
+_FORMAT = "ds2d2-amplifier"
+_FORMAT_VERSION = 1
+
+
+class HighFrequencyInput:
+    """Forward pre-hook that replaces the maps a head is given by their high-frequency maps.
+
+    A class rather than a closure: the model that carries it is copied and pickled.
+
+    Args:
+        wavelet (str): Name of an orthogonal wavelet of PyWavelets.
+    """
+
+    def __init__(self, wavelet: str) -> None:
+        self.wavelet = wavelet
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[torch.Tensor]]:
+        """Return the head's arguments with every map replaced."""
+        return (high_frequency_maps(inputs[0], self.wavelet),)
+
+
+class AmplifierTrainer(OwnArgumentsTrainer):
+    """Train the high-frequency amplifier of a teacher.
+
+    The teacher's backbone and neck stay as they are, BatchNorm statistics included; its head starts from the teacher's
+    weights and is trained with the ordinary detection loss, given LH + HL + HH of every map in place of the map.
+    Validation measures the teacher with this head. The result is `weights/amplifier.pt`: the head alone, with the
+    teacher's fingerprint.
+    Of a two-stage head both stages are trained and the second is kept.
+
+    Args:
+        cfg (Any): As for Ultralytics' trainers.
+        overrides (dict[str, Any] | None): Ultralytics' train arguments; `model` (or `teacher`) is the trained teacher,
+            `wavelet` the basis.
+        _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
+
+    Attributes:
+        amplifier (Path): Where the amplifier is written when training ends.
+
+    Raises:
+        DS2D2Error: If an argument is wrong, or the teacher does not fit the data.
+
+    Example:
+        >>> trainer = AmplifierTrainer(overrides={"teacher": "yolo11s.pt", "data": "DIOR.yaml", "epochs": 24})
+        >>> trainer.train()  # doctest: +SKIP
+
+    Source:
+        Stage 2 of DS2D2 (doi 10.1109/TGRS.2025.3600098).
+    """
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        overrides = dict(overrides or {})
+        teacher = overrides.pop("teacher", None)
+        if teacher is not None:
+            overrides["model"] = teacher
+        if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
+            args = check_arguments(overrides, cfg)
+            detector, trained = load_model("teacher", args.model)
+            take_task(args, detector)
+            if not trained:
+                raise DS2D2Error(f"teacher={args.model}: an amplifier needs a trained teacher, pass its .pt file")
+            check_teacher(detector, args.model, load_training_data(args))
+            overrides["data"] = args.data
+        super().__init__(cfg, overrides, _callbacks)
+        self.amplifier = self.wdir / "amplifier.pt"
+
+    def train(self) -> None:
+        """Train the head."""
+        try:
+            super().train()
+        finally:
+            LOGGER.removeFilter(_is_not_freezing)
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+        """Return the teacher with a head that is given high-frequency maps."""
+        assert weights is not None  # a YAML is refused on the way in
+        # A checkpoint of this stage, resumed, holds another head than the teacher's, but remembers the teacher.
+        fingerprint = getattr(weights, "ds2d2_teacher", None) or fingerprint_of_model(weights)
+        model = super().get_model(cfg, weights, verbose)
+        model.ds2d2_teacher = fingerprint
+        detector = detector_of(model)
+        assert detector is not None
+        detector.head.register_forward_pre_hook(HighFrequencyInput(self.args.wavelet))
+        return model
+
+    def set_model_attributes(self) -> None:
+        """Attach names and arguments, and freeze everything before the head by Ultralytics' own means."""
+        super().set_model_attributes()
+        self.args.freeze = list(range(self.detector.head_index))
+        LOGGER.info(f"Freezing backbone and neck (layers 0 to {self.args.freeze[-1]})")
+        LOGGER.addFilter(_is_not_freezing)  # until training starts: else a line per parameter, hundreds in all
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Resume as Ultralytics does; the last step of the set-up."""
+        LOGGER.removeFilter(_is_not_freezing)
+        super().resume_training(ckpt)
+
+    def final_eval(self) -> None:
+        """Validate the best checkpoint and write its head as the amplifier."""
+        super().final_eval()
+        if RANK in {-1, 0}:
+            source = self.best if self.best.exists() else self.last
+            export_amplifier(source, self.amplifier, self.args.wavelet)
+            LOGGER.info(f"Amplifier saved as {colorstr('bold', self.amplifier)}")
+
+
+def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
+    """Write the head of a checkpoint of `AmplifierTrainer` as a small file of its own.
+
+    Args:
+        checkpoint (Path): The checkpoint.
+        path (Path): The file to write; it appears complete or not at all.
+        wavelet (str): Wavelet that the head was trained with.
+    """
+    model, state = load_checkpoint(checkpoint)
+    detector = detector_of(model)
+    assert detector is not None
+    head = detector.implicit_part(detector.head).state_dict()
+    metrics = {key: float(value) for key, value in (state.get("train_metrics") or {}).items()}
+    content = {
+        "format": _FORMAT,
+        "version": _FORMAT_VERSION,
+        "teacher": model.ds2d2_teacher,
+        "wavelet": wavelet,
+        "head": {name: value.half() if value.is_floating_point() else value for name, value in head.items()},
+        "metrics": metrics,
+        "ds2d2_yolo": __version__,
+        "ultralytics": ultralytics_version,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Module:
+    """Load an amplifier and refuse one that does not belong to the teacher.
+
+    Args:
+        path (str | Path): File written by `AmplifierTrainer`; loaded without running any code it might contain.
+        teacher (Detector): The teacher.
+        wavelet (str): The wavelet of the run.
+
+    Returns:
+        (nn.Module): The head: float32, frozen, in evaluation mode, on the teacher's device.
+
+    Raises:
+        DS2D2Error: If the file is missing, no amplifier, made for another teacher or with another wavelet.
+    """
+    content = read_amplifier(path)
+    if content["teacher"] != fingerprint_of_model(teacher.model):
+        raise DS2D2Error(
+            f"amplifier={path}: made for another teacher, leave amplifier out to have one trained for this"
+        )
+    if content["wavelet"] != wavelet:
+        raise DS2D2Error(
+            f"amplifier={path}: made with wavelet={content['wavelet']}, but this run has wavelet={wavelet}"
+        )
+    head = deepcopy(teacher.implicit_part(teacher.head))
+    try:
+        head.load_state_dict(content["head"])  # copies into float32
+    except (RuntimeError, TypeError) as error:
+        raise DS2D2Error(f"amplifier={path}: damaged, its head is not the teacher's; have it trained anew") from error
+    teacher.freeze_head(head)
+    return head
+
+
+def read_amplifier(path: str | Path) -> dict[str, Any]:
+    """Return the content of an amplifier file.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        (dict[str, Any]): Its entries: `teacher` (fingerprint), `wavelet`, `head` (tensors), `metrics`, versions.
+
+    Raises:
+        DS2D2Error: If the file is missing or is no amplifier.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier out to have one trained")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # torch raises many kinds for files that are no archive, truncated, or hold other classes
+        raise DS2D2Error(
+            f"amplifier={path}: not an amplifier file ({type(error).__name__}); pass one that 'ds2d2 amplifier' wrote"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise DS2D2Error(f"amplifier={path}: not an amplifier file; pass an amplifier.pt that 'ds2d2 amplifier' wrote")
+    if not {"version", "teacher", "wavelet", "head"} <= content.keys():
+        raise DS2D2Error(f"amplifier={path}: damaged, entries are missing; have it trained anew")
+    if content["version"] != _FORMAT_VERSION:
+        raise DS2D2Error(f"amplifier={path}: format version {content['version']}, expected {_FORMAT_VERSION}")
+    return content
+
+
+def _is_not_freezing(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Freezing layer")

@@ -1,0 +1,162 @@
+"""Which maps of a teacher and a student belong together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import Levels
+
+
+@dataclass(frozen=True)
+class Level:
+    """One pair of tapped maps: layer numbers, channels, and the stride in input pixels per grid cell."""
+
+    student_layer: int
+    teacher_layer: int
+    student_channels: int
+    teacher_channels: int
+    stride: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a teacher and a student have in common: the maps to compare, level by level.
+
+    `explicit` and `head` index `taps`, as in `ds2d2_yolo.method.Levels`.
+    """
+
+    taps: tuple[Level, ...]
+    explicit: tuple[int, ...]
+    head: tuple[int, ...]
+
+    @property
+    def levels(self) -> Levels:
+        """Channels and roles, for the loss."""
+        return Levels(
+            student=tuple(tap.student_channels for tap in self.taps),
+            teacher=tuple(tap.teacher_channels for tap in self.taps),
+            explicit=self.explicit,
+            head=self.head,
+        )
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether student and teacher have the same channels on every level each."""
+        return len({(tap.student_channels, tap.teacher_channels) for tap in self.taps}) == 1
+
+    @property
+    def student_layers(self) -> tuple[int, ...]:
+        """Tapped layers of the student."""
+        return tuple(tap.student_layer for tap in self.taps)
+
+    @property
+    def teacher_layers(self) -> tuple[int, ...]:
+        """Tapped layers of the teacher."""
+        return tuple(tap.teacher_layer for tap in self.taps)
+
+
+def check_tasks(teacher: Detector, student: Detector) -> None:
+    """Refuse a teacher and a student that are for different tasks."""
+    if teacher.task != student.task:
+        raise DS2D2Error(
+            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}: "
+            "both must be for one"
+        )
+
+
+def check_pair(
+    teacher: Detector,
+    student: Detector,
+    imgsz: int,
+    layers: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+) -> Pair:
+    """Find out which maps of a pair belong together, by running both on an empty image.
+
+    Args:
+        teacher (Detector): The teacher.
+        student (Detector): The student.
+        imgsz (int): Side of the training images, in pixels.
+        layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed heads.
+
+    Returns:
+        (Pair): The pair.
+
+    Raises:
+        DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
+            not suit them, or a named layer cannot be tapped.
+    """
+    by_maps = teacher.explicit_only or student.explicit_only
+    if teacher.family != student.family and not by_maps:
+        raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
+    check_tasks(teacher, student)
+    if len(teacher.head_layers) != len(student.head_layers):
+        raise DS2D2Error(
+            f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
+            f"{len(student.head_layers)}: choose models with the same strides"
+        )
+    if teacher.head_layout != student.head_layout and not by_maps:
+        raise DS2D2Error(
+            f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
+            f"{student.head_layout}: choose models whose heads are alike"
+        )
+    for detector in (teacher, student):
+        step = int(max(detector.model.stride))
+        if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
+            fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
+            raise DS2D2Error(
+                f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; try {fit}"
+            )
+    student_layers, teacher_layers = list(student.head_layers), list(teacher.head_layers)
+    head = tuple(range(len(student_layers)))
+    explicit = head
+    if layers is not None:
+        named = list(zip(*layers, strict=True))
+        known = list(zip(student_layers, teacher_layers, strict=True))
+        known += [pair for pair in named if pair not in known]
+        explicit = tuple(known.index(pair) for pair in named)
+        student_layers, teacher_layers = [pair[0] for pair in known], [pair[1] for pair in known]
+
+    student_shapes = _map_shapes(student, student_layers, imgsz)
+    teacher_shapes = _map_shapes(teacher, teacher_layers, imgsz)
+    taps = []
+    for ours, theirs, own, other in zip(student_layers, teacher_layers, student_shapes, teacher_shapes, strict=True):
+        if own[1:] != other[1:]:
+            here, there = _stride(imgsz, own), _stride(imgsz, other)
+            raise DS2D2Error(
+                f"layer {ours} of student {student.title} has stride {here:g}, layer {theirs} of teacher "
+                f"{teacher.title} stride {there:g}: choose models (or layers=) with the same strides"
+            )
+        taps.append(Level(ours, theirs, own[0], other[0], _stride(imgsz, own)))
+    return Pair(tuple(taps), explicit, head)
+
+
+def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:
+    """Return channels, height and width of what each layer returns for one image."""
+    stem = next(detector.model.parameters())
+    taps = Taps()
+    training = detector.model.training
+    try:
+        taps.open({index: detector.layer(index) for index in layers})
+        detector.model.eval()  # an empty image must not touch the BatchNorm statistics
+        with torch.no_grad():
+            detector.model(torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device))
+    except IndexError as error:
+        raise DS2D2Error(f"layers=: {error}") from error
+    finally:
+        detector.model.train(training)
+        outputs = taps.close()
+    for index in layers:
+        if not isinstance(outputs.get(index), torch.Tensor) or outputs[index].dim() != 4:
+            raise DS2D2Error(f"layers=: layer {index} of {detector.title} returns no feature map, choose another")
+    return [(outputs[i].shape[1], outputs[i].shape[2], outputs[i].shape[3]) for i in layers]
+
+
+def _stride(imgsz: int, shape: tuple[int, int, int]) -> float:
+    """Return the stride of a map (C, H, W): a power of two, also where a coarse level was rounded up."""
+    return 2.0 ** round(math.log2(imgsz / shape[1]))

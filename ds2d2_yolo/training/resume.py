@@ -1,0 +1,276 @@
+"""Exact continuation of an interrupted run: what Ultralytics' checkpoints round or leave out, in a file beside them.
+
+A checkpoint of Ultralytics holds the averaged weights and the optimiser's momentum in half precision; the weights that
+were being trained, gradients that wait for the next step, the order of the data and random numbers are not in it. A run
+that resumes from it alone is another run: its weights jump to their average, and its data start over.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from ultralytics.utils import LOGGER, RANK, colorstr
+from ultralytics.utils.patches import torch_load, torch_save
+from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+
+from ds2d2_yolo.training.adapters import keep_adapters
+
+_FORMAT = "ds2d2-state"
+_PARTIAL = ".partial"
+ADAPTERS = "ds2d2_adapters"
+"""Name of the one module that distillation adds to a student."""
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """Give a folder to write files into, which go to `folder` when they are complete, best and others before last.pt.
+
+    A process that is killed meanwhile leaves every file of `folder` as it was, or replaced as a whole. last.pt comes
+    last, as it says which epoch is next: best.pt is then never older than it.
+
+    Args:
+        folder (Path): Where the files belong.
+
+    Yields:
+        (Path): An empty folder on the same file system.
+    """
+    partial = folder / _PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "last.pt"):
+            os.replace(path, folder / path.name)  # noqa: PTH105 - its counterpart in pathlib does the same, unclearly
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def state_file(checkpoint: Path, epoch: int) -> Path:
+    """Return the file beside a checkpoint that holds the exact state after an epoch, counted from 0."""
+    return checkpoint.with_name(f"state{epoch}.pt")
+
+
+def save_state(trainer: Any, path: Path, unstepped: int) -> None:
+    """Write the exact state of a trainer whose epoch has just ended.
+
+    Args:
+        trainer (Any): An Ultralytics trainer.
+        path (Path): The file; tensors and plain values only.
+        unstepped (int): Batches since the last step of the optimiser, whose gradients wait.
+    """
+    model = unwrap_model(trainer.model)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None} if unstepped else {}
+    loader = trainer.train_loader
+    content = {
+        "format": _FORMAT,
+        "epoch": trainer.epoch,
+        "finished": bool(trainer.stop),
+        "data": trainer.data_fingerprint,
+        "model": model.state_dict(),
+        "ema": trainer.ema.ema.state_dict(),
+        "optimizer": trainer.optimizer.state_dict()["state"],
+        "gradients": gradients,
+        "unstepped": unstepped,
+        "random": _random_state(trainer.device),
+        "order": _order_of(loader).get_state(),
+        "buffer": list(getattr(loader.dataset, "buffer", [])),  # images that mosaics draw from
+    }
+    torch.save(content, path)
+
+
+def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
+    """Return the exact state that belongs to a checkpoint, or None, with a warning, where there is none.
+
+    Args:
+        checkpoint (Path): The checkpoint that a run resumes from.
+        epoch (int): Its epoch, counted from 0.
+
+    Returns:
+        (dict[str, Any] | None): What `save_state` wrote.
+    """
+    path = state_file(checkpoint, epoch)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] == _FORMAT and content["epoch"] == epoch:
+            return dict(content)
+        reason = "of another kind"
+    except FileNotFoundError:
+        reason = "missing"
+    except Exception as error:  # damaged: torch raises many kinds
+        reason = type(error).__name__
+    LOGGER.warning(
+        f"{colorstr('DS2D2:')} {path} is not usable ({reason}): resuming as Ultralytics does, from averaged weights in "
+        "half precision and with the data in the order of the first epoch; the result differs from an uninterrupted run"
+    )
+    return None
+
+
+def restore_state(trainer: Any, state: dict[str, Any]) -> None:
+    """Put a trainer that Ultralytics has resumed into the exact state.
+
+    The order of the data and random numbers are those of one process that loads its own data (workers=0, as always on a
+    CPU). Worker processes keep random numbers of their own, which nobody can save: their images come in new orders
+    and with new augmentations, not in those of the first epochs again.
+
+    Args:
+        trainer (Any): An Ultralytics trainer at the end of its `resume_training`.
+        state (dict[str, Any]): What `load_state` returned.
+    """
+    unwrap_model(trainer.model).load_state_dict(state["model"])
+    trainer.ema.ema.load_state_dict(state["ema"])
+    groups = trainer.optimizer.state_dict()["param_groups"]
+    trainer.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+    if RANK != -1:
+        return  # the order follows from the epoch, and every rank has random numbers of its own
+    loader = trainer.train_loader
+    if not loader.num_workers:
+        for index in state["buffer"]:
+            loader.dataset.load_image(index)
+    _restore_order(loader, state["order"], trainer.start_epoch - (trainer.epochs - trainer.args.close_mosaic))
+    _set_random_state(state["random"], trainer.device)
+
+
+def restore_gradients(model: nn.Module, gradients: dict[str, torch.Tensor]) -> None:
+    """Give parameters the gradients that had been accumulated when the state was saved."""
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter.device)
+
+
+def remove_states(folder: Path, keep: Path | None = None) -> None:
+    """Remove exact states that no checkpoint needs any more.
+
+    Args:
+        folder (Path): Folder of a run's checkpoints.
+        keep (Path | None): State to keep.
+    """
+    for path in folder.glob("state*.pt"):
+        if path != keep and path.stem.removeprefix("state").isdigit():
+            path.unlink()
+
+
+def training_is_over(last: Path, checkpoint: dict[str, Any]) -> bool:
+    """Return whether no epoch is left to train: all are done, or the run had stopped early.
+
+    Args:
+        last (Path): last.pt of the run.
+        checkpoint (dict[str, Any]): Its content.
+
+    Returns:
+        (bool): True also where only the completion of the final checkpoints is missing.
+    """
+    epoch = checkpoint.get("epoch", -1)
+    if epoch == -1 or epoch + 1 >= checkpoint["train_args"]["epochs"]:
+        return True
+    path = state_file(last, epoch)
+    return path.is_file() and bool(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["finished"])
+
+
+def complete_checkpoints(folder: Path) -> None:
+    """Make final checkpoints of those that a run left when it was killed between its last epoch and its end."""
+    with whole_files(folder) as partial:
+        for name in ("last.pt", "best.pt"):
+            if (folder / name).is_file():
+                without_adapters(folder / name, partial / name)
+                strip_optimizer(partial / name)
+    remove_states(folder)
+
+
+def without_adapters(source: Path, target: Path) -> None:
+    """Copy a checkpoint without the adapters: what remains holds classes of torch and Ultralytics only.
+
+    They are kept beside it, in `adapters.pt`, for those who want to see what was compared.
+
+    Args:
+        source (Path): The checkpoint.
+        target (Path): Where the copy belongs.
+    """
+    state = torch_load(source, map_location="cpu")
+    for key in ("ema", "model"):
+        if isinstance(state.get(key), nn.Module) and hasattr(state[key], ADAPTERS):
+            adapters = getattr(state[key], ADAPTERS)
+            delattr(state[key], ADAPTERS)
+            keep_adapters(source.with_name("adapters.pt"), source.stem, state[key], adapters)
+    torch_save(state, target)
+
+
+def keep_rows(table: Path, epochs: int) -> None:
+    """Keep the rows of a results.csv that belong to the epochs before a resumed one.
+
+    A run killed between writing its row and its checkpoint has a row too many, or a part of one.
+
+    Args:
+        table (Path): The file.
+        epochs (int): Number of epochs that are done.
+    """
+    if not table.is_file():
+        return
+    header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+    whole = [row for row in rows if row.endswith("\n") and row.count(",") == header.count(",")]
+    kept = header + "".join(row for row in whole if int(float(row.split(",")[0])) <= epochs)
+    partial = table.with_suffix(_PARTIAL)
+    partial.write_text(kept, encoding="utf-8")
+    partial.replace(table)
+
+
+def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:
+    """Make a new loader continue with the order of images that the interrupted run would have had next.
+
+    Closing mosaics makes the loader's iterator anew, which draws a number from the generator. The uninterrupted run did
+    so once, the resumed one does so again; and what a sampler draws when an epoch is over is left out where its
+    iterator is dropped.
+
+    Args:
+        loader (Any): The loader, before its first epoch.
+        order (torch.Tensor): State of its generator after the last epoch of the interrupted run.
+        closed (int): Epochs since mosaics were closed; negative before.
+    """
+    if not loader.num_workers:
+        loader.iterator = DataLoader.__iter__(loader)  # draws its number here, not at the first batch
+    generator = _order_of(loader)
+    finished = iter(loader.batch_sampler.sampler)
+    deque(islice(finished, len(loader)), maxlen=0)  # indices alone: to the end of an epoch
+    generator.set_state(order)
+    if closed:
+        next(finished, None)
+    if closed > 0:
+        loader.generator = torch.Generator()
+
+
+def _order_of(loader: Any) -> torch.Generator:
+    """Return the generator that orders the images: the sampler's, at first the same as the loader's."""
+    generator: torch.Generator = getattr(loader.sampler, "generator", None) or loader.generator
+    return generator
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that Ultralytics augments with
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.array(keys, np.int64)), *rest),
+    }
+    state["torch"] = torch.get_rng_state()
+    if device.type == "cuda":
+        state["device"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "device" in state:
+        torch.cuda.set_rng_state(state["device"], device)

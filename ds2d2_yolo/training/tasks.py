@@ -1,0 +1,91 @@
+"""Ultralytics' tasks that models are distilled for: their trainers, and which of them a run needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.nn.tasks import guess_model_task, torch_safe_load, yaml_model_load
+from ultralytics.utils.files import get_latest_run
+
+from ds2d2_yolo.detectors import RTDETRDetector, detector_of
+from ds2d2_yolo.resources import own_file
+
+TRAINERS: dict[str, type[DetectionTrainer]] = {
+    "detect": DetectionTrainer,
+    "obb": OBBTrainer,
+    "segment": SegmentationTrainer,
+    "pose": PoseTrainer,
+}
+"""Ultralytics' trainers by task, of all tasks that models are distilled for."""
+
+_COMBINED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
+
+
+def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[Any]:
+    """Return the class of a trainer that can train the run's model: Ultralytics' trainer for its task comes second.
+
+    Args:
+        kind (type): A trainer of this package, which knows no task.
+        overrides (Mapping[str, Any] | None): Arguments of the run.
+
+    Returns:
+        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the
+            task, or of RT-DETR.
+
+    Example:
+        >>> from ds2d2_yolo.training import DS2D2Trainer
+        >>> [base.__name__ for base in trainer_for(DS2D2Trainer, {"student": "yolo11n-obb.yaml"}).__bases__]
+        ['DS2D2Trainer', 'OBBTrainer']
+    """
+    task, family = _nature_of(overrides or {})
+    base = RTDETRTrainer if family == RTDETRDetector.family else TRAINERS.get(task, DetectionTrainer)
+    if issubclass(kind, base):
+        return kind
+    if (kind, base) not in _COMBINED:
+        # The name of `kind`: the class is `kind` for all purposes, in messages as in pickles.
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        _COMBINED[kind, base] = type(kind.__name__, (kind, base), names)
+    return _COMBINED[kind, base]
+
+
+def task_of(overrides: Mapping[str, Any]) -> str:
+    """Return the task of a run: the one given, or that of its model, which may be a YAML or a checkpoint.
+
+    What cannot be read counts as `detect`: the checks of the run say what is wrong with it.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments of the run.
+
+    Returns:
+        (str): Ultralytics' name of the task.
+
+    Example:
+        >>> task_of({"model": "yolo26n-pose.yaml"}), task_of({"model": "missing.yaml"})
+        ('pose', 'detect')
+    """
+    return _nature_of(overrides)[0]
+
+
+def _nature_of(overrides: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the task of a run, as `task_of`, and the name of the family of its model, where it matters."""
+    given = overrides.get("task") or "detect"
+    if given != "detect":  # which is Ultralytics' default, too
+        return str(given), ""
+    path = overrides.get("resume") or next(filter(None, map(overrides.get, ("student", "model", "teacher"))), None)
+    try:
+        name = str(get_latest_run() if path is True else path)
+        if Path(name).suffix in {".yaml", ".yml"}:
+            config = yaml_model_load(own_file(name, "cfg", "models"))
+            return str(guess_model_task(config)), RTDETRDetector.family if RTDETRDetector.builds(config) else ""
+        content, _ = torch_safe_load(name, safe_only=bool(overrides.get("safe")))
+        detector = detector_of(content.get("ema") or content["model"])
+        return (detector.task, detector.family) if detector else ("detect", "")
+    except Exception:  # whatever a missing, damaged or refused file raises
+        return "detect", ""

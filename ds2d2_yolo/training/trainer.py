@@ -1,0 +1,261 @@
+"""What the trainers of this package have in common: they know the own arguments, Ultralytics need not."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
+
+from ds2d2_yolo.detectors import Detector, build_model, detector_of
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
+from ds2d2_yolo.training.arguments import DEFAULTS, complete_configuration
+from ds2d2_yolo.training.resume import (
+    keep_rows,
+    load_state,
+    remove_states,
+    restore_gradients,
+    restore_state,
+    save_state,
+    state_file,
+    whole_files,
+    without_adapters,
+)
+from ds2d2_yolo.training.tasks import trainer_for
+
+
+class OwnArgumentsTrainer(DetectionTrainer):
+    """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
+
+    Called with a model for another task, it makes a trainer that is also Ultralytics' own for that task: `OBBTrainer`,
+    `SegmentationTrainer` or `PoseTrainer` (see `ds2d2_yolo.training.tasks`).
+
+    They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
+
+    Checkpoints are replaced as a whole, so that a process killed at any moment leaves good ones; and a run that resumes
+    continues exactly where the interrupted one was (see `ds2d2_yolo.training.resume`).
+
+    Args:
+        cfg (Any): As for Ultralytics' trainers.
+        overrides (dict[str, Any] | None): Arguments of both kinds.
+        _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
+    """
+
+    def __new__(
+        cls, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> Any:
+        """Make a trainer for the task of the model."""
+        return super().__new__(trainer_for(cls, overrides))
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        if RANK != -1:
+            check_launch(self.world_size)
+        self.data_fingerprint = ""  # known when training starts
+        self._unstepped = 0  # batches since the last step of the optimiser
+        self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
+        self._gradients: dict[str, Any] = {}  # accumulated before the interruption
+        self.add_callback("on_train_start", _run_time_on)
+
+    @property
+    def detector(self) -> Detector:
+        """The model that is trained, as a detector."""
+        model: Any = self.model
+        model = unwrap_model(model)
+        detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
+        assert detector is not None
+        return detector
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Resume as Ultralytics does; arguments that came after the run was started have their defaults."""
+        super().check_resume(overrides)
+        four_terms = not hasattr(self.args, "response")  # there were no more then
+        for name, default in DEFAULTS.items():
+            if not hasattr(self.args, name):
+                setattr(self.args, name, default)
+        if self.resume and four_terms:
+            self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+        """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
+        if self.args.task != "detect":
+            return super().get_model(cfg, weights, verbose)
+        data: Any = self.data
+        model: Any = build_model(cfg, ch=data["channels"], nc=data["nc"], verbose=verbose and RANK == -1)
+        model = self.set_model_names_for_load(model)
+        if weights:
+            model.load(weights)
+        elif self.args.pretrained is True:
+            detector = detector_of(model)
+            assert detector is not None
+            detector.load_backbone()
+        return model
+
+    def set_model_attributes(self) -> None:
+        """Attach names and arguments; the layers that the family wants frozen join those that `freeze` names."""
+        super().set_model_attributes()
+        if own := self.detector.frozen_layers:
+            asked = self.args.freeze
+            asked = asked if isinstance(asked, list) else range(asked or 0)
+            self.args.freeze = sorted({*own, *asked})
+
+    def _setup_scheduler(self) -> None:
+        """Set the learning rate's schedule: Ultralytics', or the one of `lr_steps`."""
+        steps = self.args.lr_steps
+        if steps is None:
+            super()._setup_scheduler()
+            return
+        assert self.optimizer is not None
+        self.lf = lambda epoch: 0.1 ** sum(epoch >= step for step in steps)
+        self.scheduler = LambdaLR(self.optimizer, lr_lambda=self.lf)
+
+    def get_validator(self) -> DetectionValidator:
+        """Return the ordinary validator, which knows Ultralytics' arguments only."""
+        every = self.args
+        self.args = copy(every)
+        for name in DEFAULTS:
+            delattr(self.args, name)
+        try:
+            return super().get_validator()
+        finally:
+            self.args = every
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Return a loader; a new one for training means that accumulation starts over."""
+        if mode == "train":
+            self._unstepped = self._offset = 0
+        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Prepare a batch, and count it."""
+        if self.ema is not None:  # else it is for calibration, not for training
+            self._unstepped += 1
+            self.accumulate += self._offset
+        return super().preprocess_batch(batch)
+
+    def optimizer_step(self) -> None:
+        """Step as Ultralytics does."""
+        super().optimizer_step()
+        self._unstepped = 0
+
+    def save_model(self) -> bool:
+        """Save checkpoints as Ultralytics does, but each as a whole or not at all, and the exact state beside them."""
+        places = self.wdir, self.last, self.best
+        with whole_files(self.wdir) as partial:
+            self.wdir, self.last, self.best = partial, partial / self.last.name, partial / self.best.name
+            try:
+                saved = bool(super().save_model())
+                state = state_file(self.last, self.epoch)
+                save_state(self, state, self._unstepped)
+            finally:
+                self.wdir, self.last, self.best = places
+        remove_states(self.wdir, keep=self.wdir / state.name)
+        return saved
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Resume as Ultralytics does, then make the state exact."""
+        super().resume_training(ckpt)
+        if RANK in {-1, 0}:
+            self.data_fingerprint = fingerprint_of_data(self.data)
+            if outdated := outdated_caches(self.data):
+                LOGGER.warning(f"{colorstr('DS2D2:')} {describe_outdated(outdated)}")
+        if ckpt is None or not self.resume:
+            return
+        if RANK in {-1, 0}:
+            keep_rows(self.csv, self.start_epoch)
+        state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
+        if state is None:
+            return
+        if RANK in {-1, 0} and state["data"] != self.data_fingerprint:
+            self._warn_of_data()
+        restore_state(self, state)
+        self._unstepped, self._gradients = state["unstepped"], state["gradients"]
+        # Ultralytics counts batches over all epochs, and in a resumed run takes the last step to be that of batch -1.
+        self._offset = len(self.train_loader) * self.start_epoch - self._unstepped
+        self.add_callback("on_train_epoch_start", _return_gradients)
+        self.add_callback("on_train_batch_end", _lower_accumulate)
+
+    def final_eval(self) -> None:
+        """Finish the best and last checkpoints as Ultralytics does, which replace the old ones when they are whole."""
+        if RANK != -1:
+            if RANK == 0:
+                for path in (self.last, self.best):
+                    if path.exists():
+                        with whole_files(self.wdir) as partial:
+                            without_adapters(path, partial / path.name)
+            super().final_eval()
+        else:
+            places = self.last, self.best
+            with whole_files(self.wdir) as partial:
+                self.last, self.best = partial / self.last.name, partial / self.best.name
+                try:
+                    for source, target in zip(places, (self.last, self.best), strict=True):
+                        if source.exists():
+                            without_adapters(source, target)
+                    super().final_eval()
+                finally:
+                    self.last, self.best = places
+        if RANK in {-1, 0}:
+            remove_states(self.wdir)
+            if fingerprint_of_data(self.data) != self.data_fingerprint:
+                self._warn_of_data()
+
+    def _warn_of_data(self) -> None:
+        LOGGER.warning(
+            f"{colorstr('DS2D2:')} images or labels of {self.args.data} changed since the run began: its metrics and "
+            "those of other runs are about different data"
+        )
+
+
+def check_launch(devices: int) -> None:
+    """Refuse processes that were not started one per device of this machine, as Ultralytics starts them.
+
+    Args:
+        devices (int): Number of devices that `device` names; 0 on a CPU.
+
+    Raises:
+        DS2D2Error: On a CPU, where Ultralytics multiplies losses by 0 devices, and on several machines, where it takes
+            the devices of one for all.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes != devices:
+        raise DS2D2Error(
+            f"{processes} processes for {devices} GPUs in device=: Ultralytics trains with one process per GPU of one "
+            "machine; leave torchrun out and name them, as in device=0,1",
+            2,
+        )
+
+
+def _return_gradients(trainer: Any) -> None:
+    """Give back, after Ultralytics has cleared them, the gradients of the interrupted run: once."""
+    restore_gradients(unwrap_model(trainer.model), trainer._gradients)
+    trainer._gradients = {}
+
+
+def _lower_accumulate(trainer: Any) -> None:
+    """Take back what `preprocess_batch` has added for one batch; after the first step nothing is to be added."""
+    trainer.accumulate -= trainer._offset
+    if not trainer._unstepped:
+        trainer._offset = 0
+
+
+def _run_time_on(trainer: Any) -> None:
+    """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
+    if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
+        return
+    with trainer.csv.open(newline="", encoding="utf-8") as file:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
+    done = [float(row["time"]) for row in rows if int(row["epoch"]) == trainer.start_epoch]
+    if done:
+        trainer.train_time_start = time.time() - done[-1]

@@ -1,0 +1,75 @@
+"""Validation of a student that compares it with its teacher, too: the terms, and the agreement of detections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import autocast, unwrap_model
+
+from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.evaluation.agreement import Agreement
+from ds2d2_yolo.training.resume import ADAPTERS
+from ds2d2_yolo.training.step import Distiller
+
+
+class DistillationValidator(DetectionValidator):
+    """Validates a student as Ultralytics does, and compares it with its teacher on the same images.
+
+    The terms join the validation losses, in training; the agreement joins the metrics, in the final evaluation too,
+    where Ultralytics computes no losses.
+
+    Args:
+        distiller (Distiller): The distillation.
+        *args (Any): As for Ultralytics' validators.
+        **kwargs (Any): Likewise.
+    """
+
+    def __init__(self, distiller: Distiller, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.device: Any  # set by Ultralytics when it validates
+        self.distiller = distiller
+        self.agreement = Agreement()
+        self._student: Detector | None = None  # in training; the final evaluation has a fused one
+
+    def init_metrics(self, model: torch.nn.Module) -> None:
+        """Start counting."""
+        super().init_metrics(model)
+        self.agreement = Agreement()
+        self._student = detector_of(unwrap_model(model)) if self.training else None
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Prepare a batch, and tap the student that is about to see it."""
+        batch = super().preprocess(batch)
+        if self._student is not None:
+            self.distiller.watch(self._student)
+        return batch
+
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+        """Take a batch into account that the student has seen."""
+        found = [torch.cat([own["bboxes"], own["conf"][:, None], own["cls"][:, None]], 1) for own in preds]
+        batch_of_teacher = {**batch, "img": batch["img"].float()}  # half precision is autocast's, as in training
+        with autocast(self.training and self.args.quantize == 16, device=self.device.type):
+            predictions, known = self.distiller.consult(batch_of_teacher["img"])
+            if self._student is not None:
+                adapters = dict(getattr(self._student.model, ADAPTERS).named_parameters())
+                terms = self.distiller.measure(self._student, batch_of_teacher, predictions, known, adapters)
+                for name, value in terms.items():
+                    self.loss[f"{name}_loss"] += value
+        for ours, theirs in zip(
+            found, self.distiller.detections(predictions, known, self.agreement.confidence), strict=True
+        ):
+            self.agreement.update(ours, theirs)
+        super().update_metrics(preds, batch)
+
+    def gather_stats(self) -> None:
+        """Gather what all processes have found."""
+        super().gather_stats()
+        if RANK != -1:
+            self.agreement.gather(self.device)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the metrics, the agreement among them."""
+        return {**super().get_stats(), **self.agreement.results()}

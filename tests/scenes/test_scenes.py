@@ -1,0 +1,382 @@
+"""The embedded data set: scenes that depend on their seed alone, labels that fit, folders that are whole or absent."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.scenes.render import (
+    CLASS_NAMES,
+    RENDERER_VERSION,
+    SCENE_KINDS,
+    SceneObject,
+    render_dataset,
+    render_scene,
+)
+
+SMALL = {"counts": {"train": 3, "val": 2}, "size": 96, "seed": 5}
+MARKER = ".ds2d2-scenes-partial.json"
+
+
+def snapshot(folder):
+    """Contents and times of change of all files below a folder."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def partials(target):
+    return sorted(path.name for path in target.parent.glob(f"{target.name}.partial-*"))
+
+
+def corner_array(objects):
+    return np.array([item.corners for item in objects])
+
+
+def numbers(path, columns):
+    rows = [[float(word) for word in line.split()] for line in path.read_text().splitlines()]
+    return np.array(rows).reshape(-1, columns)
+
+
+# ------------------------------------------------------------------------------------------------- scenes
+
+
+@pytest.mark.parametrize("kind", SCENE_KINDS)
+def test_a_scene_depends_on_its_arguments_alone(kind):
+    image, objects = render_scene(1, "train", 7, 128, kind)
+    render_scene(1, "train", 6, 96)
+    again, same_objects = render_scene(1, "train", 7, 128, kind)
+    assert image.tobytes() == again.tobytes()
+    assert [item.class_index for item in objects] == [item.class_index for item in same_objects]
+    np.testing.assert_array_equal(corner_array(objects), corner_array(same_objects))
+    assert image.shape == (128, 128, 3)
+    assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("other", [(2, "train", 7), (1, "val", 7), (1, "train", 8)], ids=["seed", "split", "index"])
+def test_seed_split_and_index_each_give_another_scene(other):
+    image, _ = render_scene(1, "train", 7, 96, "town")
+    different, _ = render_scene(*other, 96, "town")
+    assert np.mean(np.abs(image.astype(int) - different)) > 5
+
+
+def test_every_class_occurs_and_small_objects_are_the_many():
+    found, sides = Counter(), []
+    for index in range(72):
+        for item in render_scene(0, "train", index, 224, SCENE_KINDS[index % len(SCENE_KINDS)])[1]:
+            left, top, right, bottom = item.box
+            found[CLASS_NAMES[item.class_index]] += 1
+            sides.append(np.sqrt((right - left) * (bottom - top)))
+    assert set(found) == set(CLASS_NAMES), found
+    assert np.mean(np.array(sides) < 16) > 0.4
+    assert max(sides) > 90
+
+
+def test_objects_are_drawn_where_their_boxes_are():
+    """Vehicles have more edges than the places where a mirrored label would put them."""
+    inside, mirrored = [], []
+    for index in range(10):
+        image, objects = render_scene(0, "train", index, 192, "town")
+        edges = np.abs(
+            cv2.Laplacian(cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (0, 0), 1.0), cv2.CV_32F)
+        )
+        for item in objects:
+            left, top, right, bottom = (round(value) for value in item.box)
+            if CLASS_NAMES[item.class_index] == "vehicle":
+                inside.append(edges[top:bottom, left:right].mean())
+                mirrored.append(edges[top:bottom, 192 - right : 192 - left].mean())
+    assert len(inside) > 100
+    assert np.mean(inside) > 1.5 * np.mean(mirrored)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**40),
+    index=st.integers(0, 10**6),
+    size=st.sampled_from([96, 128, 161]),
+    kind=st.sampled_from(SCENE_KINDS),
+)
+def test_objects_are_rectangles_of_which_enough_is_visible(seed, index, size, kind):
+    frame = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    for item in render_scene(seed, "train", index, size, kind)[1]:
+        edges = np.roll(item.corners, -1, axis=0) - item.corners
+        lengths = np.linalg.norm(edges, axis=1)
+        np.testing.assert_allclose(edges[0] + edges[2], 0, atol=1e-6)
+        assert abs(edges[0] @ edges[1]) < 1e-6 * lengths[0] * lengths[1] + 1e-9
+        assert edges[0][0] * edges[1][1] - edges[0][1] * edges[1][0] > 0, "not clockwise on the screen"
+        assert lengths.min() >= 4 - 1e-6
+        area, visible = cv2.intersectConvexConvex(item.corners.astype(np.float32), frame)
+        assert area >= 0.4 * lengths[0] * lengths[1] * (1 - 1e-3)
+        left, top, right, bottom = item.box
+        assert 0 <= left < right <= size
+        assert 0 <= top < bottom <= size
+        assert min(right - left, bottom - top) >= 4 - 1e-6
+        hull = [*visible[:, 0].min(axis=0), *visible[:, 0].max(axis=0)]
+        np.testing.assert_allclose((left, top, right, bottom), hull, atol=0.01)
+
+
+def test_the_box_of_a_truncated_object_is_the_hull_of_what_is_visible():
+    diamond = np.array([[-5.0, 40.0], [5.0, 50.0], [-5.0, 60.0], [-15.0, 50.0]])
+    assert SceneObject(0, diamond, 100).box == pytest.approx((0.0, 45.0, 5.0, 55.0))
+    assert SceneObject(0, diamond + np.array([55.0, 0.0]), 100).box == pytest.approx((40.0, 40.0, 60.0, 60.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((-1, "train", 0), "seed=-1"),
+        ((0, "train", -1), "index=-1"),
+        ((0, "train", 0, 64), "size=64"),
+        ((0, "train", 0, 96, "moon"), "kind=moon"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, complaint):
+    with pytest.raises(DS2D2Error, match=complaint):
+        render_scene(*arguments)
+
+
+# ----------------------------------------------------------------------------------------------- data set
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    return render_dataset(tmp_path_factory.mktemp("data") / "scenes", **SMALL)
+
+
+def test_files_hold_the_scenes_and_their_labels(rendered):
+    size, total = SMALL["size"], Counter()
+    for split, count in SMALL["counts"].items():
+        assert len(list((rendered / "images" / split).iterdir())) == count
+        for index in range(count):
+            image, objects = render_scene(SMALL["seed"], split, index, size)
+            np.testing.assert_array_equal(cv2.imread(str(rendered / f"images/{split}/{index:06d}.png")), image)
+            boxes = numbers(rendered / f"labels/{split}/{index:06d}.txt", 5)
+            corners = numbers(rendered / f"labels_obb/{split}/{index:06d}.txt", 9)
+            classes = [item.class_index for item in objects]
+            assert boxes[:, 0].tolist() == corners[:, 0].tolist() == classes
+            expected = np.array([item.box for item in objects]).reshape(-1, 4) / size
+            centre, extent = boxes[:, 1:3], boxes[:, 3:]
+            np.testing.assert_allclose(np.hstack([centre - extent / 2, centre + extent / 2]), expected, atol=2e-6)
+            oriented = np.clip(corner_array(objects).reshape(-1, 8) / size, 0, 1)
+            np.testing.assert_allclose(corners[:, 1:], oriented, atol=1e-6)
+            total.update(CLASS_NAMES[number] for number in classes)
+    assert sum(total.values()) > 10
+    manifest = json.loads((rendered / "scenes.json").read_text())
+    assert sum((Counter(objects) for objects in manifest["objects"].values()), Counter()) == total
+    assert manifest["renderer"] == RENDERER_VERSION
+    assert (manifest["seed"], manifest["size"], manifest["counts"]) == (5, 96, SMALL["counts"])
+    assert not (rendered / MARKER).exists()
+
+
+def test_a_finished_folder_is_used_and_left_as_it_is(rendered):
+    before = snapshot(rendered)
+    assert render_dataset(str(rendered), **SMALL) == rendered
+    assert snapshot(rendered) == before
+    assert partials(rendered) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 6}, {"size": 97}, {"counts": {"train": 3}}, {"task": "obb"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_data_set_is_refused_and_left_as_it_is(rendered, change):
+    before = snapshot(rendered)
+    with pytest.raises(DS2D2Error, match=f"exists with {next(iter(change))}="):
+        render_dataset(rendered, **{**SMALL, **change})
+    assert snapshot(rendered) == before
+
+
+def test_oriented_labels_are_the_same_objects_of_the_same_images(rendered, tmp_path):
+    oriented = render_dataset(tmp_path / "oriented", **SMALL, task="obb")
+    assert sorted(path.name for path in oriented.iterdir()) == ["images", "labels", "scenes.json"]
+    for path in sorted((rendered / "labels_obb").rglob("*.txt")):
+        place = path.relative_to(rendered / "labels_obb")
+        assert (oriented / "labels" / place).read_bytes() == path.read_bytes()
+        image = place.with_suffix(".png")
+        assert (oriented / "images" / image).read_bytes() == (rendered / "images" / image).read_bytes()
+    with pytest.raises(DS2D2Error, match="exists with task=obb instead of detect"):
+        render_dataset(oriented, **SMALL)
+    with pytest.raises(DS2D2Error, match="task=pose: choose one of detect, obb"):
+        render_dataset(tmp_path / "other", **SMALL, task="pose")
+
+
+def test_a_folder_that_is_older_than_the_choice_of_a_task_is_used(rendered, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(rendered, older)
+    manifest = json.loads((older / "scenes.json").read_text())
+    del manifest["task"]
+    (older / "scenes.json").write_text(json.dumps(manifest))
+    assert render_dataset(older, **SMALL) == older
+
+
+def test_a_folder_of_the_user_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    with pytest.raises(DS2D2Error, match=r"mine: exists and is not a rendered data set \(no scenes.json\)"):
+        render_dataset(tmp_path / "mine", **SMALL)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "notes.txt"]
+
+
+def test_a_finished_folder_that_lost_images_is_refused(tmp_path):
+    folder = render_dataset(tmp_path / "scenes", {"train": 2}, size=96)
+    (folder / "images" / "train" / "000001.png").unlink()
+    with pytest.raises(DS2D2Error, match="has 1 of 2 images of the split train"):
+        render_dataset(folder, {"train": 2}, size=96)
+
+
+@pytest.mark.parametrize("counts", [{}, {"train": 0}, {"../train": 1}])
+def test_senseless_counts_are_refused(tmp_path, counts):
+    with pytest.raises(DS2D2Error, match="counts"):
+        render_dataset(tmp_path / "scenes", counts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DS2D2Error, match="file: cannot write here"):
+        render_dataset(tmp_path / "file" / "scenes", **SMALL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
+def test_an_interrupted_rendering_leaves_nothing(tmp_path):
+    def interrupt(number, frame):
+        # Python drops what is raised while it collects garbage; wait for a moment in the middle of a scene.
+        if "scenery" not in frame.f_code.co_filename:
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            return
+        raise KeyboardInterrupt
+
+    render_dataset(tmp_path / "warm", {"train": 1}, size=96)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            render_dataset(tmp_path / "scenes", {"train": 100_000}, size=96)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["warm"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
+def test_an_interrupt_while_opencv_looks_at_its_arguments_does_not_crash(tmp_path):
+    # Python answers signals inside OpenCV, too, when it words why a form of an overloaded function does not fit; what
+    # the handler raises there is then not looked at. A process of its own, as it would take this one down.
+    script = """
+import signal, numpy as np
+from ds2d2_yolo.scenes.canvas import Canvas
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+canvas, field, caught = Canvas(np.random.default_rng(0), 96, 0.5), np.zeros((4, 4), np.uint8), 0
+for index in range(3000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4 + 1e-6 * (index % 97))
+        while True:
+            canvas.texture(((0, 0, 0), (9, 9, 9)), field)
+    except KeyboardInterrupt:
+        caught += 1
+print(caught)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "3000"), ended.stderr[-500:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
+def test_a_killed_rendering_leaves_no_data_set_and_the_next_call_clears_up(tmp_path):
+    target = tmp_path / "scenes"
+    command = "import sys; from ds2d2_yolo.scenes.render import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, str(target)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        limit = time.monotonic() + 60
+        while not list(tmp_path.glob("scenes.partial-*/images/train/000002.png")):
+            assert process.poll() is None, "the rendering ended by itself"
+            assert time.monotonic() < limit, "the rendering never began"
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    assert not target.exists()
+    assert len(partials(target)) == 1
+    render_dataset(target, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
+def test_only_leftovers_of_dead_renderings_are_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = socket.gethostname()
+    markers = {
+        "dead": {"pid": ended.pid, "host": here},
+        "alive": {"pid": os.getpid(), "host": here},
+        "elsewhere": {"pid": ended.pid, "host": f"not-{here}"},
+    }
+    for name, marker in markers.items():
+        (tmp_path / f"scenes.partial-{name}").mkdir()
+        (tmp_path / f"scenes.partial-{name}" / MARKER).write_text(json.dumps(marker))
+    (tmp_path / "scenes.partial-unmarked").mkdir()
+    render_dataset(tmp_path / "scenes", {"train": 1}, size=96)
+    assert partials(tmp_path / "scenes") == [f"scenes.partial-{name}" for name in ("alive", "elsewhere", "unmarked")]
+
+
+def test_two_renderings_at_once_give_one_whole_data_set(tmp_path, rendered):
+    start, results = threading.Barrier(2), []
+
+    def render():
+        start.wait()
+        results.append(render_dataset(tmp_path / "scenes", **SMALL))
+
+    threads = [threading.Thread(target=render) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [tmp_path / "scenes"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
+    expected = {path.relative_to(rendered): content for path, (content, _) in snapshot(rendered).items()}
+    assert {path.relative_to(results[0]): content for path, (content, _) in snapshot(results[0]).items()} == expected
+
+
+# ------------------------------------------------------------------------------------------- Ultralytics
+
+
+def test_ultralytics_reads_the_data_set(tmp_path, rendered):
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    description = yaml.safe_load((resource_folder("datasets") / "scenes.yaml").read_text())
+    assert tuple(description["names"].values()) == CLASS_NAMES
+    (tmp_path / "scenes.yaml").write_text(yaml.safe_dump({**description, "path": str(rendered)}, sort_keys=False))
+    data = check_det_dataset(str(tmp_path / "scenes.yaml"))
+    assert data["nc"] == 10
+    labels = YOLODataset(img_path=data["train"], data=data, task="detect", imgsz=96).labels
+    lines = [len((rendered / f"labels/train/{index:06d}.txt").read_text().splitlines()) for index in range(3)]
+    assert [len(label["cls"]) for label in labels] == lines
+    for cache in rendered.glob("labels/*.cache"):
+        cache.unlink()
+
+
+@pytest.mark.parametrize("name", ["scenes.yaml", "scenes-close.yaml", "scenes-obb.yaml"])
+def test_the_download_of_the_yaml_renders_to_its_path(name, tmp_path):
+    description = yaml.safe_load((resource_folder("datasets") / name).read_text())
+    (tmp_path / "taken").mkdir()
+    # Rendering all 550 images would take a minute; that the snippet asks for this very folder shows in the refusal.
+    with pytest.raises(DS2D2Error, match=f"{tmp_path / 'taken'}: exists and is not a rendered data set"):
+        exec(description["download"], {"yaml": {**description, "path": tmp_path / "taken"}})

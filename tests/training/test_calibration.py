@@ -1,0 +1,209 @@
+"""Gains found automatically: what share of the gradient a term gets, when, and what is kept of it."""
+
+import math
+import multiprocessing
+import os
+import socket
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import Gains
+from ds2d2_yolo.training.arguments import check_arguments, gains_of, shares_of, take_reference_gains
+from ds2d2_yolo.training.calibration import Calibration, ShareMeter
+
+RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+def maps_of(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(2, 3, size, size, generator=generator, requires_grad=True) for size in (8, 4)]
+
+
+def pull(maps, strength):
+    """A loss whose gradient to all maps together has the norm `strength`."""
+    count = sum(x.numel() for x in maps)
+    return sum(x.sum() for x in maps) * strength / math.sqrt(count)
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0.01, 100), detection=POSITIVE, term=POSITIVE)
+def test_a_term_gets_its_share_of_the_gradient(share, detection, term):
+    maps, calibration = maps_of(), Calibration({"im_full": share}, batches=1)
+    calibration.observe(pull(maps, detection), {"im_full": pull(maps, term)}, maps)
+    value = calibration.gains["im_full"] * pull(maps, term)
+    norm = torch.stack([g.norm() for g in torch.autograd.grad(value, maps)]).norm().item()
+    assert norm == pytest.approx(share * detection, rel=1e-3)  # gains have four digits
+
+
+def test_gains_stand_on_the_mean_of_all_batches():
+    maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=2)
+    calibration.observe(pull(maps, 1.0), {"ex_low": pull(maps, 2.0)}, maps)
+    assert (calibration.gains, calibration.finished) == ({"ex_low": pytest.approx(0.5)}, False)
+    calibration.observe(pull(maps, 5.0), {"ex_low": pull(maps, 1.0)}, maps)
+    assert (calibration.gains, calibration.finished) == ({"ex_low": pytest.approx(2.0)}, True)
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf])
+def test_a_batch_that_is_not_finite_is_passed_over(strength):
+    maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=5)
+    calibration.observe(pull(maps, 1.0), {"ex_low": pull(maps, 4.0)}, maps)
+    calibration.observe(pull(maps, strength), {"ex_low": pull(maps, 4.0)}, maps)
+    calibration.observe(pull(maps, 1.0), {"ex_low": pull(maps, strength)}, maps)
+    assert (calibration.gains, calibration.batches) == ({"ex_low": pytest.approx(0.25)}, 1)
+
+
+def test_nothing_measured_is_nothing_finished():
+    calibration = Calibration({"ex_low": 1.0}, batches=5)
+    calibration.finish()
+    assert not calibration.finished
+    maps = maps_of()
+    calibration.observe(pull(maps, 1.0), {"ex_low": pull(maps, 1.0)}, maps)
+    calibration.finish()
+    assert calibration.finished
+
+
+def test_a_term_without_gradient_keeps_its_share_as_gain():
+    maps, calibration = maps_of(), Calibration({"ex_low": 0.3, "im_full": 1.0}, batches=1)
+    calibration.observe(pull(maps, 1.0), {"ex_low": torch.tensor(2.0), "im_full": pull(maps, 1.0)}, maps)
+    assert calibration.gains == {"ex_low": 0.3, "im_full": pytest.approx(1.0)}
+
+
+def test_gradients_beyond_the_range_of_float16_are_measured():
+    """One of 65,536 elements of the gradient is about 4e-8 here: float16 makes that 5.96e-8 or 0."""
+    small = torch.ones(1, 1, 256, 256, dtype=torch.float16, requires_grad=True)
+    calibration = Calibration({"ex_low": 1.0}, batches=1)
+    value = (small.float() * 4e-8).sum()
+    calibration.observe(value, {"ex_low": 2 * value}, [small])
+    assert calibration.gains["ex_low"] == pytest.approx(0.5, rel=1e-2)
+
+
+def _calibrate_as_worker(rank, port, queue):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=2)
+    for strength in (1.0, 3.0):
+        calibration.observe(pull(maps, strength + rank), {"ex_low": pull(maps, 1.0 + 2 * rank)}, maps)
+    queue.put((rank, calibration.gains["ex_low"]))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_workers_find_the_same_gains():
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    workers = [context.Process(target=_calibrate_as_worker, args=(rank, port, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    found = dict(queue.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join()
+    assert found[0] == found[1] == pytest.approx((1 + 2 + 3 + 4) / (1 + 3 + 1 + 3))
+
+
+def test_numbers_win_and_what_is_unset_is_calibrated():
+    args = check_arguments({**RUN, "ex_high": 0.2, "im_full": 0, "shares": [1, 2, 3, 4, 5]})
+    assert gains_of(args) == Gains(1.0, 0.2, 0.0, 4.0, 5.0)
+    assert shares_of(args) == {"ex_low": 1.0, "im_high": 4.0, "response": 5.0}
+
+
+def test_without_an_amplifier_its_term_is_not_calibrated():
+    assert "im_high" not in shares_of(check_arguments({**RUN, "amplifier": None}))
+
+
+def test_reference_gains_are_the_authors_where_nothing_is_given():
+    args = check_arguments({**RUN, "gains": "reference", "ex_low": 0.1})
+    take_reference_gains(args, "FasterRCNN", Gains(0.5, 0.5, 1e-5, 1e-5))
+    assert gains_of(args) == Gains(0.1, 0.5, 1e-5, 1e-5)
+    assert (args.response, args.sum_regions, args.weight, shares_of(args)) == (0, True, "disw", {})
+
+
+def test_reference_gains_are_refused_where_the_authors_have_none():
+    with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO, use gains=auto"):
+        take_reference_gains(check_arguments({**RUN, "gains": "reference"}), "YOLO", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gains": "best"}, "gains=best: expected auto or reference"),
+        ({"weight": "area"}, "weight=area: expected confidence or disw or none"),
+        ({"assignment": "both"}, "assignment=both: expected student or teacher"),
+        ({"shares": 0.5}, "shares=0.5: expected numbers >= 0 for ex_low, ex_high, im_full, im_high, response"),
+        ({"shares": [1, 1, 1, 1]}, r"shares=\[1, 1, 1, 1\]: expected numbers"),
+        ({"shares": [1, 1, 1, 1, -1]}, "expected numbers >= 0"),
+        ({"shares": [1, 1, 1, 1, True]}, "expected numbers >= 0"),
+    ],
+)
+def test_mistakes_get_one_line(given, message):
+    with pytest.raises(DS2D2Error, match=message):
+        check_arguments({**RUN, **given})
+
+
+def test_shares_are_ratios_of_gradients_by_level_and_in_all():
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    meter.observe(
+        3 * maps[0].sum() + 4 * maps[1].sum(), {"ex_low": 6 * maps[0].sum(), "im_full": 2 * maps[1].sum()}, maps
+    )
+    sizes = [math.sqrt(x.numel()) for x in maps]
+    whole = math.hypot(3 * sizes[0], 4 * sizes[1])
+    assert meter.shares(["ex_low", "im_full"]) == pytest.approx(
+        {
+            **{"share/ex_low": 6 * sizes[0] / whole, "share/ex_low/8": 6 * sizes[0] / whole, "share/ex_low/16": 0},
+            **{"share/im_full": 2 * sizes[1] / whole, "share/im_full/8": 0, "share/im_full/16": 2 * sizes[1] / whole},
+        }
+    )
+
+
+def test_squares_of_the_levels_shares_add_up_even_where_the_detection_loss_does_not_reach():
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    meter.observe(maps[0].sum(), {"ex_low": maps[0].sum() + 3 * maps[1].sum()}, maps)
+    shares = meter.shares(["ex_low"])
+    assert shares["share/ex_low/16"] > 0
+    assert math.hypot(shares["share/ex_low/8"], shares["share/ex_low/16"]) == pytest.approx(shares["share/ex_low"])
+
+
+def test_maps_of_one_stride_are_one_level():
+    maps, meter = maps_of(), ShareMeter(["8", "8"])
+    meter.observe(pull(maps, 2.0), {"ex_low": pull(maps, 1.0)}, maps)
+    assert meter.shares(["ex_low"]) == pytest.approx({"share/ex_low": 0.5, "share/ex_low/8": 0.5})
+
+
+def test_one_batch_of_fifty_is_measured_and_each_epoch_starts_anew():
+    meter = ShareMeter(["8", "16"], every=50)
+    assert [batch for batch in range(120) if meter.is_due()] == [0, 50, 100]
+    maps = maps_of()
+    meter.observe(pull(maps, 1.0), {"ex_low": pull(maps, 1.0)}, maps)
+    meter.start_epoch()
+    assert meter.is_due()
+    assert all(math.isnan(share) for share in meter.shares(["ex_low"]).values())
+    assert all(ShareMeter(["8"], every=1).is_due() for _ in range(3))
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf])
+def test_shares_of_a_batch_that_is_not_finite_do_not_count(strength):
+    maps, meter = maps_of(), ShareMeter(["8", "16"])
+    for own in (1.0, strength):
+        meter.observe(pull(maps, 2.0), {"ex_low": pull(maps, own)}, maps)
+    assert meter.shares(["ex_low"])["share/ex_low"] == pytest.approx(0.5)
+
+
+def test_measuring_shares_leaves_the_gradients_of_parameters_alone():
+    layer = torch.nn.Conv2d(3, 4, 1)
+    maps = [layer(torch.rand(1, 3, 8, 8))]
+    meter = ShareMeter(["8"])
+    meter.observe(maps[0].square().sum(), {"ex_low": maps[0].sum()}, maps)
+    assert layer.weight.grad is None
+    maps[0].sum().backward()  # the graph is still there
+
+
+def test_without_any_gradient_shares_are_unknown():
+    meter = ShareMeter(["8"])
+    meter.observe(torch.ones(()), {"ex_low": torch.ones(())}, [torch.ones(1, 1, 2, 2)])
+    assert all(math.isnan(share) for share in meter.shares(["ex_low"]).values())

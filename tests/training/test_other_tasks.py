@@ -1,0 +1,327 @@
+"""Whole runs for oriented boxes, masks and keypoints, small but real."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+from training_helpers import NAMES, batch_of, lively_model, save_checkpoint, small_yolo, write_data
+from ultralytics.nn.tasks import PoseModel, load_checkpoint
+from ultralytics.utils import DEFAULT_CFG
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.comparison.jobs import execute
+from ds2d2_yolo.comparison.plan import Method, plan_comparison
+from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.agreement import Agreement
+from ds2d2_yolo.method import DS2D2Loss, Gains
+from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.autobatch import DistillationStep
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.stages import train_amplifier
+from ds2d2_yolo.training.step import Distiller
+from ds2d2_yolo.training.tasks import task_of, trainer_for
+from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+
+PAIRS = {  # teacher, student
+    "obb": ("yolov8n-obb", "yolo11n-obb"),
+    "obb26": ("yolo26n-obb", "yolo26n-obb"),
+    "segment": ("yolo26n-seg", "yolo11n-seg"),
+    "pose": ("yolo11n-pose", "yolo26n-pose"),
+}
+SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def trained(request, tmp_path_factory):
+    """A student whose amplifier was trained with it, the teacher, and the data."""
+    folder = tmp_path_factory.mktemp(request.param)
+    teacher, student = PAIRS[request.param]
+    data = write_data(folder / "set", train=4, val=2, task=request.param.removesuffix("26"))
+    path = save_checkpoint(lively_model(f"{teacher}.yaml", seed=1), folder / "teacher.pt")
+    overrides = {**SHORT, "teacher": str(path), "student": f"{student}.yaml", "data": str(data)}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(folder / "runs"), "name": "student"})
+    trainer.train()
+    return trainer, path, data
+
+
+def test_every_term_is_computed(trained):
+    trainer, _, _ = trained
+    with trainer.csv.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name in ("ex_low", "ex_high", "im_full", "im_high", "response"):
+        assert 0 < float(row[f"train/{name}_loss"]) < float("inf")
+    assert {"obb": "train/angle_loss", "segment": "train/seg_loss", "pose": "train/pose_loss"}[trainer.args.task] in row
+    assert all(gain not in {0.0, 1.0} for gain in asdict(trainer.distiller.loss.gains).values())
+
+
+@pytest.mark.parametrize("trained", ["obb", "segment"], indirect=True)
+def test_the_student_is_plain_and_works_where_ds2d2_is_not_installed(trained, tmp_path):
+    trainer, _, data = trained
+    model, _ = load_checkpoint(trainer.best)
+    assert type(model) is type(build_model(f"{detector_of(model).title}.yaml"))
+    assert not [name for name, _ in model.named_modules() if "ds2d2" in name]
+    script = f"""
+import sys
+sys.modules["ds2d2_yolo"] = None  # importing it fails, as where it is not installed
+from ultralytics import YOLO
+model = YOLO({str(trainer.best)!r})
+assert model.task == {trainer.args.task!r}
+model.predict({str(data.parent / "images" / "val" / "0.png")!r}, imgsz=64, save=False, device="cpu")
+model.val(data={str(data)!r}, imgsz=64, device="cpu", plots=False, workers=0, save_dir={str(tmp_path)!r})
+print("validated")
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "validated" in result.stdout
+
+
+def test_the_amplifier_is_the_teachers_head_trained_further(trained):
+    trainer, path, _ = trained
+    teacher = detector_of(load_checkpoint(path)[0])
+    before = teacher.head.state_dict()
+    after = load_amplifier(trainer.args.amplifier, teacher, "haar").state_dict()
+    assert set(after) <= set(before)
+    assert any(not torch.equal(before[key], value) for key, value in after.items() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("trained", ["obb26", "pose"], indirect=True)
+def test_an_interrupted_student_resumes(trained, tmp_path):
+    trainer, teacher, data = trained
+    overrides = {**SHORT, "epochs": 2, "teacher": str(teacher), "amplifier": trainer.args.amplifier}
+    overrides |= {"student": str(trainer.args.model), "data": str(data), "project": str(tmp_path), "name": "student"}
+    interrupted = DS2D2Trainer(overrides=overrides)
+
+    def interrupt(trainer):
+        raise KeyboardInterrupt
+
+    interrupted.add_callback("on_model_save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.train()
+    resumed = DS2D2Trainer(overrides={"resume": str(interrupted.last)})
+    assert resumed.args.task == trainer.args.task
+    resumed.train()
+    assert resumed.csv.read_text().count("\n") == 3
+    assert load_checkpoint(resumed.best)[1]["epoch"] == -1
+
+
+@pytest.mark.parametrize("trained", ["obb", "pose"], indirect=True)
+def test_a_student_can_be_compared_with_its_teacher_in_validation(trained, tmp_path):
+    trainer, teacher, data = trained
+    overrides = {**SHORT, "teacher": str(teacher), "amplifier": trainer.args.amplifier, "val_kd": True}
+    overrides |= {"student": str(trainer.args.model), "data": str(data), "project": str(tmp_path), "name": "student"}
+    compared = DS2D2Trainer(overrides=overrides)
+    compared.train()
+    with compared.csv.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert all(float(row[f"val/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "im_full", "im_high", "response"))
+    assert 0 <= float(row["metrics/agreement"]) <= 1
+    with trainer.csv.open(newline="") as file:
+        (plain,) = csv.DictReader(file)
+    assert row["metrics/mAP50(B)"] == plain["metrics/mAP50(B)"]
+
+
+@pytest.mark.parametrize("name", ["yolo11n-obb.yaml", "yolo26n-obb.yaml"])
+def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
+    detector = detector_of(lively_model(name, seed=1))
+    detector.model.end2end = False
+    images = torch.rand(2, 3, 64, 64)
+    expected = detector.detect(images, confidence=0.1)
+    detector.freeze()
+    maps = [torch.zeros(2, 1, size, size) for size in (8, 4, 2)]
+    with torch.no_grad():
+        found = detector.detections_of(detector.forward_teacher(images), maps, confidence=0.1)
+    agreement = Agreement(confidence=0.1)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(theirs) > 0
+        assert ours.shape[1] == 7
+        torch.testing.assert_close(ours[0, :6], theirs[0, :6], rtol=1e-3, atol=1e-3)  # the surest
+        agreement.update(theirs, theirs)
+    # Where boxes lie one on the other, the largest sum need not pair each with itself
+    assert agreement.results()["metrics/agreement"] == 1.0
+    assert agreement.results()["metrics/agreement_iou"] > 0.99
+
+
+def test_the_command_makes_all_stages_of_oriented_boxes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = write_data(tmp_path / "set", train=4, val=2, task="obb")
+    words = [f"{key}={value}" for key, value in SHORT.items()] + [f"project={tmp_path / 'runs'}", "name=student"]
+    words += ["teacher=yolo11n-obb.yaml", "student=yolo26n-obb.yaml", f"data={data}", "disw=hull", "weight=disw"]
+    assert main(["train", *words]) == 0
+    assert (tmp_path / "runs" / "student" / "weights" / "best.pt").is_file()
+    stages = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/stage.json")]
+    assert sorted(stage["inputs"]["stage"] for stage in stages) == ["amplifier", "teacher"]
+
+
+@pytest.mark.parametrize("distil", ["none", "ultralytics", "ds2d2"])
+def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
+    data = write_data(tmp_path / "set", train=4, val=2, task="obb")
+    teacher = save_checkpoint(lively_model("yolov8n-obb.yaml", seed=1), tmp_path / "teacher.pt")
+    given = {**SHORT, "teacher": str(teacher), "student": "yolo11n-obb.yaml", "data": str(data)}
+    comparison = plan_comparison({**given, "project": str(tmp_path / "runs"), "amplifier": None})
+    method = Method("own", distil, {"disw": "hull"} if distil == "ds2d2" else {})
+    arguments = comparison.arguments_of(method, teacher, None) | {"seed": 3}
+    files = {"folder": str(tmp_path / "run"), "record": str(tmp_path / "run.json")}
+    more = {"method": "own", "seed": 3, "distil": distil, "arguments": arguments, "inputs": {}}
+    execute({"kind": "run", "title": "run", **files, **more})
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert sorted(record["coco"]) == ["AP", "AP50", "AP75", "APl", "APm", "APs"]
+    settings = json.loads((tmp_path / "run/coco/coco.json").read_text())["settings"]
+    assert settings["task"] == "obb"
+    header = (tmp_path / "run/results.csv").read_text().splitlines()[0]
+    assert "train/angle_loss" in header
+    assert ("train/dis_loss" in header) == (distil == "ultralytics")
+    assert ("train/im_full_loss" in header) == (distil == "ds2d2")
+
+
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(sets, tmp_path):
+    given = {**SHORT, "teacher": "yolo11n.yaml", "student": "yolo11n.yaml", "data": sets["detect"]}
+    (tmp_path / "methods.yaml").write_text("hulls: { disw: hull }\n")
+    given |= {"project": str(tmp_path / "runs"), "methods": str(tmp_path / "methods.yaml")}
+    with pytest.raises(DS2D2Error, match="disw=hull: is about oriented boxes"):
+        plan_comparison(given)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_hulls_weigh_more_cells_than_the_objects_themselves():
+    teacher, student = (detector_of(lively_model("yolo11n-obb.yaml", seed=seed)) for seed in (1, 2))
+    pair = check_pair(teacher, student, 64)
+    batch = batch_of(task="obb")
+    values = []
+    for hulls in (False, True):
+        teacher.configure(sum_regions=False, hulls=hulls)
+        torch.manual_seed(0)
+        loss = DS2D2Loss(pair.levels, Gains(ex_low=1.0), weight="disw")
+        distiller = Distiller(teacher, None, loss, pair.student_layers, pair.teacher_layers)
+        distiller.arm(student, batch)
+        student.model.train()(batch)
+        distiller.disarm()
+        values.append(float(distiller._values["ex_low"]))
+    assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_the_step_for_autobatch_has_objects_of_the_task(pair):
+    teacher, student = (detector_of(lively_model(f"{name}.yaml", seed=seed)) for seed, name in enumerate(pair))
+    layers = check_pair(teacher, student, 64)
+    loss = DS2D2Loss(layers.levels, Gains(1.0, 1.0, 1.0))
+    distiller = Distiller(teacher, None, loss, layers.student_layers, layers.teacher_layers)
+    student.model.train()
+    value = DistillationStep(student.model, distiller)(torch.rand(2, 3, 64, 64))
+    assert torch.isfinite(value).all()
+    assert sorted(distiller._values) == ["ex_high", "ex_low", "im_full"]
+
+
+def test_trainers_take_the_task_of_their_model(tmp_path):
+    path = save_checkpoint(lively_model("yolo11n-obb.yaml"), tmp_path / "model.pt")
+    assert task_of({"model": str(path)}) == task_of({"model": str(path), "safe": True}) == "obb"
+    assert task_of({"student": "yolo11n.yaml", "teacher": "yolo11s-seg.yaml"}) == "detect"
+    assert task_of({"resume": str(path), "model": "yolo11n.yaml"}) == "obb"
+    (tmp_path / "broken.pt").write_bytes(b"nothing")
+    assert task_of({"model": str(tmp_path / "broken.pt")}) == "detect"
+    for kind in (OwnArgumentsTrainer, AmplifierTrainer, DS2D2Trainer):
+        made = trainer_for(kind, {"model": "yolo11n-seg.yaml"})
+        assert issubclass(made, kind)
+        assert trainer_for(made, {"task": "segment"}) is made is trainer_for(kind, {"task": "segment"})
+        assert trainer_for(kind, {"model": "retinanet_r18.yaml"}) is kind
+
+
+def test_trainers_of_tasks_travel_to_the_workers_of_several_gpus():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    script = (
+        "import sys, pickle; kind = pickle.load(sys.stdin.buffer); "
+        "print([base.__name__ for base in kind.__mro__[:4]], kind.__new__(kind, overrides={'task': 'obb'}).__class__)"
+    )
+    content = cloudpickle.dumps(trainer_for(DS2D2Trainer, {"task": "obb"}))
+    result = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    assert b"['DS2D2Trainer', 'DS2D2Trainer', 'OwnArgumentsTrainer', 'OBBTrainer']" in result.stdout
+
+
+MISTAKES = [
+    ({"student": "yolo11n.yaml"}, "teacher yolo11n-obb is for task=obb, student yolo11n for task=detect"),
+    ({"task": "segment"}, "task=segment: teacher yolo11n-obb is for task=obb"),
+    ({"task": "classify"}, "task=classify: only detect, obb, segment, pose can be distilled"),
+    ({"disw": "round"}, "disw=round: expected rotated or hull"),
+    (
+        {"disw": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
+        "disw=hull: is about oriented boxes, but teacher yolo11n is for task=detect; leave it out",
+    ),
+    (
+        {"assignment": "teacher", "teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml"},
+        "assignment=teacher: yolo11n-seg cannot assign objects for yolo11n-seg, .*; leave it out",
+    ),
+    ({"data": "detect"}, "holds boxes, task=obb needs the four corners of each object"),
+    (
+        {"teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml", "data": "detect"},
+        "holds boxes, task=segment needs the outline of each object",
+    ),
+    ({"teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml"}, "has no kpt_shape"),
+    ({"gains": "reference"}, "gains=reference: the paper's authors have none for YOLO"),
+    ({"student": "yolo11n-cls.yaml"}, "student=yolo11n-cls.yaml: "),
+]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return {task: str(write_data(folder / task, train=2, val=1, task=task)) for task in ("detect", "obb")}
+
+
+def pose_model(yaml):
+    model = PoseModel(str(yaml), nc=2, verbose=False)
+    model.names, model.args, model.task = dict(NAMES), DEFAULT_CFG, "pose"
+    return model
+
+
+def test_a_teacher_of_other_keypoints_is_refused_by_every_command_that_needs_one(tmp_path):
+    teacher = save_checkpoint(pose_model("yolo11n-pose.yaml"), tmp_path / "seventeen.pt")
+    data = write_data(tmp_path / "set", train=2, val=1, task="pose")
+    given = {**SHORT, "teacher": str(teacher), "data": str(data), "project": str(tmp_path / "runs")}
+    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]: train it"
+    with pytest.raises(DS2D2Error, match=message):
+        DS2D2Trainer(overrides={**given, "student": "yolo11n-pose.yaml"})
+    with pytest.raises(DS2D2Error, match=message):
+        plan_comparison({**given, "student": "yolo11n-pose.yaml"})
+    with pytest.raises(DS2D2Error, match=message):
+        train_amplifier(given)
+    with pytest.raises(DS2D2Error, match=message):
+        AmplifierTrainer(overrides=given)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("shape", ["[4]", "[0, 2]", "[4, 5]", "[4, x]"])
+def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
+    data = write_data(tmp_path / "set", train=2, val=1, task="pose")
+    data.write_text(data.read_text().replace("[4, 2]", shape))
+    given = {**SHORT, "teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml", "data": str(data)}
+    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and 2 or 3 values each"):
+        DS2D2Trainer(overrides={**given, "project": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_student_that_starts_from_other_keypoints_is_given_those_of_the_data(tmp_path):
+    teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "four", task="pose"), seed=1), tmp_path / "four.pt")
+    (tmp_path / "three.yaml").write_text((tmp_path / "four.yaml").read_text().replace("[4, 2]", "[3, 3]"))
+    path = save_checkpoint(pose_model(tmp_path / "three.yaml"), tmp_path / "three.pt")
+    data = write_data(tmp_path / "set", train=4, val=2, task="pose")
+    given = {**SHORT, "teacher": str(teacher), "data": str(data), "amplifier": None, "project": str(tmp_path / "runs")}
+    for student in (path, tmp_path / "three.yaml"):  # as Ultralytics has it, for whose models this is how to start
+        trainer = DS2D2Trainer(overrides={**given, "student": str(student), "name": student.suffix[1:]})
+        trainer.train()
+        assert detector_of(load_checkpoint(trainer.best)[0]).keypoints == (4, 2)
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES)
+def test_mistakes_are_told_before_anything_is_written(changes, message, sets, tmp_path):
+    project = tmp_path / "runs"
+    overrides = {**SHORT, "teacher": "yolo11n-obb.yaml", "student": "yolo11n-obb.yaml", "data": "obb", **changes}
+    with pytest.raises(DS2D2Error, match=message):
+        DS2D2Trainer(overrides={**overrides, "data": sets[overrides["data"]], "project": str(project)})
+    assert not project.exists()

@@ -1,0 +1,250 @@
+"""Several processes: what is equal to one process with all images, and how Ultralytics starts them."""
+
+import hashlib
+import socket
+import subprocess
+import sys
+from copy import deepcopy
+from datetime import timedelta
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from training_helpers import batch_of, lively_model, save_checkpoint, tiny_yaml, write_data
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import DS2D2Loss, Gains
+from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.step import Distiller
+from ds2d2_yolo.training.trainer import check_launch
+
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
+PROCESSES = 2
+
+
+def step(paths, batch, group=False):
+    """Losses, gradients and the teacher's weights of one step, as `_do_train` computes them.
+
+    Args:
+        paths: Checkpoints of teacher and student.
+        batch: The images of this process.
+        group: Whether there are others.
+    """
+    torch.manual_seed(0)
+    teacher, student = (detector_of(load_checkpoint(path)[0]) for path in paths)
+    student.model.float().train().requires_grad_(True)
+    student.model.args = DEFAULT_CFG  # as an object, as trainers give it
+    pair = check_pair(teacher, student, 64)
+    loss = DS2D2Loss(pair.levels, Gains(0.1, 0.2, 1.0, 1.0, 1.0))
+    amplifier = deepcopy(teacher.implicit_part(teacher.head))
+    teacher.freeze_head(amplifier)
+    distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    model = student.model
+    model.ds2d2_adapters = loss.adapters
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # statistics of a batch are those of a process: Ultralytics has no common ones
+    if group:
+        settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
+        model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
+    positives = [None]  # of every image one at least, by which implicit terms of a YOLO are divided
+    if student.assigns_by_predictions:
+        assigner = student.assignment_modules()["assigner"]
+        assigner.register_forward_hook(
+            lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum())
+        )
+    distiller.arm(student, batch)
+    vector, items = model(batch)
+    (vector.sum() * (PROCESSES if group else 1)).backward()
+    gradients = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
+    weights = b"".join(value.numpy().tobytes() for value in distiller.teacher.model.state_dict().values())
+    terms = vector.detach()[-len(TERMS) :]
+    found = {"terms": terms, "items": items, "gradients": gradients, "positives": positives[-1]}
+    return found | {"teacher": hashlib.sha256(weights).hexdigest()}
+
+
+def part_of(batch, rank):
+    """The images of one process, two each."""
+    mine = batch["batch_idx"] // 2 == rank
+    return {
+        "img": batch["img"][2 * rank : 2 * rank + 2],
+        "cls": batch["cls"][mine],
+        "bboxes": batch["bboxes"][mine],
+        "batch_idx": batch["batch_idx"][mine] - 2 * rank,
+    }
+
+
+def worker(rank, port, paths, batches, folder):
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group(
+        "gloo", init_method=address, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=120)
+    )
+    results = {name: step(paths, part_of(batch, rank), group=True) for name, batch in batches.items()}
+    torch.save(results, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def steps_of_processes(paths, batches, folder):
+    """A step of every process of a group, with its part of each batch."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(worker, (port, paths, batches, folder), nprocs=PROCESSES)
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+    return {name: [rank[name] for rank in ranks] for name in batches}
+
+
+def uneven_batch():
+    """Four images, with fewer objects, and so positive anchors, in the first half."""
+    batch = batch_of(images=4)
+    keep = torch.ones(len(batch["cls"]), dtype=torch.bool)
+    keep[:4] = False
+    return batch | {name: batch[name][keep] for name in ("cls", "bboxes", "batch_idx")}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A step on four images: of two processes with two images each, and of one process with those alone and with all.
+
+    The images of the two are the `same`, or `different`.
+    """
+    folder = tmp_path_factory.mktemp("processes")
+    models = {"teacher": lively_model("yolov8s.yaml", seed=1), "student": lively_model("yolov8n.yaml", seed=2)}
+    paths = [save_checkpoint(model, folder / f"{name}.pt") for name, model in models.items()]
+    different = uneven_batch()
+    half = part_of(different, 1)
+    same = {key: torch.cat([value, value]) for key, value in half.items()}
+    same["batch_idx"][len(half["batch_idx"]) :] += 2
+    batches = {"different": different, "same": same}
+    return {
+        name: {
+            "ranks": ranks,
+            "halves": [step(paths, part_of(batches[name], rank)) for rank in range(PROCESSES)],
+            "joined": step(paths, batches[name]),
+        }
+        for name, ranks in steps_of_processes(paths, batches, folder).items()
+    }
+
+
+def assert_close(gradients, expected):
+    """Sums of the same numbers in another order: float32 rounds them at 1e-7, convolutions add up some thousand."""
+    assert gradients.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(gradients[name], value, rtol=1e-3, atol=1e-4 * value.abs().max())
+
+
+def test_every_process_computes_every_term_with_the_same_teacher(results):
+    for found in results.values():
+        everyone = [*found["ranks"], *found["halves"], found["joined"]]
+        assert len({result["teacher"] for result in everyone}) == 1
+        for result in found["ranks"]:
+            assert all(result["items"][name] > 0 for name in TERMS)
+
+
+def test_two_processes_have_one_gradient(results):
+    for found in results.values():
+        first, second = (rank["gradients"] for rank in found["ranks"])
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("images", ["same", "different"])
+def test_processes_do_what_one_does_that_accumulates_the_gradients_of_their_batches(images, results):
+    ranks, halves = results[images]["ranks"], results[images]["halves"]
+    for rank, half in zip(ranks, halves, strict=True):
+        for name, value in half["items"].items():
+            torch.testing.assert_close(rank["items"][name], value, rtol=1e-5, atol=1e-6)
+    accumulated = {name: sum(half["gradients"][name] for half in halves) for name in halves[0]["gradients"]}
+    assert_close(ranks[0]["gradients"], accumulated)
+
+
+@pytest.mark.parametrize("family", ["RetinaNet", "FasterRCNN"])
+def test_other_families_do_so_too(family, tmp_path):
+    paths = []
+    for seed, name in enumerate(("teacher", "student")):
+        torch.manual_seed(seed)
+        model = build_model(tiny_yaml(tmp_path, family, name), nc=2)
+        paths.append(save_checkpoint(model, tmp_path / f"{name}.pt"))
+    batch = uneven_batch()
+    (ranks,) = steps_of_processes(paths, {"different": batch}, tmp_path).values()
+    first, second = (rank["gradients"] for rank in ranks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    halves = [step(paths, part_of(batch, rank)) for rank in range(PROCESSES)]
+    for rank, half in zip(ranks, halves, strict=True):
+        assert all(rank["items"][name] > 0 for name in TERMS)
+        for name, value in half["items"].items():
+            torch.testing.assert_close(rank["items"][name], value, rtol=1e-5, atol=1e-6)
+    assert_close(first, {name: sum(half["gradients"][name] for half in halves) for name in first})
+
+
+def test_processes_with_equal_images_have_the_gradient_of_one_process(results):
+    ranks, joined = results["same"]["ranks"], results["same"]["joined"]
+    assert_close(ranks[0]["gradients"], joined["gradients"])
+    torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-4, atol=0)
+
+
+def test_terms_of_different_images_are_means_over_processes_of_known_weights(results):
+    """Explicit terms are means over images; the others sums over anchors, by the positive ones of the process."""
+    ranks, joined = results["different"]["ranks"], results["different"]["joined"]
+    positives = torch.stack([rank["positives"] for rank in ranks]).float()
+    assert positives[0] < positives[1]
+    assert positives.sum() == joined["positives"]
+    by_positives = positives / positives.sum()
+    for name in TERMS:
+        values = torch.stack([rank["items"][name] for rank in ranks])
+        mean = values.mean() if name.startswith("ex_") else (by_positives * values).sum()
+        torch.testing.assert_close(mean, joined["items"][name], rtol=1e-4, atol=0)
+
+
+SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+
+
+def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
+    """On a CPU one process can run it."""
+    pytest.importorskip("cloudpickle")
+    data = write_data(tmp_path / "set", train=4, val=2)
+    overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path / "runs")})
+    teacher, amplifier = trainer.args.teacher, trainer.args.amplifier
+    assert load_checkpoint(teacher)[1]["epoch"] == -1  # made before a worker starts
+    load_amplifier(amplifier, detector_of(load_checkpoint(teacher)[0]), "haar")
+    file = generate_ddp_file(trainer)
+    script = f"import runpy; runpy.run_path({file!r}, run_name='__main__')"
+    try:
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    finally:
+        ddp_cleanup(trainer, file)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"teacher={teacher}" in result.stdout + result.stderr
+    header, row = (trainer.save_dir / "results.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert all(float(values[f"train/{name}"]) > 0 for name in TERMS)
+
+
+def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch(2)  # one machine with two GPUs
+    for devices in (0, 1, 4):  # a CPU; two machines with a GPU each; too few
+        with pytest.raises(DS2D2Error, match=f"2 processes for {devices} GPUs"):
+            check_launch(devices)
+
+
+def test_torchrun_gets_one_line(tmp_path):
+    words = ["train", "teacher=yolo11s.yaml", "student=yolo11n.yaml", "data=x.yaml", "device=cpu"]
+    # As `torchrun --standalone --nproc-per-node 2`, which ends the other process when one has failed.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ds2d2_yolo.cli"]
+    result = subprocess.run(
+        [sys.executable, *launch, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert result.returncode != 0
+    (told,) = {line for line in result.stderr.splitlines() if line.startswith("ds2d2: error: ")}
+    assert told.endswith(
+        "ds2d2 train starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,326 @@
+"""Runs that are killed and resumed end where uninterrupted ones end, bit by bit; and checkpoints are always whole."""
+
+import csv
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.nn.tasks import load_checkpoint
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, outdated_caches
+from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.training.resume import keep_rows, load_state, whole_files
+from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+
+# Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
+SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "epochs": 4, "warmup_epochs": 1, "close_mosaic": 2, "workers": 0}
+SETTINGS |= {"device": "cpu", "plots": False, "optimizer": "SGD", "lr0": 0.01, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "set", train=7, val=2)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return str(small_yolo(tmp_path_factory.mktemp("student")))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    return save_checkpoint(lively_model(small_yolo(folder, "big", 32), seed=1), folder / "teacher.pt")
+
+
+@pytest.fixture(scope="module")
+def amplifier(teacher, data, tmp_path_factory):
+    project = str(tmp_path_factory.mktemp("amplifier"))
+    overrides = {**SETTINGS, "epochs": 1, "teacher": str(teacher), "data": str(data), "project": project}
+    trainer = AmplifierTrainer(overrides=overrides)
+    trainer.train()
+    return trainer.amplifier
+
+
+def rows(path):
+    with Path(path).open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+
+
+def assert_same_result(trainer, expected):
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (load_checkpoint(folder / name)[0].state_dict() for folder in (trainer.wdir, expected.wdir))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert rows(trainer.csv) == rows(expected.csv)
+    left = {path.name for path in trainer.wdir.iterdir()} - {"amplifier.pt", "adapters.pt"}
+    assert left == {"best.pt", "last.pt"}
+
+
+class Killed(BaseException):
+    """Ends a run at any place, as nothing in between expects it."""
+
+
+def stop_at(event, epoch, batch=None):
+    """A callback that ends a run in an epoch, there at a batch or at its end."""
+    seen = []
+
+    def stop(trainer):
+        if trainer.epoch == epoch:
+            seen.append(trainer)
+            if batch is None or seen.count(trainer) > batch:
+                raise Killed
+
+    return event, stop
+
+
+MOMENTS = [
+    stop_at("on_train_batch_end", 1, batch=0),  # while a step is due
+    stop_at("on_fit_epoch_end", 1),  # mosaics are closed next
+    stop_at("on_fit_epoch_end", 2),  # mosaics were closed
+]
+RUNS = {
+    "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
+    "yolo26": (
+        DS2D2Trainer,
+        {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
+    ),
+    "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
+    "teacher": (OwnArgumentsTrainer, {"teacher": None, "cache": "ram"}),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, student, data, tmp_path):
+    trainer_class, changes = RUNS[kind]
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
+    if trainer_class is DS2D2Trainer:
+        overrides["amplifier"] = str(amplifier)
+    if trainer_class is OwnArgumentsTrainer:
+        overrides["model"] = student
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
+    expected.train()
+    trainer = trainer_class(overrides={**overrides, "name": "interrupted"})
+    for event, stop in MOMENTS if trainer_class is DS2D2Trainer else MOMENTS[::2]:
+        trainer.add_callback(event, stop)
+        with pytest.raises(Killed):
+            trainer.train()
+        trainer = trainer_class(overrides={"resume": str(trainer.last)})
+    trainer.train()
+    assert_same_result(trainer, expected)
+
+
+def test_a_run_killed_while_it_saves_keeps_whole_checkpoints(teacher, amplifier, student, data, tmp_path):
+    overrides = {**SETTINGS, "epochs": 3, "teacher": str(teacher), "amplifier": str(amplifier), "data": str(data)}
+    overrides |= {"student": student, "project": str(tmp_path), "save_period": 1}
+    expected = DS2D2Trainer(overrides={**overrides, "name": "uninterrupted"})
+    expected.train()
+    script = """
+import json, os, pathlib, signal, sys
+from ds2d2_yolo.training import DS2D2Trainer
+writes, write = [], pathlib.Path.write_bytes
+def write_half(path, content):
+    writes.append(path.name)
+    if writes.count("last.pt") == 2:  # the second epoch's
+        write(path, content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(path, content)
+pathlib.Path.write_bytes = write_half
+DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
+"""
+    words = [sys.executable, "-c", script, json.dumps({**overrides, "name": "killed"})]
+    killed = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    weights = tmp_path / "killed" / "weights"
+    assert (weights / ".partial" / "last.pt").stat().st_size > 0  # the half that was written
+    for name in ("best.pt", "last.pt", "epoch0.pt"):
+        assert load_checkpoint(weights / name)[1]["epoch"] == 0
+    trainer = DS2D2Trainer(overrides={"resume": str(weights / "last.pt")})
+    trainer.train()
+    for path in (*trainer.wdir.glob("epoch*.pt"), *expected.wdir.glob("epoch*.pt")):
+        path.unlink()
+    assert_same_result(trainer, expected)
+
+
+def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, student, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    (state,) = trainer.wdir.glob("state*.pt")
+    for content in (b"damaged", None):
+        state.write_bytes(content) if content else state.unlink()
+        assert load_state(trainer.last, 0) is None
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    resumed.train()
+    assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
+
+
+def test_a_run_begun_before_there_was_a_response_term_ends_without_one(teacher, student, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "response": 0, "epochs": 2, "project": str(tmp_path)})
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    checkpoint = torch.load(trainer.last, weights_only=False)
+    del checkpoint["train_args"]["response"]
+    checkpoint["train_args"]["shares"] = [0.25, 0.1, 1.0, 0.5]
+    torch.save(checkpoint, trainer.last)
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    resumed.train()
+    assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
+    assert (resumed.args.response, resumed.args.shares) == (0, [0.25, 0.1, 1.0, 0.5, 0])
+    assert "response" not in resumed.distiller.loss.gains.active
+
+
+def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path):
+    data = write_data(tmp_path / "set", train=2, val=2)
+    label = data.parent / "labels" / "val" / "0.txt"
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    heard = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logging.getLogger("ultralytics").addHandler(handler)
+    try:
+        label.unlink()  # between the parts of the run
+        resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+        resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
+        resumed.train()
+    finally:
+        logging.getLogger("ultralytics").removeHandler(handler)
+    assert sum("changed since the run began" in message for message in heard) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_whatever_changes_in_a_data_set_is_a_change(split, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    image, label = (
+        tmp_path / "set" / kind / split / f"0.{end}" for kind, end in (("images", "png"), ("labels", "txt"))
+    )
+
+    def appear(target, content):
+        return lambda: target.write_bytes(content)
+
+    changes = [
+        appear(label, label.read_bytes().replace(b"1", b"2", 1)),  # of the same size
+        label.unlink,
+        appear(label, b""),
+        appear(label, b"0 0.5 0.5 0.2 0.2\n"),
+        appear(image, image.read_bytes() + b" "),
+        appear(image.with_name("more.png"), image.read_bytes()),
+        appear(label.with_name("more.txt"), b"0 0.5 0.5 0.2 0.2\n"),
+        image.unlink,
+    ]
+    data = check_det_dataset(str(path))
+    seen = [fingerprint_of_data(data)]
+    for change in changes:
+        change()
+        seen.append(fingerprint_of_data(data))
+    same = [number for number in range(len(changes)) if seen[number] == seen[number + 1]]
+    assert same == [2]  # no label file and an empty one are the same: an image without objects
+    assert len(set(seen)) == len(changes)
+
+
+def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, student, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    image = tmp_path / "set" / "images" / "train" / "0.png"
+    data = check_det_dataset(str(path))
+
+    def train(**changes):
+        heard = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: heard.append(record.getMessage())
+        overrides = {**SETTINGS, "epochs": 1, "teacher": str(teacher), "data": str(path), "student": student}
+        trainer = DS2D2Trainer(overrides={**overrides, "im_high": 0, "cache": "disk", **changes})
+        logging.getLogger("ultralytics").addHandler(handler)
+        try:
+            trainer.train()
+        finally:
+            logging.getLogger("ultralytics").removeHandler(handler)
+        used = trainer.train_loader.dataset.load_image(0)[0]
+        return np.array_equal(used, cv2.imread(str(image))), [text for text in heard if "other pixels" in text]
+
+    assert train(project=str(tmp_path)) == (True, [])
+    cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
+    assert outdated_caches(data) == []  # it has a later date, which Ultralytics looks at
+    os.utime(image, (1, 1))  # as unpacked from an archive
+    assert outdated_caches(data) == [image.with_suffix(".npy")]
+    other = image.with_name("1.png")
+    cv2.imwrite(str(other), 255 - cv2.imread(str(other)))
+    os.utime(other, (1, 1))
+    assert outdated_caches(data) == [image.with_suffix(".npy"), other.with_suffix(".npy")]
+    assert outdated_caches(data, most=1) == [image.with_suffix(".npy")]
+    same, (warning,) = train(project=str(tmp_path))
+    assert not same
+    assert f"{image.with_suffix('.npy')} (and 1 more): cache=disk left other pixels here" in warning
+    with pytest.raises(DS2D2Error, match="other pixels here than the image has"):
+        train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images it has seen
+    assert not (tmp_path / "other").exists()
+    image.with_suffix(".npy").write_bytes(b"damaged")
+    os.utime(image, (1, 1))
+    assert outdated_caches(data) == [other.with_suffix(".npy")]  # Ultralytics removes the damaged one
+
+
+def test_a_run_that_had_stopped_early_is_completed(teacher, student, data, tmp_path):
+    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
+    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path)})
+    trainer.add_callback("on_train_epoch_end", lambda t: setattr(t, "stop", True))
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
+    with pytest.raises(Killed):
+        trainer.train()
+    with pytest.raises(DS2D2Error, match=r"its training had ended; best.pt and last.pt are now completed"):
+        DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    assert {path.name for path in trainer.wdir.iterdir()} == {"adapters.pt", "best.pt", "last.pt"}
+    assert load_checkpoint(trainer.best)[1]["epoch"] == -1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_called_damaged(content, teacher, tmp_path):
+    last = tmp_path / "last.pt"
+    last.write_bytes(teacher.read_bytes()[: teacher.stat().st_size // 2] if content is None else content)
+    with pytest.raises(DS2D2Error, match=r"last.pt: cannot be read, the file is damaged or no checkpoint") as error:
+        DS2D2Trainer(overrides={"resume": str(last)})
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_written_while_something_fails_do_not_arrive(tmp_path):
+    (tmp_path / "last.pt").write_text("old")
+
+    def write_half():
+        with whole_files(tmp_path) as partial:
+            (partial / "last.pt").write_text("ne")
+            raise Killed
+
+    with pytest.raises(Killed):
+        write_half()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+    with whole_files(tmp_path) as partial:
+        for name in ("last.pt", "best.pt"):
+            (partial / name).write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"last.pt": "new", "best.pt": "new"}
+
+
+def test_results_of_epochs_that_are_trained_again_are_dropped(tmp_path):
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,time,loss\n1,0.5,3\n2,0.9,2\n3,1.5,1\n4,1.")
+    keep_rows(table, 2)
+    assert table.read_text() == "epoch,time,loss\n1,0.5,3\n2,0.9,2\n"
+    keep_rows(tmp_path / "missing.csv", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]

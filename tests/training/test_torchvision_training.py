@@ -1,0 +1,187 @@
+"""RetinaNet and Faster R-CNN through the same engine: all stages, an interruption, and what is left on disk."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+from training_helpers import guests_of, save_checkpoint, tiny_yaml, write_data
+from ultralytics import YOLO
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import SETTINGS
+
+from ds2d2_yolo.commands.words import parse_arguments
+from ds2d2_yolo.detectors import build_model
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo.training.amplifier import read_amplifier
+from ds2d2_yolo.training.arguments import check_arguments
+from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.stages import train_teacher
+from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+
+TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
+OWN = {"RetinaNet": ["cls_loss", "box_loss"], "FasterRCNN": ["obj_loss", "rpn_loss", "cls_loss", "box_loss"]}
+SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "optimizer": "SGD", "lr0": 0.01, "pretrained": False}
+SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "set", train=4, val=2)
+
+
+@pytest.fixture(scope="module", params=["RetinaNet", "FasterRCNN"])
+def run(request, data, tmp_path_factory):
+    """A student whose stages were made with it, interrupted after its first epoch and resumed."""
+    folder = tmp_path_factory.mktemp(request.param)
+    overrides = {**SHORT, "teacher": str(tiny_yaml(folder, request.param, "teacher")), "data": str(data), "epochs": 2}
+    overrides |= {"student": str(tiny_yaml(folder, request.param, "student")), "lr_steps": [1], "project": str(folder)}
+    trainer = DS2D2Trainer(overrides={**overrides, "teacher_epochs": 1, "amplifier_epochs": 1, "name": "student"})
+
+    def stop(trainer):
+        raise KeyboardInterrupt
+
+    trainer.add_callback("on_fit_epoch_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    resumed.train()
+    return request.param, resumed
+
+
+def columns(path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
+
+
+def test_strides_are_told_where_the_sizes_of_coarse_levels_were_rounded_up(tmp_path):
+    detector, _ = load_model("teacher", tiny_yaml(tmp_path, "RetinaNet", "teacher"))
+    assert [tap.stride for tap in check_pair(detector, detector, 96).taps] == [8, 16, 32, 64, 128]
+
+
+def test_losses_and_terms_are_logged_one_by_one(run):
+    family, trainer = run
+    table = columns(trainer.csv)
+    for name in [*OWN[family], *TERMS]:
+        assert len(table[f"train/{name}"]) == 2
+        assert all(value > 0 for value in table[f"train/{name}"])
+        assert (f"val/{name}" in table) == (name in OWN[family])
+    assert table["lr/pg0"] == pytest.approx([0.01, 0.001])
+
+
+def test_the_student_predicts_and_validates_by_ultralytics_means(run, data, tmp_path):
+    _, trainer = run
+    model = YOLO(trainer.best)
+    (result,) = model.predict(data.parent / "images" / "val" / "0.png", imgsz=64, save=False, device="cpu")
+    assert result.names == {0: "ship", 1: "vehicle"}
+    assert result.boxes.data.shape[1] == 6
+    metrics = model.val(data=str(data), imgsz=64, device="cpu", plots=False, workers=0, save_dir=str(tmp_path))
+    assert 0 <= metrics.box.map50 <= 1
+    assert not hasattr(model.model, "ds2d2_adapters")
+
+
+def test_guests_are_as_they_were_and_one_adapter_was_trained(run):
+    _, trainer = run
+    guests = (trainer.distiller.teacher.model, trainer.distiller.amplifier)
+    for guest, unused in zip(guests, guests_of(trainer.args.teacher, trainer.args.amplifier), strict=True):
+        before, after = unused.state_dict(), guest.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    assert len({id(p) for p in trainer.distiller.loss.adapters.parameters()}) == 1
+    names = [name for name, _ in trainer.model.named_modules()]
+    assert not [name for name in names if "teacher" in name or "amplifier" in name]
+
+
+def test_an_amplifier_is_the_part_of_the_head_that_is_looked_through(run):
+    family, trainer = run
+    teacher, _ = load_checkpoint(trainer.args.teacher)
+    head = read_amplifier(trainer.args.amplifier)["head"]
+    part = "regions." if family == "FasterRCNN" else ""
+    own = {
+        key.removeprefix(part): value for key, value in teacher.model[-1].state_dict().items() if key.startswith(part)
+    }
+    assert head.keys() == own.keys()
+    assert any(not torch.equal(head[key], own[key].half()) for key in own)
+
+
+def test_with_imagenet_weights_the_first_layers_are_frozen(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    network = resnet18()
+    torch.save(network.state_dict(), tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    overrides = {**SHORT, "model": str(tiny_yaml(tmp_path, "RetinaNet")), "data": str(data), "pretrained": True}
+    trainer = OwnArgumentsTrainer(overrides={**overrides, "epochs": 1, "project": str(tmp_path), "freeze": [6]})
+    trainer.train()
+    assert trainer.args.freeze == [0, 1, 6]
+    model, _ = load_checkpoint(trainer.best)
+    assert model.yaml["imagenet"] is True
+    for own, source in ((model.model[0][0], network.conv1), (model.model[1][0].conv1, network.layer1[0].conv1)):
+        torch.testing.assert_close(own.weight, source.weight.half().float())
+    deep, source = model.model[4][0], network.layer4[0]
+    assert not torch.allclose(deep.conv1.weight, source.conv1.weight, atol=1e-5)
+    assert torch.equal(deep.bn1.running_mean, source.bn1.running_mean)
+
+
+def test_without_network_nothing_is_started(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    model, project = str(tiny_yaml(tmp_path, "RetinaNet")), tmp_path / "runs"
+    arguments = {**SHORT, "data": str(data), "pretrained": True, "project": str(project), "teacher": model}
+    with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
+        DS2D2Trainer(overrides={**arguments, "student": model})
+    with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
+        train_teacher(arguments)
+    assert not project.exists()
+
+
+def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # no ImageNet weights, and none are needed
+    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path / "weights"))
+    model, starts, made = tiny_yaml(tmp_path, "RetinaNet"), [], []
+    arguments = {**SHORT, "data": str(data), "project": str(tmp_path / "runs"), "teacher": str(model)}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        starts.append(save_checkpoint(build_model(str(model), nc=2), tmp_path / f"{seed}.pt"))
+        made.append(train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": str(starts[-1])}))
+    assert made[0].parents[1] != made[1].parents[1]
+    for start, end in zip(starts, made, strict=True):
+        before, after = (load_checkpoint(path)[0].model[0][0].weight for path in (start, end))
+        torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
+    date = made[0].stat().st_mtime_ns
+    named = Path(SETTINGS["weights_dir"]) / "start-of-a-teacher.pt"  # where Ultralytics looks for bare names, too
+    named.parent.mkdir(parents=True, exist_ok=True)
+    named.write_bytes(starts[0].read_bytes())
+    assert train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": named.name}) == made[0]
+    assert made[0].stat().st_mtime_ns == date
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "message"),
+    [
+        ("yolo11n.yaml", "retinanet_r18.yaml", "teacher is a YOLO, student a RetinaNet"),
+        ("fasterrcnn_r18.yaml", "yolo11n.yaml", "teacher is a FasterRCNN, student a YOLO"),
+        ("retinanet_r18.yaml", "fasterrcnn_r18.yaml", "teacher is a RetinaNet, student a FasterRCNN"),
+    ],
+)
+def test_families_do_not_mix(teacher, student, message, data, tmp_path):
+    overrides = {**SHORT, "teacher": teacher, "student": student, "data": str(data), "project": str(tmp_path / "runs")}
+    with pytest.raises(DS2D2Error, match=f"{message}: both must be of one family"):
+        DS2D2Trainer(overrides=overrides)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("steps", [[], [8, 4], [0], ["a"], 3, [True]])
+def test_schedules_that_make_no_sense_are_refused(steps):
+    with pytest.raises(DS2D2Error, match="expected epochs in ascending order"):
+        check_arguments({"teacher": "t.pt", "model": "s.yaml", "lr_steps": steps})
+
+
+def test_two_schedules_are_refused():
+    words = ["teacher=t.pt", "student=s.yaml", "lr_steps=[16,22]", "cos_lr=True"]
+    with pytest.raises(DS2D2Error, match="two schedules, choose one"):
+        check_arguments(parse_arguments(words))
