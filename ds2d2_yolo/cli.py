@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 
 MODES = (
     "train",
@@ -81,8 +80,7 @@ def _mode_of(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
         if name in MODES:
             return name, [*arguments[:position], *arguments[position + 1 :]]
     first = arguments[0]
-    close = get_close_matches(first, MODES, n=2)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"modes are {', '.join(MODES)}"
+    hint = did_you_mean(first, MODES, f"modes are {', '.join(MODES)}", most=2)
     raise DS2D2Error(f"'{first}': no such mode, {hint}", 2)
 
 

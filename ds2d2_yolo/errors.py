@@ -1,7 +1,9 @@
-"""The one exception that a user's mistake raises."""
+"""The one exception that a user's mistake raises, and what its message is made of."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from textwrap import shorten
 
 
@@ -29,3 +31,24 @@ class DS2D2Error(ValueError):
 def message_of(error: Exception) -> str:
     """Return an error's message as one line of a readable length, or its kind where it has none."""
     return shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int = 3, cutoff: float = 0.6) -> str:
+    """Return the hint that ends a message about an unknown word.
+
+    Args:
+        word (object): What the user wrote.
+        known (Iterable[str]): Words that would have been right.
+        otherwise (str): The hint where none of them is close.
+        most (int): Close words to name at most.
+        cutoff (float): Similarity from which a word is close, from 0 to 1.
+
+    Returns:
+        (str): The hint.
+
+    Example:
+        >>> did_you_mean("epoch", ["epochs", "batch"], "see 'ds2d2 cfg'")
+        'did you mean epochs?'
+    """
+    close = get_close_matches(str(word), list(known), n=most, cutoff=cutoff)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise

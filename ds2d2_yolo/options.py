@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from ultralytics.cfg import get_save_dir
 from ultralytics.utils import YAML
 from ultralytics.utils.files import increment_path
 
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.resources import resource_folder
 
 
@@ -55,8 +54,7 @@ def complete_options(mode: str, given: Mapping[str, Any], required: tuple[str, .
     defaults = option_defaults(mode)
     for name, value in given.items():
         if name not in defaults:
-            close = get_close_matches(str(name), defaults, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"see 'ds2d2 cfg {mode}' for all options"
+            hint = did_you_mean(name, defaults, f"see 'ds2d2 cfg {mode}' for all options")
             raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option, {hint}", 2)
         expected = defaults[name]
         if expected is not None and not _alike(value, expected):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.evaluation.average_precision import evaluate, table_lines
 from ds2d2_yolo.options import complete_options, option_defaults
 
@@ -30,8 +29,7 @@ def run_val(given: Mapping[str, Any]) -> int:
     known = [*own, *DEFAULT_CFG_DICT, "save_dir"]
     for name, value in given.items():
         if name not in known:
-            close = get_close_matches(str(name), known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(close)}?" if close else "see 'ds2d2 cfg val' for all options"
+            hint = did_you_mean(name, known, "see 'ds2d2 cfg val' for all options")
             raise DS2D2Error(f"{name}={value}: 'ds2d2 val' has no such option, {hint}", 2)
     for name, example in (("model", "path/to/best.pt"), ("data", "path/to/data.yaml")):
         if not given.get(name):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.comparison.records import fingerprint_of_student, shaping_arguments
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_data,
     fingerprint_of_inputs,
@@ -224,8 +223,7 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
 
 def _method(name: str, entry: Any, file: str, shipped: Mapping[str, Any]) -> Method:
     if entry is None:
-        close = get_close_matches(name, shipped, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(shipped)}"
+        hint = did_you_mean(name, shipped, f"there are {', '.join(shipped)}", cutoff=0.4)
         raise DS2D2Error(f"methods={name}: no such method, {hint}", 2)
     if not isinstance(entry, dict):
         raise DS2D2Error(f"{file}: method {name} is {entry!r}, expected its arguments, such as {{im_high: 0}}", 2)

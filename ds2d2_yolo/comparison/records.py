@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.average_precision import figures_beside_boxes
+from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.fingerprint import (
     effective_arguments,
     fingerprint_of_file,
@@ -92,10 +92,7 @@ def _write_record(job: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         "date": datetime.now().astimezone().isoformat(),
         "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version, "torch": torch.__version__},
     }
-    path = Path(job["record"])
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(json.dumps(_plain(record), indent=1, default=str) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_json(Path(job["record"]), record, indent=1)
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
@@ -138,12 +135,3 @@ def training_seconds(weights: str | Path) -> float | None:
         return read_curve(path)[-1]["seconds"]
     except DS2D2Error:
         return None
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with None in place of NaN, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

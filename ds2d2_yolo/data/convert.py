@@ -21,7 +21,6 @@ from PIL import Image
 from ultralytics.data.utils import exif_size
 
 from ds2d2_yolo import __version__
-from ds2d2_yolo.atomic import atomic_folder
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
 from ds2d2_yolo.data.formats.files import file_names, relative
 from ds2d2_yolo.data.formats.geometry import place
@@ -29,6 +28,7 @@ from ds2d2_yolo.data.layout import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import atomic_folder
 from ds2d2_yolo.options import complete_options, usable_path
 
 MANIFEST = "conversion.json"

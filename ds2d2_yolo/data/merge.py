@@ -17,9 +17,9 @@ from torchvision.ops import nms
 from ultralytics.utils import SETTINGS, TQDM, YAML
 from ultralytics.utils.metrics import probiou
 
-from ds2d2_yolo.atomic import atomic_folder
 from ds2d2_yolo.data.tiles import Tile, TileMap, read_tile_map
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import atomic_folder
 from ds2d2_yolo.options import complete_options, usable_path
 from ds2d2_yolo.resources import resource_folder
 

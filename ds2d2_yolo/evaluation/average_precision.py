@@ -32,6 +32,7 @@ from ultralytics.utils.ops import process_mask, xywhr2xyxyxyxy
 from ds2d2_yolo.data.coco_truth import check_labels, coco_truth, label_errors, refused_images
 from ds2d2_yolo.detectors import TASKS
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import without_nan
 from ds2d2_yolo.loading.data import check_keypoint_shape, load_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
@@ -510,17 +511,10 @@ def _save(evaluation: Evaluation, truth: Mapping[str, Any], predictions: Sequenc
         "ground_truth.json": json.dumps(truth),
         "predictions.json": json.dumps(predictions),
         "coco.csv": table.getvalue(),
-        "coco.json": json.dumps(_without_nan(numbers), indent=2, default=str) + "\n",
+        "coco.json": json.dumps(without_nan(numbers), indent=2, default=str) + "\n",
     }
     try:
         for name, content in contents.items():
             (evaluation.folder / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise DS2D2Error(f"{evaluation.folder}: cannot save the results, {error.strerror or error}") from error
-
-
-def _without_nan(value: Any) -> Any:
-    """Return a value with None in place of NaN, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import pywt
 import torch
 import torch.nn.functional as F
+
+from ds2d2_yolo.errors import did_you_mean
 
 
 class Bands(NamedTuple):
@@ -56,8 +57,7 @@ def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return _FILTERS[wavelet]
     if wavelet in _DISCRETE:
         raise ValueError(f"wavelet={wavelet}: not orthogonal, take one of the haar, db, sym, coif or dmey families")
-    close = get_close_matches(str(wavelet), _FILTERS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else "try haar, db2, sym4 or coif1"
+    hint = did_you_mean(wavelet, _FILTERS, "try haar, db2, sym4 or coif1")
     raise ValueError(f"wavelet={wavelet}: no such discrete wavelet, {hint}")
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ds2d2_yolo.atomic import atomic_folder
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import atomic_folder, write_json
 from ds2d2_yolo.scenes.canvas import Canvas
 from ds2d2_yolo.scenes.geometry import CLASS_NAMES, Array, SceneObject
 from ds2d2_yolo.scenes.layouts import LAYOUTS
@@ -231,7 +231,7 @@ def _render_into(folder: Path, chosen: Mapping[str, Any]) -> None:
         counted[split] = {name: objects_of_class[index] for index, name in enumerate(CLASS_NAMES)}
     progress.close()
     manifest = {**chosen, "objects": counted, "made_with": {"numpy": np.__version__, "opencv": cv2.__version__}}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    write_json(folder / _MANIFEST, manifest)
 
 
 def _write_image(path: Path, image: Array) -> None:

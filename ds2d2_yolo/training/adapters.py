@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 
 _FORMAT = "ds2d2-adapters"
@@ -28,9 +29,8 @@ def keep_adapters(path: Path, name: str, student: nn.Module, adapters: nn.Module
     content = _read(path) or {"format": _FORMAT, "version": 1, "students": {}}
     state = {key: value.half() for key, value in adapters.state_dict().items()}
     content["students"][name] = {"student": fingerprint_of_model(student), "adapters": state}
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        torch.save(content, partial)
 
 
 def find_adapters(path: Path, student: nn.Module) -> dict[int, torch.Tensor]:

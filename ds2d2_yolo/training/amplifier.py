@@ -16,6 +16,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.loading.data import load_training_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
@@ -155,9 +156,8 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
         "ds2d2_yolo": __version__,
         "ultralytics": ultralytics_version,
     }
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        torch.save(content, partial)
 
 
 def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Module:

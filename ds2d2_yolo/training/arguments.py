@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_bank
 from ds2d2_yolo.resources import own_file, resource_folder
 
@@ -122,8 +121,7 @@ def check_keys(overrides: Mapping[str, Any]) -> None:
     known = [*DEFAULT_CFG_DICT, *DEFAULTS, "student", "save_dir", "augmentations", "session"]
     for key in overrides:
         if key not in known:
-            close = get_close_matches(str(key), known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(close)}?" if close else "see 'ds2d2 cfg' for all arguments"
+            hint = did_you_mean(key, known, "see 'ds2d2 cfg' for all arguments")
             raise DS2D2Error(f"{key}={overrides[key]}: no such argument, {hint}", 2)
 
 

@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
+from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.training.adapters import keep_adapters
 
 _FORMAT = "ds2d2-state"
@@ -220,9 +221,8 @@ def keep_rows(table: Path, epochs: int) -> None:
     header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
     whole = [row for row in rows if row.endswith("\n") and row.count(",") == header.count(",")]
     kept = header + "".join(row for row in whole if int(float(row.split(",")[0])) <= epochs)
-    partial = table.with_suffix(_PARTIAL)
-    partial.write_text(kept, encoding="utf-8")
-    partial.replace(table)
+    with whole_file(table) as partial:
+        partial.write_text(kept, encoding="utf-8")
 
 
 def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:

@@ -20,6 +20,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorst
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.data import load_training_data
 from ds2d2_yolo.loading.fingerprint import (
     describe_outdated,
@@ -157,9 +158,7 @@ class Stage:
             "date": datetime.now().astimezone().isoformat(),
             "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version},
         }
-        partial = self.folder / f"{_RECORD}.partial"
-        partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-        partial.replace(self.folder / _RECORD)
+        write_json(self.folder / _RECORD, record)
 
 
 def teacher_stage(args: Any, data: Mapping[str, Any], title: str, start: str | Path | None = None) -> Stage:

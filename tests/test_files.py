@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from ds2d2_yolo.atomic import atomic_folder
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import atomic_folder
 
 
 def accept(folder):
@@ -131,7 +131,7 @@ def test_a_killed_process_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from ds2d2_yolo.atomic import atomic_folder
+from ds2d2_yolo.files import atomic_folder
 with atomic_folder(Path(sys.argv[1]), "test", check=lambda folder: None) as folder:
     (folder / "half").write_text("")
     time.sleep(60)

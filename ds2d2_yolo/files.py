@@ -1,9 +1,10 @@
-"""Folders that are whole or absent: made under another name beside their place, and renamed when they are complete."""
+"""Files and folders that are whole or absent: made under another name beside their place, then renamed."""
 
 from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import secrets
 import shutil
@@ -11,8 +12,63 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ds2d2_yolo.errors import DS2D2Error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of `path` when the block ends without an exception.
+
+    A process that is killed meanwhile leaves the old file as it was.
+
+    Args:
+        path (Path): Where the file belongs.
+
+    Yields:
+        (Path): A path beside it, of the same name with `.partial` behind it.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with whole_file(target) as partial:
+        ...     _ = partial.write_text("a")
+        >>> target.read_text()
+        'a'
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write a JSON file as a whole; NaN, which JSON does not have, becomes null.
+
+    Args:
+        path (Path): The file.
+        content (Any): Its content; what JSON does not have is written as text.
+        indent (int | None): Spaces by level.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(without_nan(content), indent=indent, default=str) + "\n", encoding="utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """Return a JSON value with None in place of every NaN.
+
+    Example:
+        >>> without_nan({"AP": float("nan"), "sizes": [1.0, float("nan")]})
+        {'AP': None, 'sizes': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @contextmanager
