@@ -55,7 +55,7 @@ def test_stock_ultralytics_reads_it(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_it_downloads_nothing_and_states_origin_terms_and_command(name):
+def test_it_downloads_nothing_and_states_origin_and_terms(name):
     text = path_of(name).read_text()
     content = yaml.safe_load(text)
     assert "download" not in content
@@ -83,7 +83,7 @@ def test_the_hint_names_what_to_fetch_and_how_to_convert_it(name):
     assert all(part in hint for part in (f"{name}.yaml", how["archive"], how["command"]))
 
 
-def test_there_is_no_hint_for_rendered_scenes_or_for_the_files_of_others(tmp_path):
+def test_there_is_no_hint_for_rendered_scenes_or_other_files(tmp_path):
     assert hint_for(path_of("scenes")) is None
     copy = tmp_path / "DIOR.yaml"
     copy.write_text(path_of("DIOR").read_text())

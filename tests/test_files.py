@@ -27,7 +27,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_folder_appears_when_it_is_complete_and_without_marker(tmp_path):
+def test_the_folder_appears_when_complete_without_marker(tmp_path):
     with atomic_folder(tmp_path / "deep" / "er" / "new", "test", accept) as folder:
         assert not (tmp_path / "deep" / "er" / "new").exists()
         (folder / "sub").mkdir()
@@ -68,7 +68,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_what_another_process_made_meanwhile_is_checked_and_kept(tmp_path, good):
+def test_the_folder_of_another_process_is_checked_and_kept(tmp_path, good):
     def make():
         with atomic_folder(tmp_path / "new", "test", accept if good else refuse) as folder:
             (folder / "file").write_text("ours")
@@ -104,7 +104,7 @@ def test_of_many_at_once_each_finds_a_whole_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
-def test_only_leftovers_of_dead_processes_of_this_machine_are_removed(tmp_path):
+def test_only_leftovers_of_dead_local_processes_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     here = socket.gethostname()
@@ -127,7 +127,7 @@ def test_only_leftovers_of_dead_processes_of_this_machine_are_removed(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_process_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
+def test_a_killed_process_is_cleared_up_by_the_next_one(tmp_path):
     script = """
 import sys, time
 from pathlib import Path

@@ -186,7 +186,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files,
     assert snapshot(files["folder"]) == before
 
 
-def test_labels_that_change_while_a_stage_is_trained_are_noticed(tmp_path):
+def test_labels_that_change_during_a_stage_are_noticed(tmp_path):
     from ultralytics.utils.callbacks import get_default_callbacks
 
     from ds2d2_yolo.training.stages import train_teacher

@@ -188,7 +188,7 @@ def test_the_example_distils_faster_rcnn_as_published(tmp_path):
     assert trainer.best.is_file()
 
 
-def test_the_example_distils_a_detector_that_the_package_does_not_know(tmp_path, monkeypatch):
+def test_the_example_distils_a_third_party_detector(tmp_path, monkeypatch):
     path = ROOT / "examples" / "third_party_fcos.py"
     assert len(path.read_text().splitlines()) < 120
     monkeypatch.syspath_prepend(path.parent)

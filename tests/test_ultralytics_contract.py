@@ -51,7 +51,7 @@ def test_other_releases_get_one_line(version, code, told):
     assert sum(told in line for line in lines if not line.startswith(" ")) == 1  # a traceback quotes the code indented
 
 
-def test_unknown_arguments_are_refused_unless_the_configuration_has_them():
+def test_arguments_missing_in_the_configuration_are_refused():
     with pytest.raises(SyntaxError):
         get_cfg(overrides={"teacher": "x.pt"})
     assert get_cfg({**DEFAULT_CFG_DICT, "teacher": None}, {"teacher": "x.pt"}).teacher == "x.pt"
@@ -96,7 +96,7 @@ def test_a_resumed_run_takes_its_state_from_the_ema():
     assert "FileNotFoundError" in source(BaseTrainer.check_resume)
 
 
-def test_the_loader_has_one_generator_and_an_iterator_to_replace():
+def test_the_loader_has_a_generator_and_a_replaceable_iterator():
     assert order(source(InfiniteDataLoader.__iter__), "if self.iterator is None", "next(self.iterator)")
     loader = InfiniteDataLoader(list(range(4)), batch_size=2, shuffle=True, generator=torch.Generator())
     assert loader.sampler.generator is loader.generator
@@ -110,7 +110,7 @@ def test_models_return_a_vector_and_named_items():
 
 
 @pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml"])
-def test_heads_run_on_given_maps_and_assigners_return_the_foreground_fourth(name):
+def test_heads_take_maps_and_assigners_return_foreground_fourth(name):
     model = lively_model(name)
     head = model.model[-1]
     maps = [torch.rand(1, channels, 4, 4) for channels in (64, 128, 256)]
@@ -130,7 +130,7 @@ def test_heads_run_on_given_maps_and_assigners_return_the_foreground_fourth(name
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo11n-seg", "yolo11n-pose"])
-def test_heads_return_raw_predictions_in_training_and_as_second_in_evaluation(name):
+def test_raw_predictions_come_alone_in_training_or_second(name):
     head = lively_model(f"{name}.yaml").model[-1]
     maps = [torch.rand(1, channels, size, size) for channels, size in ((64, 8), (128, 4), (256, 2))]
     for raw in (head.train()(list(maps)), head.eval()(list(maps))[1]):

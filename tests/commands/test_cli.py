@@ -229,7 +229,7 @@ def test_names_of_folders_stay_as_they_are_written():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-def test_an_interrupt_ends_with_130_and_says_what_holds_for_the_mode(tmp_path):
+def test_an_interrupt_ends_with_130_and_a_hint_for_the_mode(tmp_path):
     # The arguments are read from a pipe, which takes until the signal comes.
     pipe = tmp_path / "wait.yaml"
     os.mkfifo(pipe)
@@ -286,7 +286,7 @@ def test_teacher_mode_refuses_a_trained_teacher(files, capsys):
         ("amplifier", "{teacher}", 2, "an amplifier starts from its teacher's head"),
     ],
 )
-def test_stages_check_the_checkpoint_that_they_are_to_start_from(mode, start, code, message, files, tmp_path, capsys):
+def test_stages_check_the_checkpoint_they_start_from(mode, start, code, message, files, tmp_path, capsys):
     words = ["teacher=yolo11n.yaml", f"data={files['data']}", f"project={tmp_path / 'runs'}"]
     assert main([mode, *words, f"pretrained={start.format(**files)}"]) == code
     assert message in capsys.readouterr().err
@@ -317,7 +317,7 @@ def test_a_student_by_either_name_replaces_the_one_of_the_file(tmp_path):
     assert parse_arguments([f"cfg={path}", "model=yolo26n.yaml"]) == {"model": "yolo26n.yaml"}
 
 
-def test_the_arguments_of_an_earlier_run_do_not_lead_into_its_folder(tmp_path):
+def test_arguments_of_an_earlier_run_leave_its_folder_alone(tmp_path):
     path = tmp_path / "args.yaml"
     path.write_text(f"epochs: 3\nname: student\nsave_dir: {tmp_path / 'runs' / 'student'}\n")
     assert parse_arguments([f"cfg={path}"]) == {"epochs": 3, "name": "student"}
@@ -343,7 +343,7 @@ def test_special_modes(words, expected, capsys):
     assert expected in capsys.readouterr().out
 
 
-def test_the_installed_command_reports_mistakes_without_a_traceback(tmp_path):
+def test_the_command_reports_mistakes_without_a_traceback(tmp_path):
     command = [
         sys.executable,
         "-m",

@@ -115,7 +115,7 @@ def student_of(trainer):
 # ----------------------------------------------------------------------------------------------------------- runs
 
 
-def test_methods_see_the_same_batches_and_start_from_the_same_weights(job_of):
+def test_methods_share_batches_and_initial_weights(job_of):
     seen = {}
     for distil in KINDS:
         starts, batches = [], []
@@ -169,7 +169,7 @@ def test_records_hold_what_the_runs_came_to(finished):
         assert run["arguments"]["project"] == str(comparison.folder.parent)
 
 
-def test_missing_stages_are_made_once_and_wavelets_have_amplifiers_of_their_own(finished):
+def test_missing_stages_are_made_once_amplifiers_per_wavelet(finished):
     _, comparison, results = finished
     folders = sorted(path.name.rsplit("-", 1)[0] for path in comparison.folder.parent.iterdir())
     assert folders == ["amplifier-big", "compare-small", "teacher-big"]
@@ -181,7 +181,7 @@ def test_missing_stages_are_made_once_and_wavelets_have_amplifiers_of_their_own(
     assert all(seconds > 0 for seconds in results.stages.values())
 
 
-def test_the_same_command_reuses_everything_and_another_what_it_shares(finished):
+def test_a_second_command_reuses_what_it_shares(finished):
     given, comparison, results = finished
 
     def files():
@@ -295,7 +295,7 @@ def test_a_damaged_checkpoint_starts_the_run_over(job_of):
     assert record_of(job)["continued_after"] == []
 
 
-def test_a_smaller_batch_after_running_out_of_memory_is_an_error(job_of):
+def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
     failed = []
 
     def fail_once(module, inputs):
@@ -310,7 +310,7 @@ def test_a_smaller_batch_after_running_out_of_memory_is_an_error(job_of):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-def test_killed_or_interrupted_in_the_middle_nothing_goes_on_and_the_same_command_continues(request_of, tmp_path):
+def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_path):
     given = request_of(project=str(tmp_path), name="comparison", methods="plain", seeds=0, epochs=900, amplifier="-")
     words = [f"{key}={value}" for key, value in given.items()]
     # The signal is ignored where tests run in the background, by what they start, too.
@@ -358,7 +358,7 @@ def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_pa
         run_comparison(comparison, worker)
 
 
-def test_an_amplifier_that_is_given_serves_the_methods_of_its_wavelet_alone(request_of, tmp_path):
+def test_a_given_amplifier_serves_only_methods_of_its_wavelet(request_of, tmp_path):
     worker = ("-c", "import sys; sys.exit(3)")
     for methods, title in (("ds2d2,haar", "teacher"), ("ds2d2,db2", "amplifier of db2")):  # the first job there is
         comparison = plan_comparison(request_of(project=str(tmp_path), methods=methods, seeds=0))
@@ -366,7 +366,7 @@ def test_an_amplifier_that_is_given_serves_the_methods_of_its_wavelet_alone(requ
             run_comparison(comparison, worker)
 
 
-def test_the_checkpoint_that_students_start_from_is_not_the_start_of_the_stages(request_of, models, tmp_path):
+def test_stages_do_not_start_from_the_students_checkpoint(request_of, models, tmp_path):
     start = save_checkpoint(lively_model(str(models[1]), seed=5), tmp_path / "student.pt")
     given = {"teacher": str(models[0]), "amplifier": "-", "project": str(tmp_path / "project"), "seeds": 0}
     results = run_comparison(plan_comparison(request_of(methods="db2", pretrained=str(start), **given)))
@@ -452,7 +452,7 @@ def test_data_without_validation_images_are_refused(request_of, data, tmp_path):
     assert not (tmp_path / "project").exists()
 
 
-def test_ultralytics_own_distillation_is_refused_where_it_cannot_work(request_of, tmp_path):
+def test_ultralytics_distillation_is_refused_where_it_fails(request_of, tmp_path):
     models = {"teacher": str(tiny_yaml(tmp_path, "RetinaNet", "big")), "student": str(tiny_yaml(tmp_path, "RetinaNet"))}
     given = request_of(project=str(tmp_path / "project"), amplifier="-", pretrained=False, **models)
     with pytest.raises(DS2D2Error, match=r"methods=builtin: Ultralytics' own distillation is for YOLO models, .*leave"):
@@ -530,7 +530,7 @@ def test_a_wrong_value_names_its_method(argument, message, request_of, tmp_path)
         plan_comparison(request_of(project=str(tmp_path / "project"), methods=str(path)))
 
 
-def test_a_method_with_epochs_of_its_own_has_a_whole_schedule_in_them(request_of, tmp_path):
+def test_a_method_with_its_own_epochs_has_a_whole_schedule(request_of, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("long: {distil: none, epochs: 12}\nshort: {epochs: 2, wavelet: db2}\n")
     given = request_of(project=str(tmp_path), methods=f"plain,builtin,{path}", epochs=8, lr_steps=[4, 6])

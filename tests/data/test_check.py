@@ -132,7 +132,7 @@ def test_a_label_file_is_read_as_ultralytics_reads_it(picture, table, gap, end, 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=80))
-def test_any_text_is_parsed_or_rejected_with_lines_that_are_in_it(text):
+def test_any_text_is_parsed_or_rejected_with_its_lines(text):
     labels = parse_labels(text, 3)
     assert labels.written == len(labels.lines) + len(labels.duplicates) or labels.faults
     numbers = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
@@ -190,7 +190,7 @@ def test_truncated_images_are_found_by_decoding(tmp_path, form, share):
     assert places(report, kind)[0].startswith(f"images/train/cut.{suffix}: ")
 
 
-def test_headers_alone_are_judged_as_ultralytics_scan_judges_them(tmp_path):
+def test_headers_alone_are_judged_as_ultralytics_judges_them(tmp_path):
     whole = encoded("JPEG", 320, 200)
     cases = {
         "whole.jpg": whole,
@@ -286,7 +286,7 @@ def test_augmentation_drops_what_is_said_to_be_dropped():
     assert RandomPerspective.box_candidates(boxes, boxes).tolist() == [False, False, True]
 
 
-def test_images_without_labels_are_background_and_training_without_any_label_stops(tmp_path):
+def test_unlabelled_images_are_background_unless_all_are(tmp_path):
     put(tmp_path, "train", "a.png", None)
     put(tmp_path, "val", "a.png", None)
     inspection = inspect(tmp_path)
@@ -304,7 +304,7 @@ def test_label_files_of_rejected_images_do_not_count_as_labels(tmp_path):
     assert "no_label_files" in findings(inspect(tmp_path, ["train"]).splits["train"])
 
 
-def test_splits_without_images_or_without_usable_ones_are_errors(tmp_path):
+def test_splits_without_usable_images_are_errors(tmp_path):
     put(tmp_path, "train", "a.png", "nonsense")
     (tmp_path / "images" / "val").mkdir()
     inspection = inspect(tmp_path)
@@ -320,7 +320,7 @@ def test_listed_images_that_do_not_exist_are_found(tmp_path):
     assert places(report, "missing_image") == ["images/train/gone.png"]
 
 
-def test_boxes_where_corners_are_expected_stop_oriented_training(tmp_path):
+def test_boxes_in_place_of_corners_stop_oriented_training(tmp_path):
     put(tmp_path, "train", "a.png", CORNERS)
     put(tmp_path, "train", "b.png", GOOD)
     assert "box_instead_of_polygon" not in findings(inspect(tmp_path, ["train"]).splits["train"])
@@ -339,7 +339,7 @@ def test_only_the_first_places_are_kept_and_all_are_counted(tmp_path):
     assert (finding.count, len(finding.places)) == (PLACES_KEPT + 5, PLACES_KEPT)
 
 
-def test_label_files_without_image_are_found_but_class_lists_are_not(tmp_path):
+def test_labels_without_image_are_found_class_lists_are_not(tmp_path):
     put(tmp_path, "train", "a.png")
     put(tmp_path, "train", "deep/b.png")
     write(tmp_path / "labels" / "train" / "deep" / "b.txt", GOOD)
@@ -371,7 +371,7 @@ def test_images_that_a_list_leaves_out_are_no_loss(tmp_path):
 # ------------------------------------------------------------------------------------------ across the splits
 
 
-def test_identical_images_in_two_splits_are_found_whatever_their_names(tmp_path):
+def test_identical_images_in_two_splits_are_found(tmp_path):
     content = encoded(seed=5)
     put(tmp_path, "train", "a.png", image=content)
     put(tmp_path, "val", "other.png", image=content)
@@ -389,7 +389,7 @@ def test_identical_images_in_two_splits_are_found_whatever_their_names(tmp_path)
     ]
 
 
-def test_one_folder_as_two_splits_is_found_without_opening_the_images(tmp_path):
+def test_one_folder_as_two_splits_is_found_unopened(tmp_path):
     images = [put(tmp_path, "all", f"{index}.png") for index in range(3)]
     splits = {"train": Split(images), "val": Split(images)}
     for mode in ("full", "none"):
@@ -401,7 +401,7 @@ def test_one_folder_as_two_splits_is_found_without_opening_the_images(tmp_path):
 # ------------------------------------------------------------------------------------------ sizes and density
 
 
-def test_sizes_are_pixels_of_the_image_scaled_to_the_training_size(tmp_path):
+def test_sizes_are_pixels_at_the_training_size(tmp_path):
     labels = "0 0.5 0.5 0.1 0.12\n0 0.2 0.2 0.02 0.01\n"
     put(tmp_path, "train", "a.png", labels, image=encoded(width=100, height=50))
     report = inspect(tmp_path, ["train"], imgsz=640).splits["train"]
@@ -417,7 +417,7 @@ def test_borders_of_bands_belong_to_the_band_above(tmp_path):
     assert inspect(tmp_path, ["train"]).splits["train"].size_bands.tolist() == [0, 1, 1, 1, 1]
 
 
-def test_oriented_sizes_are_those_of_the_rectangle_and_not_of_its_hull(tmp_path):
+def test_oriented_sizes_are_of_the_rectangle_not_its_hull(tmp_path):
     # A 40 x 10 pixel rectangle turned by 45 degrees; its hull is 35.4 x 35.4
     along, across = np.array([1, 1]) / np.sqrt(2) * 20, np.array([-1, 1]) / np.sqrt(2) * 5
     corners = np.array([along + across, along - across, -along - across, -along + across]) / 100 + 0.5
@@ -434,7 +434,7 @@ def test_oriented_sizes_are_those_of_the_rectangle_and_not_of_its_hull(tmp_path)
     cells=st.integers(1, 60),
     stride=st.sampled_from([4, 8, 16, 32]),
 )
-def test_centres_are_counted_on_the_grid_of_the_density_independent_scale_weight(points, cells, stride):
+def test_centres_are_counted_on_the_grid_of_the_weight(points, cells, stride):
     imgsz = cells * stride
     grid, _ = band_size(cells, cells)
     centres = np.array(points) * imgsz
@@ -481,7 +481,7 @@ def test_the_median_of_objects_per_image_is_exact(numbers):
 # ------------------------------------------------------------------------------------------------- Ultralytics
 
 
-def test_what_is_kept_is_what_ultralytics_keeps_and_nothing_is_written(tmp_path):
+def test_it_keeps_what_ultralytics_keeps_and_writes_nothing(tmp_path):
     root = tmp_path / "set"
     cases = {"good": GOOD, "repeated": GOOD * 3, "empty": "", "unknown": "5 0.5 0.5 0.1 0.1\n", "words": "a b\n"}
     cases |= {"polygon": CORNERS, "mixed": CORNERS + GOOD, "none": None, "beyond": "0 1.005 0.5 0.2 0.2\n"}

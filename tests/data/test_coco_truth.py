@@ -82,7 +82,7 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path):
     assert truth["annotations"][2]["bbox"] == pytest.approx([40, 20, 80, 20], abs=1e-4)
 
 
-def test_an_image_stored_rotated_has_the_size_that_it_is_shown_with(tmp_path):
+def test_a_rotated_image_has_the_size_it_is_shown_with(tmp_path):
     data = write_set(tmp_path, {})
     exif = Image.Exif()
     exif[274] = 6  # turn by 90 degrees to show

@@ -107,7 +107,7 @@ def test_dota_is_cut_into_tiles_with_a_map_back(tmp_path):
     assert counts == {split: item["labels"] for split, item in conversion.manifest["splits"].items()}
 
 
-def test_empty_tiles_are_dropped_where_asked_but_not_those_of_test(tmp_path):
+def test_empty_tiles_are_dropped_on_request_except_in_test(tmp_path):
     options = {"patch": 64, "overlap": 16, "empty": "drop", "task": "obb"}
     conversion = convert_dataset(miniatures.dota(tmp_path / "DOTA"), tmp_path / "out", **options)
     assert reasons(conversion) == {("image", "no tile with an object, empty=drop"): 1}
@@ -123,7 +123,7 @@ def test_dota_can_be_left_uncut(tmp_path):
 
 
 @pytest.mark.parametrize(("difficult", "kept"), [("keep", 3), (1, 2), (0, 1), ("drop", 1)])
-def test_difficult_objects_are_kept_dropped_or_taken_up_to_a_degree(tmp_path, difficult, kept):
+def test_difficult_objects_are_kept_or_dropped_by_degree(tmp_path, difficult, kept):
     conversion = convert_dataset(miniatures.dota(tmp_path / "DOTA"), tmp_path / "out", patch=0, difficult=difficult)
     assert conversion.manifest["objects"] == {"in": 3, "out": kept}
     assert reasons(conversion).get(("object", "difficult"), 0) == 3 - kept
@@ -178,7 +178,7 @@ def test_images_are_linked_and_copied_where_asked(tmp_path):
 
 
 @pytest.mark.parametrize(("broken", "way"), [(["link"], "symbolic links"), (["link", "symlink"], "copies")])
-def test_where_a_kind_of_link_does_not_work_the_next_one_is_taken(tmp_path, monkeypatch, broken, way):
+def test_a_link_that_does_not_work_is_replaced_by_the_next_kind(tmp_path, monkeypatch, broken, way):
     def refuse(*_):
         raise OSError(18, "Invalid cross-device link")
 
@@ -198,7 +198,7 @@ def test_an_image_that_is_a_relative_link_is_found(tmp_path):
     assert (tmp_path / "deep/er/out/images/train/00001.jpg").samefile(tmp_path / "away.jpg")
 
 
-def test_a_jpeg_without_end_is_copied_as_ultralytics_may_mend_it_in_place(tmp_path):
+def test_a_jpeg_without_end_is_copied_not_linked(tmp_path):
     image = miniatures.dior(tmp_path / "DIOR") / "JPEGImages-trainval" / "00001.jpg"
     image.write_bytes(image.read_bytes() + b"\0\0")
     before = image.read_bytes()
@@ -348,7 +348,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
         convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "file" / "out")
 
 
-def test_without_a_place_it_goes_where_the_shipped_yaml_expects_it(tmp_path, monkeypatch):
+def test_the_default_place_is_that_of_the_shipped_yaml(tmp_path, monkeypatch):
     from ultralytics.data import utils
     from ultralytics.utils import SETTINGS
 
@@ -380,7 +380,7 @@ def test_without_a_place_it_goes_where_the_shipped_yaml_expects_it(tmp_path, mon
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_conversion_leaves_no_data_set_and_the_next_call_clears_up(tmp_path):
+def test_a_killed_conversion_is_cleared_up_by_the_next_call(tmp_path):
     source = miniatures.dior(tmp_path / "DIOR", both=False)
     folder, names = source / "Annotations/Horizontal Bounding Boxes", [f"2{index:04d}" for index in range(400)]
     for name in names:
@@ -412,7 +412,7 @@ convert_dataset(sys.argv[1], sys.argv[2], on_error="skip")
     assert conversion.manifest["splits"]["val"]["files"] == len(names)
 
 
-def test_links_to_images_that_were_moved_are_not_taken_for_a_finished_conversion(tmp_path, monkeypatch):
+def test_dangling_links_are_not_a_finished_conversion(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EXDEV, "another file system")
 
@@ -424,7 +424,7 @@ def test_links_to_images_that_were_moved_are_not_taken_for_a_finished_conversion
 
 
 @pytest.mark.parametrize("lost", ["out.yaml", "labels/val"])
-def test_a_conversion_that_lost_a_part_is_not_taken_for_a_finished_one(tmp_path, lost):
+def test_a_conversion_that_lost_a_part_is_not_finished(tmp_path, lost):
     convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
     (tmp_path / "out" / lost).rename(tmp_path / "elsewhere")
     with pytest.raises(DS2D2Error, match="any more, remove it or choose another folder"):
@@ -453,7 +453,7 @@ def test_images_that_become_too_small_for_ultralytics_are_told(tmp_path):
         convert_dataset(tmp_path / "DOTA", tmp_path / "small", scales=[1.0, 0.1])
 
 
-def test_tiles_that_no_jpeg_can_hold_stop_the_conversion_and_leave_nothing(tmp_path):
+def test_tiles_too_large_for_jpeg_stop_and_leave_nothing(tmp_path):
     source = miniatures.dota(tmp_path / "DOTA")
     (source / "train/images/P0001.png").unlink()
     miniatures.picture(source / "train/images/P0001.jpg", (4000, 10))
@@ -538,7 +538,7 @@ def test_names_that_are_no_text_are_listed(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "conversion.json").read_text())["left_out"][0]["reason"] == "in no split"
 
 
-def test_the_report_is_json_with_source_options_and_every_omission(tmp_path):
+def test_the_report_is_json_with_options_and_every_omission(tmp_path):
     conversion = convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert manifest == conversion.manifest

@@ -65,7 +65,7 @@ def test_dior_in_other_folders_is_recognised(tmp_path, moves):
     assert images_of(layout) == {"train": ["00001", "04137"], "val": ["11759", "14558"]}
 
 
-def test_dior_with_oriented_annotations_alone_gives_their_hulls_and_says_so(tmp_path):
+def test_dior_with_oriented_boxes_alone_gives_their_hulls(tmp_path):
     miniatures.dior(tmp_path)
     shutil.rmtree(tmp_path / "Annotations" / "Horizontal Bounding Boxes")
     layout = recognise(tmp_path)
@@ -95,7 +95,7 @@ def test_dota_is_recognised_with_a_test_set_that_has_no_labels(tmp_path):
         ("labelTxt-v2.0", "", "DOTA v2.0"),
     ],
 )
-def test_the_version_of_dota_is_in_the_folders_or_in_the_classes(tmp_path, labels, added, name):
+def test_the_version_of_dota_is_in_its_folders_or_classes(tmp_path, labels, added, name):
     if "train" in labels:
         for split, names in {"train": ["P0001", "P0002"], "val": ["P0003"]}.items():
             folder = tmp_path / split / labels.replace("train", split)
@@ -208,7 +208,7 @@ def test_trainval_alone_is_no_train_val_test(tmp_path):
         recognise(miniatures.coco(tmp_path), splits="train-val-test")
 
 
-def test_a_folder_without_known_layout_says_what_was_found_and_what_is_expected(tmp_path):
+def test_an_unknown_layout_is_an_error_with_what_is_expected(tmp_path):
     (tmp_path / "stuff").mkdir()
     (tmp_path / "stuff" / "notes.txt").write_text("hello")
     (tmp_path / "images.zip").write_bytes(b"PK")
@@ -261,7 +261,7 @@ def test_a_source_that_is_no_folder_is_told(tmp_path, make, advice):
 
 
 @pytest.mark.parametrize("content", ["imagesource:GF\ngsd:1\n", "", "1 2 3 ship 0\n", "nan 1 2 3 4 5 6 7 ship 0\n"])
-def test_a_folder_of_dota_labels_without_any_object_lies_as_the_others_do(tmp_path, content):
+def test_dota_labels_without_objects_have_the_usual_layout(tmp_path, content):
     source = miniatures.dota(tmp_path / "DOTA")
     for path in (source / "train" / "labelTxt").iterdir():
         path.write_text(content)

@@ -141,7 +141,7 @@ def test_every_object_comes_back_once(tmp_path_factory, data, task):
         assert min(errors) < 0.02
 
 
-def test_an_oriented_object_that_every_tile_cuts_comes_back_once_and_whole(tmp_path):
+def test_an_oriented_object_cut_by_all_tiles_comes_back_whole(tmp_path):
     ship = Annotation("ship", tuple(cv2.boxPoints(((90, 50), (50, 12), 20)).ravel().tolist()))
     cuts = tiled(
         tmp_path, [(AnnotatedImage("P1", Path("a"), None, None, [ship]), (180, 100))], TileSettings(100, 20), "obb"

@@ -93,7 +93,7 @@ def scenes(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(sizes, tilings)
-def test_windows_cover_the_image_with_tiles_of_one_size_that_overlap(size, chosen):
+def test_windows_of_one_size_overlap_and_cover_the_image(size, chosen):
     cut = cut_tiles(annotated(), size, chosen, "detect")
     assert len({tile.name for tile in cut.tiles}) == len(cut.tiles)
     for scale in chosen.scales:
@@ -126,7 +126,7 @@ def test_windows_begin_where_those_of_the_dota_devkit_do(side, starts):
     assert [tile.window for tile in cut.tiles] == [(start, 0, min(side, 1024), 600) for start in starts]
 
 
-def test_names_tell_the_offset_in_the_resampled_image_and_windows_that_in_the_source():
+def test_names_have_resampled_offsets_windows_source_offsets():
     cut = cut_tiles(annotated(), (300, 100), TileSettings(100, 0, (0.5, 2.0)), "detect")
     assert [tile.name for tile in cut.tiles][:3] == ["P0001__0.5__0___0", "P0001__0.5__50___0", "P0001__2__0___0"]
     assert [tile.window for tile in cut.tiles][:3] == [(0, 0, 200, 100), (100, 0, 200, 100), (0, 0, 50, 50)]
@@ -167,7 +167,7 @@ def test_senseless_settings_are_refused(values, message):
 
 @settings(max_examples=80, deadline=None)
 @given(scenes(), tilings, st.floats(0.05, 1), st.sampled_from(["detect", "obb"]), st.sampled_from(["drop", "best"]))
-def test_every_object_is_in_the_tiles_that_show_enough_of_it_or_is_listed(scene, tiling, least, task, best):
+def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, least, task, best):
     size, image = scene
     chosen = TileSettings(tiling.patch, tiling.overlap, tiling.scales, least, cut=best)
     cut = cut_tiles(image, size, chosen, task)
@@ -218,7 +218,7 @@ def test_what_a_tile_shows_whole_is_led_back_to_where_it_was(scene, chosen, task
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(40, 100))
-def test_what_is_no_larger_than_the_overlap_is_seen_whole_by_a_tile(data, overlap):
+def test_objects_up_to_the_overlap_are_whole_in_some_tile(data, overlap):
     chosen = TileSettings(128, overlap)
     length, breadth = data.draw(st.floats(1, overlap)), data.draw(st.floats(1, overlap))
     x, y = data.draw(st.floats(0, 500 - length)), data.draw(st.floats(0, 300 - breadth))
@@ -243,7 +243,7 @@ def test_just_enough_is_enough():
     assert labels(cut) == {"P0001__1__0___0": [(65, 10, 100, 20)], "P0001__1__80___0": [(0, 10, 35, 20)]}
 
 
-def test_the_box_of_a_cut_oriented_object_is_that_of_what_is_seen():
+def test_a_cut_oriented_object_has_the_box_of_its_visible_part():
     # The left tile shows three quarters of a thin diagonal: its box is cut in height, too.
     diagonal = box(20, 20, 22, 18, 122, 118, 120, 120)
     tile = cut_tiles(annotated(diagonal), (176, 140), TileSettings(96, 16, min_visible=0.5), "detect").tiles[0]
@@ -264,7 +264,7 @@ def test_a_cut_oriented_object_keeps_its_corners():
 
 
 @pytest.mark.parametrize("task", ["detect", "obb"])
-def test_corners_that_cross_over_or_have_a_dent_stand_for_their_hull(task):
+def test_crossed_or_dented_corners_stand_for_their_hull(task):
     crossed = box(10, 10, 50, 30, 50, 10, 10, 30)
     dent = box(10, 50, 50, 50, 22, 55, 10, 90)
     cut = cut_tiles(annotated(crossed, dent), (180, 100), TileSettings(100, 20), task)
@@ -295,7 +295,7 @@ def test_what_no_tile_can_label_is_listed_with_the_reason():
 
 
 @pytest.mark.parametrize("task", ["detect", "obb"])
-def test_the_tile_that_shows_most_of_a_large_object_keeps_it_on_request(task):
+def test_a_large_object_stays_in_its_best_tile_on_request(task):
     large = box(30, 5, 290, 95)
     cut = cut_tiles(annotated(large, box(5, 5, 9, 9)), (300, 100), TileSettings(100, 20, cut="best"), task)
     assert cut.lost == []
@@ -440,7 +440,7 @@ def test_the_map_gives_back_every_tile(tmp_path):
         assert list(found.tiles[split].values()) == expected
 
 
-def test_the_map_is_one_line_per_image_after_one_about_the_whole(tmp_path):
+def test_the_map_is_a_header_and_one_line_per_image(tmp_path):
     write_map(tmp_path, train=[cut_tiles(annotated(), (70, 30), TileSettings(64, 16), "obb")])
     head, image = map(json.loads, (tmp_path / TILE_MAP).read_text().splitlines())
     assert head["ds2d2_tiles"] == 1

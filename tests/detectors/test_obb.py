@@ -32,7 +32,7 @@ def test_the_task_is_that_of_the_head(detector):
 
 
 @pytest.mark.parametrize("name", ORIENTED)
-def test_decodes_oriented_boxes_as_ultralytics_does_at_inference(name):
+def test_decodes_oriented_boxes_as_ultralytics_inference_does(name):
     detector = detector_of(lively_model(f"{name}.yaml"))
     for branch in detector.head.cv4:  # angles that differ, beyond half a turn where the head's are raw
         torch.nn.init.normal_(branch[-1].weight)
@@ -50,7 +50,7 @@ def test_decodes_oriented_boxes_as_ultralytics_does_at_inference(name):
     torch.testing.assert_close(predictions.logits.sigmoid(), inference[..., 4:-1], rtol=1e-4, atol=1e-5)
 
 
-def test_differing_maps_are_a_loss_with_gradient_to_the_student_alone(detector):
+def test_differing_maps_give_a_gradient_to_the_student_alone(detector):
     detector.freeze()
     teacher, predictions = consult(detector, torch.rand(1, 3, 64, 64))
     student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]

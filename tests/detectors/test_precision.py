@@ -42,7 +42,7 @@ BOUNDS = {torch.bfloat16: (0.05, 0.01), torch.float16: (0.01, 0.002)}
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("family", SIZES)
-def test_heads_in_half_precision_give_terms_near_those_in_float32(family, dtype, tmp_path):
+def test_heads_in_half_precision_give_nearly_the_same_terms(family, dtype, tmp_path):
     """Features of scales from 0.01 to 100, the student's being the teacher's with noise."""
     detector = frozen(family, tmp_path)
     head = detector.implicit_part(detector.head)

@@ -86,7 +86,7 @@ def test_validation_reuses_the_predictions(detector):
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_images_without_objects_and_boxes_without_area_are_trained_on(detector, empty):
+def test_empty_images_and_empty_boxes_are_trained_on(detector, empty):
     batch = batch_of(64)
     if empty:
         batch |= {"cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4), "batch_idx": torch.zeros(0)}
@@ -162,7 +162,7 @@ def test_model_yamls_that_make_no_sense_are_refused(changes, message, tmp_path):
         build_model(tiny_yaml(tmp_path, "RetinaNet", **changes))
 
 
-def test_unknown_imagenet_weights_and_other_channels_are_refused(tmp_path):
+def test_unknown_imagenet_weights_or_channels_are_refused(tmp_path):
     path = tiny_yaml(tmp_path, "RetinaNet", weights="IMAGENET9")
     with pytest.raises(DS2D2Error, match="resnet18 has no IMAGENET9, take one of IMAGENET1K_V1"):
         build_model(path).load_imagenet()

@@ -45,7 +45,7 @@ def test_decodes_as_ultralytics_does_at_inference(detector):
     torch.testing.assert_close(predictions.logits.sigmoid(), inference[:, 4:].transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
-def test_distances_that_are_negative_make_empty_boxes_that_can_grow():
+def test_negative_distances_make_empty_boxes_that_can_grow():
     # Without DFL a head may say so; the GIoU loss of inverted boxes would have no lower bound
     detector = detector_of(lively_model("yolo26n.yaml"))
     detector.freeze()
@@ -65,7 +65,7 @@ def test_distances_that_are_negative_make_empty_boxes_that_can_grow():
 
 
 @pytest.mark.parametrize(("name", "weights"), [("yolo11n", (1, 1, 1)), ("yolo26n", (0.8, 0.45, 0.1))])
-def test_the_terms_have_the_weight_of_the_loss_that_reaches_the_maps(name, weights):
+def test_terms_are_weighted_like_the_loss_at_the_maps(name, weights):
     model = lively_model(f"{name}.yaml")
     model.args.epochs = 3
     detector = detector_of(model)
@@ -77,7 +77,7 @@ def test_the_terms_have_the_weight_of_the_loss_that_reaches_the_maps(name, weigh
     assert found == pytest.approx(weights)
 
 
-def test_comparing_through_the_own_head_equals_reusing_its_predictions(detector):
+def test_comparing_through_the_head_equals_its_predictions(detector):
     images = torch.rand(1, 3, 64, 64)
     detector.freeze()
     maps = {}
@@ -118,7 +118,7 @@ def test_counts_the_positives_of_the_students_own_assigner(detector):
     assert positives.item() > 1
 
 
-def test_objects_are_assigned_by_a_teachers_predictions_until_the_handle_is_removed(detector):
+def test_a_teacher_assigns_until_the_handle_is_removed(detector):
     teacher = detector_of(lively_model("yolov8s.yaml", seed=1))
     teacher.freeze()
     batch = batch_of()
@@ -183,7 +183,7 @@ def test_a_new_family_is_registered_with_one_line(monkeypatch):
     assert found.family == "linear"
 
 
-def test_confidence_is_the_highest_class_probability_of_every_cell():
+def test_confidence_is_the_highest_class_probability_per_cell():
     detector = detector_of(lively_model("yolo11n.yaml", seed=1))
     detector.freeze()
     images = torch.rand(2, 3, 64, 96)

@@ -117,7 +117,7 @@ def test_classes_that_do_not_occur_do_not_enter_the_mean():
     assert math.isnan(classes["vehicle"].AP)
 
 
-def test_oriented_boxes_are_compared_by_their_own_overlap_and_area():
+def test_oriented_boxes_are_compared_by_oriented_overlap():
     # Two thin neighbours along a diagonal: their hulls overlap by 0.67, they themselves not at all
     ship = (1, 1, 100, 100, 100, 8, math.pi / 4)
     beside = (1, 1, 107, 93, 100, 8, math.pi / 4)
@@ -352,7 +352,7 @@ def test_tasks_of_boxes_alone_have_no_other_figures(evaluated):
     assert evaluation.figures == {}
 
 
-def test_detections_are_saved_in_pixels_of_the_image_and_not_rounded(evaluated):
+def test_detections_are_saved_in_image_pixels_unrounded(evaluated):
     evaluation, task, detections = evaluated
     _, truth, predictions = files_of(evaluation.folder)
     names = {image["id"]: image["file_name"] for image in truth["images"]}

@@ -83,7 +83,7 @@ def test_bands_hold_the_energy_of_the_maps(explainer, images):
 
 
 @pytest.mark.parametrize("name", ["yolo11n.yaml", "yolo26n.yaml", "yolov10n.yaml"])
-def test_differences_of_a_dense_head_add_up_to_its_implicit_term(name):
+def test_differences_of_a_dense_head_sum_to_its_implicit_term(name):
     detector = detector_of(lively_model(name).eval())
     layers = [detector.layer(index) for index in detector.head_layers]
     seen = []
@@ -121,7 +121,7 @@ def test_differences_of_retinanet_add_up_to_its_implicit_term(tmp_path):
     assert len(places) == len(classes) == 9 * sum(x.shape[-2] * x.shape[-1] for x in seen)
 
 
-def test_differences_of_faster_rcnn_are_those_of_the_regions_that_the_teacher_proposes(tmp_path):
+def test_differences_of_faster_rcnn_are_on_the_teachers_regions(tmp_path):
     torch.manual_seed(0)
     detector = detector_of(build_model(tiny_yaml(tmp_path, "FasterRCNN"), nc=2).eval())
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_detections_are_those_of_predict(images, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(90, 200), (200, 90), (33, 47), (128, 128)])
-def test_objects_come_back_where_they_are_in_images_of_any_shape(explainer, images, shape):
+def test_objects_keep_their_place_in_images_of_any_shape(explainer, images, shape):
     pixels = np.zeros((*shape, 3), np.uint8)
     box = np.array([[10.0, 5.0, 30.0, 25.0]])
     picture = copy.copy(read_picture(images[0], 2))

@@ -30,7 +30,7 @@ def test_quality_focal_loss_agrees_with_the_reference(golden):
     close(student.grad, arrays["qfl_as_called_avg7_grad_pred"], rtol=1e-4)
 
 
-def test_quality_focal_loss_is_the_sum_of_the_reference_elements(golden):
+def test_quality_focal_loss_sums_the_reference_elements(golden):
     arrays = golden("losses")
     loss = quality_focal_loss(arrays["qfl_pred_logits"], arrays["qfl_tea_logits"], 1.0)
     close(loss, arrays["qfl_elementwise_beta1"].sum())
@@ -110,7 +110,7 @@ box = st.tuples(coordinates, coordinates, coordinates, coordinates)
 
 @given(first=box, second=box)
 @settings(max_examples=100, deadline=None)
-def test_generalized_iou_is_finite_for_any_boxes_and_bounded_for_proper_ones(first, second):
+def test_generalized_iou_is_finite_and_bounded_for_proper_boxes(first, second):
     a, b = torch.tensor(first), torch.tensor(second)
     assert torch.isfinite(generalized_iou(a, b))
     proper = [torch.cat([torch.minimum(x[:2], x[2:]), torch.maximum(x[:2], x[2:])]).double() for x in (a, b)]
@@ -165,7 +165,7 @@ def boxes_of_any_size(generator):
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2e-3), (torch.float16, 3e-4)])
-def test_predictions_in_half_precision_give_terms_near_those_in_float32(dtype, bound):
+def test_half_precision_predictions_give_nearly_the_same_terms(dtype, bound):
     """1,000 inputs with logits up to 20: the terms differ by what the rounding of the predictions makes, and no more.
 
     So they are those of the rounded predictions in float64, up to float32's own rounding. From predictions that were

@@ -125,7 +125,7 @@ def test_levels_that_do_not_fit_are_refused(arguments, message):
         Levels(*arguments)
 
 
-def test_focused_terms_are_means_over_what_the_teacher_is_sure_of(maps):
+def test_focused_terms_average_what_the_teacher_is_sure_of(maps):
     """One sure cell per level: what differs elsewhere does not count, and its share of the map does not either."""
     student, teacher = maps
     sure = [torch.zeros(2, 1, *x.shape[2:]) for x in teacher]

@@ -109,7 +109,7 @@ def test_order_of_oriented_boxes_does_not_change_a_bit():
     assert torch.equal(first, second)
 
 
-def test_oriented_boxes_compile_to_one_graph_and_are_never_read_on_the_host():
+def test_oriented_boxes_compile_to_one_graph_without_host_reads():
     boxes, index = torch.rand(9, 5) * 64, torch.zeros(9)
     compiled = torch.compile(density_independent_scale_weight, fullgraph=True, backend="aot_eager")
     arguments = (boxes, index, 1, (64, 64), [(4, 4)])

@@ -45,7 +45,7 @@ def test_agrees_with_the_reference(golden, level):
 
 
 @pytest.mark.parametrize("level", [2, 3, 4])
-def test_high_frequency_map_and_gradient_agree_with_the_reference(golden, level):
+def test_high_frequency_map_and_gradient_match_the_reference(golden, level):
     arrays = golden("explicit_retina")
     x = arrays[f"stu_feat_l{level}"].requires_grad_()
     detail = high_frequency_map(x)
@@ -54,7 +54,7 @@ def test_high_frequency_map_and_gradient_agree_with_the_reference(golden, level)
     torch.testing.assert_close(x.grad, arrays[f"grad_high_freq_wrt_stu_feat_l{level}"], rtol=1e-4, atol=1e-5)
 
 
-def test_high_frequency_map_sees_the_top_left_value_of_each_block():
+def test_high_frequency_map_depends_on_the_top_left_of_blocks():
     x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
     detail = 2 * (x[..., ::2, ::2] - F.avg_pool2d(x, 2))
     expected = F.interpolate(detail, size=(8, 8), mode="bilinear", align_corners=False)

@@ -66,7 +66,7 @@ def test_the_page_tells_everything_about_a_comparison(reported):
 
 @needs_browser
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_the_page_of_a_comparison_without_complaint(width, reported, tmp_path):
+def test_a_browser_shows_the_comparison_without_complaint(width, reported, tmp_path):
     pixels = browse(reported / "report.html", tmp_path, width=width)
     assert pixels.std() > 10
     assert (pixels[:, -8:] > 240).all()  # nothing reaches beyond the margin: what is wide scrolls in its place
@@ -163,7 +163,7 @@ def test_a_damaged_comparison_is_told_in_one_line(copied):
             read_comparison(copied)
 
 
-def test_images_are_ranked_by_their_mean_and_the_typical_seed_is_shown(tmp_path):
+def test_images_are_ranked_by_mean_and_shown_by_typical_seed(tmp_path):
     from PIL import Image
 
     def item(image, score=None):

@@ -126,7 +126,7 @@ def test_seeds_that_only_one_of_two_methods_has_do_not_count():
 
 
 @given(SHARES, SHARES, SHARES)
-def test_the_gap_is_closed_by_0_at_plain_and_by_1_at_the_teacher(method, plain, teacher):
+def test_the_closed_gap_is_0_at_plain_and_1_at_the_teacher(method, plain, teacher):
     if teacher > plain:
         assert gap_closed(plain, plain, teacher) == 0
         assert gap_closed(teacher, plain, teacher) == 1
@@ -183,7 +183,7 @@ def test_a_summary_by_hand():
     assert math.isnan(ds2d2.values["APl"].mean)
 
 
-def test_equal_time_is_that_of_the_plain_student_even_where_a_method_has_fewer_epochs():
+def test_equal_time_is_that_of_the_plain_student():
     results = results_of(seeds=[0])
     results.runs.append(run_of("short", 0, [0.1, 0.22], pace=20.0))
     *_, short = summaries = summarise(results)
@@ -199,7 +199,7 @@ def masked(figures, values):
     return {**figures, "metrics/mAP50(M)": 2 * values, "metrics/mAP50-95(M)": values}
 
 
-def test_masks_are_summarised_beside_the_boxes_and_count_for_the_fitness():
+def test_masks_are_summarised_and_count_for_the_fitness():
     # Boxes are best in the second epoch; with their masks, the third is
     rows = [(0.1, 0.05), (0.3, 0.05), (0.25, 0.17)]
     curve = [masked(epoch, mask) for epoch, (_, mask) in zip(curve_of([box for box, _ in rows]), rows, strict=True)]

@@ -49,7 +49,7 @@ def read(out):
     return json.loads((out / "check.json").read_text())
 
 
-def test_a_good_data_set_ends_with_0_and_leaves_table_numbers_and_pictures(good, tmp_path, capsys):
+def test_a_good_data_set_ends_with_0_and_a_whole_report(good, tmp_path, capsys):
     before = snapshot(good.parent)
     assert run_check({"data": str(good), "out": str(tmp_path / "out")}) == 0
     assert snapshot(good.parent) == before
@@ -77,7 +77,7 @@ def test_a_good_data_set_ends_with_0_and_leaves_table_numbers_and_pictures(good,
         assert pixels.std() > 5, f"{name} is empty"
 
 
-def test_lost_labels_end_with_1_and_are_named_with_file_and_line(tmp_path, capsys):
+def test_lost_labels_end_with_1_and_have_file_and_line(tmp_path, capsys):
     data = make(tmp_path / "set", {"train/a": GOOD, "train/b": GOOD + "7 0.5 0.5 0.1 0.1\n", "val/c": GOOD})
     assert run_check({"data": str(data), "out": str(tmp_path / "out"), "plots": False}) == 1
     printed = capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_existing_results_are_left_alone_unless_asked(good, tmp_path):
     assert not (tmp_path / "out-3").exists()
 
 
-def test_images_none_reports_the_labels_and_says_what_is_unknown(good, tmp_path, capsys):
+def test_images_none_reports_the_labels_and_what_is_unknown(good, tmp_path, capsys):
     assert run_check({"data": str(good), "out": str(tmp_path / "out"), "images": None}) == 0  # as `images=none` parses
     assert "are unknown, as images=none" in capsys.readouterr().out
     train = read(tmp_path / "out")["splits"]["train"]

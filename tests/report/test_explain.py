@@ -62,14 +62,14 @@ def test_every_image_gets_a_sheet_and_all_are_in_one_page(explained):
 
 
 @needs_browser
-def test_a_browser_shows_the_page_in_light_and_dark_without_complaint(explained, tmp_path):
+def test_a_browser_shows_the_page_in_light_and_dark(explained, tmp_path):
     light = browse(explained / "index.html", tmp_path)
     dark = browse(explained / "index.html", tmp_path, width=500, dark=True)
     assert light[:, :3].mean() > 200 > 60 > dark[:, :3].mean()
     assert light.std() > 10
 
 
-def test_files_without_labels_are_explained_and_said_to_be_without(options, distilled, tmp_path, capsys):
+def test_files_without_labels_are_explained_and_marked(options, distilled, tmp_path, capsys):
     image = tmp_path / "my image <1>.png"
     shutil.copy(distilled.data.parent / "images/val/0.png", image)
     assert run_explain({**options, "source": str(image)}) == 0
@@ -79,7 +79,7 @@ def test_files_without_labels_are_explained_and_said_to_be_without(options, dist
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["01-my image <1>.png"]
 
 
-def test_without_kept_adapters_they_are_fitted_and_the_page_says_to_what(options, distilled, tmp_path, capsys):
+def test_missing_adapters_are_fitted_and_the_page_says_so(options, distilled, tmp_path, capsys):
     alone = tmp_path / "student.pt"
     shutil.copy(distilled.student, alone)
     assert run_explain({**options, "student": str(alone), "max_images": 1}) == 0
@@ -93,7 +93,7 @@ def test_without_kept_adapters_they_are_fitted_and_the_page_says_to_what(options
     assert [(tmp_path / f"out{end}" / "index.html").is_file() for end in ("", "-2", "-3")] == [True] * 3
 
 
-def test_a_folder_that_exists_is_left_alone_unless_that_is_asked_for(options, tmp_path):
+def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert run_explain({**options, "max_images": 1}) == 0

@@ -46,7 +46,7 @@ def image(folder):
     return folder / "obb/images/val/0.png"
 
 
-def test_labels_become_the_rectangles_that_they_are_the_corners_of(folder, image):
+def test_corners_of_labels_become_their_rectangles(folder, image):
     picture = read_picture(image, 2, task="obb")
     lines = np.loadtxt(folder / "obb/labels/val/0.txt").reshape(-1, 9)
     for box, corners in zip(picture.boxes, lines[:, 1:].reshape(-1, 4, 2) * SIZE, strict=True):
@@ -85,7 +85,7 @@ def test_detections_are_those_of_predict_with_their_angles(folder, image):
 
 
 @pytest.mark.parametrize("shape", [(90, 200), (200, 90), (33, 47)])
-def test_oriented_objects_come_back_where_they_are_in_images_of_any_shape(folder, image, shape):
+def test_oriented_objects_keep_their_place_in_any_shape(folder, image, shape):
     detector = detector_of(lively_model("yolo11n-obb.yaml", seed=1).eval())
     explainer = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE)
     picture = read_picture(image, 2, task="obb")
@@ -166,7 +166,7 @@ def test_changes_are_counted_by_oriented_boxes():
     assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
 
 
-def test_explained_is_the_weight_of_the_training_unless_another_is_asked_for(folder, tmp_path, monkeypatch):
+def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, monkeypatch):
     content = torch.load(folder / "student.pt", weights_only=False)
     torch.save({**content, "train_args": {"disw": "hull", "imgsz": SIZE, "weight": "disw"}}, tmp_path / "hulls.pt")
     words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": tmp_path / "hulls.pt"}

@@ -49,7 +49,7 @@ def test_demo_compares_all_models_and_draws_them(tmp_path, caplog):
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
 
 
-def test_demo_takes_other_families_and_trains_both_students_by_one_schedule(tmp_path):
+def test_demo_trains_two_students_of_any_family_by_one_schedule(tmp_path):
     data = write_data(tmp_path / "set", train=4, val=2)
     model = tiny_yaml(tmp_path, "RetinaNet")
     words = [f"data={data}", f"teacher={model}", f"student={model}", "pretrained=False", "imgsz=64", "batch=4"]
@@ -59,7 +59,7 @@ def test_demo_takes_other_families_and_trains_both_students_by_one_schedule(tmp_
         assert YAML.load(tmp_path / name / "args.yaml")["lr_steps"] == [1]
 
 
-def test_demo_refuses_a_pair_that_does_not_match_before_it_trains_anything(tmp_path, capsys):
+def test_demo_refuses_a_mismatched_pair_before_training(tmp_path, capsys):
     data = write_data(tmp_path / "set")
     words = [f"data={data}", "teacher=yolo11n.yaml", "student=yolov8n-p6.yaml", "imgsz=128", "device=cpu"]
     assert main(["demo", *words, f"project={tmp_path / 'runs'}"]) == 1

@@ -47,7 +47,7 @@ def test_a_second_report_leaves_the_first_alone(reported, distilled):
     shutil.rmtree(distilled.run / "report-2")
 
 
-def test_an_unfinished_run_without_plots_is_reported_from_what_there_is(distilled, tmp_path):
+def test_an_unfinished_run_is_reported_from_its_files(distilled, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     for name in ("args.yaml", "results.csv"):

@@ -27,7 +27,7 @@ from ds2d2_yolo.training.adapters import find_adapters
 OURS = ["ds2d2_bands_0.png", "ds2d2_bands_1.png", "ds2d2_terms.png", "pair.json"]
 
 
-def test_a_run_with_plots_has_the_pictures_and_hands_them_to_loggers(distilled):
+def test_a_run_with_plots_hands_its_pictures_to_loggers(distilled):
     for name in (*OURS[:3], "results.png"):
         with Image.open(distilled.run / name) as image:
             assert len(np.unique(np.asarray(image.convert("L")))) > 20
@@ -44,7 +44,7 @@ def test_loggers_are_told_every_term_of_every_epoch(distilled):
         assert {f"train/{name}_loss" for name in TERMS} <= set(items)
 
 
-def test_gains_and_shares_by_level_are_in_the_table_and_told_to_loggers(distilled):
+def test_gains_and_shares_by_level_are_tabulated_and_logged(distilled):
     table = read_columns(distilled.run / "results.csv")
     levels = ("", "/8", "/16", "/32")
     columns = {*(f"gain/{name}" for name in TERMS), *(f"share/{name}{level}" for name in TERMS for level in levels)}
@@ -69,7 +69,7 @@ def test_the_picture_of_the_results_has_a_panel_for_every_term(distilled, tmp_pa
     assert {f"train/{name}_loss" for name in TERMS} <= set(titles)
 
 
-def test_images_are_looked_at_in_the_beginning_the_middle_and_the_end(distilled, monkeypatch):
+def test_images_are_recorded_at_start_middle_and_end(distilled, monkeypatch):
     drawn = []
 
     def keep(picture, window, looks):
@@ -84,7 +84,7 @@ def test_images_are_looked_at_in_the_beginning_the_middle_and_the_end(distilled,
     assert drawn == [["epoch 0", "epoch 2", "epoch 4"]] * 2
 
 
-def test_a_run_that_is_not_measured_has_the_same_weights_bit_by_bit(short):
+def test_measuring_a_run_leaves_its_weights_bit_by_bit(short):
     def unmeasured(trainer):
         trainer.distiller.meter = None
 
@@ -138,7 +138,7 @@ def test_what_was_compared_stands_beside_the_arguments(distilled):
     assert all(level["explicit"] and level["implicit"] for level in content["levels"])
 
 
-def test_adapters_are_kept_beside_both_checkpoints_of_the_student(distilled):
+def test_adapters_are_kept_beside_both_checkpoints(distilled):
     for name in ("best", "last"):
         student, _ = load_checkpoint(distilled.run / "weights" / f"{name}.pt")
         found = find_adapters(distilled.run / "weights" / "adapters.pt", student)
@@ -170,7 +170,7 @@ def test_a_run_without_plots_has_none(short):
     assert (trainer.wdir / "adapters.pt").is_file()
 
 
-def test_a_picture_that_cannot_be_written_does_not_end_the_training(short, caplog):
+def test_a_failing_picture_does_not_end_the_training(short, caplog):
     trainer = DS2D2Trainer(overrides={**short, "plots": True})
     (trainer.save_dir / "ds2d2_terms.png").mkdir(parents=True)
     with caplog.at_level("WARNING", logger="ultralytics"):

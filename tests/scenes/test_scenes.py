@@ -128,7 +128,7 @@ def test_objects_are_rectangles_of_which_enough_is_visible(seed, index, size, ki
         np.testing.assert_allclose((left, top, right, bottom), hull, atol=0.01)
 
 
-def test_the_box_of_a_truncated_object_is_the_hull_of_what_is_visible():
+def test_a_truncated_object_has_the_hull_of_its_visible_part():
     diamond = np.array([[-5.0, 40.0], [5.0, 50.0], [-5.0, 60.0], [-15.0, 50.0]])
     assert SceneObject(0, diamond, 100).box == pytest.approx((0.0, 45.0, 5.0, 55.0))
     assert SceneObject(0, diamond + np.array([55.0, 0.0]), 100).box == pytest.approx((40.0, 40.0, 60.0, 60.0))
@@ -200,7 +200,7 @@ def test_another_data_set_is_refused_and_left_as_it_is(rendered, change):
     assert snapshot(rendered) == before
 
 
-def test_oriented_labels_are_the_same_objects_of_the_same_images(rendered, tmp_path):
+def test_oriented_labels_are_of_the_same_objects_and_images(rendered, tmp_path):
     oriented = render_dataset(tmp_path / "oriented", **SMALL, task="obb")
     assert sorted(path.name for path in oriented.iterdir()) == ["images", "labels", "scenes.json"]
     for path in sorted((rendered / "labels_obb").rglob("*.txt")):
@@ -214,7 +214,7 @@ def test_oriented_labels_are_the_same_objects_of_the_same_images(rendered, tmp_p
         render_dataset(tmp_path / "other", **SMALL, task="pose")
 
 
-def test_a_folder_that_is_older_than_the_choice_of_a_task_is_used(rendered, tmp_path):
+def test_a_folder_from_before_the_choice_of_a_task_is_used(rendered, tmp_path):
     older = tmp_path / "older"
     shutil.copytree(rendered, older)
     manifest = json.loads((older / "scenes.json").read_text())
@@ -273,7 +273,7 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
-def test_an_interrupt_while_opencv_looks_at_its_arguments_does_not_crash(tmp_path):
+def test_an_interrupt_within_opencv_does_not_crash(tmp_path):
     # Python answers signals inside OpenCV, too, when it words why a form of an overloaded function does not fit; what
     # the handler raises there is then not looked at. A process of its own, as it would take this one down.
     script = """
@@ -297,7 +297,7 @@ print(caught)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
-def test_a_killed_rendering_leaves_no_data_set_and_the_next_call_clears_up(tmp_path):
+def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
     target = tmp_path / "scenes"
     command = "import sys; from ds2d2_yolo.scenes.render import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
     process = subprocess.Popen(

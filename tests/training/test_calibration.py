@@ -124,7 +124,7 @@ def test_reference_gains_are_the_authors_where_nothing_is_given():
     assert (args.response, args.sum_regions, args.weight, shares_of(args)) == (0, True, "disw", {})
 
 
-def test_reference_gains_are_refused_where_the_authors_have_none():
+def test_reference_gains_are_refused_where_there_are_none():
     with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO, use gains=auto"):
         take_reference_gains(check_arguments({**RUN, "gains": "reference"}), "YOLO", None)
 
@@ -161,7 +161,7 @@ def test_shares_are_ratios_of_gradients_by_level_and_in_all():
     )
 
 
-def test_squares_of_the_levels_shares_add_up_even_where_the_detection_loss_does_not_reach():
+def test_squares_of_shares_add_up_beyond_the_detection_loss():
     maps, meter = maps_of(), ShareMeter(["8", "16"])
     meter.observe(maps[0].sum(), {"ex_low": maps[0].sum() + 3 * maps[1].sum()}, maps)
     shares = meter.shares(["ex_low"])
@@ -175,7 +175,7 @@ def test_maps_of_one_stride_are_one_level():
     assert meter.shares(["ex_low"]) == pytest.approx({"share/ex_low": 0.5, "share/ex_low/8": 0.5})
 
 
-def test_one_batch_of_fifty_is_measured_and_each_epoch_starts_anew():
+def test_one_batch_in_fifty_is_measured_anew_in_each_epoch():
     meter = ShareMeter(["8", "16"], every=50)
     assert [batch for batch in range(120) if meter.is_due()] == [0, 50, 100]
     maps = maps_of()
@@ -194,7 +194,7 @@ def test_shares_of_a_batch_that_is_not_finite_do_not_count(strength):
     assert meter.shares(["ex_low"])["share/ex_low"] == pytest.approx(0.5)
 
 
-def test_measuring_shares_leaves_the_gradients_of_parameters_alone():
+def test_measuring_shares_leaves_parameter_gradients_alone():
     layer = torch.nn.Conv2d(3, 4, 1)
     maps = [layer(torch.rand(1, 3, 8, 8))]
     meter = ShareMeter(["8"])

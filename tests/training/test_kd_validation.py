@@ -38,7 +38,7 @@ def shifted(by):
 # ---------------------------------------------------------------------------------------------------- the measures
 
 
-def test_detections_are_paired_one_to_one_and_the_weak_ones_do_not_count():
+def test_detections_are_paired_one_to_one_without_weak_ones():
     agreement = Agreement()
     teacher = found((BOX, 0.9, 0), (shifted(50), 0.8, 1))
     student = found((shifted(2), 0.5, 0), (shifted(1), 0.4, 1), (shifted(80), 0.3, 0), (shifted(50), 0.2, 1))
@@ -60,7 +60,7 @@ def test_finding_nothing_is_no_agreement():
     assert Agreement().results() == dict.fromkeys(AGREEMENT, 0)
 
 
-def test_of_boxes_that_overlap_alike_those_of_one_class_are_paired():
+def test_among_equal_overlaps_boxes_of_one_class_are_paired():
     boxes = (BOX, 0.9, 0), (BOX, 0.8, 1), (BOX, 0.7, 1)
     for order in permutations(boxes):
         agreement = Agreement()
@@ -95,7 +95,7 @@ def _count_as_worker(rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
-def test_the_first_of_several_processes_has_the_agreement_of_all():
+def test_the_first_process_has_the_agreement_of_all():
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     with socket.socket() as probe:
@@ -173,7 +173,7 @@ def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
     assert told[0]["val/ex_low_loss"] > 1e-3
 
 
-def test_the_terms_are_those_of_the_averaged_student_with_its_own_adapters(data, tmp_path):
+def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
     """Validated by hand: the saved average, its adapters, the validation batches."""
     teacher = save_teacher("yolov8n.yaml", tmp_path)
     given = {"val_kd": True, "epochs": 1, "ex_low": 1.0, "ex_high": 0, "im_full": 0, "weight": "disw", "lr0": 0.01}
@@ -251,7 +251,7 @@ def test_a_resumed_run_keeps_its_columns(validated, data, tmp_path):
     assert table["lr/pg0"][1] > 0
 
 
-def test_a_run_that_an_older_version_began_goes_on_in_its_columns(data, tmp_path):
+def test_a_run_of_an_older_version_keeps_its_columns(data, tmp_path):
     teacher = save_teacher("yolo11n.yaml", tmp_path)
 
     class Killed(BaseException):

@@ -62,7 +62,7 @@ def test_every_term_is_computed(trained):
 
 
 @pytest.mark.parametrize("trained", ["obb", "segment"], indirect=True)
-def test_the_student_is_plain_and_works_where_ds2d2_is_not_installed(trained, tmp_path):
+def test_the_student_works_where_ds2d2_is_not_installed(trained, tmp_path):
     trainer, _, data = trained
     model, _ = load_checkpoint(trainer.best)
     assert type(model) is type(build_model(f"{detector_of(model).title}.yaml"))
@@ -112,7 +112,7 @@ def test_an_interrupted_student_resumes(trained, tmp_path):
 
 
 @pytest.mark.parametrize("trained", ["obb", "pose"], indirect=True)
-def test_a_student_can_be_compared_with_its_teacher_in_validation(trained, tmp_path):
+def test_validation_compares_a_student_with_its_teacher(trained, tmp_path):
     trainer, teacher, data = trained
     overrides = {**SHORT, "teacher": str(teacher), "amplifier": trainer.args.amplifier, "val_kd": True}
     overrides |= {"student": str(trainer.args.model), "data": str(data), "project": str(tmp_path), "name": "student"}
@@ -180,7 +180,7 @@ def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
     assert ("train/im_full_loss" in header) == (distil == "ds2d2")
 
 
-def test_what_cannot_be_compared_is_told_before_anything_is_trained(sets, tmp_path):
+def test_models_that_cannot_be_compared_fail_before_training(sets, tmp_path):
     given = {**SHORT, "teacher": "yolo11n.yaml", "student": "yolo11n.yaml", "data": sets["detect"]}
     (tmp_path / "methods.yaml").write_text("hulls: { disw: hull }\n")
     given |= {"project": str(tmp_path / "runs"), "methods": str(tmp_path / "methods.yaml")}
@@ -232,7 +232,7 @@ def test_trainers_take_the_task_of_their_model(tmp_path):
         assert trainer_for(kind, {"model": "retinanet_r18.yaml"}) is kind
 
 
-def test_trainers_of_tasks_travel_to_the_workers_of_several_gpus():
+def test_trainers_of_tasks_reach_the_workers_of_several_gpus():
     cloudpickle = pytest.importorskip("cloudpickle")
     script = (
         "import sys, pickle; kind = pickle.load(sys.stdin.buffer); "
@@ -280,7 +280,7 @@ def pose_model(yaml):
     return model
 
 
-def test_a_teacher_of_other_keypoints_is_refused_by_every_command_that_needs_one(tmp_path):
+def test_a_teacher_of_other_keypoints_is_refused_everywhere(tmp_path):
     teacher = save_checkpoint(pose_model("yolo11n-pose.yaml"), tmp_path / "seventeen.pt")
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
     given = {**SHORT, "teacher": str(teacher), "data": str(data), "project": str(tmp_path / "runs")}
@@ -306,7 +306,7 @@ def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_student_that_starts_from_other_keypoints_is_given_those_of_the_data(tmp_path):
+def test_a_student_of_other_keypoints_gets_those_of_the_data(tmp_path):
     teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "four", task="pose"), seed=1), tmp_path / "four.pt")
     (tmp_path / "three.yaml").write_text((tmp_path / "four.yaml").read_text().replace("[4, 2]", "[3, 3]"))
     path = save_checkpoint(pose_model(tmp_path / "three.yaml"), tmp_path / "three.pt")

@@ -139,7 +139,7 @@ def assert_close(gradients, expected):
         torch.testing.assert_close(gradients[name], value, rtol=1e-3, atol=1e-4 * value.abs().max())
 
 
-def test_every_process_computes_every_term_with_the_same_teacher(results):
+def test_processes_compute_all_terms_with_the_same_teacher(results):
     for found in results.values():
         everyone = [*found["ranks"], *found["halves"], found["joined"]]
         assert len({result["teacher"] for result in everyone}) == 1
@@ -154,7 +154,7 @@ def test_two_processes_have_one_gradient(results):
 
 
 @pytest.mark.parametrize("images", ["same", "different"])
-def test_processes_do_what_one_does_that_accumulates_the_gradients_of_their_batches(images, results):
+def test_processes_equal_one_with_gradient_accumulation(images, results):
     ranks, halves = results[images]["ranks"], results[images]["halves"]
     for rank, half in zip(ranks, halves, strict=True):
         for name, value in half["items"].items():
@@ -182,13 +182,13 @@ def test_other_families_do_so_too(family, tmp_path):
     assert_close(first, {name: sum(half["gradients"][name] for half in halves) for name in first})
 
 
-def test_processes_with_equal_images_have_the_gradient_of_one_process(results):
+def test_processes_with_equal_images_have_one_process_gradient(results):
     ranks, joined = results["same"]["ranks"], results["same"]["joined"]
     assert_close(ranks[0]["gradients"], joined["gradients"])
     torch.testing.assert_close(sum(rank["terms"] for rank in ranks), joined["terms"], rtol=1e-4, atol=0)
 
 
-def test_terms_of_different_images_are_means_over_processes_of_known_weights(results):
+def test_terms_of_different_images_are_means_over_processes(results):
     """Explicit terms are means over images; the others sums over anchors, by the positive ones of the process."""
     ranks, joined = results["different"]["ranks"], results["different"]["joined"]
     positives = torch.stack([rank["positives"] for rank in ranks]).float()

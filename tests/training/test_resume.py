@@ -154,7 +154,7 @@ DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
     assert_same_result(trainer, expected)
 
 
-def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(teacher, student, data, tmp_path):
+def test_without_exact_state_a_run_resumes_as_ultralytics_does(teacher, student, data, tmp_path):
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
@@ -169,7 +169,7 @@ def test_without_its_exact_state_a_run_resumes_as_ultralytics_does_and_says_so(t
     assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
 
 
-def test_a_run_begun_before_there_was_a_response_term_ends_without_one(teacher, student, data, tmp_path):
+def test_a_run_older_than_the_response_term_ends_without_it(teacher, student, data, tmp_path):
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "response": 0, "epochs": 2, "project": str(tmp_path)})
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
@@ -238,7 +238,7 @@ def test_whatever_changes_in_a_data_set_is_a_change(split, tmp_path):
     assert len(set(seen)) == len(changes)
 
 
-def test_pixels_that_ultralytics_kept_of_replaced_images_are_noticed(teacher, student, tmp_path):
+def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path):
     path = write_data(tmp_path / "set", train=2, val=2)
     image = tmp_path / "set" / "images" / "train" / "0.png"
     data = check_det_dataset(str(path))
@@ -300,7 +300,7 @@ def test_a_damaged_checkpoint_is_called_damaged(content, teacher, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_files_that_are_written_while_something_fails_do_not_arrive(tmp_path):
+def test_files_whose_writing_fails_do_not_appear(tmp_path):
     (tmp_path / "last.pt").write_text("old")
 
     def write_half():

@@ -73,7 +73,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
 
 
-def test_the_response_term_compares_what_the_models_predict_themselves():
+def test_the_response_term_compares_the_models_predictions():
     distiller, student = make("yolov8s.yaml", "yolo26n.yaml", Gains(response=2.0))  # DFL and none
     batch = batch_of()
     distiller.arm(student, batch)
@@ -89,7 +89,7 @@ def test_the_response_term_compares_what_the_models_predict_themselves():
     assert all(gradient.any() for gradient in gradients)
 
 
-def test_a_family_that_does_not_say_what_its_students_predict_is_refused_the_response_term():
+def test_the_response_term_needs_a_family_that_has_responses():
     class Silent(YOLODetector):
         family = "Silent"
         decode, response = Detector.decode, Detector.response
@@ -317,7 +317,7 @@ def test_the_step_for_autobatch_holds_the_whole_distillation():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_maps_in_half_precision_give_terms_near_those_in_float32(dtype):
+def test_maps_in_half_precision_give_nearly_the_same_terms(dtype):
     """1,000 inputs of scales from 1e-2 to 1e2: within 1 % of float32 for bfloat16, 0.2 % for float16.
 
     A value is rounded by at most 2^-9 and 2^-12 of itself. Terms square or multiply two of them, and are sums of values
@@ -343,7 +343,7 @@ def test_maps_in_half_precision_give_terms_near_those_in_float32(dtype):
     ("teacher", "student"),
     [("yolo11s.yaml", "yolo11n.yaml"), ("yolo26s.yaml", "yolo26n.yaml"), ("yolov9s.yaml", "yolov9t.yaml")],
 )
-def test_folding_the_batch_norm_of_the_guests_changes_nothing_but_rounding(teacher, student, monkeypatch):
+def test_fusing_teacher_and_amplifier_changes_rounding_alone(teacher, student, monkeypatch):
     batch = batch_of()
     fused, model = make(teacher, student)
     folded = step(fused, model, batch)[0]

@@ -58,7 +58,7 @@ def columns(path):
     return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
 
 
-def test_strides_are_told_where_the_sizes_of_coarse_levels_were_rounded_up(tmp_path):
+def test_strides_are_right_where_coarse_sizes_are_rounded_up(tmp_path):
     detector, _ = load_model("teacher", tiny_yaml(tmp_path, "RetinaNet", "teacher"))
     assert [tap.stride for tap in check_pair(detector, detector, 96).taps] == [8, 16, 32, 64, 128]
 
@@ -73,7 +73,7 @@ def test_losses_and_terms_are_logged_one_by_one(run):
     assert table["lr/pg0"] == pytest.approx([0.01, 0.001])
 
 
-def test_the_student_predicts_and_validates_by_ultralytics_means(run, data, tmp_path):
+def test_the_student_predicts_and_validates_in_ultralytics(run, data, tmp_path):
     _, trainer = run
     model = YOLO(trainer.best)
     (result,) = model.predict(data.parent / "images" / "val" / "0.png", imgsz=64, save=False, device="cpu")
@@ -96,7 +96,7 @@ def test_guests_are_as_they_were_and_one_adapter_was_trained(run):
     assert not [name for name in names if "teacher" in name or "amplifier" in name]
 
 
-def test_an_amplifier_is_the_part_of_the_head_that_is_looked_through(run):
+def test_an_amplifier_is_the_implicit_part_of_the_head(run):
     family, trainer = run
     teacher, _ = load_checkpoint(trainer.args.teacher)
     head = read_amplifier(trainer.args.amplifier)["head"]

@@ -215,7 +215,7 @@ def test_without_any_term_the_teacher_may_assign_objects(teacher, data, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["student", "teacher"]  # no stages
 
 
-def test_the_student_starts_from_the_same_weights_and_batches_as_a_plain_one(run, data, tmp_path):
+def test_the_student_starts_as_a_plain_one_does(run, data, tmp_path):
     overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "epochs": 1, "project": str(tmp_path)}
     seen = {}
 
@@ -339,7 +339,7 @@ def test_a_pretrained_student_may_know_other_classes(run, data, tmp_path):
     assert all(columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
 
 
-def test_running_out_of_memory_in_the_first_epoch_halves_the_batch(run, data, tmp_path):
+def test_running_out_of_memory_early_halves_the_batch(run, data, tmp_path):
     arguments = {
         "teacher": run.args.teacher,
         "amplifier": run.args.amplifier,

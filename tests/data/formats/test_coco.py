@@ -48,7 +48,7 @@ def reader(root, account, oriented=False, splits=("train",)):
 # ------------------------------------------------------------------------------------------------ what is read
 
 
-def test_images_come_in_the_order_of_the_file_with_their_objects(tmp_path):
+def test_images_come_in_file_order_with_their_objects(tmp_path):
     write(tmp_path, CONTENT)
     account = Account()
     opened = reader(tmp_path, account)
@@ -73,7 +73,7 @@ def test_images_come_in_the_order_of_the_file_with_their_objects(tmp_path):
 @pytest.mark.parametrize(
     "reference", [DIOR_CLASSES, *(DOTA_CLASSES + added for added in DOTA_ADDED_CLASSES.values())], ids=len
 )
-def test_the_classes_of_the_papers_keep_the_order_of_the_reference(tmp_path, reference, first):
+def test_classes_of_the_papers_keep_the_reference_order(tmp_path, reference, first):
     names = sorted(reference, reverse=True)
     categories = [{"id": first + 2 * number, "name": name} for number, name in enumerate(names)]
     annotations = [{"id": 1, "image_id": 7, "category_id": first + 2, "bbox": [1, 2, 3, 4]}]
@@ -107,7 +107,7 @@ def test_corners_are_read_from_polygons_of_four(tmp_path):
     assert image.objects[0].points == tuple(corners)
 
 
-def test_images_are_called_without_folders_unless_these_tell_them_apart(tmp_path):
+def test_image_names_have_folders_only_if_needed(tmp_path):
     names = ["x/one.jpg", "x/two.jpg", "y\\two.jpg", "./y//three.v2.jpg"]
     images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
     write(tmp_path, {**CONTENT, "images": images, "annotations": []}, names=[name.replace("\\", "/") for name in names])
@@ -122,7 +122,7 @@ def test_whole_numbers_written_with_a_point_are_ids_too(tmp_path):
     assert len(read_all(reader(tmp_path, account := Account()), account)["train"][0].objects) == 2
 
 
-def test_boxes_without_area_and_beyond_the_image_are_left_to_the_writer(tmp_path):
+def test_empty_and_outside_boxes_are_left_to_the_writer(tmp_path):
     def change(content):
         content["annotations"][0]["bbox"] = [5, 5, 0, -3]
         content["annotations"][2]["bbox"] = [900, 900, 5, 5]
@@ -256,7 +256,7 @@ def test_without_a_polygon_of_four_there_is_no_oriented_box(tmp_path, polygons):
         ({"height": None}, "train/b.jpg expected whole numbers above 0 as width and height"),
     ],
 )
-def test_an_image_that_cannot_be_read_stops_or_is_listed_with_its_objects(tmp_path, change, complaint):
+def test_an_unreadable_image_stops_or_is_listed_with_objects(tmp_path, change, complaint):
     write(tmp_path, changed(lambda content: content["images"][0].update(change)))
     place, _, reason = complaint.partition(" ")
     with pytest.raises(DS2D2Error, match=f"^{place}: {reason}.*on_error=skip"):
@@ -327,7 +327,7 @@ def damaged(draw):
 @given(
     content=st.one_of(st.binary(max_size=50), damaged(), mutated(json.dumps(CONTENT).encode())), oriented=st.booleans()
 )
-def test_whatever_the_file_holds_is_read_or_listed_or_stops_with_one_line(fuzzed, content, oriented):
+def test_any_content_is_read_listed_or_stops_with_one_line(fuzzed, content, oriented):
     write(fuzzed, content)
     account = Account("skip")
     try:

@@ -29,7 +29,7 @@ def reader(root, account, version="1.0"):
 # ------------------------------------------------------------------------------------------------ what is read
 
 
-def test_images_come_by_name_with_their_corners_classes_and_difficulties(tmp_path):
+def test_images_come_by_name_with_all_that_labels_state(tmp_path):
     add(tmp_path, "P2", HEADER + SHIP + PLANE)
     add(tmp_path, "P1", "")
     add(tmp_path, "P3", "imagesource:GF\ngsd:null\n" + PLANE.replace(" 0\r\n", "\n") + "\n", suffix=".JPG")
@@ -83,7 +83,7 @@ def test_files_that_are_neither_images_nor_labels_do_not_count(tmp_path):
     assert account.entered["image"] == 1
 
 
-def test_objects_without_area_and_beyond_the_image_are_left_to_the_writer(tmp_path):
+def test_empty_and_outside_objects_are_left_to_the_writer(tmp_path):
     add(tmp_path, "P1", "5 5 5 5 5 5 5 5 ship 0\n-9 -9 -5 -9 -5 -5 -9 -5 ship 0\n")
     assert len(read_all(reader(tmp_path, account := Account()), account)["train"][0].objects) == 2
 

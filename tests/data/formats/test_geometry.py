@@ -55,7 +55,7 @@ def test_boxes_are_cut_at_the_rim_or_have_no_place(points, expected):
 
 
 @given(points=st.tuples(coordinate, coordinate, coordinate, coordinate))
-def test_boxes_lie_in_the_image_and_cover_what_is_visible_of_the_object(points):
+def test_boxes_cover_the_visible_part_of_the_object(points):
     placed = place(Annotation("ship", points), WIDTH, HEIGHT, oriented=False)
     x1, y1, x2, y2 = points
     visible = max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, HEIGHT)
@@ -101,7 +101,7 @@ def test_corners_that_jut_out_are_kept():
     assert min(placed) < 0
 
 
-def test_of_an_object_larger_than_the_image_the_visible_part_keeps_its_direction():
+def test_a_cropped_large_object_keeps_its_direction():
     strip = cv2.boxPoints(((80, 60), (900, 20), 30)).astype(float)
     placed = place(Annotation("bridge", tuple(strip.ravel().tolist())), WIDTH, HEIGHT, oriented=True)
     assert 0 <= min(placed) <= max(placed) <= 1
@@ -113,7 +113,7 @@ def test_of_an_object_larger_than_the_image_the_visible_part_keeps_its_direction
     assert math.degrees(math.atan2(down, across)) % 180 == pytest.approx(30, abs=6)
 
 
-def test_corners_beside_the_image_have_no_place_even_where_their_hull_has():
+def test_corners_beside_the_image_are_outside_whatever_the_hull():
     beside = (-80.0, 40.0, 40.0, -80.0, 35.0, -85.0, -85.0, 35.0)
     assert place(Annotation("ship", beside), WIDTH, HEIGHT, oriented=True) == OUTSIDE
 

@@ -69,7 +69,7 @@ def folder(tmp_path):
 # ------------------------------------------------------------------------------------------------ what is read
 
 
-def test_images_come_in_the_order_of_the_lists_with_all_that_the_labels_state(folder):
+def test_images_come_in_list_order_with_all_that_labels_state(folder):
     folder.add("00002", xml(box(1, 2, 30, 40, name="dam"), box(5, 6, 7, 8))).add("00001", xml())
     folder.add("00003", xml(box(0.5, 1, 2.25, "3e1")), "JPEGImages-test", ".PNG")
     folder.list("train", "00002", "00001", "").list("test", "00003")
@@ -107,7 +107,7 @@ def test_without_lists_all_annotations_are_a_split(folder):
     assert [image.name for image in images["train"]] == ["a.v2", "b", "c"]
 
 
-def test_corners_are_read_in_the_order_of_the_source_and_beyond_the_rim(folder):
+def test_corners_keep_the_source_order_and_may_pass_the_rim(folder):
     folder.add("a", xml(corners(-55, 484, 280, -96, 723, 160, 388, 740))).list("train", "a")
     (image,) = read_all(folder.reader(account := Account(), oriented=True), account)["train"]
     assert image.objects[0].points == (-55, 484, 280, -96, 723, 160, 388, 740)
@@ -120,7 +120,7 @@ def test_plain_voc_counts_pixels_from_one(folder):
     assert image.objects[0].difficult == 1
 
 
-def test_lines_are_unknown_where_something_else_looks_like_an_object(folder):
+def test_lines_are_unknown_where_a_comment_has_an_object(folder):
     folder.add("a", xml("<!-- <object> -->", box(1, 2, 3, 4))).list("train", "a")
     assert read_all(folder.reader(account := Account()), account)["train"][0].objects[0].line is None
 
@@ -141,7 +141,7 @@ def test_classes_are_collected_and_sorted_where_none_are_given(folder):
     assert [image.name for image in read_all(reader, account)["train"]] == ["a"]
 
 
-def test_boxes_without_area_and_beyond_the_image_are_left_to_the_writer(folder):
+def test_empty_and_outside_boxes_are_left_to_the_writer(folder):
     objects = [box(528, 485, 529, 485), box(9, 9, 5, 5), box(900, 900, 950, 950)]
     folder.add("a", xml(*objects)).list("train", "a")
     assert len(read_all(folder.reader(account := Account()), account)["train"][0].objects) == 3
@@ -243,7 +243,7 @@ def test_an_object_that_cannot_be_read_stops_or_is_listed(folder, item, complain
     assert left_out(account)[0].startswith(f"object Annotations/a.xml:13 {complaint}")
 
 
-def test_images_and_labels_that_lack_each_other_stop_or_are_listed(folder):
+def test_images_or_labels_without_partner_stop_or_are_listed(folder):
     folder.add("a", None).add("b", xml(box(1, 2, 3, 4), box(1, 2, 3, 4)), None).add("d", xml())
     folder.add("d", None, "JPEGImages-test", ".png").add("e", xml()).list("train", "a", "b", "c", "d", "e")
     (folder.root / "Annotations" / "f.xml").mkdir()
