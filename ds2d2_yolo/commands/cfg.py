@@ -11,16 +11,16 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import resource_folder
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
     folder = resource_folder("cfg")
-    for mode in arguments:
+    for mode in words:
         if not (folder / f"{mode}.yaml").is_file() or mode == "default":
             raise DS2D2Error(
                 f"'{mode}': no mode with options of its own, those of training are shown by 'ds2d2 cfg'", 2
             )
         print((folder / f"{mode}.yaml").read_text(encoding="utf-8"))
-    if arguments:
+    if words:
         return
     print((folder / "default.yaml").read_text(encoding="utf-8"))
     print(Path(DEFAULT_CFG_PATH).read_text(encoding="utf-8"))

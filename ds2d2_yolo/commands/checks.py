@@ -9,7 +9,7 @@ from ultralytics.utils.checks import collect_system_info
 from ds2d2_yolo import __version__
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
     print(f"ds2d2-yolo {__version__}")
     collect_system_info()

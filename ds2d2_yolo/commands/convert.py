@@ -1,13 +1,84 @@
-"""`ds2d2 convert`: an archive as downloaded into a data set to train on."""
+"""`ds2d2 convert`: a data set in its published layout into one to train on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.data.convert import run_convert
+from ds2d2_yolo.data.convert import MANIFEST, Conversion, convert_dataset
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command with the words after its name."""
-    return run_convert(parse_arguments(arguments))
+def run(words: Sequence[str]) -> None:
+    """Convert a data set and print what came in, what went out and what was left out.
+
+    Args:
+        words (Sequence[str]): `key=value` words, the options of `cfg/convert.yaml`.
+
+    Raises:
+        DS2D2Error: As `convert_dataset`.
+    """
+    conversion = convert_dataset(**{"src": "", **parse_arguments(words)})
+    # Names of files may be no text at all.
+    print(summary(conversion).encode(errors="backslashreplace").decode())
+
+
+def summary(conversion: Conversion) -> str:
+    """Return what came in, what went out and what was left out, as a text of several lines.
+
+    Args:
+        conversion (Conversion): A converted data set.
+
+    Returns:
+        (str): Tables of images and objects by split and of objects by class, and the reasons.
+    """
+    manifest = conversion.manifest
+    source, options = manifest["source"], manifest["options"]
+    splits = manifest["splits"]
+    head = f"{source['layout']}, task {options['task']}, {len(manifest['classes'])} classes: {conversion.folder}"
+    if not conversion.made:
+        head = f"already converted, nothing to do: {head}"
+    rows = [["split", "made of", "images in", "out", "left out", "files", "objects in", "out", "left out", "labels"]]
+    whole = {name: sum(item[name] for item in splits.values()) for name in ("files", "labels")}
+    for split, item in [*splits.items(), ("all", manifest | whole)]:
+        rows.append([split, "+".join(options["splits"].get(split, ()))])
+        for kind, written in (("images", "files"), ("objects", "labels")):
+            entered, out = item[kind]["in"], item[kind]["out"]
+            rows[-1] += map(str, (entered, out, entered - out, item[written]))
+    classes = [["class", *(f"{split} {way}" for split in splits for way in ("in", "out"))]]
+    for name in manifest["classes"]:
+        classes.append([name, *(str(item["classes"][name][way]) for item in splits.values() for way in ("in", "out"))])
+    parts = [head, _table(rows, texts=2), _table(classes, texts=1)]
+    if manifest["reasons"]:
+        parts.append(_reasons(manifest))
+    notes = [f"note: {note}" for note in manifest["notes"]]
+    parts.append("\n".join([*notes, f"train with data={conversion.data}"]))
+    return "\n\n".join(parts)
+
+
+def _reasons(manifest: Mapping[str, Any]) -> str:
+    rows = [["left out", "", "reason", "where"]]
+    for item in sorted(manifest["reasons"], key=lambda item: (item["kind"], -item["count"])):
+        places = list(
+            dict.fromkeys(
+                entry["file"] if entry["line"] is None else f"{entry['file']}:{entry['line']}"
+                for entry in manifest["left_out"]
+                if (entry["kind"], entry["reason"]) == (item["kind"], item["reason"])
+            )
+        )
+        more = f" and {len(places) - 2} more, see {MANIFEST}" if len(places) > 2 else ""
+        kind = item["kind"] if item["count"] == 1 else f"{item['kind']}s"
+        rows.append([str(item["count"]), kind, item["reason"], ", ".join(places[:2]) + more])
+    return _table(rows, texts=4)
+
+
+def _table(rows: Sequence[Sequence[str]], texts: int) -> str:
+    """Lay out rows in columns, of which the first ones are texts and the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number < texts else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -49,6 +49,6 @@ HELP = """
 """
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
     print(HELP)

@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
-from ds2d2_yolo.evaluation.average_precision import evaluate, table_lines
+from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, Evaluation, evaluate
 from ds2d2_yolo.options import complete_options, option_defaults
 
 
-def run_val(given: Mapping[str, Any]) -> int:
-    """Evaluate a detector and print what came out: the mode `ds2d2 val`.
+def run(words: Sequence[str]) -> None:
+    """Evaluate a detector and print what came out.
 
     Args:
-        given (Mapping[str, Any]): `model`, `data`, the options of `cfg/val.yaml` and Ultralytics' val arguments.
-
-    Returns:
-        (int): Exit code 0.
+        words (Sequence[str]): `key=value` words: `model`, `data`, the options of `cfg/val.yaml` and Ultralytics' val
+            arguments.
 
     Raises:
         DS2D2Error: As `evaluate` does, and if an argument is unknown or missing.
     """
-    own = option_defaults("val")
-    known = [*own, *DEFAULT_CFG_DICT, "save_dir"]
+    given = parse_arguments(words)
+    defaults = option_defaults("val")
+    choices = [*defaults, *DEFAULT_CFG_DICT, "save_dir"]
     for name, value in given.items():
-        if name not in known:
-            hint = did_you_mean(name, known, "see 'ds2d2 cfg val' for all options")
+        if name not in choices:
+            hint = did_you_mean(name, choices, "see 'ds2d2 cfg val' for all options")
             raise DS2D2Error(f"{name}={value}: 'ds2d2 val' has no such option, {hint}", 2)
     for name, example in (("model", "path/to/best.pt"), ("data", "path/to/data.yaml")):
         if not given.get(name):
             raise DS2D2Error(f"{name}= is missing, for example {name}={example}", 2)
-    options = complete_options("val", {name: value for name, value in given.items() if name in own})
+    options = complete_options("val", {name: value for name, value in given.items() if name in defaults})
     print("\n".join(table_lines(evaluate(**{**given, **options}))))
-    return 0
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command with the words after its name."""
-    return run_val(parse_arguments(arguments))
+def table_lines(evaluation: Evaluation) -> list[str]:
+    """Return an evaluation as a table for people, with what they should know about it."""
+    width = max(12, *(len(name) for name in evaluation.classes))
+    lines = [f"{'class':>{width}}{'objects':>9}" + "".join(f"{name:>8}" for name in AP_COLUMNS)]
+    for name, scores in {"all": evaluation, **evaluation.classes}.items():
+        values = (getattr(scores, column) for column in AP_COLUMNS)
+        cells = "".join("       -" if math.isnan(value) else f"{value:>8.3f}" for value in values)
+        lines.append(f"{name:>{width}}{scores.objects:>9}{cells}")
+    sizes = ", ".join(f"{count} {name}" for name, count in evaluation.sizes.items())
+    figures = {"mAP50": evaluation.mAP50, "mAP50-95": evaluation.mAP50_95}
+    figures |= {name.removeprefix("metrics/"): value for name, value in evaluation.figures.items()}
+    lines += [
+        f"{evaluation.images} images, {evaluation.objects} objects: {sizes} (below 32 x 32, 96 x 96 pixels, above)",
+        f"Ultralytics' own figures: {', '.join(f'{name} {value:.3f}' for name, value in figures.items())}",
+    ]
+    if evaluation.objects == 0:
+        lines.append("WARNING: there is no object to find, so there is no AP")
+    if evaluation.most > evaluation.max_dets:
+        lines.append(
+            f"WARNING: an image holds {evaluation.most} objects of one class and max_dets={evaluation.max_dets} of its "
+            f"detections count, so AP cannot reach 1; max_dets={evaluation.most} counts enough"
+        )
+    if evaluation.refused:
+        file, reason = next(iter(evaluation.refused.items()))
+        lines.append(f"WARNING: {len(evaluation.refused)} images left out, see coco.json; the first: {file}: {reason}")
+    return [*lines, f"saved in {evaluation.folder}: coco.json, coco.csv, ground_truth.json, predictions.json"]

@@ -6,10 +6,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from ultralytics.utils.metrics import probiou
 from ds2d2_yolo.data.tiles import Tile, TileMap, read_tile_map
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import atomic_folder
-from ds2d2_yolo.options import complete_options, usable_path
+from ds2d2_yolo.options import usable_path
 from ds2d2_yolo.resources import resource_folder
 
 _IOU = {False: 0.5, True: 0.3}  # by default; keyed by whether the boxes are oriented
@@ -47,35 +46,6 @@ class Merged:
     images: int
     found: int
     kept: dict[str, int]
-
-
-def run_merge(given: Mapping[str, Any]) -> int:
-    """Merge the detections of a tiled data set and print what became of them.
-
-    Args:
-        given (Mapping[str, Any]): Options of `cfg/merge.yaml`.
-
-    Returns:
-        (int): Exit code, 0.
-
-    Raises:
-        DS2D2Error: As `merge_detections`, and if an option is unknown or missing.
-
-    Example:
-        >>> run_merge({"predictions": "predictions.json", "data": "DOTAv1-hbb", "out": "merged"})  # doctest: +SKIP
-        0
-    """
-    options = complete_options("merge", given, required=("predictions", "data", "out"))
-    merged = merge_detections(**options)
-    task = "Task1" if merged.oriented else "Task2"
-    width = max(map(len, merged.kept))
-    for name, count in merged.kept.items():
-        print(f"{name:{width}}  {count:9,}")
-    print(
-        f"{merged.found:,} detections in {merged.tiles:,} tiles of {merged.images:,} images, "
-        f"{sum(merged.kept.values()):,} after merging: {merged.folder}/{task}_<class>.txt"
-    )
-    return 0
 
 
 def merge_detections(

@@ -263,34 +263,6 @@ def coco_scores(
     return _scores_of(precision, counts.total()), classes
 
 
-def table_lines(evaluation: Evaluation) -> list[str]:
-    """Return an evaluation as a table for people, with what they should know about it."""
-    width = max(12, *(len(name) for name in evaluation.classes))
-    lines = [f"{'class':>{width}}{'objects':>9}" + "".join(f"{name:>8}" for name in AP_COLUMNS)]
-    for name, scores in {"all": evaluation, **evaluation.classes}.items():
-        values = (getattr(scores, column) for column in AP_COLUMNS)
-        cells = "".join("       -" if math.isnan(value) else f"{value:>8.3f}" for value in values)
-        lines.append(f"{name:>{width}}{scores.objects:>9}{cells}")
-    sizes = ", ".join(f"{count} {name}" for name, count in evaluation.sizes.items())
-    own = {"mAP50": evaluation.mAP50, "mAP50-95": evaluation.mAP50_95}
-    own |= {name.removeprefix("metrics/"): value for name, value in evaluation.figures.items()}
-    lines += [
-        f"{evaluation.images} images, {evaluation.objects} objects: {sizes} (below 32 x 32, 96 x 96 pixels, above)",
-        f"Ultralytics' own figures: {', '.join(f'{name} {value:.3f}' for name, value in own.items())}",
-    ]
-    if evaluation.objects == 0:
-        lines.append("WARNING: there is no object to find, so there is no AP")
-    if evaluation.most > evaluation.max_dets:
-        lines.append(
-            f"WARNING: an image holds {evaluation.most} objects of one class and max_dets={evaluation.max_dets} of its "
-            f"detections count, so AP cannot reach 1; max_dets={evaluation.most} counts enough"
-        )
-    if evaluation.refused:
-        file, reason = next(iter(evaluation.refused.items()))
-        lines.append(f"WARNING: {len(evaluation.refused)} images left out, see coco.json; the first: {file}: {reason}")
-    return [*lines, f"saved in {evaluation.folder}: coco.json, coco.csv, ground_truth.json, predictions.json"]
-
-
 class _Collector(DetectionValidator):
     """Comes before a validator of Ultralytics and keeps its detections, in pixels of the original images."""
 

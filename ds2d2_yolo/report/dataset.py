@@ -1,13 +1,10 @@
-"""`ds2d2 check`: what a YOLO data set holds, and whether training on it would fail or lose labels."""
+"""What `ds2d2 check` found in a data set, as a table, as JSON and as pictures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from textwrap import shorten
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
-from ultralytics.data.utils import check_det_dataset
 
 from ds2d2_yolo.data.check import (
     KINDS,
@@ -24,15 +20,8 @@ from ds2d2_yolo.data.check import (
     Finding,
     Inspection,
     Settings,
-    Split,
     SplitReport,
-    inspect_dataset,
 )
-from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.loading.data import load_data, resolve_data
-from ds2d2_yolo.loading.fingerprint import images_of_split
-from ds2d2_yolo.options import complete_options, new_folder, usable_path
-from ds2d2_yolo.resources import resource_folder
 
 _SPLITS = ("train", "val", "test", "minival")  # those that Ultralytics resolves
 _BAND_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "96 px and more")
@@ -50,116 +39,6 @@ _STYLES = dict(
     )
 )
 _OCCUPANCY = (("#E8EEF2", "alone"), ("#9CC9E3", "2"), ("#3E8FC4", "3 to 4"), ("#0B3C5D", "5 or more"))
-
-
-def run_check(given: Mapping[str, Any]) -> int:
-    """Check a data set: print a table, write `check.json`, `classes.png`, `sizes.png` and `density.png`.
-
-    The data set itself is only read. It is judged as Ultralytics' loader and augmentation treat it:
-
-    - 1 if training would stop (no images, no labels, images that cannot be decoded, boxes without corners for
-      `task=obb`), or lose images or labels without stopping: missing, unreadable or truncated images, malformed label
-      lines or unknown classes (each costs its whole image), label files without image, boxes without area or outside.
-    - 0 otherwise, warnings or not: images without labels (background), duplicates, which Ultralytics removes, boxes
-      that reach beyond the image, classes without objects, identical images in two splits.
-
-    `ds2d2_yolo.data.check.KINDS` lists all kinds of findings, and which of the two they are; errors count in every
-    split.
-
-    Args:
-        given (Mapping[str, Any]): Options that differ from those of `cfg/check.yaml`; `data` is required.
-
-    Returns:
-        (int): Exit code.
-
-    Raises:
-        DS2D2Error: If an option is wrong, if the data YAML or the folder of its training or validation images is
-            missing or malformed, or if nothing can be written to `out`.
-
-    Example:
-        >>> run_check({"data": "scenes.yaml"})  # doctest: +SKIP
-        0
-    """
-    options = complete_options("check", given, required=("data",))
-    options["images"] = options["images"] or "none"  # as the command line turns the word into None
-    _check_options(options)
-    data = _load(options["data"])
-    splits, missing = _splits_of(data)
-    settings = Settings(
-        names=[str(data["names"][index]) for index in sorted(data["names"])],
-        task=options["task"],
-        imgsz=options["imgsz"],
-        strides=options["strides"],
-        images=options["images"],
-        channels=data["channels"],
-        keypoints=tuple(data.get("kpt_shape") or (0, 0)),
-    )
-    out = _folder_for(options, splits)
-    inspection = inspect_dataset(splits, settings, Path(data["path"]))
-    code = int(inspection.has_errors)
-    print("\n".join(report_lines(inspection, settings, str(data["yaml_file"]), missing)))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        content = report_content(inspection, settings, str(data["yaml_file"]), missing)
-        (out / "check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        if options["plots"]:
-            draw_plots(inspection, settings, out)
-    except OSError as error:
-        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
-    print(f"\nSaved in {out}")
-    print(_verdict(inspection))
-    return code
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    for name, choices in {"task": ("detect", "obb"), "images": ("full", "header", "none")}.items():
-        if options[name] not in choices:
-            raise DS2D2Error(f"{name}={options[name]}: expected {', '.join(choices[:-1])} or {choices[-1]}", 2)
-    imgsz, strides = options["imgsz"], options["strides"]
-    if type(imgsz) is not int or imgsz < 1:
-        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
-    if not strides or not all(type(stride) is int and stride > 0 and imgsz % stride == 0 for stride in strides):
-        raise DS2D2Error(f"strides={strides}: expected whole numbers that divide imgsz={imgsz}, such as [8,16,32]", 2)
-
-
-def _load(data: Any) -> dict[str, Any]:
-    """Return the data set as Ultralytics describes it; only one that ships with ds2d2 is made where it is not there."""
-    path = resolve_data(data)
-    if Path(path).parent == resource_folder("datasets"):
-        return load_data(SimpleNamespace(data=path, single_cls=False, split="val"))
-    try:
-        return check_det_dataset(path, autodownload=False)
-    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        message = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
-        raise DS2D2Error(f"data={path}: {message}") from error
-
-
-def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:
-    """Return the splits of a data set, and by split the path that is missing where training does not need it."""
-    splits, missing = {}, {}
-    for name in _SPLITS:
-        if not data.get(name):
-            continue
-        entries = [data[name]] if isinstance(data[name], str) else list(data[name])
-        absent = [entry for entry in entries if not Path(entry).exists()]
-        if absent and name in ("train", "val"):
-            raise DS2D2Error(f"data={data['yaml_file']}: '{name}' names {absent[0]}, which does not exist")
-        if absent:
-            missing[name] = absent[0]
-            continue
-        splits[name] = Split(images_of_split(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
-    return splits, missing
-
-
-def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:
-    """Return the folder to write to; it is made when there is something to write."""
-    folder = new_folder("check", options["out"], options["exist_ok"], options["task"])
-    wanted = usable_path("out", str(options["out"])).absolute() if options["out"] else folder
-    for split in splits.values():
-        for images in split.folders:
-            if wanted.resolve().is_relative_to(images):
-                raise DS2D2Error(f"out={wanted}: lies among the images of the data set, choose another folder")
-    return folder
 
 
 # ---------------------------------------------------------------------------------------------------- table
@@ -252,12 +131,6 @@ def _example_lines(findings: Sequence[Finding]) -> Iterator[str]:
     rest = sum(finding.count for finding in findings) - min(len(places), _EXAMPLES)
     if rest:
         yield f"        ... and {rest:,} more, see check.json"
-
-
-def _verdict(inspection: Inspection) -> str:
-    if inspection.has_errors:
-        return "ds2d2 check: training would stop, or lose images or labels: mend what is marked ERROR"
-    return "ds2d2 check: nothing here stops training or loses labels"
 
 
 def _line(name: str, cells: Sequence[str] | Mapping[str, Any]) -> str:

@@ -12,10 +12,13 @@ import miniatures
 import numpy as np
 import pytest
 import yaml
+from command_words import words
 from PIL import Image
 
+from ds2d2_yolo.commands import convert
+from ds2d2_yolo.commands.convert import summary
 from ds2d2_yolo.data.classes import DIOR_CLASSES
-from ds2d2_yolo.data.convert import convert_dataset, run_convert, summary
+from ds2d2_yolo.data.convert import convert_dataset
 from ds2d2_yolo.data.tiles import read_tile_map
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -276,10 +279,10 @@ def test_a_conversion_without_any_image_is_refused(tmp_path):
 
 def test_the_same_conversion_is_not_repeated(tmp_path, capsys):
     options = {"src": str(miniatures.dior(tmp_path / "DIOR")), "out": str(tmp_path / "out")}
-    assert run_convert(options) == 0
+    convert.run(words(options))
     before = snapshot(tmp_path)
     capsys.readouterr()
-    assert run_convert(options) == 0
+    convert.run(words(options))
     assert capsys.readouterr().out.startswith("already converted, nothing to do: DIOR, task detect, 20 classes:")
     assert snapshot(tmp_path) == before
 
@@ -514,7 +517,7 @@ def test_versions_of_dota_are_numbers_or_texts(tmp_path):
 
 
 def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys):
-    run_convert({"src": str(miniatures.dior(tmp_path / "DIOR")), "out": str(tmp_path / "out")})
+    convert.run(words({"src": str(miniatures.dior(tmp_path / "DIOR")), "out": str(tmp_path / "out")}))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["train", "train+val", "2", "2", "0", "2", "5", "3", "2", "3"] in rows
     assert ["all", "4", "4", "0", "4", "6", "4", "2", "4"] in rows
@@ -525,7 +528,7 @@ def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys
 
 def test_a_missing_source_is_told():
     with pytest.raises(DS2D2Error, match=r"src= is missing, see 'ds2d2 cfg convert'"):
-        run_convert({})
+        convert.run(words({}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system on which names are any bytes")
@@ -533,7 +536,7 @@ def test_names_that_are_no_text_are_listed(tmp_path, capsys):
     source = miniatures.dior(tmp_path / "DIOR", both=False)
     with open(os.fsencode(source / "JPEGImages-test") + b"/\xff.jpg", "wb"):  # noqa: PTH123
         pass
-    run_convert({"src": str(source), "out": str(tmp_path / "out")})
+    convert.run(words({"src": str(source), "out": str(tmp_path / "out")}))
     assert "JPEGImages-test/\\udcff.jpg" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "conversion.json").read_text())["left_out"][0]["reason"] == "in no split"
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_words import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ultralytics import YOLO
 from ultralytics.utils.metrics import batch_probiou
 
+from ds2d2_yolo.commands import merge as merge_command
 from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
-from ds2d2_yolo.data.merge import _rectangles, _suppress_oriented, merge_detections, run_merge
+from ds2d2_yolo.data.merge import _rectangles, _suppress_oriented, merge_detections
 from ds2d2_yolo.data.tiles import TileMapWriter, TileSettings, cut_tiles, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -270,7 +272,7 @@ def test_the_command_prints_what_became_of_the_detections(folder, capsys):
         "data": str(folder / "data"),
         "out": str(folder / "new" / "merged"),
     }
-    assert run_merge(options) == 0
+    merge_command.run(words(options))
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["small-vehicle 1", "ship 1"]
     assert lines[2].startswith("3 detections in 2 tiles of 1 images, 2 after merging: ")
@@ -282,7 +284,7 @@ def test_missing_options_are_told(missing):
     options = {"predictions": "p.json", "data": "d", "out": "o"}
     del options[missing]
     with pytest.raises(DS2D2Error, match=f"{missing}= is missing"):
-        run_merge(options)
+        merge_command.run(words(options))
 
 
 @pytest.mark.parametrize(

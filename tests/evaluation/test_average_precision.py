@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from command_words import words
 from faster_coco_eval import COCO, COCOeval_faster
 from training_helpers import NAMES, lively_model, save_checkpoint, write_data
 from ultralytics import RTDETR, YOLO
@@ -19,9 +20,10 @@ from ultralytics.nn.tasks import ClassificationModel, DetectionModel, OBBModel, 
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
-from ds2d2_yolo.commands.val import run_val
+from ds2d2_yolo.commands import val
+from ds2d2_yolo.commands.val import table_lines
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, coco_scores, evaluate, table_lines
+from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, coco_scores, evaluate
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels
@@ -450,7 +452,7 @@ def test_a_checkpoint_is_evaluated_by_path_and_printed(tmp_path, capsys):
     weights = save_checkpoint(lively_model("yolo11n.yaml"), tmp_path / "best.pt")
     data = write_data(tmp_path / "set")
     given = {"model": str(weights), "data": str(data), "imgsz": 64, "batch": 2, "device": "cpu", "plots": False}
-    assert run_val({**given, "project": str(tmp_path / "runs"), "name": "x", "max_dets": 50, "split": "train"}) == 0
+    val.run(words({**given, "project": str(tmp_path / "runs"), "name": "x", "max_dets": 50, "split": "train"}))
     printed = capsys.readouterr().out
     assert re.search(r"class +objects +AP +AP50 +AP75 +APs +APm +APl\n +all +16 ", printed)
     assert f"saved in {tmp_path / 'runs' / 'x'}" in printed
@@ -508,7 +510,7 @@ def belongings(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint", "code"),
+    ("change", "complaint", "code"),
     [
         ({"model": None}, "model= is missing", 2),
         ({"data": None}, "data= is missing", 2),
@@ -549,14 +551,14 @@ def belongings(tmp_path_factory):
         ({"device": "cuda:77"}, "device=cuda:77", 2),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(belongings, tmp_path, words, complaint, code):
-    given = {"model": "good.pt", "data": "set/data.yaml", **words}
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(belongings, tmp_path, change, complaint, code):
+    given = {"model": "good.pt", "data": "set/data.yaml", **change}
     for name in ("model", "data"):
         if given[name] and "/is/" not in given[name]:
             given[name] = str(belongings / given[name])
     given |= {"project": str(tmp_path), "name": "run", "imgsz": given.get("imgsz", 64), "plots": False}
     with pytest.raises(DS2D2Error, match=complaint) as raised:
-        run_val({"device": "cpu", **given})
+        val.run(words({"device": "cpu", **given}))
     assert raised.value.exit_code == code
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []

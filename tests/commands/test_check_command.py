@@ -7,12 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command_words import words
 from ultralytics.utils import SETTINGS
 
+from ds2d2_yolo.commands import check
 from ds2d2_yolo.data.check import KINDS
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import option_defaults
-from ds2d2_yolo.report.dataset import run_check
 
 GOOD = "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n"
 PICTURES = ["classes.png", "density.png", "sizes.png"]
@@ -51,7 +52,7 @@ def read(out):
 
 def test_a_good_data_set_ends_with_0_and_a_whole_report(good, tmp_path, capsys):
     before = snapshot(good.parent)
-    assert run_check({"data": str(good), "out": str(tmp_path / "out")}) == 0
+    assert check.run(words({"data": str(good), "out": str(tmp_path / "out")})) == 0
     assert snapshot(good.parent) == before
     printed = capsys.readouterr().out
     assert "Findings: none" in printed
@@ -79,7 +80,7 @@ def test_a_good_data_set_ends_with_0_and_a_whole_report(good, tmp_path, capsys):
 
 def test_lost_labels_end_with_1_and_have_file_and_line(tmp_path, capsys):
     data = make(tmp_path / "set", {"train/a": GOOD, "train/b": GOOD + "7 0.5 0.5 0.1 0.1\n", "val/c": GOOD})
-    assert run_check({"data": str(data), "out": str(tmp_path / "out"), "plots": False}) == 1
+    assert check.run(words({"data": str(data), "out": str(tmp_path / "out"), "plots": False})) == 1
     printed = capsys.readouterr().out
     assert "ERROR   labels of unknown classes" in printed
     assert "labels/train/b.txt:3: class 7, the data set has 0 to 1" in printed
@@ -100,7 +101,7 @@ def test_warnings_alone_end_with_0(tmp_path, capsys):
     data = make(tmp_path / "set", {"train/a": GOOD + GOOD, "val/c": None}, names=("ship", "plane", "car"))
     copied = tmp_path / "set/images/val/c.png"
     copied.write_bytes((tmp_path / "set/images/train/a.png").read_bytes())
-    assert run_check({"data": str(data), "out": str(tmp_path / "out")}) == 0
+    assert check.run(words({"data": str(data), "out": str(tmp_path / "out")})) == 0
     printed = capsys.readouterr().out
     for kind in ("duplicate_label", "image_without_label", "class_without_object", "identical_images"):
         assert f"warning {KINDS[kind].title}" in printed
@@ -111,7 +112,7 @@ def test_warnings_alone_end_with_0(tmp_path, capsys):
 
 def test_a_set_of_boxes_fails_as_an_oriented_one(good, tmp_path):
     given = {"data": str(good), "plots": False, "out": str(tmp_path / "out")}
-    assert run_check({**given, "task": "obb"}) == 1
+    assert check.run(words({**given, "task": "obb"})) == 1
     findings = read(tmp_path / "out")["splits"]["train"]["findings"]
     assert findings["box_instead_of_polygon"]["count"] == 1
 
@@ -119,16 +120,16 @@ def test_a_set_of_boxes_fails_as_an_oriented_one(good, tmp_path):
 def test_existing_results_are_left_alone_unless_asked(good, tmp_path):
     given = {"data": str(good), "plots": False, "out": str(tmp_path / "out")}
     for _ in range(2):
-        run_check(given)
+        check.run(words(given))
     assert (tmp_path / "out-2" / "check.json").is_file()
     (tmp_path / "out" / "check.json").write_text("{}")
-    run_check({**given, "exist_ok": True})
+    check.run(words({**given, "exist_ok": True}))
     assert read(tmp_path / "out")["exit_code"] == 0
     assert not (tmp_path / "out-3").exists()
 
 
 def test_images_none_reports_the_labels_and_what_is_unknown(good, tmp_path, capsys):
-    assert run_check({"data": str(good), "out": str(tmp_path / "out"), "images": None}) == 0  # as `images=none` parses
+    assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "images": "none"})) == 0
     assert "are unknown, as images=none" in capsys.readouterr().out
     train = read(tmp_path / "out")["splits"]["train"]
     assert (train["objects"], train["sizes"], train["cells"]) == (2, None, None)
@@ -137,7 +138,7 @@ def test_images_none_reports_the_labels_and_what_is_unknown(good, tmp_path, caps
 
 def test_a_missing_test_split_is_a_warning(good, tmp_path, capsys):
     good.write_text(good.read_text() + "test: images/test\n")
-    assert run_check({"data": str(good), "out": str(tmp_path / "out"), "plots": False}) == 0
+    assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "plots": False})) == 0
     assert "test: " in capsys.readouterr().out
     assert list(read(tmp_path / "out")["missing_splits"]) == ["test"]
 
@@ -145,7 +146,7 @@ def test_a_missing_test_split_is_a_warning(good, tmp_path, capsys):
 def test_four_splits_and_long_names_fit_into_100_columns(tmp_path, capsys):
     names = ["Expressway-toll-station of the northern ring", "plane"]
     data = make(tmp_path / "s", {f"{split}/a": GOOD for split in ("train", "val", "test", "minival")}, names)
-    run_check({"data": str(data), "out": str(tmp_path / "out")})
+    check.run(words({"data": str(data), "out": str(tmp_path / "out")}))
     lines = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= 100
     assert any("minival" in line for line in lines)
@@ -156,7 +157,7 @@ def test_splits_of_lists_and_pose_labels_are_read(tmp_path):
     data = make(tmp_path / "set", {"train/a": pose, "val/c": pose}, ["ship"], "kpt_shape: [2, 3]\n")
     (tmp_path / "set" / "train.txt").write_text("./images/train/a.png\n./images/train/gone.png\n")
     data.write_text(data.read_text().replace("train: images/train", "train: train.txt"))
-    assert run_check({"data": str(data), "out": str(tmp_path / "out"), "plots": False}) == 1
+    assert check.run(words({"data": str(data), "out": str(tmp_path / "out"), "plots": False})) == 1
     train = read(tmp_path / "out")["splits"]["train"]
     assert (train["images"], train["objects"]) == (2, 1)
     assert train["findings"]["missing_image"]["places"][0]["file"] == "images/train/gone.png"
@@ -186,7 +187,7 @@ def test_the_documented_options_are_those_with_their_defaults():
 )
 def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, code):
     with pytest.raises(DS2D2Error, match=complaint) as raised:
-        run_check({"data": str(good), "out": str(tmp_path / "out"), **change})
+        check.run(words({"data": str(good), "out": str(tmp_path / "out"), **change}))
     assert raised.value.exit_code == code
     assert not (tmp_path / "out").exists()
 
@@ -195,28 +196,28 @@ def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, c
 def test_missing_folders_are_told_in_one_line(good, tmp_path, split):
     (good.parent / "images" / split).rename(tmp_path / "elsewhere")
     with pytest.raises(DS2D2Error, match=f"images.{split}"):
-        run_check({"data": str(good), "out": str(tmp_path / "out")})
+        check.run(words({"data": str(good), "out": str(tmp_path / "out")}))
 
 
 @pytest.mark.parametrize("content", ["names: [ship\n", "train: images/train\nval: images/val\n", "- 1\n", ""])
 def test_a_malformed_yaml_is_told_in_one_line(good, tmp_path, content):
     good.write_text(content)
     with pytest.raises(DS2D2Error, match="data="):
-        run_check({"data": str(good), "out": str(tmp_path / "out")})
+        check.run(words({"data": str(good), "out": str(tmp_path / "out")}))
 
 
 @pytest.mark.parametrize("out", ["images/train", "images/train/out"])
 def test_nothing_is_written_among_the_images(good, out):
     before = snapshot(good.parent)
     with pytest.raises(DS2D2Error, match="among the images"):
-        run_check({"data": str(good), "out": str(good.parent / out)})
+        check.run(words({"data": str(good), "out": str(good.parent / out)}))
     assert snapshot(good.parent) == before
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(good, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(DS2D2Error, match="cannot write to"):
-        run_check({"data": str(good), "out": str(tmp_path / "file" / "out")})
+        check.run(words({"data": str(good), "out": str(tmp_path / "file" / "out")}))
     assert capsys.readouterr().out == ""
 
 
@@ -226,4 +227,4 @@ def test_names_of_shipped_yamls_are_found_from_any_folder(tmp_path, monkeypatch)
     Path("ds2d2-scenes").mkdir()
     # Rendering all 550 images would take a minute; that the YAML is found and rendered from shows in the refusal.
     with pytest.raises(DS2D2Error, match="exists and is not a rendered data set"):
-        run_check({"data": "scenes", "out": str(tmp_path / "out")})
+        check.run(words({"data": "scenes", "out": str(tmp_path / "out")}))
