@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
 )
 from ds2d2_yolo.training.arguments import DEFAULTS
+from ds2d2_yolo.training.results import read_rows
 from ds2d2_yolo.training.stages import (
     architecture_of,
 )
@@ -108,9 +108,8 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     Raises:
         DS2D2Error: If the file is missing, damaged or holds no epochs.
     """
+    rows = read_rows(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{key.strip(): float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         epochs = {
             int(row["epoch"]): {
                 "epoch": int(row["epoch"]),
@@ -121,8 +120,8 @@ def read_curve(path: Path) -> list[dict[str, float]]:
             }
             for row in rows
         }
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DS2D2Error(f"{path}: cannot be read, {type(error).__name__}: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise DS2D2Error(f"{path}: cannot be read as the table of a training ({error!r})") from error
     if not epochs:
         raise DS2D2Error(f"{path}: has no epochs")
     return [epochs[number] for number in sorted(epochs)]

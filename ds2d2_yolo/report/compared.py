@@ -28,8 +28,9 @@ from ds2d2_yolo.report.comparison import METHOD_COLOURS, comparison_png, points_
 from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
 from ds2d2_yolo.report.text import model_name, percent
-from ds2d2_yolo.report.training import LOGARITHMIC, curves_of_terms, read_columns
+from ds2d2_yolo.report.training import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.training.amplifier import read_amplifier
+from ds2d2_yolo.training.results import read_columns
 
 COMPARISON_TABLE = "comparison.csv"
 """What a finished comparison has in its folder, and a run has not."""

@@ -31,8 +31,8 @@ from ds2d2_yolo.report.training import (
     PAIR_FILE,
     TERMS_PICTURE,
     curves_of_terms,
-    read_columns,
 )
+from ds2d2_yolo.training.results import read_columns
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +31,7 @@ from ds2d2_yolo.report.figures import (
     show_map,
 )
 from ds2d2_yolo.training.adapters import adapt
+from ds2d2_yolo.training.results import read_columns
 
 PAIR_FILE = "pair.json"
 """What is compared with what, beside args.yaml."""
@@ -68,20 +67,6 @@ def add_pictures(trainer: Any) -> None:
     }
     for event, callback in events.items():
         trainer.add_callback(event, _reported(callback))
-
-
-def read_columns(path: Path) -> dict[str, list[float]]:
-    """Return the columns of a results.csv by name; NaN where a cell is empty.
-
-    Raises:
-        DS2D2Error: If the file is missing or holds something else than numbers.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name.strip(): [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {}) if name}
-    except (OSError, ValueError, TypeError) as error:
-        raise DS2D2Error(f"{path}: cannot be read as a table of results ({error})") from error
 
 
 def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:

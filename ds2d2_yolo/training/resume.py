@@ -25,7 +25,6 @@ from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
-from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.training.adapters import keep_adapters
 
 _FORMAT = "ds2d2-state"
@@ -205,24 +204,6 @@ def without_adapters(source: Path, target: Path) -> None:
             delattr(state[key], ADAPTERS)
             keep_adapters(source.with_name("adapters.pt"), source.stem, state[key], adapters)
     torch_save(state, target)
-
-
-def keep_rows(table: Path, epochs: int) -> None:
-    """Keep the rows of a results.csv that belong to the epochs before a resumed one.
-
-    A run killed between writing its row and its checkpoint has a row too many, or a part of one.
-
-    Args:
-        table (Path): The file.
-        epochs (int): Number of epochs that are done.
-    """
-    if not table.is_file():
-        return
-    header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-    whole = [row for row in rows if row.endswith("\n") and row.count(",") == header.count(",")]
-    kept = header + "".join(row for row in whole if int(float(row.split(",")[0])) <= epochs)
-    with whole_file(table) as partial:
-        partial.write_text(kept, encoding="utf-8")
 
 
 def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:

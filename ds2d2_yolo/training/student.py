@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,6 +42,7 @@ from ds2d2_yolo.training.checks import (
     take_task,
 )
 from ds2d2_yolo.training.pair import Pair, check_pair
+from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import ADAPTERS, complete_checkpoints, training_is_over
 from ds2d2_yolo.training.stages import Stage, amplifier_stage, teacher_stage
 from ds2d2_yolo.training.step import Distiller
@@ -176,13 +176,8 @@ class DS2D2Trainer(OwnArgumentsTrainer):
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add a row to results.csv in the columns of the first epoch, which an older version may have written."""
-        if self.csv.is_file():
-            with self.csv.open(newline="", encoding="utf-8") as file:
-                columns = [name.strip() for name in next(csv.reader(file), [])]
-            metrics = {
-                name: metrics.get(name, math.nan) for name in columns if name not in {"epoch", "time"}
-            } or metrics
-        super().save_metrics(metrics)
+        columns = [name for name in column_names(self.csv) if name not in {"epoch", "time"}]
+        super().save_metrics({name: metrics.get(name, math.nan) for name in columns} or metrics)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and have the next forward pass of the student return the terms with its loss."""

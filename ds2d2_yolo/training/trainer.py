@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from copy import copy
@@ -19,8 +18,8 @@ from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.arguments import DEFAULTS, complete_configuration
+from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
-    keep_rows,
     load_state,
     remove_states,
     restore_gradients,
@@ -173,7 +172,7 @@ class OwnArgumentsTrainer(DetectionTrainer):
         if ckpt is None or not self.resume:
             return
         if RANK in {-1, 0}:
-            keep_rows(self.csv, self.start_epoch)
+            keep_epochs(self.csv, self.start_epoch)
         state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
         if state is None:
             return
@@ -254,8 +253,6 @@ def _run_time_on(trainer: Any) -> None:
     """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
     if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
         return
-    with trainer.csv.open(newline="", encoding="utf-8") as file:
-        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
-    done = [float(row["time"]) for row in rows if int(row["epoch"]) == trainer.start_epoch]
+    done = [row["time"] for row in read_rows(trainer.csv) if row["epoch"] == trainer.start_epoch]
     if done:
         trainer.train_time_start = time.time() - done[-1]

@@ -17,12 +17,12 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.plotting import plot_results
 
-from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.agreement import AGREEMENT
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.training import curves_of_terms, draw_looks, read_columns
+from ds2d2_yolo.report.training import curves_of_terms, draw_looks
 from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.adapters import find_adapters
+from ds2d2_yolo.training.results import read_columns
 
 OURS = ["ds2d2_bands_0.png", "ds2d2_bands_1.png", "ds2d2_terms.png", "pair.json"]
 
@@ -199,14 +199,3 @@ def test_columns_are_grouped_by_what_they_say_of_a_term():
         "gradient / detection loss, stride 16",
     ]
     assert groups["gradient / detection loss, stride 16"] == {"im_full": [0.2]}
-
-
-def test_a_damaged_table_is_told_with_its_path(tmp_path):
-    path = tmp_path / "results.csv"
-    path.write_text("epoch,x\n1,\n2,3\n")
-    columns = read_columns(path)
-    assert np.isnan(columns["x"][0])
-    assert columns["x"][1] == 3
-    path.write_text("epoch,x\n1,many\n")
-    with pytest.raises(DS2D2Error, match=r"results\.csv: cannot be read as a table"):
-        read_columns(path)

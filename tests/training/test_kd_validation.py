@@ -17,9 +17,9 @@ from ds2d2_yolo.detectors import Taps, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.training import read_columns
 from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.arguments import check_arguments
+from ds2d2_yolo.training.results import read_columns
 
 SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
 SHORT |= {"device": "cpu", "workers": 0, "plots": False, "name": "student"}

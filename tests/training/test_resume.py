@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
-from ds2d2_yolo.training.resume import keep_rows, load_state, whole_files
+from ds2d2_yolo.training.resume import load_state, whole_files
 from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
 
 # Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
@@ -315,12 +315,3 @@ def test_files_whose_writing_fails_do_not_appear(tmp_path):
         for name in ("last.pt", "best.pt"):
             (partial / name).write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"last.pt": "new", "best.pt": "new"}
-
-
-def test_results_of_epochs_that_are_trained_again_are_dropped(tmp_path):
-    table = tmp_path / "results.csv"
-    table.write_text("epoch,time,loss\n1,0.5,3\n2,0.9,2\n3,1.5,1\n4,1.")
-    keep_rows(table, 2)
-    assert table.read_text() == "epoch,time,loss\n1,0.5,3\n2,0.9,2\n"
-    keep_rows(tmp_path / "missing.csv", 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
