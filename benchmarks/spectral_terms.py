@@ -13,17 +13,14 @@ import argparse
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import nn
 
 from ds2d2_yolo.method import decompose, density_independent_scale_weight, explicit_terms
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # pytorch-wavelets imports the deprecated pkg_resources
-    from pytorch_wavelets import DWTForward
+from ds2d2_yolo.method.backend import PYTORCH_WAVELETS
 
 SIZE, BATCH, CHANNELS = 800, 2, 256
 MAPS = [math.ceil(SIZE / stride) for stride in (8, 16, 32, 64, 128)]
@@ -45,7 +42,7 @@ def weight_by_loop(boxes: torch.Tensor, batch_index: torch.Tensor) -> list[torch
 
 
 def explicit_by_two_transforms(
-    transform: DWTForward, student: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor
+    transform: nn.Module, student: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Transform both maps, then compare the coefficients under a weight with channels."""
     (low_student, (high_student,)), (low_teacher, (high_teacher,)) = transform(student), transform(teacher)
@@ -104,7 +101,7 @@ def main() -> None:
     growth = [b / a for a, b in zip(times["DISW, 5 boxes"], times["DISW, 500 boxes"], strict=True)]
     print(f"\nDISW at 500 boxes takes {statistics.median(growth):.2f}x its time at 5")
 
-    transform = DWTForward(J=1, mode="zero", wave="haar")
+    transform = PYTORCH_WAVELETS.DWTForward(J=1, mode="zero", wave="haar")
     student = [torch.randn(BATCH, CHANNELS, side, side, requires_grad=True) for side in MAPS]
     teacher = [torch.randn(BATCH, CHANNELS, side, side) for side in MAPS]
     weights = [weight[:, :1].contiguous() for weight in reference]

@@ -110,7 +110,7 @@ def decompose(x: torch.Tensor, wavelet: str = "haar") -> Bands:
     if x.dim() != 4:
         raise ValueError(f"decompose expects feature maps (B, C, H, W), got shape {tuple(x.shape)}")
     x = at_least_float32(x)
-    return _decompose_haar(x) if wavelet == "haar" else _decompose_filters(x, *filter_bank(wavelet))
+    return _decompose_haar(x) if wavelet == "haar" else _decompose_by_library(x, wavelet)
 
 
 def high_frequency_map(x: torch.Tensor, wavelet: str = "haar") -> torch.Tensor:
@@ -180,17 +180,9 @@ def _decompose_haar(x: torch.Tensor) -> Bands:
     )
 
 
-def _decompose_filters(x: torch.Tensor, low: tuple[float, ...], high: tuple[float, ...]) -> Bands:
-    """Any orthogonal basis, as one strided convolution with the four outer products of its filters."""
-    length = len(low)
-    # A convolution of torch is a correlation: the filters run backwards.
-    rows = torch.tensor([low[::-1], high[::-1]], dtype=x.dtype, device=x.device)
-    bank = torch.einsum("ky,lx->klyx", rows, rows).flatten(0, 1).unsqueeze(1)  # LL, HL, LH, HH as (4, 1, L, L)
-    batch, channels, height, width = x.shape
-    out_height, out_width = (height + length - 1) // 2, (width + length - 1) // 2
-    padding = (length - 2, 2 * out_width - width, length - 2, 2 * out_height - height)
-    maps = F.pad(x.reshape(batch * channels, 1, height, width), padding)
-    with torch.autocast(x.device.type, enabled=False):  # it would cast the convolution, and the detail with it
-        bands = F.conv2d(maps, bank, stride=2).view(batch, channels, 4, out_height, out_width)
-    ll, hl, lh, hh = bands.unbind(2)
-    return Bands(ll=ll, lh=lh, hl=hl, hh=hh)
+def _decompose_by_library(x: torch.Tensor, wavelet: str) -> Bands:
+    """Any orthogonal basis, by pytorch-wavelets."""
+    from ds2d2_yolo.method.backend import analyse  # the library is imported where a basis needs it alone
+
+    ll, detail = analyse(x, filter_bank(wavelet))
+    return Bands(ll, *detail.unbind(2))

@@ -1,4 +1,4 @@
-"""Decomposition and high-frequency map: against the reference, PyWavelets and pytorch-wavelets."""
+"""Decomposition and high-frequency map: against the reference and PyWavelets."""
 
 import numpy as np
 import pytest
@@ -22,18 +22,6 @@ def test_agrees_with_pywavelets(height, width, wavelet, seed):
     for band, expected in zip(decompose(x, wavelet), (ll, lh, hl, hh), strict=True):
         np.testing.assert_allclose(band.numpy(), expected, atol=1e-12)
         assert tuple(band.shape[-2:]) == band_size(height, width, wavelet)
-
-
-@pytest.mark.parametrize("wavelet", ["haar", "db2", "sym4", "coif1"])
-def test_agrees_with_pytorch_wavelets(wavelet):
-    pytest.importorskip("pkg_resources", reason="pytorch-wavelets needs an older setuptools")
-    from pytorch_wavelets import DWTForward
-
-    x = torch.randn(2, 3, 11, 14)
-    low, high = DWTForward(J=1, mode="zero", wave=wavelet)(x)
-    bands = decompose(x, wavelet)
-    torch.testing.assert_close(bands.ll, low, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(torch.stack(bands[1:], 2), high[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [2, 3, 4])
@@ -106,11 +94,10 @@ def test_memory_layout_does_not_matter():
         torch.testing.assert_close(plain, last)
 
 
-@pytest.mark.parametrize("wavelet", ["haar", "db2"])
-def test_compiles_to_one_graph(wavelet):
+def test_haar_compiles_to_one_graph():
     x = torch.randn(2, 3, 7, 8)
-    compiled = torch.compile(lambda t: high_frequency_map(t, wavelet), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), high_frequency_map(x, wavelet))
+    compiled = torch.compile(high_frequency_map, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), high_frequency_map(x))
 
 
 @pytest.mark.parametrize(("wavelet", "hint"), [("harr", "haar"), ("bior2.2", "not orthogonal"), ("", "haar, db2")])
