@@ -19,6 +19,7 @@ from ds2d2_yolo.evaluation.validation import validate
 from ds2d2_yolo.loading.data import resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.report.detections import draw_comparison
+from ds2d2_yolo.tables import text_table
 from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments, gains_of
 from ds2d2_yolo.training.stages import train_amplifier, train_teacher, without_student_start
@@ -92,10 +93,13 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     weights = {"teacher": distilled.args.teacher, "plain student": plain.best, "DS2D2 student": distilled.best}
     metrics = {title: validate(path, args.data, args) for title, path in weights.items()}
     models: dict[str, Any] = {title: YOLO(path) for title, path in weights.items()}
-    LOGGER.info(f"\n{'':<16}{'parameters':>12}{'AP50':>8}{'AP50-95':>9}")
+    rows = [["", "parameters", "AP50", "AP50-95"]]
     for title, values in metrics.items():
         count = sum(p.numel() for p in models[title].model.parameters())
-        LOGGER.info(f"{title:<16}{count:>12,}{values['metrics/mAP50(B)']:>8.3f}{values['metrics/mAP50-95(B)']:>9.3f}")
+        figures = (values[f"metrics/{name}(B)"] for name in ("mAP50", "mAP50-95"))
+        rows.append([title, f"{count:,}", *(f"{value:.3f}" for value in figures)])
+    for line in ["", *text_table(rows)]:
+        LOGGER.info(line)
     LOGGER.info(f"One seed and a short schedule: differences below about 0.02 mean nothing. {_minutes(start)}")
 
     folder.mkdir(parents=True, exist_ok=True)

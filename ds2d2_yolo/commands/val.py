@@ -11,6 +11,7 @@ from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, Evaluation, evaluate
 from ds2d2_yolo.options import complete_options, option_defaults
+from ds2d2_yolo.tables import text_table
 
 
 def run(words: Sequence[str]) -> None:
@@ -39,16 +40,15 @@ def run(words: Sequence[str]) -> None:
 
 def table_lines(evaluation: Evaluation) -> list[str]:
     """Return an evaluation as a table for people, with what they should know about it."""
-    width = max(12, *(len(name) for name in evaluation.classes))
-    lines = [f"{'class':>{width}}{'objects':>9}" + "".join(f"{name:>8}" for name in AP_COLUMNS)]
+    rows = [["class", "objects", *AP_COLUMNS]]
     for name, scores in {"all": evaluation, **evaluation.classes}.items():
         values = (getattr(scores, column) for column in AP_COLUMNS)
-        cells = "".join("       -" if math.isnan(value) else f"{value:>8.3f}" for value in values)
-        lines.append(f"{name:>{width}}{scores.objects:>9}{cells}")
+        rows.append([name, str(scores.objects), *("-" if math.isnan(value) else f"{value:.3f}" for value in values)])
     sizes = ", ".join(f"{count} {name}" for name, count in evaluation.sizes.items())
     figures = {"mAP50": evaluation.mAP50, "mAP50-95": evaluation.mAP50_95}
     figures |= {name.removeprefix("metrics/"): value for name, value in evaluation.figures.items()}
-    lines += [
+    lines = [
+        *text_table(rows),
         f"{evaluation.images} images, {evaluation.objects} objects: {sizes} (below 32 x 32, 96 x 96 pixels, above)",
         f"Ultralytics' own figures: {', '.join(f'{name} {value:.3f}' for name, value in figures.items())}",
     ]

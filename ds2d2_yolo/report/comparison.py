@@ -34,6 +34,7 @@ from ds2d2_yolo.comparison.statistics import (
 )
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.report.text import percent
+from ds2d2_yolo.tables import text_table
 
 _MIB = 2**20
 _THIN_LINES = 6  # methods up to which the curve of every run is drawn
@@ -60,15 +61,7 @@ def report_lines(comparison: Comparison, results: Results) -> list[str]:
     """
     lines = []
     for title, table in tables_of(comparison, results).items():
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines.append(title)
-        for row in table:
-            first, *rest = (
-                cell.ljust(width) if index == 0 else cell.rjust(width)
-                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join([f"  {first}", *rest]).rstrip())
-        lines.append("")
+        lines += [title, *text_table(table, indent="  "), ""]
     lines += [stages_line(results), *(f"WARNING: {warning}" for warning in warnings_of(comparison, results))]
     return lines
 

@@ -454,7 +454,7 @@ def test_a_checkpoint_is_evaluated_by_path_and_printed(tmp_path, capsys):
     given = {"model": str(weights), "data": str(data), "imgsz": 64, "batch": 2, "device": "cpu", "plots": False}
     val.run(words({**given, "project": str(tmp_path / "runs"), "name": "x", "max_dets": 50, "split": "train"}))
     printed = capsys.readouterr().out
-    assert re.search(r"class +objects +AP +AP50 +AP75 +APs +APm +APl\n +all +16 ", printed)
+    assert re.search(r"class +objects +AP +AP50 +AP75 +APs +APm +APl\nall +16 ", printed)
     assert f"saved in {tmp_path / 'runs' / 'x'}" in printed
     numbers, truth, predictions = files_of(tmp_path / "runs" / "x")
     assert len(truth["images"]) == 8
