@@ -1,29 +1,11 @@
-"""Shared fixtures. Ultralytics is kept off the network and out of the user's own settings before it is imported."""
+"""Shared fixtures."""
 
-import os
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-
-os.environ.update(
-    YOLO_OFFLINE="1",
-    YOLO_AUTOINSTALL="false",
-    YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ds2d2-tests-"),
-    MPLBACKEND="agg",
-)
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process per core; more threads would be in each other's way
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
-
-# A busy machine is no mistake of ours.
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ours")
-# `python -m pytest --hypothesis-profile=long tests/test_mistakes.py` looks for mistakes much longer.
-settings.register_profile("long", max_examples=20_000)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -60,7 +42,7 @@ def distilled(tmp_path_factory):
 
     `logged` is what loggers were told, `connections` what the run asked the network for.
     """
-    from training_helpers import lively_model, no_network, save_checkpoint, write_data
+    from training_helpers import lively_model, no_network, save_checkpoint, short, write_data
     from ultralytics.utils.checks import check_font
 
     from ds2d2_yolo.training import DS2D2Trainer
@@ -70,8 +52,7 @@ def distilled(tmp_path_factory):
     teacher = save_checkpoint(lively_model("yolo11s.yaml", seed=1), folder / "teacher.pt")
     plain = save_checkpoint(lively_model("yolo11n.yaml", seed=2), folder / "plain.pt")
     overrides = {"teacher": str(teacher), "student": str(plain), "data": str(data), "project": str(folder / "runs")}
-    overrides |= {"name": "student", "epochs": 2, "amplifier_epochs": 1, "imgsz": 64, "batch": 3, "device": "cpu"}
-    overrides |= {"workers": 0, "plots": True, "optimizer": "SGD", "lr0": 0.001}
+    overrides |= short(name="student", epochs=2, amplifier_epochs=1, batch=3, nbs=64, plots=True)
     logged = []
     with no_network():
         check_font("Arial.ttf")  # Ultralytics looks for its font once per process, whoever asks first

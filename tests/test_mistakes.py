@@ -167,8 +167,7 @@ def snapshot(folder):
 
 
 @pytest.mark.parametrize(("words", "code", "message"), MISTAKES, ids=[f"{m[0].split()[0]}-{m[2]}" for m in MISTAKES])
-def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files, fresh_machine, tmp_path, capsys):
     arguments: dict[str, str] = {}
     for position, word in enumerate(words.format(**files).split(" ")):
         key = word.split("=")[0] or word

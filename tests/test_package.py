@@ -12,7 +12,7 @@ import cv2
 import pytest
 import torch
 import yaml
-from training_helpers import small_yolo, tiny_yaml, write_data
+from training_helpers import short, small_yolo, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -138,14 +138,7 @@ def test_the_losses_work_in_another_loop():
 
 def test_the_example_distils_own_data(tmp_path, capsys):
     module = runpy.run_path(str(ROOT / "examples" / "distil_your_data.py"))
-    arguments = {
-        "epochs": 1,
-        "imgsz": 64,
-        "batch": 4,
-        "device": "cpu",
-        "plots": False,
-        "project": str(tmp_path / "runs"),
-    }
+    arguments = short(project=str(tmp_path / "runs"))
     module["main"](str(write_data(tmp_path / "set")), teacher="yolo11n.yaml", **arguments)
     assert "AP50-95" in capsys.readouterr().out
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
@@ -153,14 +146,7 @@ def test_the_example_distils_own_data(tmp_path, capsys):
 
 def test_the_example_trains_one_amplifier_for_two_students(tmp_path):
     module = runpy.run_path(str(ROOT / "examples" / "one_teacher_two_students.py"))
-    arguments = {
-        "epochs": 1,
-        "imgsz": 64,
-        "batch": 4,
-        "device": "cpu",
-        "plots": False,
-        "project": str(tmp_path / "runs"),
-    }
+    arguments = short(project=str(tmp_path / "runs"))
     data = str(write_data(tmp_path / "set", train=4, val=2))
     students = module["main"](data, teacher="yolo11n.yaml", pretrained=False, **arguments)
     assert list(students) == ["yolo11n", "yolov8n"]
@@ -173,14 +159,7 @@ def test_the_example_trains_one_amplifier_for_two_students(tmp_path):
 def test_the_example_distils_faster_rcnn_as_published(tmp_path):
     module = runpy.run_path(str(ROOT / "examples" / "faster_rcnn_as_published.py"))
     pair = {role: str(tiny_yaml(tmp_path, "FasterRCNN", role)) for role in ("teacher", "student")}
-    arguments = {
-        "epochs": 1,
-        "imgsz": 64,
-        "batch": 4,
-        "device": "cpu",
-        "plots": False,
-        "project": str(tmp_path / "runs"),
-    }
+    arguments = short(project=str(tmp_path / "runs"))
     data = str(write_data(tmp_path / "set", train=4, val=2))
     trainer = module["main"](data, pretrained=False, **pair, **arguments)
     assert trainer.distiller.loss.gains == Gains(0.5, 0.5, 1e-5, 1e-5)
@@ -188,22 +167,15 @@ def test_the_example_distils_faster_rcnn_as_published(tmp_path):
     assert trainer.best.is_file()
 
 
-def test_the_example_distils_a_third_party_detector(tmp_path, monkeypatch):
+def test_the_example_distils_a_third_party_detector(fresh_machine, tmp_path, monkeypatch):
     path = ROOT / "examples" / "third_party_fcos.py"
     assert len(path.read_text().splitlines()) < 120
     monkeypatch.syspath_prepend(path.parent)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(detectors, "_FAMILIES", list(detectors._FAMILIES))
     module = importlib.import_module("third_party_fcos")
-    arguments = {"imgsz": 64, "batch": 4, "nbs": 4, "epochs": 1, "optimizer": "SGD", "device": "cpu", "plots": False}
-    trainer = module.main(
-        str(write_data(tmp_path / "set", train=4, val=2)),
-        channels=64,
-        pretrained=False,
-        project=str(tmp_path / "runs"),
-        name="student",
-        **arguments,
-    )
+    data = str(write_data(tmp_path / "set", train=4, val=2))
+    arguments = short(project=str(tmp_path / "runs"), name="student")
+    trainer = module.main(data, channels=64, pretrained=False, **arguments)
     header, row = trainer.csv.read_text().splitlines()
     values = dict(zip(header.split(","), map(float, row.split(",")), strict=True))
     assert all(values[f"train/{name}_loss"] > 0 for name in ("cls", "box", "centre", "ex_low", "im_full", "im_high"))

@@ -23,6 +23,12 @@ from ds2d2_yolo.training.amplifier import load_amplifier
 NAMES = {0: "ship", 1: "vehicle"}
 
 
+def short(**changes: Any) -> dict[str, Any]:
+    """The arguments of a training of a few seconds on a CPU, with changes."""
+    settings = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
+    return settings | {"device": "cpu", "workers": 0, "plots": False} | changes
+
+
 def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64, task: str = "detect") -> Path:
     """Write a data set of bright rectangles on noise, and return its YAML.
 

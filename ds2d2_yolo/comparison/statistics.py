@@ -127,7 +127,7 @@ def gap_closed(method: float, plain: float, teacher: float) -> float | None:
         (float | None): 0 as good as plain, 1 as good as the teacher; None where the teacher is not better than plain.
 
     Example:
-        >>> gap_closed(0.3, 0.2, 0.6)
+        >>> gap_closed(0.5, 0.25, 1.25)
         0.25
     """
     return (method - plain) / (teacher - plain) if teacher > plain else None

@@ -97,8 +97,8 @@ class Canvas:
 
     Example:
         >>> canvas = Canvas(4, 3)
-        >>> canvas.axes(0.5, 0.5, 3, 2).get_position().bounds
-        (0.125, 0.16666666666666663, 0.75, 0.6666666666666666)
+        >>> float(canvas.axes(0.5, 0.5, 3, 2).get_position().width)
+        0.75
     """
 
     def __init__(self, width: float, height: float, dpi: int = 100) -> None:

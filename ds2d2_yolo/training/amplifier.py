@@ -68,8 +68,8 @@ class AmplifierTrainer(OwnArgumentsTrainer):
         DS2D2Error: If an argument is wrong, or the teacher does not fit the data.
 
     Example:
-        >>> trainer = AmplifierTrainer(overrides={"teacher": "yolo11s.pt", "data": "DIOR.yaml", "epochs": 24})
-        >>> trainer.train()  # doctest: +SKIP
+        >>> overrides = {"teacher": "yolo11s.pt", "data": "DIOR.yaml", "epochs": 24}
+        >>> AmplifierTrainer(overrides=overrides).train()  # doctest: +SKIP
 
     Source:
         Stage 2 of DS2D2 (doi 10.1109/TGRS.2025.3600098).

@@ -2,13 +2,11 @@
 
 import json
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from command_words import words
-from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo.commands import check
 from ds2d2_yolo.data.check import KINDS
@@ -221,10 +219,8 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(good, tmp_path, 
     assert capsys.readouterr().out == ""
 
 
-def test_names_of_shipped_yamls_are_found_from_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path))
-    Path("ds2d2-scenes").mkdir()
+def test_names_of_shipped_yamls_are_found_from_any_folder(fresh_machine, tmp_path):
+    (fresh_machine / "datasets" / "ds2d2-scenes").mkdir(parents=True)
     # Rendering all 550 images would take a minute; that the YAML is found and rendered from shows in the refusal.
     with pytest.raises(DS2D2Error, match="exists and is not a rendered data set"):
         check.run(words({"data": "scenes", "out": str(tmp_path / "out")}))

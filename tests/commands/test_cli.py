@@ -207,8 +207,7 @@ def snapshot(folder: Path):
 @pytest.mark.parametrize(
     ("changes", "code", "message"), MISTAKES, ids=[f"{'-'.join(m[0])}-{i}" for i, m in enumerate(MISTAKES)]
 )
-def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, files, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, files, fresh_machine, tmp_path, capsys):
     arguments = GOOD | {"project": str(tmp_path / "runs")} | changes
     words = [f"{key}={value.format(**files)}" for key, value in arguments.items() if value is not None]
     before = snapshot(files["folder"])

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint, small_yolo, tiny_yaml, write_data
+from training_helpers import lively_model, save_checkpoint, short, small_yolo, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
@@ -32,8 +32,7 @@ from ds2d2_yolo.resources import resource_folder
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short(epochs=2)
 KINDS = ("none", "ultralytics", "ds2d2")
 
 

@@ -351,34 +351,26 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
         convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "file" / "out")
 
 
-def test_the_default_place_is_that_of_the_shipped_yaml(tmp_path, monkeypatch):
-    from ultralytics.data import utils
-    from ultralytics.utils import SETTINGS
+def test_the_default_place_is_that_of_the_shipped_yaml(fresh_machine, tmp_path):
+    from ultralytics.data.utils import check_det_dataset
 
     from ds2d2_yolo.data.shipped import hint_for
     from ds2d2_yolo.resources import resource_folder
 
-    before = SETTINGS["datasets_dir"]
-    # As a plain dictionary: setting it as Ultralytics does would write the user's file.
-    dict.__setitem__(SETTINGS, "datasets_dir", str(tmp_path / "datasets"))
-    monkeypatch.setattr(utils, "DATASETS_DIR", tmp_path / "datasets")
     shipped = resource_folder("datasets") / "DIOR.yaml"
-    try:
-        hint = hint_for(shipped)
-        conversion = convert_dataset(miniatures.dior(tmp_path / "DIOR"))
-        assert hint_for(shipped) is None
-        with pytest.raises(DS2D2Error, match=r"out= is missing: no data YAML ships for VOC with task=detect"):
-            convert_dataset(miniatures.voc(tmp_path / "VOC"))
-        with pytest.raises(DS2D2Error, match=r"out= is missing: no data YAML ships for COCO .* these classes"):
-            convert_dataset(miniatures.coco(tmp_path / "coco"))
-    finally:
-        dict.__setitem__(SETTINGS, "datasets_dir", before)
+    hint = hint_for(shipped)
+    conversion = convert_dataset(miniatures.dior(tmp_path / "unpacked" / "DIOR"))
+    assert hint_for(shipped) is None
+    with pytest.raises(DS2D2Error, match=r"out= is missing: no data YAML ships for VOC with task=detect"):
+        convert_dataset(miniatures.voc(tmp_path / "VOC"))
+    with pytest.raises(DS2D2Error, match=r"out= is missing: no data YAML ships for COCO .* these classes"):
+        convert_dataset(miniatures.coco(tmp_path / "coco"))
     assert hint == (
         f"the images of DIOR.yaml are not in {tmp_path / 'datasets' / 'DIOR'}: get the archive by hand from "
         "https://gcheng-nwpu.github.io/#Datasets, unpack it, and run 'ds2d2 convert src=path/to/DIOR'"
     )
     assert conversion.folder == tmp_path / "datasets" / "DIOR"
-    data = utils.check_det_dataset(str(shipped))
+    data = check_det_dataset(str(shipped))
     assert data["train"] == str(conversion.folder / "images" / "train")
 
 

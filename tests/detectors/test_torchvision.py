@@ -114,9 +114,8 @@ def test_backbone_statistics_stay_only_with_imagenet_weights(detector):
     assert all(stage.frozen_statistics for stage in rebuilt.model[:5])
 
 
-def test_imagenet_weights_are_taken_from_the_disk(detector, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    folder = tmp_path / "hub" / "checkpoints"
+def test_imagenet_weights_are_taken_from_the_disk(detector, fresh_machine):
+    folder = fresh_machine / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     network = resnet18()
     torch.save(network.state_dict(), folder / "resnet18-f37072fd.pth")
@@ -126,10 +125,7 @@ def test_imagenet_weights_are_taken_from_the_disk(detector, tmp_path, monkeypatc
     assert detector.model.yaml["imagenet"] is True
 
 
-def test_without_network_one_line_says_what_to_do(detector, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+def test_without_network_one_line_says_what_to_do(detector, fresh_machine):
     with pytest.raises(
         DS2D2Error, match=r"cannot get the ImageNet weights of resnet18 .*resnet18-f37072fd.pth into"
     ) as error:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from pages import Page, assert_self_contained, browse, needs_browser
-from training_helpers import lively_model, save_checkpoint, write_data
+from training_helpers import lively_model, save_checkpoint, short, write_data
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison import jobs as engine
@@ -29,8 +29,7 @@ def compared(tmp_path_factory):
     given = {"teacher": str(teacher), "student": str(student), "data": str(data), "project": str(folder / "runs")}
     (folder / "long.yaml").write_text("long: {distil: none, epochs: 2}\n")
     given |= {"methods": f"plain,implicit,ds2d2,{folder / 'long.yaml'}", "seeds": "0,1", "amplifier": None}
-    given |= {"epochs": 1, "imgsz": 64}
-    given |= {"batch": 4, "nbs": 4, "optimizer": "SGD", "lr0": 0.01, "device": "cpu", "workers": 0, "plots": False}
+    given |= short(lr0=0.01)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job) for job in jobs])
         comparison = plan_comparison(given)

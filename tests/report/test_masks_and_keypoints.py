@@ -6,7 +6,7 @@ import json
 import pytest
 from pages import Page
 from PIL import Image
-from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import lively_model, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 
 from ds2d2_yolo.cli import main
@@ -27,8 +27,8 @@ def compared(request, tmp_path_factory):
     data = write_data(folder / "set", train=8, val=3, task=request.param)
     teacher = save_checkpoint(lively_model(small_yolo(folder, "big", 32, request.param), seed=1), folder / "teacher.pt")
     given = {"teacher": str(teacher), "student": str(small_yolo(folder, task=request.param)), "data": str(data)}
-    given |= {"methods": "plain,builtin,ds2d2", "seeds": "0", "epochs": 1, "imgsz": 64, "project": str(folder / "runs")}
-    given |= {"batch": 4, "nbs": 4, "optimizer": "SGD", "lr0": 0.01, "device": "cpu", "workers": 0, "plots": False}
+    given |= {"methods": "plain,builtin,ds2d2", "seeds": "0", "project": str(folder / "runs")}
+    given |= short(lr0=0.01)
     told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_helpers import lively_model, save_checkpoint, tiny_yaml, write_data
+from training_helpers import lively_model, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo.detectors import Taps, build_model, detector_of
@@ -21,8 +21,7 @@ from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.results import read_columns
 
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False, "name": "student"}
+SHORT = short(epochs=2, name="student")
 OF_VALIDATION = {*AGREEMENT, *(f"val/{name}_loss" for name in TERMS)}
 BOX = [0.0, 0.0, 10.0, 10.0]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from training_helpers import NAMES, batch_of, lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import NAMES, batch_of, lively_model, save_checkpoint, short, small_yolo, write_data
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 
@@ -34,8 +34,7 @@ PAIRS = {  # teacher, student
     "segment": ("yolo26n-seg", "yolo11n-seg"),
     "pose": ("yolo11n-pose", "yolo26n-pose"),
 }
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short()
 
 
 @pytest.fixture(scope="module", params=PAIRS)
@@ -148,8 +147,7 @@ def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
     assert agreement.results()["metrics/agreement_iou"] > 0.99
 
 
-def test_the_command_makes_all_stages_of_oriented_boxes(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_makes_all_stages_of_oriented_boxes(fresh_machine, tmp_path, capsys):
     data = write_data(tmp_path / "set", train=4, val=2, task="obb")
     words = [f"{key}={value}" for key, value in SHORT.items()] + [f"project={tmp_path / 'runs'}", "name=student"]
     words += ["teacher=yolo11n-obb.yaml", "student=yolo26n-obb.yaml", f"data={data}", "disw=hull", "weight=disw"]

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
-from training_helpers import batch_of, lively_model, save_checkpoint, tiny_yaml, write_data
+from training_helpers import batch_of, lively_model, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
@@ -201,8 +201,7 @@ def test_terms_of_different_images_are_means_over_processes(results):
         torch.testing.assert_close(mean, joined["items"][name], rtol=1e-4, atol=0)
 
 
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short()
 
 
 def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import lively_model, save_checkpoint, short, small_yolo, write_data
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint
 
@@ -24,8 +24,7 @@ from ds2d2_yolo.training.resume import load_state, whole_files
 from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
 
 # Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
-SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "epochs": 4, "warmup_epochs": 1, "close_mosaic": 2, "workers": 0}
-SETTINGS |= {"device": "cpu", "plots": False, "optimizer": "SGD", "lr0": 0.01, "seed": 3}
+SETTINGS = short(nbs=12, epochs=4, warmup_epochs=1, close_mosaic=2, lr0=0.01, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from training_helpers import batch_of, lively_model, save_checkpoint, write_data
+from training_helpers import batch_of, lively_model, save_checkpoint, short, write_data
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
 
@@ -18,8 +18,7 @@ from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
 
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short()
 
 
 @pytest.fixture(scope="module")
@@ -168,12 +167,11 @@ def test_what_cannot_work_is_told_before_anything_is_written(changes, message, f
     assert not (tmp_path / "runs").exists()
 
 
-def test_as_a_student_it_is_not_compared(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_as_a_student_it_is_not_compared(files, fresh_machine, capsys):
     given = {**files, "teacher": "yolo11s.yaml", "student": "rtdetr-l.yaml", "device": "cpu"}
     assert main(["compare", *(f"{key}={value}" for key, value in given.items())]) == 1
     assert "student=rtdetr-l.yaml: is an RT-DETR, whose AP is not compared here" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
+    assert not any(fresh_machine.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -185,8 +183,7 @@ def test_as_a_student_it_is_not_compared(files, tmp_path, monkeypatch, capsys):
         ("explain", "is an RT-DETR, which is not explained here"),
     ],
 )
-def test_other_modes_refuse_it_in_one_line(mode, message, files, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_other_modes_refuse_it_in_one_line(mode, message, files, fresh_machine, capsys):
     given = {**files, "device": "cpu"}
     if mode == "explain":
         given = {"source": given.pop("data"), **given}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models import resnet18
-from training_helpers import guests_of, save_checkpoint, tiny_yaml, write_data
+from training_helpers import guests_of, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
@@ -24,8 +24,7 @@ from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 OWN = {"RetinaNet": ["cls_loss", "box_loss"], "FasterRCNN": ["obj_loss", "rpn_loss", "cls_loss", "box_loss"]}
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "optimizer": "SGD", "lr0": 0.01, "pretrained": False}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short(lr0=0.01, pretrained=False)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +107,11 @@ def test_an_amplifier_is_the_implicit_part_of_the_head(run):
     assert any(not torch.equal(head[key], own[key].half()) for key in own)
 
 
-def test_with_imagenet_weights_the_first_layers_are_frozen(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+def test_with_imagenet_weights_the_first_layers_are_frozen(data, fresh_machine, tmp_path):
+    folder = fresh_machine / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
     network = resnet18()
-    torch.save(network.state_dict(), tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    torch.save(network.state_dict(), folder / "resnet18-f37072fd.pth")
     overrides = {**SHORT, "model": str(tiny_yaml(tmp_path, "RetinaNet")), "data": str(data), "pretrained": True}
     trainer = OwnArgumentsTrainer(overrides={**overrides, "epochs": 1, "project": str(tmp_path), "freeze": [6]})
     trainer.train()
@@ -126,10 +125,7 @@ def test_with_imagenet_weights_the_first_layers_are_frozen(data, tmp_path, monke
     assert torch.equal(deep.bn1.running_mean, source.bn1.running_mean)
 
 
-def test_without_network_nothing_is_started(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+def test_without_network_nothing_is_started(data, fresh_machine, tmp_path):
     model, project = str(tiny_yaml(tmp_path, "RetinaNet")), tmp_path / "runs"
     arguments = {**SHORT, "data": str(data), "pretrained": True, "project": str(project), "teacher": model}
     with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
@@ -139,9 +135,8 @@ def test_without_network_nothing_is_started(data, tmp_path, monkeypatch):
     assert not project.exists()
 
 
-def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # no ImageNet weights, and none are needed
-    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path / "weights"))
+def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, fresh_machine, tmp_path):
+    # There are no ImageNet weights here, and none are needed.
     model, starts, made = tiny_yaml(tmp_path, "RetinaNet"), [], []
     arguments = {**SHORT, "data": str(data), "project": str(tmp_path / "runs"), "teacher": str(model)}
     for seed in (0, 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_helpers import guests_of, lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import guests_of, lively_model, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
@@ -25,8 +25,7 @@ from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 # A step after every batch, at the full learning rate: the few there are must change something.
-SHORT = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "epochs": 2, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "workers": 0, "plots": False}
+SHORT = short(epochs=2)
 
 
 @pytest.fixture(scope="module")

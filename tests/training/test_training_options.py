@@ -9,15 +9,14 @@ import weakref
 import psutil
 import pytest
 import torch
-from training_helpers import lively_model, no_network, save_checkpoint, small_yolo, write_data
+from training_helpers import lively_model, no_network, save_checkpoint, short, small_yolo, write_data
 from ultralytics.data.augment import Mosaic
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
 
-SHORT = {"imgsz": 64, "batch": 2, "nbs": 2, "warmup_epochs": 0, "epochs": 1, "optimizer": "SGD", "lr0": 0.001}
-SHORT |= {"device": "cpu", "plots": False}
+SHORT = short(batch=2, nbs=2)
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
 

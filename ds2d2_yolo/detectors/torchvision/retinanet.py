@@ -146,7 +146,8 @@ class RetinaNetModel(TorchvisionModel):
 
     Example:
         >>> from ds2d2_yolo.detectors import build_model
-        >>> build_model("cfg/models/retinanet_r18.yaml", nc=3).stride.tolist()
+        >>> from ds2d2_yolo.resources import own_file
+        >>> build_model(own_file("retinanet_r18.yaml", "cfg", "models"), nc=3).stride.tolist()
         [8.0, 16.0, 32.0]
     """
 
