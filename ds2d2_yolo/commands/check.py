@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +11,9 @@ from ultralytics.data.utils import check_det_dataset
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.check import Inspection, Settings, Split, inspect_dataset
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.files import write_json
+from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     data = _load(options["data"])
     splits, missing = _splits_of(data)
     settings = Settings(
-        names=[str(data["names"][index]) for index in sorted(data["names"])],
+        names=in_order(data["names"]),
         task=options["task"],
         imgsz=options["imgsz"],
         strides=options["strides"],
@@ -101,8 +101,7 @@ def _load(data: Any) -> dict[str, Any]:
     try:
         return check_det_dataset(path, autodownload=False)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        message = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
-        raise DS2D2Error(f"data={path}: {message}") from error
+        raise DS2D2Error(f"data={path}: {message_of(error)}") from error
 
 
 def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:

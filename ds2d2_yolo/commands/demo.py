@@ -15,7 +15,7 @@ from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.evaluation.validation import validate
+from ds2d2_yolo.evaluation import validate
 from ds2d2_yolo.loading.data import resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.report.detections import draw_comparison

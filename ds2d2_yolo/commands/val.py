@@ -9,7 +9,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
-from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, Evaluation, evaluate
+from ds2d2_yolo.evaluation import AP_COLUMNS, Evaluation, evaluate
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.tables import text_table
 

@@ -30,7 +30,7 @@ from ds2d2_yolo.comparison.records import (
 )
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, evaluate, figures_beside_boxes
+from ds2d2_yolo.evaluation import AP_COLUMNS, evaluate, figures_beside_boxes
 from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_data,
     fingerprint_of_file,

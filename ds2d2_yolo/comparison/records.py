@@ -16,7 +16,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.average_precision import figures_beside_boxes
+from ds2d2_yolo.evaluation import figures_beside_boxes
 from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.fingerprint import (
     effective_arguments,

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from ds2d2_yolo.comparison.plan import BUILTIN, PLAIN, Comparison
 from ds2d2_yolo.comparison.records import Results
-from ds2d2_yolo.evaluation.average_precision import figures_beside_boxes
+from ds2d2_yolo.evaluation import figures_beside_boxes
 
 BOX_METRICS = ("AP50", "AP50-95")
 """Ultralytics' AP of boxes, which every task has."""

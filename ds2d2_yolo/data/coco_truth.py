@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from ultralytics.data.dataset import YOLODataset
@@ -16,12 +16,71 @@ from ultralytics.utils.ops import xyxyxyxy2xywhr
 from ds2d2_yolo.errors import DS2D2Error
 
 
+class COCOImage(TypedDict):
+    """An image of a COCO data set."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class COCOCategory(TypedDict):
+    """A class of a COCO data set."""
+
+    id: int
+    name: str
+
+
+class _Shape(TypedDict):
+    bbox: list[float]  # x, y, width, height in pixels
+    area: float
+
+
+class _OrientedShape(_Shape, total=False):
+    rbox: list[float]  # centre x, centre y, width, height in pixels, angle in radians
+    segmentation: list[list[float]]
+
+
+class COCOAnnotation(_OrientedShape):
+    """An object of a COCO data set."""
+
+    id: int
+    image_id: int
+    category_id: int
+    iscrowd: int
+
+
+class COCOTruth(TypedDict):
+    """A COCO data set."""
+
+    info: dict[str, str]
+    images: list[COCOImage]
+    annotations: list[COCOAnnotation]
+    categories: list[COCOCategory]
+
+
+class _Detection(TypedDict):
+    image_id: int
+    category_id: int
+    bbox: list[float]  # x, y, width, height in pixels
+    score: float
+
+
+class COCODetection(_Detection, total=False):
+    """A detection as COCO has it, with Ultralytics' additions."""
+
+    file_name: str
+    rbox: list[float]  # centre x, centre y, width, height in pixels, angle in radians
+    poly: list[float]  # x1, y1, ... x4, y4 in pixels
+
+
 def coco_truth(
     labels: Sequence[Mapping[str, Any]],
     names: Mapping[int, str],
     task: str = "detect",
     root: Path | str | None = None,
-) -> dict[str, Any]:
+) -> COCOTruth:
     """Return labels, as Ultralytics has read them, as a COCO data set.
 
     Coordinates are pixels of the original image. Images and objects are numbered from 1 in the order given, and so are
@@ -41,7 +100,7 @@ def coco_truth(
         root (Path | str | None): Folder that file names are relative to; those outside of it stay absolute.
 
     Returns:
-        (dict[str, Any]): `info`, `images`, `annotations` and `categories`, ready for `json.dumps`.
+        (COCOTruth): `info`, `images`, `annotations` and `categories`, ready for `json.dumps`.
 
     Raises:
         DS2D2Error: If the labels do not suit the task, as `check_labels` finds.
@@ -54,8 +113,8 @@ def coco_truth(
         ([75.0, 25.0, 50.0, 50.0], 2500.0)
     """
     check_labels(labels, task)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[COCOImage] = []
+    annotations: list[COCOAnnotation] = []
     for number, label in enumerate(labels, start=1):
         height, width = (int(side) for side in label["shape"])
         size = np.array([width, height], np.float64)
@@ -64,8 +123,15 @@ def coco_truth(
         )
         shapes = _oriented(label["segments"], size) if task == "obb" else _horizontal(label["bboxes"], size)
         for index, shape in zip(label["cls"].reshape(-1).tolist(), shapes, strict=True):
-            head = {"id": len(annotations) + 1, "image_id": number, "category_id": int(index) + 1}
-            annotations.append({**head, **shape, "iscrowd": 0})
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(index) + 1,
+                    **shape,
+                    "iscrowd": 0,
+                }
+            )
     return {
         "info": {"description": f"written by ds2d2 from YOLO labels, task {task}"},
         "images": images,
@@ -74,7 +140,7 @@ def coco_truth(
     }
 
 
-def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect") -> dict[str, Any]:
+def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect") -> COCOTruth:
     """Read the labels of one split, as Ultralytics reads them before a validation, as a COCO data set.
 
     So duplicates are gone, polygons are boxes unless the task is `obb`, images that the camera stored rotated have the
@@ -87,7 +153,7 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
         task (str): `detect`, `obb`, `segment` or `pose`.
 
     Returns:
-        (dict[str, Any]): See `coco_truth`; images in the order of their paths, named relative to the data set.
+        (COCOTruth): See `coco_truth`; images in the order of their paths, named relative to the data set.
 
     Raises:
         DS2D2Error: If there is no such split, no readable image in it, or its labels do not suit the task.
@@ -164,11 +230,11 @@ def refused_images(
     return refused
 
 
-def yolo_lines(truth: Mapping[str, Any], task: str = "detect") -> dict[str, list[str]]:
+def yolo_lines(truth: COCOTruth, task: str = "detect") -> dict[str, list[str]]:
     """Return the YOLO labels of a COCO data set that `coco_truth` made.
 
     Args:
-        truth (Mapping[str, Any]): What `coco_truth` returned, or its JSON file holds.
+        truth (COCOTruth): What `coco_truth` returned, or its JSON file holds.
         task (str): `detect` writes boxes, `obb` corners.
 
     Returns:
@@ -196,7 +262,7 @@ def yolo_lines(truth: Mapping[str, Any], task: str = "detect") -> dict[str, list
     return lines
 
 
-def _horizontal(boxes: np.ndarray, size: np.ndarray) -> list[dict[str, Any]]:
+def _horizontal(boxes: np.ndarray, size: np.ndarray) -> list[_OrientedShape]:
     """Return the geometry of boxes (N, 4), cut off at the image's rim."""
     centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
     first, last = (np.clip(corner * size, 0, size) for corner in (centre - half, centre + half))
@@ -205,9 +271,9 @@ def _horizontal(boxes: np.ndarray, size: np.ndarray) -> list[dict[str, Any]]:
     return [{"bbox": box, "area": area} for box, area in zip(pixels, areas, strict=True)]
 
 
-def _oriented(polygons: Sequence[np.ndarray], size: np.ndarray) -> list[dict[str, Any]]:
+def _oriented(polygons: Sequence[np.ndarray], size: np.ndarray) -> list[_OrientedShape]:
     """Return the geometry of the rectangles around polygons (P, 2)."""
-    shapes = []
+    shapes: list[_OrientedShape] = []
     for polygon in polygons:
         points = polygon.astype(np.float64) * size
         rbox = xyxyxyxy2xywhr(points.astype(np.float32).reshape(1, -1))[0].tolist()

@@ -1,1 +1,22 @@
-"""Numbers about models on data: AP, agreement of two. Knows no training, no pictures."""
+"""Models measured on data: AP by COCO's definition, Ultralytics' own figures, agreement of two models.
+
+Numbers come out. This room trains nothing, and draws and prints nothing.
+"""
+
+from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement
+from ds2d2_yolo.evaluation.average_precision import evaluate
+from ds2d2_yolo.evaluation.results import Evaluation
+from ds2d2_yolo.evaluation.scores import AP_COLUMNS, Scores, coco_scores
+from ds2d2_yolo.evaluation.validation import figures_beside_boxes, validate
+
+__all__ = [
+    "AGREEMENT",
+    "AP_COLUMNS",
+    "Agreement",
+    "Evaluation",
+    "Scores",
+    "coco_scores",
+    "evaluate",
+    "figures_beside_boxes",
+    "validate",
+]

@@ -38,17 +38,17 @@ class Agreement:
 
     def update(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         """Add the detections (N, 6) and (M, 6) in one image: xyxy (xywhr: N, 7 and M, 7), confidence, class."""
-        ours, theirs = (found[found[:, -2] >= self.confidence].float().cpu() for found in (student, teacher))
-        measure = batch_probiou if ours.shape[1] == 7 else box_iou
-        overlap = measure(ours[:, :-2], theirs[:, :-2])
+        student, teacher = (found[found[:, -2] >= self.confidence].float().cpu() for found in (student, teacher))
+        measure = batch_probiou if student.shape[1] == 7 else box_iou
+        overlap = measure(student[:, :-2], teacher[:, :-2])
         overlap[overlap < self.iou] = 0
-        alike = (ours[:, None, -1] == theirs[None, :, -1]) & (overlap > 0)
+        alike = (student[:, None, -1] == teacher[None, :, -1]) & (overlap > 0)
         worth = overlap.double() + _SAME_CLASS * alike
         rows, columns = map(torch.from_numpy, linear_sum_assignment(worth.numpy(), maximize=True))
         paired = overlap[rows, columns] > 0
         rows, columns = rows[paired], columns[paired]
-        same = int((ours[rows, -1] == theirs[columns, -1]).sum())
-        counts = [len(ours) + len(theirs), len(rows), same, float(overlap[rows, columns].sum())]
+        same = int((student[rows, -1] == teacher[columns, -1]).sum())
+        counts = [len(student) + len(teacher), len(rows), same, float(overlap[rows, columns].sum())]
         self._counts += torch.tensor(counts, dtype=torch.float64)
 
     def gather(self, device: torch.device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,23 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
         model = YOLO(str(path))  # of another class where the checkpoint is: it knows its validator
         metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})()
     return {key: float(value) for key, value in metrics.items()}
+
+
+def figures_beside_boxes(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return Ultralytics' mAP of what a task finds beside boxes: masks (M) or keypoints (P).
+
+    Args:
+        figures (Mapping[str, float]): Ultralytics' figures by name, of a validation or a line of `results.csv`.
+
+    Returns:
+        (dict[str, float]): Those of them, by the same names.
+
+    Example:
+        >>> figures_beside_boxes({"metrics/mAP50(B)": 0.7, "metrics/recall(M)": 0.8, "metrics/mAP50(M)": 0.6})
+        {'metrics/mAP50(M)': 0.6}
+    """
+    return {
+        name: float(value)
+        for name, value in figures.items()
+        if name.startswith("metrics/mAP50") and not name.endswith("(B)")
+    }

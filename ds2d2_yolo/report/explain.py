@@ -17,6 +17,7 @@ from ultralytics.utils.torch_utils import select_device
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer, Explanation, metrics_of, read_picture, spread_out
+from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import load_model
@@ -134,19 +135,10 @@ def _load_models(options: Mapping[str, Any]) -> dict[str, Detector]:
             raise DS2D2Error(f"{role}={options[role]}: takes images of {channels} channels, only 3 can be shown")
     expected = models["teacher"].class_names
     for role, detector in models.items():
-        if detector.class_names != expected:
-            raise DS2D2Error(
-                f"{role}={options[role]}: knows {_classes_text(detector.class_names, expected)} than the teacher "
-                f"{options['teacher']}"
-            )
+        difference = class_difference(detector.class_names, expected, f"the teacher {options['teacher']}")
+        if difference is not None:
+            raise DS2D2Error(f"{role}={options[role]}: {difference}")
     return models
-
-
-def _classes_text(names: Sequence[str], expected: Sequence[str]) -> str:
-    if len(names) != len(expected):
-        return f"{len(names)} classes rather than {len(expected)}, others"
-    index = next(i for i, (own, other) in enumerate(zip(names, expected, strict=True)) if own != other)
-    return f"class {index} as '{names[index]}' rather than '{expected[index]}', others"
 
 
 def _match(models: Mapping[str, Detector], options: Mapping[str, Any]) -> tuple[Pair, int]:
@@ -226,9 +218,9 @@ def _load_data(option: str, path: str, split: str, names: Sequence[str]) -> dict
         data = load_data(SimpleNamespace(data=path, single_cls=False, split=split))
     except DS2D2Error as error:
         raise DS2D2Error(str(error).replace("data=", f"{option}=", 1)) from error
-    own = [str(data["names"][index]) for index in sorted(data["names"])]
-    if own != list(names):
-        raise DS2D2Error(f"{option}={path}: has {_classes_text(own, names)} than the models")
+    difference = class_difference(names, in_order(data["names"]))
+    if difference is not None:
+        raise DS2D2Error(f"{option}={path}: has other classes than the models (teacher: {difference})")
     return data
 
 

@@ -14,8 +14,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.agreement import AGREEMENT
-from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
+from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import complete_options, new_folder, usable_path

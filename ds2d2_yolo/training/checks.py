@@ -11,6 +11,7 @@ from ultralytics.utils import colorstr
 
 from ds2d2_yolo.detectors import TASKS, Detector
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.training.pair import Pair, check_tasks
 
@@ -150,17 +151,9 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
     channels = next(teacher.model.parameters()).shape[1]
     if channels != data["channels"]:
         raise DS2D2Error(f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}")
-    expected = [str(data["names"][index]) for index in sorted(data["names"])]
-    known = teacher.class_names
-    if len(known) != len(expected):
-        raise DS2D2Error(
-            f"teacher={path}: knows {len(known)} classes, the data set has {len(expected)}: train it on these"
-        )
-    for index, (ours, theirs) in enumerate(zip(expected, known, strict=True)):
-        if ours != theirs:
-            raise DS2D2Error(
-                f"teacher={path}: class {index} is '{theirs}', in the data set '{ours}': train it on these"
-            )
+    difference = class_difference(teacher.class_names, in_order(data["names"]))
+    if difference is not None:
+        raise DS2D2Error(f"teacher={path}: {difference}: train it on these")
     if Path(path).suffix == ".pt":
         check_keypoints("teacher", path, teacher.model, data)
 

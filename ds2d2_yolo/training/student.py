@@ -15,8 +15,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.agreement import AGREEMENT
-from ds2d2_yolo.evaluation.validation import validate
+from ds2d2_yolo.evaluation import AGREEMENT, validate
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.models import check_backbone, check_pretrained, check_safety, load_model
 from ds2d2_yolo.loading.place import check_place

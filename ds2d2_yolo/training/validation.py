@@ -10,7 +10,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, detector_of
-from ds2d2_yolo.evaluation.agreement import Agreement
+from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.training.resume import ADAPTERS
 from ds2d2_yolo.training.step import Distiller
 

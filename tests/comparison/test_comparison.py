@@ -25,7 +25,7 @@ from ds2d2_yolo.comparison.plan import plan_comparison, read_methods
 from ds2d2_yolo.comparison.records import read_curve, training_seconds
 from ds2d2_yolo.comparison.statistics import fitness_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.average_precision import figures_beside_boxes
+from ds2d2_yolo.evaluation import figures_beside_boxes
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 from ds2d2_yolo.options import option_defaults
 from ds2d2_yolo.resources import resource_folder

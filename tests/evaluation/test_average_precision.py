@@ -23,7 +23,7 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.commands import val
 from ds2d2_yolo.commands.val import table_lines
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.average_precision import AP_COLUMNS, coco_scores, evaluate
+from ds2d2_yolo.evaluation import AP_COLUMNS, coco_scores, evaluate
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels

@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.plotting import plot_results
 
-from ds2d2_yolo.evaluation.agreement import AGREEMENT
+from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.training import curves_of_terms, draw_looks
 from ds2d2_yolo.training import DS2D2Trainer

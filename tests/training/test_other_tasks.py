@@ -17,7 +17,7 @@ from ds2d2_yolo.comparison.jobs import execute
 from ds2d2_yolo.comparison.plan import Method, plan_comparison
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation.agreement import Agreement
+from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.training.amplifier import load_amplifier

@@ -1,0 +1,81 @@
+"""What an evaluation found, and the files that it leaves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ds2d2_yolo.data.coco_truth import COCODetection, COCOTruth
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.scores import Scores
+from ds2d2_yolo.files import without_nan
+
+
+@dataclass(frozen=True)
+class Evaluation(Scores):
+    """What an evaluation found; the inherited numbers are means over the classes that occur.
+
+    Attributes:
+        images (int): How many were looked at, those without objects included.
+        sizes (dict[str, int]): Objects that are `small`, `medium` and `large`.
+        classes (dict[str, Scores]): By class name, in the order of the data set.
+        mAP50 (float): Ultralytics' own figure, for comparison.
+        mAP50_95 (float): Ultralytics' own figure, for comparison.
+        figures (dict[str, float]): Ultralytics' figures of masks or keypoints by its names, `metrics/mAP50(M)` and
+            `metrics/mAP50-95(M)` or `(P)`; empty for tasks without.
+        max_dets (int): Detections per class and image that counted.
+        most (int): Objects in the image and class that have the most; above `max_dets` no detector reaches AP 1.
+        refused (dict[str, str]): Images that Ultralytics left out, and why.
+        settings (dict[str, Any]): Model, data and the arguments that the numbers depend on.
+        folder (Path): Where `coco.json`, `coco.csv`, `ground_truth.json` and `predictions.json` are.
+    """
+
+    images: int
+    sizes: dict[str, int]
+    classes: dict[str, Scores]
+    mAP50: float
+    mAP50_95: float
+    figures: dict[str, float]
+    max_dets: int
+    most: int
+    refused: dict[str, str]
+    settings: dict[str, Any]
+    folder: Path
+
+
+def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Sequence[COCODetection]) -> None:
+    """Write the four files of an evaluation into its folder, the numbers last.
+
+    Args:
+        evaluation (Evaluation): The numbers: `coco.json`, and as a table `coco.csv`.
+        truth (COCOTruth): `ground_truth.json`.
+        predictions (Sequence[COCODetection]): `predictions.json`.
+
+    Raises:
+        DS2D2Error: If they cannot be written.
+    """
+    numbers = {**asdict(evaluation), "folder": str(evaluation.folder)}
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    columns = [field.name for field in fields(Scores)]
+    writer.writerow(["class", *columns])
+    for name, scores in {"all": evaluation, **evaluation.classes}.items():
+        values = (getattr(scores, column) for column in columns)
+        writer.writerow([name, *("" if math.isnan(value) else value for value in values)])
+    contents = {
+        "ground_truth.json": json.dumps(truth),
+        "predictions.json": json.dumps(predictions),
+        "coco.csv": table.getvalue(),
+        "coco.json": json.dumps(without_nan(numbers), indent=2, default=str) + "\n",
+    }
+    try:
+        for name, content in contents.items():
+            (evaluation.folder / name).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise DS2D2Error(f"{evaluation.folder}: cannot save the results, {error.strerror or error}") from error
