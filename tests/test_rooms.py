@@ -1,0 +1,78 @@
+"""The rooms of the package: imports point one way."""
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ds2d2_yolo"
+# Modules of the ground serve every room and import none.
+GROUND = {"errors", "files", "options", "resources", "tables"}
+# A room imports rooms of the floors below its own, not those beside it.
+FLOORS = [
+    {"method"},
+    {"detectors"},
+    {"data", "scenes"},
+    {"loading"},
+    {"evaluation"},
+    {"training"},
+    {"comparison", "explanation"},
+    {"report"},
+    {"pictures", "trainer"},
+    {"commands"},
+    {"cli"},
+]
+
+
+@cache
+def modules():
+    """The modules of the package by their names, as trees."""
+    trees = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        trees[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return trees
+
+
+def imported(tree):
+    """The names that a module imports anywhere, within functions and for type checking too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in modules() else node.module
+
+
+@cache
+def imports():
+    """The modules of the package that each one imports.
+
+    The top module is left out: it finds what users import on first use.
+    """
+    names = modules().keys() - {"ds2d2_yolo"}
+    return {name: set(imported(modules()[name])) & names - {name} for name in names}
+
+
+def room_of(module):
+    return module.split(".")[1]
+
+
+def test_every_module_is_in_a_room_or_on_the_ground():
+    assert {room_of(name) for name in imports()} <= GROUND.union(*FLOORS)
+
+
+def test_the_method_imports_no_ultralytics():
+    method = [tree for name, tree in modules().items() if name.startswith("ds2d2_yolo.method")]
+    assert "ultralytics" not in {target.split(".")[0] for tree in method for target in imported(tree)}
+
+
+def test_modules_do_not_import_in_circles():
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
