@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ds2d2_yolo.explanation.explainer import Explainer, read_picture
+from ds2d2_yolo.explanation.explainer import Explainer
+from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.sheet import draw_sheet
@@ -42,7 +43,7 @@ def main() -> None:
         amplifier = load_amplifier(options.amplifier, teacher, wavelet)
     pair = check_pair(teacher, student, options.imgsz)
     explainer = Explainer(teacher, student, pair, options.imgsz, amplifier, plain, wavelet)
-    read = partial(read_picture, classes=len(student.class_names))
+    read = partial(read_image, classes=len(student.class_names))
     if not explainer.take_adapters(options.student.with_name("adapters.pt")):
         explainer.fit_adapters(images_of_split(str(options.image.parent)), "of the images beside this one", read)
     explanation = explainer.explain(read(options.image))

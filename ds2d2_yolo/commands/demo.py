@@ -16,9 +16,11 @@ from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.evaluation import validate
+from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.outcomes import predict
 from ds2d2_yolo.loading.data import resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
-from ds2d2_yolo.report.detections import draw_comparison
+from ds2d2_yolo.report.detections import draw_table
 from ds2d2_yolo.tables import text_table
 from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments, gains_of
@@ -107,7 +109,11 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
     names = [str(data["names"][index]) for index in sorted(data["names"])]
     # Models that were trained so briefly are sure of nothing yet
-    picture = draw_comparison(folder / "detections.png", chosen, models, args.imgsz, confidence=0.1, names=names)
+    found = {
+        title: [predict(model, path, args.imgsz, confidence=0.1) for path in chosen] for title, model in models.items()
+    }
+    labelled = [read_image(path, len(names), True) for path in chosen]
+    picture = draw_table(folder / "detections.png", labelled, found, names)
     LOGGER.info(f"Side-by-side detections saved as {colorstr('bold', picture)}")
     return folder
 

@@ -1,13 +1,91 @@
-"""`ds2d2 explain`: what distillation compares, image by image."""
+"""`ds2d2 explain`: what distillation compares, image by image, as sheets and one page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ultralytics.utils import TQDM
+from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.report.explain import run_explain
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer
+from ds2d2_yolo.method import WEIGHTS, filter_bank
+from ds2d2_yolo.options import complete_options, new_folder, usable_path
+from ds2d2_yolo.report.index import save_sheets
+from ds2d2_yolo.training.arguments import FOOTPRINTS
+
+
+def run_explain(given: Mapping[str, Any]) -> int:
+    """Explain images: one PNG for each, and `index.html` with all of them.
+
+    Args:
+        given (Mapping[str, Any]): Options that differ from those of `cfg/explain.yaml`; `source`, `teacher` and
+            `student` are required.
+
+    Returns:
+        (int): Exit code 0.
+
+    Raises:
+        DS2D2Error: If an option is wrong, the models do not belong together, or the source holds no images.
+
+    Example:
+        >>> run_explain({"source": "scenes.yaml", "teacher": "t.pt", "student": "s.pt"})  # doctest: +SKIP
+        0
+    """
+    options = complete_options("explain", given, required=("source", "teacher", "student"))
+    _check_options(options)
+    paths = {role: options[role] for role in ("teacher", "student", "plain") if options[role] is not None}
+    models = load_models(paths)
+    student = models["student"]
+    source = find_images(
+        str(options["source"]), student.class_names, options["split"], options["max_images"], options["data"]
+    )
+    try:
+        device = select_device(options["device"] or "", verbose=False)
+    except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
+        raise DS2D2Error(f"device={options['device']}: {error}", 2) from error
+    settings = {name: options[name] for name in ("amplifier", "imgsz", "wavelet", "weight", "disw")}
+    explainer = make_explainer(models, confidence=float(options["conf"]), device=device, **settings)
+    out = new_folder("explain", options["out"], options["exist_ok"])
+    for path in source.images:  # one that cannot be read ends the command before anything is written
+        source.read(path, student)
+    if not explainer.take_adapters(Path(options["student"]).with_name("adapters.pt")):
+        explainer.fit_adapters(source.fit_images, source.fit_name, lambda path: source.read(path, student))
+    print(f"Adapters: {explainer.origin}")
+    titles = ", ".join(f"{role} {detector.title} ({paths[role]})" for role, detector in models.items())
+    images = TQDM(source.images, desc="explaining", file=sys.stderr)
+    explanations = (explainer.explain(source.read(path, student)) for path in images)
+    sheets = save_sheets(out, explanations, student.class_names, titles, explainer.origin)
+    print(f"Saved in {out}: index.html and {len(sheets)} sheets")
+    return 0
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command with the words after its name."""
     return run_explain(parse_arguments(arguments))
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    number = options["max_images"]
+    if type(number) is not int or number < 1:
+        raise DS2D2Error(f"max_images={number}: expected a whole number of at least 1", 2)
+    confidence = options["conf"]
+    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
+        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
+    imgsz = options["imgsz"]
+    if imgsz is not None and (type(imgsz) is not int or imgsz < 1):
+        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
+    if options["weight"] not in {None, *WEIGHTS}:
+        raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
+    if options["disw"] not in {None, *FOOTPRINTS}:
+        raise DS2D2Error(f"disw={options['disw']}: expected {' or '.join(FOOTPRINTS)}", 2)
+    if options["wavelet"] is not None:
+        try:
+            filter_bank(options["wavelet"])
+        except ValueError as error:
+            raise DS2D2Error(str(error), 2) from error
+    usable_path("source", str(options["source"]))

@@ -1,11 +1,71 @@
-"""`ds2d2 report`: a page about a run or a comparison."""
+"""`ds2d2 report`: one page about a run, and about what changed against a baseline; or about a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import check_det_dataset
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.report.run import run_report
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation import Evaluation, evaluate
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.options import complete_options, new_folder, usable_path
+from ds2d2_yolo.report.compared import COMPARISON_TABLE, report_comparison
+from ds2d2_yolo.report.run import Run, read_run, run_page
+
+
+def run_report(given: Mapping[str, Any]) -> int:
+    """Write `report.html` about a run, or about a comparison.
+
+    Args:
+        given (Mapping[str, Any]): Options that differ from those of `cfg/report.yaml`; `run` is required.
+
+    Returns:
+        (int): Exit code 0.
+
+    Raises:
+        DS2D2Error: If an option is wrong, the folder is no run's, or a model or the data cannot be used.
+
+    Example:
+        >>> run_report({"run": "runs/detect/train"})  # doctest: +SKIP
+        0
+    """
+    options = complete_options("report", given, required=("run",))
+    confidence = options["conf"]
+    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
+        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
+    folder = usable_path("run", str(options["run"]))
+    if (folder / COMPARISON_TABLE).is_file():
+        return report_comparison(folder, options)
+    run = read_run(folder)
+    baseline = _weights_of(options["baseline"]) if options["baseline"] else None
+    if options["val"] and run.weights is None:
+        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; val=False reports without it")
+    if baseline is not None and not options["val"]:
+        raise DS2D2Error("baseline= is compared by measuring it, which val=False forbids: leave one of them out", 2)
+    if baseline is not None:
+        load_model("baseline", baseline)
+    out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
+    try:
+        measured = _measure(run, baseline, out, options) if options["val"] else {}
+        out.mkdir(parents=True, exist_ok=True)
+        root = Path()
+        if baseline is not None:
+            root = Path(check_det_dataset(measured["student"].settings["data"], autodownload=False)["path"])
+        text = run_page(run, measured.get("student"), measured.get("baseline"), float(confidence), root)
+        (out / "report.html").write_text(text, encoding="utf-8")
+    except DS2D2Error:
+        with suppress(OSError):
+            out.rmdir()  # only if nothing is in it
+        raise
+    except OSError as error:
+        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
+    print(f"Saved as {out / 'report.html'}")
+    return 0
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -14,3 +74,34 @@ def run(arguments: Sequence[str]) -> int:
     if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder, without run= before it
         arguments = [f"run={first}", *rest]
     return run_report(parse_arguments(arguments))
+
+
+def _weights_of(baseline: str | Path) -> Path:
+    path = usable_path("baseline", str(baseline))
+    if path.is_dir():
+        found = path / "weights" / "best.pt"
+        if not found.is_file():
+            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt, pass a run's folder or a .pt", 2)
+        return found
+    if path.suffix != ".pt" or not path.is_file():
+        raise DS2D2Error(f"baseline={path}: no such file or folder, pass a run's folder or a .pt", 2)
+    return path
+
+
+def _measure(run: Run, baseline: Path | None, out: Path, options: Mapping[str, Any]) -> dict[str, Evaluation]:
+    """Return AP of the student, and where given of the baseline, by role."""
+    arguments: dict[str, Any] = {
+        "split": options["split"],
+        "imgsz": options["imgsz"] or run.args.get("imgsz", 640),
+        "single_cls": bool(run.args.get("single_cls")),
+        "device": options["device"],
+        "plots": False,
+    }
+    data = options["data"] or run.args.get("data")
+    if not data:
+        raise DS2D2Error(f"run={run.folder}: its args.yaml names no data, pass data=", 2)
+    return {
+        name: evaluate(weights, data, project=str(out.absolute()), name=name, exist_ok=True, **arguments)
+        for name, weights in {"student": run.weights, "baseline": baseline}.items()
+        if weights is not None
+    }

@@ -1,1 +1,4 @@
-"""What distillation sees of an image, as arrays. Knows no pictures, no pages."""
+"""What a teacher and its student compute in an image, as arrays; which images and models is worked out here, too.
+
+Knows detectors, adapters and pairs; knows no picture, no page and no command line.
+"""

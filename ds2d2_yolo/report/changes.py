@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ds2d2_yolo.explanation.explainer import Picture, read_picture
+from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.report import html
-from ds2d2_yolo.report.detections import match_detections
-from ds2d2_yolo.report.figures import Canvas, outcome_legend
-from ds2d2_yolo.report.sheet import draw_outcomes
+from ds2d2_yolo.report.detections import draw_sides
 
 _SHOWN = 3  # images that changed most, each way
 
@@ -40,11 +39,11 @@ class Pairing:
     @classmethod
     def of_folders(cls, label: str, new: Path, old: Path) -> Pairing:
         """Return the pair whose detections two evaluations have saved."""
-        truth, ours, theirs = (
+        contents = (
             json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             for folder, name in ((new, "ground_truth"), (new, "predictions"), (old, "predictions"))
         )
-        return cls(label, truth, ours, theirs)
+        return cls(label, *contents)
 
 
 def changes_by_image(
@@ -100,9 +99,9 @@ def show_changes(
     Raises:
         DS2D2Error: If an image cannot be read.
     """
-    changes = [dict(changes_by_image(own.truth, own.new, own.old, confidence)) for own in pairings]
-    files = dict.fromkeys(file for own in changes for file in own)
-    means = {file: fmean(own.get(file, 0.0) for own in changes) for file in files}
+    changes = [dict(changes_by_image(pairing.truth, pairing.new, pairing.old, confidence)) for pairing in pairings]
+    files = dict.fromkeys(file for by_file in changes for file in by_file)
+    means = {file: fmean(by_file.get(file, 0.0) for by_file in changes) for file in files}
     order = sorted(means, key=lambda file: -means[file])
     better, worse = ([file for file in order if sign * means[file] > 0] for sign in (1, -1))
     whose = "" if len(pairings) == 1 else f", on average over {len(pairings)} seeds"
@@ -117,20 +116,26 @@ def show_changes(
         for file in chosen:
             # Of several seeds the most typical one, not the most impressive
             index = min(range(len(pairings)), key=lambda index: abs(changes[index].get(file, 0.0) - means[file]))
-            own = pairings[index]
-            number = next(image["id"] for image in own.truth["images"] if str(image["file_name"]) == file)
-            sides = {
-                title: by_image([item for item in found if item["score"] >= confidence])[number]
-                for title, found in zip(titles, (own.old, own.new), strict=True)
-            }
-            task = "obb" if any("rbox" in item for item in own.truth["annotations"]) else "detect"
-            picture = read_picture(root / file, len(own.truth["categories"]), True, single_cls, task)
-            seed = f"; shown: {own.label}, {changes[index].get(file, 0.0):+.2f}" if own.label else ""
-            caption = f"{file}: F1 {means[file]:+.2f}{seed}"
-            pictures.append(html.picture(draw_sides(picture, sides), f"Detections in {file}", caption))
+            pairing = pairings[index]
+            seed = f"; shown: {pairing.label}, {changes[index].get(file, 0.0):+.2f}" if pairing.label else ""
+            png = _draw_change(pairing, file, titles, confidence, root, single_cls)
+            pictures.append(html.picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
         if pictures:
             parts += [f"<h3>Most changed {heading}</h3>", html.grid(pictures)]
     return "\n".join(parts)
+
+
+def _draw_change(
+    pairing: Pairing, file: str, titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
+) -> bytes:
+    """Return what both detectors have found in an image, as a PNG; arguments as for `show_changes`."""
+    number = next(image["id"] for image in pairing.truth["images"] if str(image["file_name"]) == file)
+    sides = {
+        title: by_image([item for item in found if item["score"] >= confidence])[number]
+        for title, found in zip(titles, (pairing.old, pairing.new), strict=True)
+    }
+    task = "obb" if any("rbox" in item for item in pairing.truth["annotations"]) else "detect"
+    return draw_sides(read_image(root / file, len(pairing.truth["categories"]), True, single_cls, task), sides)
 
 
 def by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
@@ -146,8 +151,8 @@ def by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
         rows[item["image_id"]].append([*box, item.get("score", 1.0), item["category_id"] - 1])
         columns = len(box) + 2
     arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, columns)))
-    for image, own in rows.items():
-        array = np.array(own)
+    for image, items_of_image in rows.items():
+        array = np.array(items_of_image)
         arrays[image] = array[np.argsort(-array[:, -2], kind="stable")]
     return arrays
 
@@ -156,22 +161,3 @@ def _f1(found: np.ndarray, objects: np.ndarray) -> float:
     matched = match_detections(found[:, :-2], found[:, -1].astype(int), objects[:, :-2], objects[:, -1].astype(int))
     hits = 2 * len(matched.hits)
     return hits / max(hits + len(matched.false_alarms) + len(matched.misses), 1)
-
-
-def draw_sides(picture: Picture, sides: Mapping[str, np.ndarray]) -> bytes:
-    """Return detections of two sides beside each other, as a PNG.
-
-    Args:
-        picture (Picture): The image and its objects.
-        sides (Mapping[str, np.ndarray]): Detections by title, as `by_image` returns them.
-    """
-    aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
-    width = 3.4
-    canvas = Canvas(2 * width + 0.5, width * aspect + 0.95)
-    for index, (title, found) in enumerate(sides.items()):
-        axes = canvas.axes(0.2 + index * (width + 0.1), 0.3, width, width * aspect)
-        draw_outcomes(axes, picture.pixels, found, (picture.boxes, picture.labels), title)
-    canvas.figure.legend(
-        handles=outcome_legend(("hit", "false alarm", "miss")), loc="lower center", ncols=3, frameon=False, fontsize=8.5
-    )
-    return canvas.png()

@@ -27,8 +27,8 @@ from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.comparison import METHOD_COLOURS, comparison_png, points_interval, stages_line, tables_of
 from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent
-from ds2d2_yolo.report.training import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.results import read_columns
 

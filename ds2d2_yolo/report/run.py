@@ -1,36 +1,25 @@
-"""`ds2d2 report`: one page about a run, and about what changed against a baseline; or about a comparison."""
+"""One page about a run, and about what changed against a baseline: from its files and from measured numbers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, evaluate, figures_beside_boxes
-from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, figures_beside_boxes
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
-from ds2d2_yolo.report.compared import COMPARISON_TABLE, report_comparison
 from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent, points
-from ds2d2_yolo.report.training import (
-    BANDS_PICTURE,
-    LOGARITHMIC,
-    PAIR_FILE,
-    TERMS_PICTURE,
-    curves_of_terms,
-)
 from ds2d2_yolo.training.results import read_columns
 
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
@@ -54,70 +43,6 @@ class Run:
     columns: dict[str, list[float]]
     pair: dict[str, Any] | None
     weights: Path | None
-
-
-def run_report(given: Mapping[str, Any]) -> int:
-    """Write `report.html` about a run, or about a comparison.
-
-    Args:
-        given (Mapping[str, Any]): Options that differ from those of `cfg/report.yaml`; `run` is required.
-
-    Returns:
-        (int): Exit code 0.
-
-    Raises:
-        DS2D2Error: If an option is wrong, the folder is no run's, or a model or the data cannot be used.
-
-    Example:
-        >>> run_report({"run": "runs/detect/train"})  # doctest: +SKIP
-        0
-    """
-    options = complete_options("report", given, required=("run",))
-    confidence = options["conf"]
-    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
-        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
-    folder = usable_path("run", str(options["run"]))
-    if (folder / COMPARISON_TABLE).is_file():
-        return report_comparison(folder, options)
-    run = read_run(folder)
-    baseline = _weights_of(options["baseline"]) if options["baseline"] else None
-    if options["val"] and run.weights is None:
-        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; val=False reports without it")
-    if baseline is not None and not options["val"]:
-        raise DS2D2Error("baseline= is compared by measuring it, which val=False forbids: leave one of them out", 2)
-    if baseline is not None:
-        load_model("baseline", baseline)
-    out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
-
-    student = other = None
-    try:
-        if options["val"] and run.weights is not None:
-            student = _measure(run, run.weights, "student", out, options)
-            if baseline is not None:
-                other = _measure(run, baseline, "baseline", out, options)
-        out.mkdir(parents=True, exist_ok=True)
-        sections = [
-            _summary(run),
-            _pair(run),
-            _curves(run),
-            _scores(student, other),
-            _changes(student, other),
-            _images(student, other, float(confidence)),
-            _pictures(run),
-            _arguments(run),
-        ]
-        student_name, teacher_name = (model_name(run.args.get(role)) for role in ("model", "teacher"))
-        title = f"{run.folder.name}: {student_name} learning from {teacher_name}"
-        text = html.page(title, str(run.folder.resolve()), sections)
-        (out / "report.html").write_text(text, encoding="utf-8")
-    except DS2D2Error:
-        with suppress(OSError):
-            out.rmdir()  # only if nothing is in it
-        raise
-    except OSError as error:
-        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
-    print(f"Saved as {out / 'report.html'}")
-    return 0
 
 
 def read_run(folder: Path) -> Run:
@@ -145,6 +70,37 @@ def read_run(folder: Path) -> Run:
         raise DS2D2Error(f"run={folder}: results.csv has no epochs yet")
     weights = [path for name in ("best.pt", "last.pt") if (path := folder / "weights" / name).is_file()]
     return Run(folder, args, columns, pair, weights[0] if weights else None)
+
+
+def run_page(run: Run, student: Evaluation | None, baseline: Evaluation | None, confidence: float, root: Path) -> str:
+    """Return a page about a run, and about what changed against a baseline.
+
+    Args:
+        run (Run): The run.
+        student (Evaluation | None): What was measured of its student, where anything was.
+        baseline (Evaluation | None): What was measured of the baseline on the same images, likewise.
+        confidence (float): Least confidence of the detections that are compared image by image.
+        root (Path): Folder of the data set that was measured on.
+
+    Returns:
+        (str): HTML.
+
+    Raises:
+        DS2D2Error: If an image that is to be shown cannot be read.
+    """
+    sections = [
+        _summary(run),
+        _pair(run),
+        _curves(run),
+        _scores(student, baseline),
+        _changes(student, baseline),
+        _images(student, baseline, confidence, root),
+        _pictures(run),
+        _arguments(run),
+    ]
+    student_name, teacher_name = (model_name(run.args.get(role)) for role in ("model", "teacher"))
+    title = f"{run.folder.name}: {student_name} learning from {teacher_name}"
+    return html.page(title, str(run.folder.resolve()), sections)
 
 
 # ------------------------------------------------------------------------------------------------ sections
@@ -203,13 +159,13 @@ def _curves(run: Run) -> Section:
     columns = run.columns
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for split in ("train", "val"):
-        own: dict[str, Sequence[float]] = {
+        losses: dict[str, Sequence[float]] = {
             name.removeprefix(f"{split}/").removesuffix("_loss"): values
             for name, values in columns.items()
             if name.startswith(f"{split}/") and name.removeprefix(f"{split}/").removesuffix("_loss") not in TERMS
         }
-        if own:
-            groups[f"detection losses, {split}"] = own
+        if losses:
+            groups[f"detection losses, {split}"] = losses
     groups |= curves_of_terms(columns)
     metrics = {name.removeprefix("metrics/"): v for name, v in columns.items() if name.startswith("metrics/")}
     groups["metrics, by Ultralytics"] = {
@@ -229,21 +185,22 @@ def _curves(run: Run) -> Section:
     return Section("Curves", html.picture(canvas.png(), "Losses, terms and metrics by epoch", caption))
 
 
-def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
+def _scores(student: Evaluation | None, baseline: Evaluation | None) -> Section:
     if student is None:
         return Section("Average precision", "")
-    sides = {"student": student} | ({"baseline": other} if other else {})
+    sides = {"student": student} | ({"baseline": baseline} if baseline else {})
     values = {
         side: {name: getattr(scores, name) for name in AP_COLUMNS} | scores.figures for side, scores in sides.items()
     }
-    rows = [[side, *map(percent, own.values())] for side, own in values.items()]
-    if other:
-        rows.append(["change", *(points(own - values["baseline"][name]) for name, own in values["student"].items())])
+    rows = [[side, *map(percent, figures.values())] for side, figures in values.items()]
+    if baseline:
+        changes = (value - values["baseline"][name] for name, value in values["student"].items())
+        rows.append(["change", *map(points, changes)])
     sizes = ", ".join(f"{count} {name}" for name, count in student.sizes.items())
     split = student.settings["split"]
-    seen = f"{student.images} images of '{split}' with {student.objects} objects: {sizes}"
+    measured = f"{student.images} images of '{split}' with {student.objects} objects: {sizes}"
     beside = ", of masks (M) or keypoints (P) by Ultralytics" if student.figures else ""
-    note = f"Percent, of boxes by COCO's definition{beside}, on {seen}."
+    note = f"Percent, of boxes by COCO's definition{beside}, on {measured}."
     classes = [
         [
             name,
@@ -258,13 +215,13 @@ def _scores(student: Evaluation | None, other: Evaluation | None) -> Section:
     return Section("Average precision", table + html.paragraph(note, note=True) + html.table(header, classes))
 
 
-def _changes(student: Evaluation | None, other: Evaluation | None) -> Section:
-    if student is None or other is None:
+def _changes(student: Evaluation | None, baseline: Evaluation | None) -> Section:
+    if student is None or baseline is None:
         return Section("Change against the baseline", "")
-    by_class = {name: 100 * (scores.AP - other.classes[name].AP) for name, scores in student.classes.items()}
+    by_class = {name: 100 * (scores.AP - baseline.classes[name].AP) for name, scores in student.classes.items()}
     counts = {name: f"{scores.objects:,}" for name, scores in student.classes.items()}
-    by_size = {text: 100 * (getattr(student, name) - getattr(other, name)) for name, text in _SIZES.items()}
-    by_size["all"] = 100 * (student.AP - other.AP)
+    by_size = {text: 100 * (getattr(student, name) - getattr(baseline, name)) for name, text in _SIZES.items()}
+    by_size["all"] = 100 * (student.AP - baseline.AP)
     sizes = {**{name: f"{count:,}" for name, count in student.sizes.items()}, "all": f"{student.objects:,}"}
     label = "change of AP, percentage points"
     return Section(
@@ -279,21 +236,24 @@ def _changes(student: Evaluation | None, other: Evaluation | None) -> Section:
     )
 
 
-def _images(student: Evaluation | None, other: Evaluation | None, confidence: float) -> Section:
+def _images(student: Evaluation | None, baseline: Evaluation | None, confidence: float, root: Path) -> Section:
     title = "Images that changed most"
-    if student is None or other is None:
+    if student is None or baseline is None:
         return Section(title, "")
-    root = Path(check_det_dataset(student.settings["data"], autodownload=False)["path"])
-    pairing = Pairing.of_folders("", student.folder, other.folder)
+    pairing = Pairing.of_folders("", student.folder, baseline.folder)
     single = bool(student.settings["single_cls"])
     return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root, single))
 
 
 def _pictures(run: Run) -> Section:
-    own = [run.folder / TERMS_PICTURE, *sorted(run.folder.glob(BANDS_PICTURE.format("*"))), run.folder / "results.png"]
-    own = [path for path in own if path.is_file()]
-    others = sorted(path for kind in ("png", "jpg") for path in run.folder.glob(f"*.{kind}") if path not in own)
-    body = "".join(html.picture(path, path.stem, path.name) for path in own)
+    first = [
+        run.folder / TERMS_PICTURE,
+        *sorted(run.folder.glob(BANDS_PICTURE.format("*"))),
+        run.folder / "results.png",
+    ]
+    first = [path for path in first if path.is_file()]
+    others = sorted(path for kind in ("png", "jpg") for path in run.folder.glob(f"*.{kind}") if path not in first)
+    body = "".join(html.picture(path, path.stem, path.name) for path in first)
     if others:
         body += html.folded(
             f"{len(others)} pictures by Ultralytics",
@@ -304,32 +264,3 @@ def _pictures(run: Run) -> Section:
 
 def _arguments(run: Run) -> Section:
     return Section("Arguments", html.folded("args.yaml", html.facts(run.args)))
-
-
-# ------------------------------------------------------------------------------------------------- helpers
-
-
-def _weights_of(baseline: Any) -> Path:
-    path = usable_path("baseline", str(baseline))
-    if path.is_dir():
-        found = path / "weights" / "best.pt"
-        if not found.is_file():
-            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt, pass a run's folder or a .pt", 2)
-        return found
-    if path.suffix != ".pt" or not path.is_file():
-        raise DS2D2Error(f"baseline={path}: no such file or folder, pass a run's folder or a .pt", 2)
-    return path
-
-
-def _measure(run: Run, weights: Path, name: str, out: Path, options: Mapping[str, Any]) -> Evaluation:
-    arguments: dict[str, Any] = {
-        "split": options["split"],
-        "imgsz": options["imgsz"] or run.args.get("imgsz", 640),
-        "single_cls": bool(run.args.get("single_cls")),
-        "device": options["device"],
-        "plots": False,
-    }
-    data = options["data"] or run.args.get("data")
-    if not data:
-        raise DS2D2Error(f"run={run.folder}: its args.yaml names no data, pass data=", 2)
-    return evaluate(weights, data, project=str(out.absolute()), name=name, exist_ok=True, **arguments)

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from ds2d2_yolo.explanation.explainer import BANDS, Explanation, LevelView
-from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.explanation.explainer import Explanation
+from ds2d2_yolo.explanation.views import BANDS, LevelView
+from ds2d2_yolo.report.detections import draw_outcomes
 from ds2d2_yolo.report.figures import (
     DIFFERENCE,
     ENERGY,
@@ -47,29 +48,29 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     Returns:
         (Canvas): One picture: detections; where predictions differ; weights; and by level the bands and errors.
     """
-    picture = explanation.picture
-    aspect = min(max(picture.pixels.shape[0] / picture.pixels.shape[1], 0.4), 1.8)
+    image = explanation.image
+    aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
     inner = _WIDTH - 2 * _MARGIN
     levels = explanation.levels
 
     found = 1 + len(explanation.detections)
     found_width = (inner - (found - 1) * _GAP) / max(found, 4)
-    seen_width = (inner - 4 * _BAR) / 4
+    difference_width = (inner - 4 * _BAR) / 4
     weight_width = min((inner - _BAR - (len(levels) - 1) * _GAP) / len(levels), found_width)
     band_width = (inner - 3 * _BAR - 3 * _GAP) / 6
     weighted = explanation.weight != "none", explanation.weight == "confidence"
     heights = [
         found_width * aspect + _TITLE + _BELOW + 0.3,
-        (seen_width * aspect + _TITLE + _BELOW) if explanation.differences else 0.0,
-        *[(weight_width * aspect + _TITLE + _BELOW) if picture.labelled and shown else 0.0 for shown in weighted],
+        (difference_width * aspect + _TITLE + _BELOW) if explanation.differences else 0.0,
+        *[(weight_width * aspect + _TITLE + _BELOW) if image.labelled and shown else 0.0 for shown in weighted],
         *[2 * (band_width * aspect + _TITLE) + _BELOW] * (len(levels) if bands else 0),
     ]
     headed = sum(height > 0 for height in heights)
     canvas = Canvas(_WIDTH, 0.85 + sum(heights) + 0.62 * headed + 0.1)
-    canvas.text(_MARGIN, 0.22, picture.path.name, 15, weight="bold")
-    known = f"{len(picture.boxes)} objects" if picture.labelled else "labels unknown"
-    size = f"{picture.pixels.shape[1]} x {picture.pixels.shape[0]} pixels"
-    canvas.text(_MARGIN, 0.5, f"{size}, {known}. Adapters of the student's maps: {origin}.", 9, color=FAINT)
+    canvas.text(_MARGIN, 0.22, image.path.name, 15, weight="bold")
+    objects = f"{len(image.boxes)} objects" if image.labelled else "labels unknown"
+    size = f"{image.size[1]} x {image.size[0]} pixels"
+    canvas.text(_MARGIN, 0.5, f"{size}, {objects}. Adapters of the student's maps: {origin}.", 9, color=FAINT)
 
     top = 0.85
     _heading(canvas, top, "What they find", _matching_note(explanation))
@@ -78,7 +79,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     if explanation.differences:
         hint = "what the implicit terms add up, spread over the cell of each anchor or over each proposed region"
         _heading(canvas, top, "Where their predictions differ, seen through a frozen head", hint)
-        _draw_differences(canvas, top + 0.62, seen_width, aspect, explanation)
+        _draw_differences(canvas, top + 0.62, difference_width, aspect, explanation)
         top += heights[1] + 0.62
     if heights[2]:
         hint = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
@@ -101,40 +102,6 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     return canvas
 
 
-def draw_outcomes(
-    axes: Axes,
-    pixels: np.ndarray,
-    found: np.ndarray,
-    objects: tuple[np.ndarray, np.ndarray] | None,
-    title: str,
-    width: float = 1.3,
-) -> tuple[int, int, int] | None:
-    """Show an image with detections, as hits, false alarms and misses where the objects are known.
-
-    Args:
-        axes (Axes): Where.
-        pixels (np.ndarray): Image (H, W, 3).
-        found (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class; oriented ones
-            (N, 7) with xywhr.
-        objects (tuple | None): Boxes (G, 4) or (G, 5) and classes (G,) of the objects; None where they are not known.
-        title (str): Title.
-        width (float): Width of the lines, in points.
-
-    Returns:
-        (tuple[int, int, int] | None): Numbers of hits, false alarms and misses.
-    """
-    if objects is None:
-        show_image(axes, pixels, title, f"{len(found)} detections")
-        outline(axes, found[:, :-2], "detection", width)
-        return None
-    matched = match_detections(found[:, :-2], found[:, -1].astype(int), *objects)
-    outcome = len(matched.hits), len(matched.false_alarms), len(matched.misses)
-    show_image(axes, pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
-    for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
-        outline(axes, boxes, kind, width)
-    return outcome
-
-
 def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
     canvas.text(_MARGIN, top + 0.1, title, 12, weight="bold")
     # One text per line would need the title's width, which matplotlib knows only once it has drawn it.
@@ -142,7 +109,7 @@ def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
 
 
 def _matching_note(explanation: Explanation) -> str:
-    if not explanation.picture.labelled:
+    if not explanation.image.labelled:
         return "without labels nobody knows which detections are right"
     return "a hit overlaps an object of its class by IoU 0.5 or more"
 
@@ -150,12 +117,12 @@ def _matching_note(explanation: Explanation) -> str:
 def _draw_detections(
     canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation, names: Sequence[str]
 ) -> None:
-    picture, height = explanation.picture, width * aspect
+    image, height = explanation.image, width * aspect
     axes = canvas.axes(_MARGIN, top, width, height)
-    show_image(axes, picture.pixels, "image and objects" if picture.labelled else "image")
-    outline(axes, picture.boxes, "object")
-    if picture.labelled and len(picture.boxes) <= 15:
-        for corners, label in zip(corners_of(picture.boxes), picture.labels, strict=True):
+    show_image(axes, image.pixels, "image and objects" if image.labelled else "image")
+    outline(axes, image.boxes, "object")
+    if image.labelled and len(image.boxes) <= 15:
+        for corners, label in zip(corners_of(image.boxes), image.labels, strict=True):
             x, y = corners.min(0).clip(0)
             axes.annotate(
                 names[label],
@@ -164,11 +131,10 @@ def _draw_detections(
                 clip_on=True,
                 **LABEL,
             )
-    objects = (picture.boxes, picture.labels) if picture.labelled else None
     for index, (role, found) in enumerate(explanation.detections.items(), 1):
         axes = canvas.axes(_MARGIN + index * (width + _GAP), top, width, height)
-        draw_outcomes(axes, picture.pixels, found, objects, role)
-    kinds = ("object", "hit", "false alarm", "miss") if picture.labelled else ("detection",)
+        draw_outcomes(axes, image, found, role)
+    kinds = ("object", "hit", "false alarm", "miss") if image.labelled else ("detection",)
     canvas.figure.legend(
         handles=outcome_legend(kinds),
         loc="upper left",
@@ -180,16 +146,16 @@ def _draw_detections(
 
 
 def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation) -> None:
-    picture, height = explanation.picture, width * aspect
+    image, height = explanation.image, width * aspect
     left = _MARGIN
     for head, view in explanation.differences.items():
         for part, values in (("classes", view.classes), ("boxes", view.boxes)):
             scale = scale_of(DIFFERENCE, [values])
             axes = canvas.axes(left, top, width, height)
-            show_image(axes, picture.pixels, grey=True)
+            show_image(axes, image.pixels, grey=True)
             _lay_over(axes, values, DIFFERENCE, scale, explanation, f"{part}, through {_HEADS[head]}")
             axes.set_xlabel(f"sum {values.sum():.3g}", fontsize=8, color=FAINT, labelpad=3)
-            outline(axes, picture.boxes, "object", 0.7)
+            outline(axes, image.boxes, "object", 0.7)
             canvas.bar(left + width + 0.05, top, height, DIFFERENCE, scale)
             left += width + _BAR
 
@@ -203,15 +169,15 @@ def _draw_weights(
     quantity: Quantity,
     weights: Sequence[np.ndarray],
 ) -> None:
-    picture, height = explanation.picture, width * aspect
+    image, height = explanation.image, width * aspect
     scale = scale_of(quantity, weights)
     left = _MARGIN
     for level, values in zip(explanation.levels, weights, strict=True):
         axes = canvas.axes(left, top, width, height)
-        show_image(axes, picture.pixels, grey=True)
+        show_image(axes, image.pixels, grey=True)
         _lay_over(axes, values, quantity, scale, explanation, f"stride {level.stride:g}")
         axes.set_xlabel(f"highest {values.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
-        outline(axes, picture.boxes, "object", 0.5)
+        outline(axes, image.boxes, "object", 0.5)
         left += width + _GAP
     canvas.bar(left - _GAP + 0.05, top, height, quantity, scale)
 
@@ -220,8 +186,7 @@ def _draw_level(
     canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation, level: LevelView
 ) -> None:
     height = width * aspect
-    pixels = explanation.picture.pixels.shape[:2]
-    place = (explanation.window, (pixels[0], pixels[1]))
+    place = (explanation.window, explanation.image.size)
     rows: Mapping[str, Mapping[str, np.ndarray]] = {"teacher": level.teacher, "student, adapted": level.student}
     low = scale_of(ENERGY, [maps["LL"] for maps in rows.values()])
     high = scale_of(ENERGY, [maps[band] for maps in rows.values() for band in BANDS[1:]])
@@ -241,7 +206,7 @@ def _draw_level(
         weighted = error * level.weight
         scale = scale_of(ERROR, [error, weighted])
         shown = [(f"error of {name}", error)]
-        weighs = explanation.picture.labelled and explanation.weight != "none"
+        weighs = explanation.image.labelled and explanation.weight != "none"
         shown += [("the same, weighted", weighted)] if weighs else []
         for index, (title, values) in enumerate(shown):
             axes = canvas.axes(left + index * (width + _GAP), row, width, height)
@@ -253,5 +218,4 @@ def _draw_level(
 def _lay_over(
     axes: Axes, values: np.ndarray, quantity: Quantity, scale: Normalize, explanation: Explanation, title: str
 ) -> None:
-    height, width = explanation.picture.pixels.shape[:2]
-    show_map(axes, values, quantity, scale, explanation.window, (height, width), title, over=True)
+    show_map(axes, values, quantity, scale, explanation.window, explanation.image.size, title, over=True)

@@ -88,7 +88,7 @@ class DS2D2Trainer(OwnArgumentsTrainer):
                 overrides = prepare_run(overrides, cfg)
         super().__init__(cfg, overrides, _callbacks)
         if self.args.plots and RANK in {-1, 0}:
-            from ds2d2_yolo.report.training import add_pictures  # drawn by callbacks; training itself needs none of it
+            from ds2d2_yolo.pictures import add_pictures  # drawn by callbacks; training itself needs none of it
 
             add_pictures(self)
 

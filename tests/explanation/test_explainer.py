@@ -15,7 +15,9 @@ from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
 from ds2d2_yolo.detectors.torchvision.retinanet import Assignment
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.explanation.explainer import Explainer, metrics_of, read_picture, spread_out, spread_over
+from ds2d2_yolo.explanation.explainer import Explainer
+from ds2d2_yolo.explanation.images import read_image, spread_out
+from ds2d2_yolo.explanation.views import spread_over
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters, keep_adapters
 from ds2d2_yolo.training.pair import check_pair
@@ -34,7 +36,7 @@ def images(tmp_path_factory):
 def explainer(images):
     teacher, student = (detector_of(lively_model(f"yolo11{scale}.yaml", seed=i).eval()) for i, scale in enumerate("sn"))
     made = Explainer(teacher, student, check_pair(teacher, student, SIZE), SIZE, confidence=0.05)
-    made.fit_adapters(images, "images", lambda path: read_picture(path, 2))
+    made.fit_adapters(images, "images", lambda path: read_image(path, 2))
     return made
 
 
@@ -45,12 +47,12 @@ def batch_for(picture):
 
 
 def maps_of(explainer, picture):
-    return explainer._maps_of(picture)
+    return explainer.maps(picture)
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, images):
-    picture = read_picture(images[0], 2)
+    picture = read_image(images[0], 2)
     teacher, student = explainer.teacher, explainer.student
     own = Explainer(teacher, student, check_pair(teacher, student, SIZE), SIZE, confidence=0.05, weight=weight)
     own.adapters = explainer.adapters
@@ -69,13 +71,13 @@ def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, ima
     for name in ("low", "high"):
         total = sum((getattr(level, name) * level.weight).mean() for level in explanation.levels)
         assert total == pytest.approx(terms[f"ex_{name}"].item(), rel=1e-4)
-    numbers = metrics_of(explanation)
+    numbers = explanation.numbers
     weighted = sum(value for key, value in numbers.items() if key.startswith("ex_low_weighted/"))
     assert weighted == pytest.approx(terms["ex_low"].item(), rel=1e-4)
 
 
 def test_bands_hold_the_energy_of_the_maps(explainer, images):
-    picture = read_picture(images[0], 2)
+    picture = read_image(images[0], 2)
     _, teacher = maps_of(explainer, picture)
     for level, x in zip(explainer.explain(picture).levels, teacher, strict=True):
         bands = sum((energy**2).sum() for energy in level.teacher.values())
@@ -147,8 +149,8 @@ def test_detections_are_those_of_predict(images, tmp_path):
     )
     detector = detector_of(model)
     made = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE, confidence=0.4)
-    made.fit_adapters(images, "images", lambda path: read_picture(path, 2))
-    found = made.explain(read_picture(images[0], 2)).detections["distilled student"]
+    made.fit_adapters(images, "images", lambda path: read_image(path, 2))
+    found = made.explain(read_image(images[0], 2)).detections["distilled student"]
     assert len(found) == len(expected.boxes) > 0
     np.testing.assert_allclose(found[:, :4], expected.boxes.xyxy, atol=0.1)
     np.testing.assert_allclose(found[:, 4], expected.boxes.conf, atol=1e-3)
@@ -158,7 +160,7 @@ def test_detections_are_those_of_predict(images, tmp_path):
 def test_objects_keep_their_place_in_images_of_any_shape(explainer, images, shape):
     pixels = np.zeros((*shape, 3), np.uint8)
     box = np.array([[10.0, 5.0, 30.0, 25.0]])
-    picture = copy.copy(read_picture(images[0], 2))
+    picture = copy.copy(read_image(images[0], 2))
     picture = type(picture)(picture.path, pixels, box, np.array([0]), True)
     explanation = explainer.explain(picture)
     left, right, bottom, top = explanation.window
@@ -179,7 +181,7 @@ def test_objects_keep_their_place_in_images_of_any_shape(explainer, images, shap
 def test_an_explainer_without_adapters_says_so(explainer, images):
     bare = Explainer(explainer.teacher, explainer.student, check_pair(explainer.teacher, explainer.student, SIZE), SIZE)
     with pytest.raises(ValueError, match="needs adapters"):
-        bare.explain(read_picture(images[0], 2))
+        bare.explain(read_image(images[0], 2))
 
 
 def test_a_fit_finds_the_map_that_made_the_teacher():
@@ -228,7 +230,7 @@ def test_images_are_taken_at_even_distances():
 
 
 def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
-    picture = read_picture(images[0], 2)
+    picture = read_image(images[0], 2)
     rows = np.loadtxt(str(images[0]).replace("images", "labels").replace(".png", ".txt"))
     expected = xywh2xyxy(rows[:, 1:]) * SIZE
     order = [0, 1] if picture.labels[0] == rows[0, 0] else [1, 0]
@@ -236,14 +238,14 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
     assert picture.labelled
     bare = tmp_path / "bare.png"
     bare.write_bytes(images[0].read_bytes())
-    assert not read_picture(bare, 2).labelled
-    assert read_picture(bare, 2, labelled=True).labelled
+    assert not read_image(bare, 2).labelled
+    assert read_image(bare, 2, labelled=True).labelled
     polygon = tmp_path / "bare.txt"
     polygon.write_text("1 0.1 0.1 0.5 0.1 0.5 0.3 0.1 0.3\n")
-    np.testing.assert_allclose(read_picture(bare, 2).boxes, [[12.8, 12.8, 64, 38.4]], atol=1e-3)
+    np.testing.assert_allclose(read_image(bare, 2).boxes, [[12.8, 12.8, 64, 38.4]], atol=1e-3)
     with pytest.raises(DS2D2Error, match="exceeds dataset class count"):
-        read_picture(bare, 1)
+        read_image(bare, 1)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     with pytest.raises(DS2D2Error, match=r"broken\.png: cannot be read as an image"):
-        read_picture(broken, 2)
+        read_image(broken, 2)

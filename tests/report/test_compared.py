@@ -9,6 +9,7 @@ from pages import Page, assert_self_contained, browse, needs_browser
 from training_helpers import lively_model, save_checkpoint, short, write_data
 
 from ds2d2_yolo.cli import main
+from ds2d2_yolo.commands.report import run_report
 from ds2d2_yolo.comparison import jobs as engine
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.errors import DS2D2Error
@@ -16,7 +17,6 @@ from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
 from ds2d2_yolo.report.compared import read_comparison
 from ds2d2_yolo.report.comparison import save_report
-from ds2d2_yolo.report.run import run_report
 
 
 @pytest.fixture(scope="module")

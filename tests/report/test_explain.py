@@ -11,10 +11,10 @@ from PIL import Image
 from training_helpers import lively_model, save_checkpoint, tiny_yaml
 
 from ds2d2_yolo.cli import main
+from ds2d2_yolo.commands.explain import run_explain
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.options import option_defaults
-from ds2d2_yolo.report.explain import run_explain
 
 
 @pytest.fixture

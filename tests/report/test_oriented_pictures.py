@@ -17,14 +17,15 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.explanation.explainer import Explainer, read_picture
+from ds2d2_yolo.explanation.explainer import Explainer
+from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.outcomes import match_detections
+from ds2d2_yolo.explanation.setup import trained_argument
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.changes import changes_by_image
-from ds2d2_yolo.report.detections import match_detections
-from ds2d2_yolo.report.explain import _argument
 from ds2d2_yolo.report.figures import corners_of, outline
+from ds2d2_yolo.report.progress import draw_looks
 from ds2d2_yolo.report.sheet import draw_sheet
-from ds2d2_yolo.report.training import draw_looks
 from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.pair import check_pair
 
@@ -47,20 +48,20 @@ def image(folder):
 
 
 def test_corners_of_labels_become_their_rectangles(folder, image):
-    picture = read_picture(image, 2, task="obb")
+    picture = read_image(image, 2, task="obb")
     lines = np.loadtxt(folder / "obb/labels/val/0.txt").reshape(-1, 9)
     for box, corners in zip(picture.boxes, lines[:, 1:].reshape(-1, 4, 2) * SIZE, strict=True):
         distances = np.linalg.norm(corners_of(box[None])[0][:, None] - corners[None], axis=2)
         assert distances.min(1).max() < 0.1
     assert picture.labels.tolist() == [0, 1]
-    assert read_picture(folder / "pose/images/val/0.png", 2, task="pose", points=(4, 2)).boxes.shape == (2, 4)
-    assert read_picture(folder / "segment/images/val/0.png", 2, task="segment").boxes.shape == (2, 4)
+    assert read_image(folder / "pose/images/val/0.png", 2, task="pose", points=(4, 2)).boxes.shape == (2, 4)
+    assert read_image(folder / "segment/images/val/0.png", 2, task="segment").boxes.shape == (2, 4)
 
 
 def test_boxes_without_corners_are_refused(tmp_path):
     write_data(tmp_path / "set", train=1, val=1)
     with pytest.raises(DS2D2Error, match=r"0\.txt: holds boxes, task=obb needs the four corners"):
-        read_picture(tmp_path / "set/images/val/0.png", 2, task="obb")
+        read_image(tmp_path / "set/images/val/0.png", 2, task="obb")
 
 
 def test_detections_are_those_of_predict_with_their_angles(folder, image):
@@ -69,7 +70,7 @@ def test_detections_are_those_of_predict_with_their_angles(folder, image):
     (expected,) = plain.predict(str(image), imgsz=SIZE, conf=0.3, device="cpu", verbose=False)
     detector = detector_of(copy.deepcopy(model))
     explainer = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE, confidence=0.3)
-    read = lambda path: read_picture(path, 2, task="obb")  # noqa: E731
+    read = lambda path: read_image(path, 2, task="obb")  # noqa: E731
     explainer.fit_adapters([image], "images", read)
     explanation = explainer.explain(read(image))
     found = explanation.detections["distilled student"]
@@ -88,7 +89,7 @@ def test_detections_are_those_of_predict_with_their_angles(folder, image):
 def test_oriented_objects_keep_their_place_in_any_shape(folder, image, shape):
     detector = detector_of(lively_model("yolo11n-obb.yaml", seed=1).eval())
     explainer = Explainer(detector, detector, check_pair(detector, detector, SIZE), SIZE)
-    picture = read_picture(image, 2, task="obb")
+    picture = read_image(image, 2, task="obb")
     explainer.fit_adapters([image], "images", lambda path: picture)
     box = np.array([[20.0, 15.0, 24.0, 8.0, 0.5]])
     explanation = explainer.explain(
@@ -107,7 +108,7 @@ def test_hulls_weigh_more_cells_by_as_much_in_all(folder, image):
     detector = detector_of(lively_model("yolo11n-obb.yaml", seed=1).eval())
     pair = check_pair(detector, detector, SIZE)
     box = np.array([[48.0, 48.0, 80.0, 6.0, math.pi / 4]])
-    picture = dataclasses.replace(read_picture(image, 2, task="obb"), boxes=box, labels=np.array([0]))
+    picture = dataclasses.replace(read_image(image, 2, task="obb"), boxes=box, labels=np.array([0]))
     extra = {}
     for hulls in (False, True):
         explainer = Explainer(detector, detector, pair, SIZE, hulls=hulls)
@@ -120,11 +121,11 @@ def test_hulls_weigh_more_cells_by_as_much_in_all(folder, image):
 def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path, monkeypatch):
     drawn = {}
 
-    def keep(picture, window, looks):
+    def keep(image, window, looks):
         drawn[disw] = list(looks.values())[-1][0].disw
-        return draw_looks(picture, window, looks)
+        return draw_looks(image, window, looks)
 
-    monkeypatch.setattr("ds2d2_yolo.report.training.draw_looks", keep)
+    monkeypatch.setattr("ds2d2_yolo.pictures.draw_looks", keep)
     given = {"teacher": folder / "teacher.pt", "student": folder / "student.pt", "data": folder / "obb/data.yaml"}
     given |= {"amplifier": "none", "im_full": 0, "epochs": 1, "imgsz": SIZE, "batch": 4, "device": "cpu", "workers": 0}
     for disw in ("rotated", "hull"):
@@ -132,7 +133,7 @@ def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path,
         overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "disw": disw}
         DS2D2Trainer(overrides=overrides).train()
         student, _ = load_model("student", tmp_path / disw / "weights" / "best.pt")
-        assert _argument(student, "disw") == disw  # by which `explain` goes
+        assert trained_argument(student, "disw") == disw  # by which `explain` goes
     assert drawn["hull"].sum() == pytest.approx(drawn["rotated"].sum(), rel=1e-3)
     assert (drawn["hull"] > 1).sum() > (drawn["rotated"] > 1).sum()
 
@@ -177,7 +178,7 @@ def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, mo
         seen.append(explanation.levels[0].disw)
         return draw_sheet(explanation, names, origin)
 
-    monkeypatch.setattr("ds2d2_yolo.report.explain.draw_sheet", keep)
+    monkeypatch.setattr("ds2d2_yolo.report.index.draw_sheet", keep)
     for more in ([], ["disw=rotated"]):
         given = [*(f"{key}={value}" for key, value in words.items()), f"out={tmp_path / 'out'}", *more]
         assert main(["explain", *given]) == 0

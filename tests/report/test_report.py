@@ -9,7 +9,7 @@ from training_helpers import tiny_yaml, write_data
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
-from ds2d2_yolo.report.detections import match_detections
+from ds2d2_yolo.explanation.outcomes import match_detections
 
 BOX = np.array([0.0, 0.0, 10.0, 10.0])
 

@@ -7,10 +7,11 @@ from pages import Page, assert_self_contained, browse, needs_browser
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
+from ds2d2_yolo.commands.report import run_report
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import changes_by_image
-from ds2d2_yolo.report.run import read_run, run_report
+from ds2d2_yolo.report.run import read_run
 
 
 @pytest.fixture(scope="module")

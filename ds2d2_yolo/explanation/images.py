@@ -1,0 +1,173 @@
+"""Images as the models are given them: read with their labels, scaled and padded; and where boxes lie then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from ultralytics.data.augment import LetterBox
+from ultralytics.data.utils import img2label_paths, verify_image_label
+from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
+from ultralytics.utils.patches import imread
+
+from ds2d2_yolo.errors import DS2D2Error
+
+Item = TypeVar("Item")
+
+Window = tuple[float, float, float, float]
+"""Left, right, bottom and top of a padded input, in pixels of the image: the extent that all maps cover."""
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image that models look at, with its labels.
+
+    Attributes:
+        path (Path): Its file.
+        pixels (np.ndarray): (H, W, 3) uint8, RGB.
+        boxes (np.ndarray): Objects (G, 4) as xyxy pixels, or (G, 5) oriented as xywhr: pixels and radians.
+        labels (np.ndarray): Their classes (G,).
+        labelled (bool): Whether the objects are labelled; a labelled image may hold none.
+    """
+
+    path: Path
+    pixels: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    labelled: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def read_image(
+    path: Path,
+    classes: int,
+    labelled: bool = False,
+    single_cls: bool = False,
+    task: str = "detect",
+    points: Sequence[int] = (0, 0),
+) -> InputImage:
+    """Read an image and its labels, as Ultralytics reads them.
+
+    Args:
+        path (Path): The image.
+        classes (int): Number of classes.
+        labelled (bool): Whether an image without label file counts as one without objects.
+        single_cls (bool): Whether all objects count as one class.
+        task (str): What the labels are for; objects of `obb` are oriented.
+        points (Sequence[int]): Number of keypoints and of values of each, for `pose`.
+
+    Returns:
+        (InputImage): The image.
+
+    Raises:
+        DS2D2Error: If the image cannot be decoded, or its labels are damaged.
+    """
+    pixels = imread(path, cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise DS2D2Error(f"{path}: cannot be read as an image")
+    label = img2label_paths([str(path)])[0]
+    checked = verify_image_label((str(path), label, "", task == "pose", classes, *points, single_cls))
+    _, rows, _, polygons, *_, corrupt, message = checked
+    if corrupt:
+        raise DS2D2Error(message)
+    height, width = pixels.shape[:2]
+    if task == "obb":
+        if len(polygons) != len(rows):
+            raise DS2D2Error(f"{label}: holds boxes, task=obb needs the four corners of each object")
+        corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
+        boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
+    else:
+        boxes = xywhn2xyxy(np.asarray(rows[:, 1:], np.float64), width, height)
+    numbers = np.zeros(len(rows), int) if single_cls else rows[:, 0].astype(int)
+    return InputImage(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, labelled or Path(label).is_file())
+
+
+def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) -> tuple[torch.Tensor, Window]:
+    """Return an image as `predict` gives it to models, and the window that it then shows.
+
+    Args:
+        image (InputImage): The image.
+        imgsz (int): Longer side, in pixels.
+        step (int): What its sides are padded to a multiple of.
+        device (torch.device): Where the models are.
+
+    Returns:
+        pixels (torch.Tensor): (1, 3, H, W) in [0, 1].
+        window (Window): The window.
+    """
+    padded = np.asarray(LetterBox(imgsz, auto=True, stride=step)(image=image.pixels))
+    height, width = image.size
+    ratio = min(imgsz / height, imgsz / width)
+    inner = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    left, top = round((padded.shape[1] - inner[0]) / 2 - 0.1), round((padded.shape[0] - inner[1]) / 2 - 0.1)
+    x, y = width / inner[0], height / inner[1]
+    window = (-left * x, (padded.shape[1] - left) * x, (padded.shape[0] - top) * y, -top * y)
+    pixels = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1))).to(device)[None].float() / 255
+    return pixels, window
+
+
+def boxes_in_input(boxes: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """Return boxes of an image, (N, 4) as xyxy or (N, 5) as xywhr, in pixels of the input.
+
+    Args:
+        boxes (np.ndarray): Boxes in pixels of the image, and radians.
+        window (Window): Window of the input.
+        size (tuple[int, int]): Height and width of the input, in pixels.
+
+    Returns:
+        (np.ndarray): Boxes in pixels of the input, and radians.
+    """
+    corner, scale = _scales(window, size, boxes.shape[1] == 5)
+    moved: np.ndarray = (boxes - corner) / scale
+    return moved
+
+
+def detections_in_image(found: torch.Tensor, window: Window, size: tuple[int, int], image: InputImage) -> np.ndarray:
+    """Return detections of the input in pixels of its image; upright ones are cut at its rim.
+
+    Args:
+        found (torch.Tensor): Detections (N, 6) with boxes as xyxy or (N, 7) as xywhr, in pixels of the input and
+            radians; confidence, class.
+        window (Window): Window of the input.
+        size (tuple[int, int]): Height and width of the input, in pixels.
+        image (InputImage): The image.
+
+    Returns:
+        (np.ndarray): Detections of the same shape, float64.
+    """
+    rows: np.ndarray = found.cpu().double().numpy()
+    oriented = rows.shape[1] == 7
+    corner, scale = _scales(window, size, oriented)
+    height, width = image.size
+    boxes = rows[:, :-2] * scale + corner
+    rows[:, :-2] = boxes if oriented else boxes.clip(0, [width, height, width, height])
+    return rows
+
+
+def spread_out(items: Sequence[Item], number: int) -> list[Item]:
+    """Return so many of some items, at even distances; all where there are no more.
+
+    Example:
+        >>> spread_out([0, 1, 2, 3, 4, 5], 3)
+        [0, 2, 4]
+    """
+    return [items[index * len(items) // number] for index in range(number)] if number < len(items) else list(items)
+
+
+def _scales(window: Window, size: tuple[int, int], oriented: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corner of the window and pixels of the image per pixel of the input, for xyxy (4,) or xywhr (5,)."""
+    left, right, bottom, top = window
+    x, y = (right - left) / size[1], (bottom - top) / size[0]
+    if oriented:  # x and y differ by the rounding to whole pixels alone
+        return np.array([left, top, 0, 0, 0]), np.array([x, y, math.sqrt(x * y), math.sqrt(x * y), 1])
+    return np.array([left, top, left, top]), np.array([x, y, x, y])

@@ -1,0 +1,122 @@
+"""How a student's maps come closer to its teacher's in the course of a training, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import torch
+from ultralytics.utils.torch_utils import unwrap_model
+
+from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import tap_maps
+from ds2d2_yolo.explanation.images import InputImage, Window, model_input, read_image, spread_out
+from ds2d2_yolo.explanation.views import LevelView, view_levels
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.training.adapters import adapt
+from ds2d2_yolo.training.pair import Pair
+from ds2d2_yolo.training.step import Distiller
+
+
+class DistillingTrainer(Protocol):
+    """What is read of the trainer of a student."""
+
+    args: Any  # arguments of Ultralytics and ds2d2, a namespace
+    data: Any  # the data set, as Ultralytics describes it
+    device: Any
+    ema: Any  # None until training starts
+    distiller: Distiller | None
+    pair: Pair | None
+
+    @property
+    def detector(self) -> Detector:
+        """The student."""
+
+
+def choose_images(trainer: DistillingTrainer, number: int) -> list[InputImage]:
+    """Read a few images with objects that lie at even distances in the validation set.
+
+    Args:
+        trainer (DistillingTrainer): The trainer, from the start of training on.
+        number (int): How many at most.
+
+    Returns:
+        (list[InputImage]): The images.
+    """
+    classes, single = len(trainer.data["names"]), trainer.args.single_cls
+    points = trainer.data["kpt_shape"] if trainer.args.task == "pose" else (0, 0)
+    chosen: list[InputImage] = []
+    for path in spread_out(images_of_split(trainer.data["val"]), 4 * number):
+        try:
+            image = read_image(path, classes, True, single, trainer.args.task, points)
+        except DS2D2Error:
+            continue  # Ultralytics has reported damaged images when it read them
+        if len(image.boxes) and len(chosen) < number:
+            chosen.append(image)
+    return chosen
+
+
+def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[LevelView, ...], Window]:
+    """Compare the averaged student, which is what is saved, with the teacher.
+
+    Args:
+        trainer (DistillingTrainer): The trainer, while it trains.
+        image (InputImage): The image.
+
+    Returns:
+        views (tuple[LevelView, ...]): By level, the finest first.
+        window (Window): What the padded input covers.
+    """
+    assert trainer.distiller is not None
+    assert trainer.pair is not None
+    model: Any = unwrap_model(trainer.ema.ema)  # with adapters beside its layers
+    student, distiller, pair = detector_of(model), trainer.distiller, trainer.pair
+    assert student is not None
+    step = max(32, *(int(detector.model.stride.max()) for detector in (student, distiller.teacher)))
+    pixels, window = model_input(image, trainer.args.imgsz, step, trainer.device)
+    with torch.no_grad():
+        _, student_maps = tap_maps(student, pair.student_layers, lambda: model(pixels))
+        predictions, teacher_maps = distiller.consult(pixels)
+        teacher_maps = [teacher_maps[index].float() for index in pair.head]
+        confidence = None
+        if distiller.loss.weight == "confidence":
+            confidence = distiller.teacher.confidence(predictions, teacher_maps)
+        adapted = []
+        for index in pair.head:
+            x, adapter = student_maps[index].float(), model.ds2d2_adapters[index]
+            adapted.append(adapt(adapter.weight.float().flatten(1), x) if hasattr(adapter, "weight") else x)
+        views = view_levels(
+            image,
+            adapted,
+            teacher_maps,
+            [pair.taps[index].stride for index in pair.head],
+            window,
+            (pixels.shape[2], pixels.shape[3]),
+            distiller.loss.wavelet,
+            distiller.loss.weight,
+            confidence,
+            trainer.args.disw == "hull",
+        )
+        return tuple(views), window
+
+
+def describe_pair(trainer: DistillingTrainer) -> dict[str, Any]:
+    """Return what a training compares with what, as JSON values; gains that are still to be found are `auto`."""
+    assert trainer.distiller is not None
+    assert trainer.pair is not None
+    student, distiller, pair = trainer.detector, trainer.distiller, trainer.pair
+    shares = distiller.calibration.shares if distiller.calibration is not None else {}
+    return {
+        "student": {"model": student.title, "box_coding": student.box_coding},
+        "teacher": {"model": distiller.teacher.title, "box_coding": distiller.teacher.box_coding},
+        "classes": distiller.teacher.class_names,
+        "gains": asdict(distiller.loss.gains) | dict.fromkeys(shares, "auto"),
+        "shares": shares,
+        "weight": distiller.loss.weight,
+        "wavelet": distiller.loss.wavelet,
+        "levels": [
+            {**asdict(tap), "explicit": index in pair.explicit, "implicit": index in pair.head}
+            for index, tap in enumerate(pair.taps)
+        ],
+    }

@@ -1,0 +1,197 @@
+"""An explainer from what the user wrote: checkpoints by role, the settings they were trained with, images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.data.utils import IMG_FORMATS
+from ultralytics.utils import YAML
+
+from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import Explainer
+from ds2d2_yolo.explanation.images import InputImage, read_image, spread_out
+from ds2d2_yolo.loading.classes import class_difference, in_order
+from ds2d2_yolo.loading.data import load_data
+from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.training.checks import check_footprints
+from ds2d2_yolo.training.pair import check_pair
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images to explain, and images to fit adapters to.
+
+    Attributes:
+        images (list[Path]): Images to explain.
+        labelled (bool): Whether one without label file counts as one without objects.
+        fit_images (list[Path]): Images that adapters can be fitted to.
+        fit_name (str): What those are, for people.
+    """
+
+    images: list[Path]
+    labelled: bool
+    fit_images: list[Path]
+    fit_name: str
+
+    def read(self, path: Path, student: Detector) -> InputImage:
+        """Read one of the images with the labels that a student's task has; see `read_image`."""
+        points = student.keypoints or (0, 0)
+        return read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
+
+
+def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
+    """Load trained models that can be explained together.
+
+    Args:
+        paths (Mapping[str, str | Path]): Checkpoints by role: `teacher`, `student`, and where given `plain`.
+
+    Returns:
+        (dict[str, Detector]): Detectors by role, all of the same classes.
+
+    Raises:
+        DS2D2Error: If one is missing, not trained, cannot be explained, or has other classes than the teacher.
+    """
+    models: dict[str, Detector] = {}
+    for role, path in paths.items():
+        models[role], trained = load_model(role, path)
+        if not trained:
+            raise DS2D2Error(f"{role}={path}: only a trained model can be explained, pass its .pt file", 2)
+        if models[role].explicit_only:
+            raise DS2D2Error(f"{role}={path}: is an {models[role].family}, which is not explained here")
+        channels = next(models[role].model.parameters()).shape[1]
+        if channels != 3:
+            raise DS2D2Error(f"{role}={path}: takes images of {channels} channels, only 3 can be shown")
+    expected = models["teacher"].class_names
+    for role, detector in models.items():
+        difference = class_difference(detector.class_names, expected, f"the teacher {paths['teacher']}")
+        if difference is not None:
+            raise DS2D2Error(f"{role}={paths[role]}: {difference}")
+    return models
+
+
+def find_images(
+    source: str, names: Sequence[str], split: str = "val", number: int = 8, data: str | None = None
+) -> ImageSource:
+    """Find the images to explain, and those to fit adapters to.
+
+    Args:
+        source (str): An image, a folder of images, or a data YAML.
+        names (Sequence[str]): Classes of the models, which those of data sets must be.
+        split (str): Split of a data YAML to take images from.
+        number (int): Most images to explain, taken at even distances.
+        data (str | None): Data YAML whose training images adapters are fitted to; None takes `source`, where it is one.
+
+    Returns:
+        (ImageSource): The images.
+
+    Raises:
+        DS2D2Error: If there are none, or a data set is missing or has other classes.
+    """
+    path = Path(source).expanduser()
+    content, labelled = None, False
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        content, labelled = _load_data("source", source, split, names), True
+        images = images_of_split(content[split])
+    elif path.is_dir():
+        images = images_of_split(str(path))
+    elif path.suffix[1:].lower() in IMG_FORMATS and path.is_file():
+        images = [path]
+    else:
+        kind = "is no image, folder or data YAML" if path.exists() else "no such image, folder or data YAML"
+        raise DS2D2Error(f"source={path}: {kind}", 2)
+    if not images:
+        raise DS2D2Error(f"source={path}: there are no images in it")
+    if data is not None:
+        content = _load_data("data", data, "train", names)
+    fit = images_of_split(content.get("train")) if content else []
+    what = "training images" if fit else "of the images of the source itself"
+    return ImageSource(spread_out(images, number), labelled, fit or images, what)
+
+
+def make_explainer(
+    models: Mapping[str, Detector],
+    amplifier: str | Path | None = None,
+    imgsz: int | None = None,
+    wavelet: str | None = None,
+    confidence: float = 0.25,
+    weight: str | None = None,
+    disw: str | None = None,
+    device: torch.device | None = None,
+) -> Explainer:
+    """Make an explainer of loaded models, with the settings of the student's training where none are given.
+
+    Args:
+        models (Mapping[str, Detector]): Detectors by role, from `load_models`.
+        amplifier (str | Path | None): The teacher's amplifier.
+        imgsz (int | None): Side at which the models look at the images, in pixels; None takes that of the training.
+        wavelet (str | None): Name of an orthogonal wavelet; None takes the amplifier's, else Haar.
+        confidence (float): Least confidence of a detection.
+        weight (str | None): Weight of the explicit terms; None takes that of the training.
+        disw (str | None): `rotated` or `hull`, for oriented boxes; None takes that of the training.
+        device (torch.device | None): Where the models go; None leaves them where they are.
+
+    Returns:
+        (Explainer): The explainer, without adapters yet.
+
+    Raises:
+        DS2D2Error: If models, amplifier and settings do not belong together.
+    """
+    teacher, student = models["teacher"], models["student"]
+    size = _trained_size(student) if imgsz is None else imgsz
+    pair = check_pair(teacher, student, size)
+    for detector in (teacher, student):
+        detector.model.eval()
+    check_footprints(disw, teacher)
+    guest: nn.Module | None = None
+    if amplifier is not None:
+        wavelet = wavelet or read_amplifier(amplifier)["wavelet"]
+        guest = load_amplifier(amplifier, teacher, str(wavelet))
+    for model in [*(detector.model for detector in models.values()), *([guest] if guest else [])]:
+        model.float().to(device).requires_grad_(False)
+    weight = weight or trained_argument(student, "weight") or "confidence"
+    hulls = (disw or trained_argument(student, "disw")) == "hull"
+    plain, wavelet = models.get("plain"), str(wavelet or "haar")
+    return Explainer(teacher, student, pair, size, guest, plain, wavelet, confidence, str(weight), hulls)
+
+
+def trained_argument(student: Detector, name: str) -> Any:
+    """Return an argument that a checkpoint was trained with, or None.
+
+    From finished checkpoints Ultralytics takes the arguments that are not its own; `args.yaml` of their run has them.
+    """
+    args: Any = getattr(student.model, "args", None)  # a namespace or a dict, by release
+    value = args.get(name) if isinstance(args, dict) else getattr(args, name, None)
+    path = getattr(student.model, "pt_path", None)
+    if value is not None or path is None:
+        return value
+    file = Path(path).resolve().parent.parent / "args.yaml"
+    return YAML.load(file).get(name) if file.is_file() else None
+
+
+def _trained_size(student: Detector) -> int:
+    """Return the image size that a checkpoint was trained at, or Ultralytics' default."""
+    size = trained_argument(student, "imgsz")
+    size = max(size) if isinstance(size, (list, tuple)) else size
+    step = max(int(max(student.model.stride)), 32)
+    return math.ceil(size / step) * step if isinstance(size, int) else 640
+
+
+def _load_data(option: str, path: str, split: str, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        data = load_data(SimpleNamespace(data=path, single_cls=False, split=split))
+    except DS2D2Error as error:
+        raise DS2D2Error(str(error).replace("data=", f"{option}=", 1)) from error
+    difference = class_difference(names, in_order(data["names"]))
+    if difference is not None:
+        raise DS2D2Error(f"{option}={path}: has other classes than the models (teacher: {difference})")
+    return data

@@ -1,0 +1,120 @@
+"""Pictures that a distillation leaves in its run folder: arrays from `explanation`, drawn by `report`.
+
+This module stands above the rooms: neither training nor report knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ultralytics.utils import LOGGER, colorstr
+
+from ds2d2_yolo.explanation.images import InputImage, Window
+from ds2d2_yolo.explanation.progress import DistillingTrainer, choose_images, describe_pair, view_student
+from ds2d2_yolo.explanation.views import LevelView
+from ds2d2_yolo.files import write_json
+from ds2d2_yolo.report.figures import draw_curves
+from ds2d2_yolo.report.progress import (
+    BANDS_PICTURE,
+    LOGARITHMIC,
+    PAIR_FILE,
+    TERMS_PICTURE,
+    curves_of_terms,
+    draw_looks,
+)
+from ds2d2_yolo.training.results import read_columns
+
+_IMAGES = 2
+
+
+class PicturedTrainer(DistillingTrainer, Protocol):
+    """What the album needs of a trainer, beside what is looked at."""
+
+    csv: Path
+    epoch: int
+    epochs: int
+    save_dir: Path
+    start_epoch: int
+
+    def add_callback(self, event: str, callback: Any) -> None:
+        """Have a callback called at an event."""
+
+    def on_plot(self, name: Path) -> None:
+        """Register a picture, for loggers."""
+
+
+Callback = Callable[[PicturedTrainer], None]
+
+
+def add_pictures(trainer: PicturedTrainer) -> None:
+    """Have a trainer save `pair.json`, `ds2d2_terms.png` and `ds2d2_bands_*.png` in its run folder.
+
+    Pictures are registered as Ultralytics' own plots are, so that its loggers take them up. What goes wrong while
+    drawing is reported and does not end the training.
+
+    Args:
+        trainer (PicturedTrainer): The trainer, before training.
+    """
+    album = _Album()
+    events: dict[str, Callback] = {
+        "on_train_start": album.start,
+        "on_fit_epoch_end": album.look_at_half_time,
+        "on_train_end": album.finish,
+    }
+    for event, callback in events.items():
+        trainer.add_callback(event, _reported(callback))
+
+
+class _Album:
+    """Looks at a few validation images at the start, at half time and at the end of a training."""
+
+    def __init__(self) -> None:
+        self.images: list[InputImage] = []
+        self.looks: dict[str, list[tuple[LevelView, ...]]] = {}
+        self.windows: list[Window] = []
+
+    def start(self, trainer: PicturedTrainer) -> None:
+        if trainer.distiller is None:
+            return
+        write_json(trainer.save_dir / PAIR_FILE, describe_pair(trainer), indent=1)
+        if trainer.data["channels"] == 3:
+            self.images = choose_images(trainer, _IMAGES)
+            self._look(trainer, f"epoch {trainer.start_epoch}")
+
+    def look_at_half_time(self, trainer: PicturedTrainer) -> None:
+        if self.images and trainer.epoch + 1 == trainer.epochs // 2:
+            self._look(trainer, f"epoch {trainer.epoch + 1}")
+
+    def finish(self, trainer: PicturedTrainer) -> None:
+        if trainer.distiller is None:
+            return
+        columns = read_columns(trainer.csv)
+        if groups := curves_of_terms(columns):
+            canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
+            trainer.on_plot(canvas.save(trainer.save_dir / TERMS_PICTURE))
+        if not self.images:
+            return
+        self._look(trainer, f"epoch {trainer.epoch + 1}")
+        for number, (image, window) in enumerate(zip(self.images, self.windows, strict=True)):
+            looks = {when: views[number] for when, views in self.looks.items()}
+            canvas = draw_looks(image, window, looks)
+            trainer.on_plot(canvas.save(trainer.save_dir / BANDS_PICTURE.format(number)))
+
+    def _look(self, trainer: PicturedTrainer, when: str) -> None:
+        looks = [view_student(trainer, image) for image in self.images]
+        self.looks[when] = [views for views, _ in looks]
+        self.windows = [window for _, window in looks]
+
+
+def _reported(callback: Callback) -> Callback:
+    """Return a callback whose failure is reported: pictures must not end a training of days."""
+
+    def call(trainer: PicturedTrainer) -> None:
+        try:
+            callback(trainer)
+        except Exception as error:
+            LOGGER.warning(f"{colorstr('DS2D2:')} pictures of the training: {type(error).__name__}: {error}")
+
+    return call

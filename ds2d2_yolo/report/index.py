@@ -1,0 +1,77 @@
+"""The sheets of several images, and the page that shows all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.explanation.explainer import Explanation
+from ds2d2_yolo.report.html import Section, page, paragraph, picture, table
+from ds2d2_yolo.report.sheet import draw_sheet
+
+
+def save_sheets(
+    folder: Path, explanations: Iterable[Explanation], names: Sequence[str], models: str, origin: str
+) -> list[Path]:
+    """Write one PNG for each image, and `index.html` with all of them.
+
+    Args:
+        folder (Path): Where; it is made when it is not there.
+        explanations (Iterable[Explanation]): What was computed, image by image.
+        names (Sequence[str]): Class names.
+        models (str): What the models are, for the page.
+        origin (str): Where the adapters come from.
+
+    Returns:
+        (list[Path]): The sheets.
+
+    Raises:
+        DS2D2Error: If nothing can be written there.
+    """
+    sheets: dict[Path, Explanation] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, explanation in enumerate(explanations, 1):
+            file = folder / f"{number:02}-{explanation.image.path.stem}.png"
+            file.write_bytes(draw_sheet(explanation, names, origin).png())
+            sheets[file] = explanation
+        (folder / "index.html").write_text(_page(sheets, models, origin), encoding="utf-8")
+    except OSError as error:
+        raise DS2D2Error(
+            f"out={folder}: cannot write here ({error.strerror or error}), choose another folder"
+        ) from error
+    return list(sheets)
+
+
+def _page(sheets: Mapping[Path, Explanation], models: str, origin: str) -> str:
+    """Return the page of all sheets."""
+    introduction = [
+        paragraph(
+            "Each sheet goes from what comes out back to what is compared inside. Detections come first, then where "
+            "the predictions of teacher and student differ when one frozen head looks at the maps of both (the "
+            "implicit terms), then the weight of the errors, and by level the four bands of "
+            "both and their squared difference before and after it is weighted (the explicit terms)."
+        ),
+        paragraph(
+            f"The student's maps are shown through adapters: {origin}. Energies are the root of the mean square over "
+            "the channels; teacher and student share one scale."
+        ),
+        paragraph(
+            "Numbers of the explicit terms are those of one level each, named by its stride, without the terms' gains; "
+            "those of the implicit terms are sums over all places."
+        ),
+        _numbers_table(sheets.values()),
+    ]
+    sections = [Section("How to read the sheets", "\n".join(introduction))]
+    for file, explanation in sheets.items():
+        path = explanation.image.path
+        sections.append(Section(path.name, picture(file, f"Sheet of {path.name}", str(path))))
+    return page("What the student learns from its teacher", models, sections)
+
+
+def _numbers_table(explanations: Iterable[Explanation]) -> str:
+    numbers = [(explanation.image.path.name, explanation.numbers) for explanation in explanations]
+    columns = list(numbers[0][1])
+    rows = [[name, *(f"{values[column]:.3g}" for column in columns)] for name, values in numbers]
+    return table(["image", *(column.replace("_weighted", " weighted").replace("/", ", ") for column in columns)], rows)
