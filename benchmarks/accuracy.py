@@ -18,6 +18,7 @@ import torch
 import ultralytics.engine.trainer as ultralytics_trainer
 from ultralytics.utils.callbacks import get_default_callbacks
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.commands.compare import run_compare
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.comparison.jobs import work
@@ -42,7 +43,7 @@ def work_faster(flag: str) -> int:
         ultralytics_trainer.autocast = lambda *_, **__: torch.autocast("cpu", torch.bfloat16)
     callbacks = get_default_callbacks()
     callbacks["on_pretrain_routine_end"].append(channels_last)
-    return work(callbacks)
+    return work(DS2D2Trainer, callbacks)
 
 
 def main() -> int:

@@ -31,8 +31,8 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.training import DS2D2Trainer
 
 SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "warmup_epochs": 1, "close_mosaic": 2, "device": "cpu", "plots": False}
 

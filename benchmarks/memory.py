@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from killed import SETTINGS, write_data
 
-from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo import DS2D2Trainer
 
 _MIB = 1 << 20
 

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
+    from ds2d2_yolo.errors import DS2D2Error
+    from ds2d2_yolo.evaluation import evaluate
+    from ds2d2_yolo.method import DS2D2Loss, Gains, Levels, decompose, density_independent_scale_weight, explicit_terms
+    from ds2d2_yolo.trainer import DS2D2Trainer
+    from ds2d2_yolo.training.amplifier import AmplifierTrainer
+    from ds2d2_yolo.training.pipeline import Plan, plan
+    from ds2d2_yolo.training.trainer import PlainTrainer
 
-__all__ = ["AmplifierTrainer", "DS2D2Trainer", "__version__"]
+_METHOD = ("DS2D2Loss", "Gains", "Levels", "decompose", "density_independent_scale_weight", "explicit_terms")
+_HOMES = {
+    **dict.fromkeys(_METHOD, "method"),
+    "AmplifierTrainer": "training.amplifier",
+    "DS2D2Error": "errors",
+    "DS2D2Trainer": "trainer",
+    "Plan": "training.pipeline",
+    "PlainTrainer": "training.trainer",
+    "evaluate": "evaluation",
+    "plan": "training.pipeline",
+}
+
+__all__ = [
+    "AmplifierTrainer",
+    "DS2D2Error",
+    "DS2D2Loss",
+    "DS2D2Trainer",
+    "Gains",
+    "Levels",
+    "PlainTrainer",
+    "Plan",
+    "__version__",
+    "decompose",
+    "density_independent_scale_weight",
+    "evaluate",
+    "explicit_terms",
+    "plan",
+]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # Any: as many types as there are names
     # On first use: `ds2d2_yolo.method` must be usable without Ultralytics, and `ds2d2 help` at once.
-    if name in {"AmplifierTrainer", "DS2D2Trainer"}:
-        import ds2d2_yolo.training as engine
-
-        return getattr(engine, name)
+    if name in _HOMES:
+        return getattr(import_module(f"ds2d2_yolo.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ds2d2_yolo' has no attribute '{name}'")

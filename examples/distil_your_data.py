@@ -8,7 +8,7 @@ import sys
 
 from ultralytics import YOLO
 
-from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo import DS2D2Trainer
 
 
 def main(data: str, **arguments: object) -> None:

@@ -7,8 +7,8 @@ weight and the schedule of the paper's authors. Any argument overrides it. On th
 
 import sys
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.training import DS2D2Trainer
 
 RECIPE = "fasterrcnn_r101_r18_dior.yaml"
 

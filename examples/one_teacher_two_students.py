@@ -7,7 +7,7 @@ family whose maps have the same strides.
 import sys
 from pathlib import Path
 
-from ds2d2_yolo.training import DS2D2Trainer, train_amplifier, train_teacher
+from ds2d2_yolo import DS2D2Trainer, plan
 
 STUDENTS = ("yolo11n.yaml", "yolov8n.yaml")
 
@@ -15,11 +15,10 @@ STUDENTS = ("yolo11n.yaml", "yolov8n.yaml")
 def main(data: str, teacher: str = "yolo11l.yaml", **arguments: object) -> dict[str, Path]:
     """Return the checkpoints of the students by name."""
     common = {"data": data, "epochs": 100, **arguments}
-    trained = train_teacher({"teacher": teacher, **common})  # reused where it is there already, as the amplifier is
-    amplifier = train_amplifier({"teacher": str(trained), **common})
+    guides = plan({"teacher": teacher, **common}, "amplifier").run().arguments  # both are reused where they are there
     students = {}
     for model in STUDENTS:
-        pair = {"teacher": str(trained), "amplifier": str(amplifier), "student": model}
+        pair = {"teacher": guides.teacher, "amplifier": guides.amplifier, "student": model}
         trainer = DS2D2Trainer(overrides={**common, **pair, "name": Path(model).stem})
         trainer.train()
         students[Path(model).stem] = trainer.best

@@ -45,7 +45,7 @@ def distilled(tmp_path_factory):
     from training_helpers import lively_model, no_network, save_checkpoint, short, write_data
     from ultralytics.utils.checks import check_font
 
-    from ds2d2_yolo.training import DS2D2Trainer
+    from ds2d2_yolo import DS2D2Trainer
 
     folder = tmp_path_factory.mktemp("distilled")
     data = write_data(folder / "set", train=6, val=3, size=96)

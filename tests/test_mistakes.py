@@ -7,7 +7,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from training_helpers import lively_model, save_checkpoint, write_data
+from training_helpers import lively_model, make_stage, save_checkpoint, write_data
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.words import parse_arguments
@@ -188,8 +188,6 @@ def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files,
 def test_labels_that_change_during_a_stage_are_noticed(tmp_path):
     from ultralytics.utils.callbacks import get_default_callbacks
 
-    from ds2d2_yolo.training.stages import train_teacher
-
     data = write_data(tmp_path / "set", train=2, val=2)
     overrides = {"teacher": "yolo11n.yaml", "data": str(data), "imgsz": 64, "epochs": 1, "batch": 2, "device": "cpu"}
     overrides |= {"plots": False, "project": str(tmp_path / "runs")}
@@ -197,10 +195,10 @@ def test_labels_that_change_during_a_stage_are_noticed(tmp_path):
     label = data.parent / "labels" / "train" / "0.txt"
     callbacks["on_train_epoch_end"].append(lambda trainer: label.write_text("1 0.5 0.5 0.2 0.2\n"))
     with pytest.raises(DS2D2Error, match="images or labels changed while the teacher was trained"):
-        train_teacher(overrides, callbacks)
+        make_stage(overrides, callbacks=callbacks)
     (folder,) = (tmp_path / "runs").iterdir()
     assert not (folder / "stage.json").exists()
-    again = train_teacher(overrides)
+    again = make_stage(overrides)
     assert again.parents[1] != folder
 
 

@@ -12,7 +12,7 @@ from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.training.arguments import check_arguments, gains_of
+from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
 
@@ -36,7 +36,7 @@ def test_every_pair_of_the_reference_has_a_recipe():
 def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
     family, teacher, student, data = name.removesuffix(".yaml").split("_")
     args = check_arguments(parse_arguments([f"cfg={name}"]))
-    assert gains_of(args) == GAINS[family, data]
+    assert args.gains == GAINS[family, data]
     assert bool(args.sum_regions) is (family == "fasterrcnn")
     assert args.weight == "disw"
     assert args.lr0 == {"retinanet": 0.005, "fasterrcnn": 0.02}[family]
@@ -57,7 +57,7 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
                 nn.init.normal_(parameter, std=0.05)
     theirs.configure(sum_regions=bool(args.sum_regions))
     pair = check_pair(theirs, ours, 64)
-    loss = DS2D2Loss(pair.levels, gains_of(args), args.wavelet, args.weight, theirs.shared_adapter)
+    loss = DS2D2Loss(pair.levels, args.gains, args.wavelet, args.weight, theirs.shared_adapter)
     amplifier = copy.deepcopy(theirs.implicit_part(theirs.head)).requires_grad_(False)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
     # The first steps of the warm-up: at the full rate fresh models without ImageNet weights would diverge.

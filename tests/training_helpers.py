@@ -19,6 +19,7 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
 from ds2d2_yolo.resources import resource_folder
 from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.pipeline import plan
 
 NAMES = {0: "ship", 1: "vehicle"}
 
@@ -186,3 +187,8 @@ def tiny_yaml(folder: Path, family: str, name: str = "tiny", **changes: object) 
     path = folder / f"{prefix}_{name}.yaml"
     YAML.save(path, content | {"fpn_channels": 16} | changes)
     return path
+
+
+def make_stage(overrides: dict[str, Any], goal: str = "teacher", callbacks: Any = None) -> Path:
+    """Plan and run the stages up to a goal, and return the goal's file."""
+    return Path(getattr(plan(overrides, goal).run(callbacks).arguments, goal))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ds2d2_yolo.commands.words import announce, parse_arguments
-from ds2d2_yolo.training.stages import train_amplifier
+from ds2d2_yolo.training.pipeline import plan
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
-    announce(train_amplifier(parse_arguments(arguments)), "amplifier")
+    done = plan(parse_arguments(words), "amplifier").run()
+    announce(Path(str(done.arguments.amplifier)), "amplifier")

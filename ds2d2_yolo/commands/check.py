@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.data.utils import check_det_dataset
@@ -97,7 +96,7 @@ def _load(data: Any) -> dict[str, Any]:
     """Return the data set as Ultralytics describes it; only one that ships with ds2d2 is made where it is not there."""
     path = resolve_data(data)
     if Path(path).parent == resource_folder("datasets"):
-        return load_data(SimpleNamespace(data=path, single_cls=False, split="val"))
+        return load_data(path)
     try:
         return check_det_dataset(path, autodownload=False)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.comparison.jobs import WORKER, run_comparison
+from ds2d2_yolo.comparison.jobs import WORKER, run_comparison, work
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.report.comparison import report_lines, save_report
+from ds2d2_yolo.trainer import DS2D2Trainer
 
 
 def run_compare(given: Mapping[str, Any], worker: Sequence[str] = WORKER) -> int:
@@ -45,3 +47,7 @@ def run_compare(given: Mapping[str, Any], worker: Sequence[str] = WORKER) -> int
 def run(arguments: Sequence[str]) -> int:
     """Run the command with the words after its name."""
     return run_compare(parse_arguments(arguments))
+
+
+if __name__ == "__main__":  # the process of one job, see `WORKER`
+    sys.exit(work(DS2D2Trainer))

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from ultralytics import YOLO
-from ultralytics.cfg import get_save_dir
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.callbacks import get_default_callbacks
 
@@ -18,15 +17,13 @@ from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.evaluation import validate
 from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.explanation.outcomes import predict
-from ds2d2_yolo.loading.data import resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.report.detections import draw_table
 from ds2d2_yolo.tables import text_table
-from ds2d2_yolo.training import DS2D2Trainer
-from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments, gains_of
-from ds2d2_yolo.training.stages import train_amplifier, train_teacher, without_student_start
-from ds2d2_yolo.training.student import check_run
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.trainer import DS2D2Trainer
+from ds2d2_yolo.training.arguments import DEFAULTS
+from ds2d2_yolo.training.pipeline import plan
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 # Chosen so that all four trainings take a quarter of an hour on two cores.
 SETTINGS: dict[str, Any] = {
@@ -65,31 +62,23 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     Example:
         >>> run_demo({"epochs": 3})  # doctest: +SKIP
     """
-    arguments = SETTINGS | dict(overrides)
-    if "model" in arguments:
-        arguments["student"] = arguments.pop("model")
-    arguments["data"] = resolve_data(arguments["data"])
-    args = check_arguments(arguments | {"name": arguments.get("name") or "demo"})
-    data, *_ = check_run(args)
-    folder = get_save_dir(args)
-    # Beside each other in one project, where the next demo finds the finished stages
-    arguments |= {"project": str(folder.parent), "exist_ok": True}
-
+    asked = SETTINGS | dict(overrides)
+    if "model" in asked:
+        asked["student"] = asked.pop("model")
+    planned = plan(asked | {"name": asked.get("name") or "demo"})
+    args, folder = planned.arguments, planned.arguments.run_folder
     start = time.time()
     callbacks = get_default_callbacks()
     callbacks["on_train_start"].append(_use_every_core)
-    stages = {key: value for key, value in arguments.items() if key not in {"student", "name"}}
-    stages = without_student_start(stages)
-    if Path(str(args.teacher)).suffix != ".pt":
-        arguments["teacher"] = stages["teacher"] = str(train_teacher(stages, callbacks))
-    if gains_of(args).im_high and args.amplifier == "auto":
-        arguments["amplifier"] = str(train_amplifier(stages, callbacks))
-    distilled = DS2D2Trainer(overrides=arguments | {"name": f"{folder.name}-ds2d2"}, _callbacks=callbacks)
+    done = planned.run(callbacks).completed
+    # Beside each other in one project, where the next demo finds the finished stages
+    shared = {key: value for key, value in asked.items() if key != "student"}
+    shared |= {"project": str(folder.parent), "exist_ok": True, "model": args.model, "data": args.data}
+    distilled = DS2D2Trainer(overrides=shared | done | {"name": f"{folder.name}-ds2d2"}, _callbacks=callbacks)
     distilled.train()
     distilling = DEFAULTS.keys() - {"lr_steps"}  # a schedule is the plain student's, too
-    shared = {key: value for key, value in arguments.items() if key not in distilling and key != "student"}
-    shared |= {"model": args.model, "name": f"{folder.name}-plain"}
-    plain = OwnArgumentsTrainer(overrides=shared, _callbacks=callbacks)
+    shared = {key: value for key, value in shared.items() if key not in distilling}
+    plain = PlainTrainer(overrides=shared | {"name": f"{folder.name}-plain"}, _callbacks=callbacks)
     plain.train()
 
     weights = {"teacher": distilled.args.teacher, "plain student": plain.best, "DS2D2 student": distilled.best}
@@ -105,9 +94,9 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     LOGGER.info(f"One seed and a short schedule: differences below about 0.02 mean nothing. {_minutes(start)}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    images = images_of_split(data["val"])
+    images = images_of_split(planned.data["val"])
     chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
-    names = [str(data["names"][index]) for index in sorted(data["names"])]
+    names = [str(name) for _, name in sorted(planned.data["names"].items())]
     # Models that were trained so briefly are sure of nothing yet
     found = {
         title: [predict(model, path, args.imgsz, confidence=0.1) for path in chosen] for title, model in models.items()

@@ -48,7 +48,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
         device = select_device(options["device"] or "", verbose=False)
     except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
         raise DS2D2Error(f"device={options['device']}: {error}", 2) from error
-    settings = {name: options[name] for name in ("amplifier", "imgsz", "wavelet", "weight", "disw")}
+    settings = {name: options[name] for name in ("amplifier", "imgsz", "wavelet", "weight", "footprint")}
     explainer = make_explainer(models, confidence=float(options["conf"]), device=device, **settings)
     out = new_folder("explain", options["out"], options["exist_ok"])
     for path in source.images:  # one that cannot be read ends the command before anything is written
@@ -81,8 +81,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
     if options["weight"] not in {None, *WEIGHTS}:
         raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
-    if options["disw"] not in {None, *FOOTPRINTS}:
-        raise DS2D2Error(f"disw={options['disw']}: expected {' or '.join(FOOTPRINTS)}", 2)
+    if options["footprint"] not in {None, *FOOTPRINTS}:
+        raise DS2D2Error(f"footprint={options['footprint']}: expected {' or '.join(FOOTPRINTS)}", 2)
     if options["wavelet"] is not None:
         try:
             filter_bank(options["wavelet"])

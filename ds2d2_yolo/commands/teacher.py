@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ds2d2_yolo.commands.words import announce, parse_arguments
-from ds2d2_yolo.training.stages import train_teacher
+from ds2d2_yolo.training.pipeline import plan
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
-    announce(train_teacher(parse_arguments(arguments)), "teacher")
+    done = plan(parse_arguments(words), "teacher").run()
+    announce(Path(str(done.arguments.teacher)), "teacher")

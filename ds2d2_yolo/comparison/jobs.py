@@ -39,19 +39,12 @@ from ds2d2_yolo.loading.fingerprint import (
 )
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.training.amplifier import read_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments, gains_of
+from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.training.pipeline import plan
 from ds2d2_yolo.training.resume import complete_checkpoints
-from ds2d2_yolo.training.stages import (
-    amplifier_stage,
-    folder_lock,
-    teacher_stage,
-    train_amplifier,
-    train_teacher,
-    training_state,
-    without_student_start,
-)
-from ds2d2_yolo.training.student import DS2D2Trainer
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.stages import Callbacks, folder_lock, training_state, without_student_start
+from ds2d2_yolo.training.student import StudentTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 WORKER = ("-m", "ds2d2_yolo.training.comparison")
 """Arguments of Python that start a process for one job."""
@@ -79,7 +72,7 @@ def run_comparison(comparison: Comparison, worker: Sequence[str] = WORKER) -> Re
     teacher, seconds = jobs.make_teacher()
     detector, _ = load_model("teacher", teacher)
     stages = {"teacher": seconds}
-    amplifiers = jobs.make_amplifiers(teacher, detector)
+    amplifiers = jobs.make_amplifiers(teacher)
     for path in dict.fromkeys(path for path in amplifiers.values() if path):
         stages[f"amplifier {read_amplifier(path)['wavelet']}"] = training_seconds(path)
     records = jobs.make_runs(teacher, detector, amplifiers)
@@ -99,22 +92,21 @@ class _Jobs:
 
     def make_teacher(self) -> tuple[str, float | None]:
         """Return the teacher's checkpoint and how long it was trained."""
-        comparison, teacher = self.comparison, self.comparison.arguments["teacher"]
+        teacher = self.comparison.arguments["teacher"]
         if Path(teacher).suffix != ".pt":
             arguments = self._stage_arguments({"teacher": teacher})
-            detector, _ = load_model("teacher", teacher)
-            stage = teacher_stage(check_arguments(arguments), comparison.data, detector.title)
-            if not stage.is_finished():
+            planned = plan(arguments, "teacher")
+            if not planned.is_ready:
                 self._run([self._stage_job("teacher", "teacher", arguments)])
-            teacher = str(stage.weights)
+            teacher = planned.arguments.teacher
         return teacher, training_seconds(teacher)
 
-    def make_amplifiers(self, teacher: str, detector: Detector) -> dict[str, str | None]:
+    def make_amplifiers(self, teacher: str) -> dict[str, str | None]:
         """Return the amplifier of every method that has one."""
         amplifiers: dict[str, str | None] = {}
-        jobs: dict[Path, dict[str, Any]] = {}
         given = self.comparison.arguments["amplifier"]
-        wavelet = None if given in {None, "auto"} else read_amplifier(given)["wavelet"]
+        by_wavelet: dict[str, str] = {} if given in {None, "auto"} else {read_amplifier(given)["wavelet"]: given}
+        jobs = []
         for method in self.comparison.methods:
             amplifiers[method.name] = None
             if method.distil != "ds2d2":
@@ -122,17 +114,16 @@ class _Jobs:
             of_stage = {key: value for key, value in method.arguments.items() if key != "epochs"}
             arguments = self._stage_arguments({**of_stage, "teacher": teacher})
             args = check_arguments(arguments)
-            if not gains_of(args).im_high:
+            if not args.gains.im_high:
                 continue
-            if wavelet == args.wavelet:
-                amplifiers[method.name] = given
-                continue
-            args.amplifier = arguments["amplifier"] = "auto"  # the one given, if any, is of another wavelet
-            stage = amplifier_stage(args, self.comparison.data, detector)
-            amplifiers[method.name] = str(stage.weights)
-            if stage.folder not in jobs and not stage.is_finished():
-                jobs[stage.folder] = self._stage_job("amplifier", f"amplifier of {method.name}", arguments)
-        self._run(list(jobs.values()))
+            if args.wavelet not in by_wavelet:
+                arguments["amplifier"] = "auto"  # the one given, if any, is of another wavelet
+                planned = plan(arguments, "amplifier")
+                by_wavelet[args.wavelet] = str(planned.arguments.amplifier)
+                if not planned.is_ready:
+                    jobs.append(self._stage_job("amplifier", f"amplifier of {method.name}", arguments))
+            amplifiers[method.name] = by_wavelet[args.wavelet]
+        self._run(jobs)
         return amplifiers
 
     def make_runs(self, teacher: str, detector: Detector, amplifiers: Mapping[str, str | None]) -> list[dict[str, Any]]:
@@ -210,17 +201,18 @@ def _record_of(job: Mapping[str, Any]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------- inside of a job
 
 
-def work(callbacks: dict[str, Any] | None = None) -> int:
+def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
     """Do the job that this process was started for.
 
     Args:
+        distiller (type[StudentTrainer]): The trainer of distilled students.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
 
     Returns:
         (int): Exit code.
     """
     try:
-        execute(take_job(), callbacks)
+        execute(take_job(), distiller, callbacks)
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", flush=True)
         return error.exit_code
@@ -230,32 +222,31 @@ def work(callbacks: dict[str, Any] | None = None) -> int:
     return 0
 
 
-def execute(job: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> None:
+def execute(job: Mapping[str, Any], distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> None:
     """Do a job in this process.
 
     Args:
         job (Mapping[str, Any]): What `run_comparison` made of a stage, an evaluation or a run.
+        distiller (type[StudentTrainer]): The trainer of distilled students.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
     """
-    if job["kind"] == "teacher":
-        train_teacher(job["arguments"], callbacks)
-    elif job["kind"] == "amplifier":
-        train_amplifier(job["arguments"], callbacks)
+    if job["kind"] in {"teacher", "amplifier"}:
+        plan(job["arguments"], job["kind"]).run(callbacks)
     else:
         with folder_lock(Path(job["folder"]), job["title"]):
             if read_record(Path(job["record"]), job["inputs"]) is None:  # none was made while this process waited
-                content = _evaluate(job) if job["kind"] == "evaluation" else _train(job, callbacks)
+                content = _evaluate(job) if job["kind"] == "evaluation" else _train(job, distiller, callbacks)
                 _write_record(job, content)
 
 
-def _train(job: Mapping[str, Any], callbacks: dict[str, Any] | None) -> dict[str, Any]:
+def _train(job: Mapping[str, Any], distiller: type[StudentTrainer], callbacks: Callbacks | None) -> dict[str, Any]:
     """Train a student, from where an interrupted run stopped, and return what there is to know about it."""
     folder, arguments = Path(job["folder"]), dict(job["arguments"])
     weights, starts = folder / "weights", folder / "starts.txt"
     callbacks = {event: list(functions) for event, functions in (callbacks or get_default_callbacks()).items()}
     callbacks["on_train_start"] += [_start_measuring, partial(_note_start, starts)]
-    callbacks["on_train_epoch_end"].append(partial(_check_batch, check_arguments(arguments).batch))
-    trainer_class = DS2D2Trainer if job["distil"] == "ds2d2" else OwnArgumentsTrainer
+    callbacks["on_train_epoch_end"].append(partial(_check_batch, int(check_arguments(arguments).batch)))
+    trainer_class = distiller if job["distil"] == "ds2d2" else PlainTrainer
     state, memory = training_state(weights), None
     if state == "trained":
         complete_checkpoints(weights)
@@ -341,7 +332,3 @@ def _check_batch(batch: int, trainer: Any) -> None:
             f"out of memory: Ultralytics went on with batch={trainer.batch_size}, which would not compare with the "
             f"other methods; pass batch={trainer.batch_size} for all"
         )
-
-
-if __name__ == "__main__":
-    sys.exit(work())

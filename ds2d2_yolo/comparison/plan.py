@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from ultralytics.cfg import get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.comparison.processes import Cluster
@@ -24,13 +22,13 @@ from ds2d2_yolo.loading.fingerprint import (
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.resources import resource_folder
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments, layers_of
-from ds2d2_yolo.training.checks import take_task
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
+from ds2d2_yolo.training.checks import with_task
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.pipeline import plan
 from ds2d2_yolo.training.stages import (
     architecture_of,
 )
-from ds2d2_yolo.training.student import check_run
 
 PLAIN, BUILTIN = "plain", "builtin"
 """Methods that the others are measured against."""
@@ -173,52 +171,57 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
             raise DS2D2Error(f"{name}={value}: {_REFUSED[name]}", 2)
     methods = read_methods(options["methods"])
     seeds = _seeds(options["seeds"])
-    args = check_arguments(arguments)
-    if args.batch < 1 or args.batch != int(args.batch):
-        raise DS2D2Error(f"batch={args.batch}: methods would get different batches, pass a whole number", 2)
-    cluster = _cluster(options, args)
+    asked = check_arguments(arguments)
+    if asked.batch < 1 or asked.batch != int(asked.batch):
+        raise DS2D2Error(f"batch={asked.batch}: methods would get different batches, pass a whole number", 2)
+    cluster = _cluster(options, asked)
     complete = [_check_method(method, arguments) for method in methods]
 
-    data, teacher, trained, student, _ = check_run(args)
-    for role, path, detector in (("teacher", args.teacher, teacher), ("student", args.model, student)):
+    has_amplifier = asked.amplifier not in {None, "auto"}  # it may be for the wavelet of one method alone
+    planned = plan({**arguments, "amplifier": "auto"} if has_amplifier else arguments)
+    args, teacher, student = planned.arguments, planned.teacher, planned.student
+    trained = planned.states.get("teacher") == "given"
+    assert student is not None
+    for role, path, detector in (("teacher", asked.teacher, teacher), ("student", args.model, student)):
         if detector.explicit_only:
             raise DS2D2Error(f"{role}={path}: is an {detector.family}, whose AP is not compared here; use a YOLO")
-    for method, own_args in zip(methods, complete, strict=True):
-        take_task(own_args, teacher)
+    for method, arguments_of_method in zip(methods, complete, strict=True):
+        with_task(arguments_of_method, teacher)
         if method.distil == "ultralytics" and teacher.family != "YOLO":
             raise DS2D2Error(
                 f"methods={method.name}: Ultralytics' own distillation is for YOLO models, {teacher.title} is a "
                 f"{teacher.family}; leave {method.name} out"
             )
-        if method.distil == "ds2d2" and own_args.layers != args.layers:
-            check_pair(teacher, student, args.imgsz, layers_of(own_args))
-    if args.amplifier not in {None, "auto"}:
+        if method.distil == "ds2d2" and arguments_of_method.layers != args.layers:
+            check_pair(teacher, student, args.imgsz, arguments_of_method.layers)
+
+    if has_amplifier:
         if not trained:
-            raise DS2D2Error(f"amplifier={args.amplifier}: belongs to a trained teacher, but {args.teacher} is not yet")
-        load_amplifier(args.amplifier, teacher, read_amplifier(args.amplifier)["wavelet"])
+            raise DS2D2Error(
+                f"amplifier={asked.amplifier}: belongs to a trained teacher, but {asked.teacher} is not yet"
+            )
+        load_amplifier(str(asked.amplifier), teacher, read_amplifier(str(asked.amplifier))["wavelet"])
 
     places = {"student", "name", "save_dir", "project"}
     arguments = {key: value for key, value in arguments.items() if key not in places}
-    arguments |= {"model": args.model, "data": data.get("yaml_file", args.data), "teacher": args.teacher}
-    arguments["amplifier"] = args.amplifier
+    arguments |= {"model": args.model, "data": planned.data.get("yaml_file", args.data)}
+    arguments |= {"teacher": args.teacher if trained else asked.teacher, "amplifier": asked.amplifier}
     for name in ("model", "data", "teacher", "amplifier", "pretrained"):  # a worker may have another working folder
         if name in arguments and isinstance(arguments[name], (str, Path)) and Path(arguments[name]).exists():
             arguments[name] = str(Path(arguments[name]).resolve())
-    if trained:  # where Ultralytics found a bare name, its model knows
-        arguments["teacher"] = str(Path(getattr(teacher.model, "pt_path", None) or args.teacher).resolve())
-    args.exist_ok = True  # the same command continues in the same folder
-    if not args.name:
+    run_name = args.name
+    if not run_name:
         inputs = {
-            "teacher": fingerprint_of_model(teacher.model) if trained else architecture_of(args.teacher),
+            "teacher": fingerprint_of_model(teacher.model) if trained else architecture_of(asked.teacher),
             "student": fingerprint_of_student(args, student),
-            "data": fingerprint_of_data(data),
+            "data": fingerprint_of_data(planned.data),
             "epochs": [args.epochs, args.teacher_epochs, args.amplifier_epochs],
             "arguments": shaping_arguments(args),
         }
-        args.name = f"compare-{student.title}-{fingerprint_of_inputs(inputs)[:8]}"
-    folder = get_save_dir(args)
+        run_name = f"compare-{student.title}-{fingerprint_of_inputs(inputs)[:8]}"
+    folder = args.replace(name=run_name, exist_ok=True).run_folder  # the same command continues in the same folder
     arguments["project"] = str(folder.parent)  # where the stages go, and other comparisons find them
-    return Comparison(folder, methods, seeds, arguments, data, cluster)
+    return Comparison(folder, methods, seeds, arguments, planned.data, cluster)
 
 
 def _method(name: str, entry: Any, file: str, shipped: Mapping[str, Any]) -> Method:
@@ -275,7 +278,7 @@ def _cluster(options: Mapping[str, Any], args: Any) -> Cluster | None:
     return None if address is None else Cluster(str(address), float(options["ray_cpus"]), float(gpus))
 
 
-def _check_method(method: Method, arguments: Mapping[str, Any]) -> SimpleNamespace:
+def _check_method(method: Method, arguments: Mapping[str, Any]) -> Arguments:
     try:
         return check_arguments({**arguments, **method.arguments})
     except DS2D2Error as error:

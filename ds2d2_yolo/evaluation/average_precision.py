@@ -14,7 +14,7 @@ import faster_coco_eval
 import torch
 import ultralytics
 from ultralytics import RTDETR, YOLO
-from ultralytics.cfg import get_cfg
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG, TQDM
 from ultralytics.utils.checks import check_imgsz
@@ -27,7 +27,7 @@ from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
 from ds2d2_yolo.evaluation.validation import figures_beside_boxes
 from ds2d2_yolo.loading.classes import class_difference, in_order
-from ds2d2_yolo.loading.data import check_keypoint_shape, load_data
+from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
@@ -68,9 +68,9 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     check_max_dets(max_dets)
     detector = _load(model)
     title, task = _title(model), str(detector.task)
-    overrides = _complete_arguments(detector, title, {**arguments, "data": str(data)}, max_dets)
+    overrides = _complete_arguments(detector, title, {**arguments, "data": resolve_data(data)}, max_dets)
     args = get_cfg(overrides=overrides)
-    description = load_data(args)
+    description = load_data(args.data, args.split, args.single_cls)
     images = images_of_split(description[args.split])
     if not images:
         raise DS2D2Error(f"split={args.split}: {description[args.split]} has no images")
@@ -78,9 +78,9 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     if task == "pose":
         check_keypoint_shape(args.data, description)
         check_keypoints("model", title, detector.model, description)
-    check_place(args)
+    check_place(args.device, args.amp, args.project, get_save_dir(args))
 
-    validator = validate_and_collect(detector, {**overrides, "data": args.data})
+    validator = validate_and_collect(detector, overrides)
     # Ultralytics drops the images' shapes from its labels when it sorts them for rectangular batches.
     labels = sorted(
         ({**label, "shape": validator.shapes[label["im_file"]]} for label in validator.dataloader.dataset.labels),

@@ -96,7 +96,7 @@ def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[L
             distiller.loss.wavelet,
             distiller.loss.weight,
             confidence,
-            trainer.args.disw == "hull",
+            trainer.args.footprint == "hull",
         )
         return tuple(views), window
 

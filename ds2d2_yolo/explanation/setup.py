@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,11 +18,11 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import InputImage, read_image, spread_out
 from ds2d2_yolo.loading.classes import class_difference, in_order
-from ds2d2_yolo.loading.data import load_data
+from ds2d2_yolo.loading.data import load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.training.checks import check_footprints
+from ds2d2_yolo.training.checks import check_footprint
 from ds2d2_yolo.training.pair import check_pair
 
 
@@ -125,7 +124,7 @@ def make_explainer(
     wavelet: str | None = None,
     confidence: float = 0.25,
     weight: str | None = None,
-    disw: str | None = None,
+    footprint: str | None = None,
     device: torch.device | None = None,
 ) -> Explainer:
     """Make an explainer of loaded models, with the settings of the student's training where none are given.
@@ -137,7 +136,7 @@ def make_explainer(
         wavelet (str | None): Name of an orthogonal wavelet; None takes the amplifier's, else Haar.
         confidence (float): Least confidence of a detection.
         weight (str | None): Weight of the explicit terms; None takes that of the training.
-        disw (str | None): `rotated` or `hull`, for oriented boxes; None takes that of the training.
+        footprint (str | None): `rotated` or `hull`, for oriented boxes; None takes that of the training.
         device (torch.device | None): Where the models go; None leaves them where they are.
 
     Returns:
@@ -151,7 +150,7 @@ def make_explainer(
     pair = check_pair(teacher, student, size)
     for detector in (teacher, student):
         detector.model.eval()
-    check_footprints(disw, teacher)
+    check_footprint(footprint, teacher)
     guest: nn.Module | None = None
     if amplifier is not None:
         wavelet = wavelet or read_amplifier(amplifier)["wavelet"]
@@ -159,7 +158,7 @@ def make_explainer(
     for model in [*(detector.model for detector in models.values()), *([guest] if guest else [])]:
         model.float().to(device).requires_grad_(False)
     weight = weight or trained_argument(student, "weight") or "confidence"
-    hulls = (disw or trained_argument(student, "disw")) == "hull"
+    hulls = (footprint or trained_argument(student, "footprint")) == "hull"
     plain, wavelet = models.get("plain"), str(wavelet or "haar")
     return Explainer(teacher, student, pair, size, guest, plain, wavelet, confidence, str(weight), hulls)
 
@@ -188,7 +187,7 @@ def _trained_size(student: Detector) -> int:
 
 def _load_data(option: str, path: str, split: str, names: Sequence[str]) -> dict[str, Any]:
     try:
-        data = load_data(SimpleNamespace(data=path, single_cls=False, split=split))
+        data = load_data(resolve_data(path), split)
     except DS2D2Error as error:
         raise DS2D2Error(str(error).replace("data=", f"{option}=", 1)) from error
     difference = class_difference(names, in_order(data["names"]))

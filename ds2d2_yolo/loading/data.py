@@ -34,11 +34,13 @@ def resolve_data(data: Any) -> str:
     return own_file(str(data), "datasets")
 
 
-def load_data(args: Any) -> dict[str, Any]:
-    """Read and check the data set of a run; the embedded one is rendered first, where it is not there yet.
+def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
+    """Read and check a data set; the embedded one is rendered first, where it is not there yet.
 
     Args:
-        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+        path (str): The data YAML, as `resolve_data` returns it.
+        split (str): The split that is going to be measured on.
+        single_cls (bool): Whether all classes count as one.
 
     Returns:
         (dict[str, Any]): The data set as Ultralytics describes it.
@@ -46,33 +48,35 @@ def load_data(args: Any) -> dict[str, Any]:
     Raises:
         DS2D2Error: If the YAML is missing or malformed, or images are missing.
     """
-    args.data = resolve_data(args.data)
-    if Path(args.data).parent == resource_folder("datasets") and (how := YAML.load(args.data).get("render")):
+    if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
         from ds2d2_yolo.scenes.render import render_dataset  # a renderer that no other data set needs
 
-        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(args.data)["path"], **how)
-    if (hint := hint_for(args.data)) is not None:
-        raise DS2D2Error(f"data={args.data}: {hint}")
+        render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(path)["path"], **how)
+    if (hint := hint_for(path)) is not None:
+        raise DS2D2Error(f"data={path}: {hint}")
     try:
-        data = _read_data(args.data)
-        if data.get(args.split) and args.split != "val":
-            _read_data(args.data, args.split)
+        data = _read_data(path)
+        if data.get(split) and split != "val":
+            _read_data(path, split)
     except DS2D2Error:
         raise
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={args.data}: {message_of(error)}") from error
-    if args.single_cls:
+        raise DS2D2Error(f"data={path}: {message_of(error)}") from error
+    if single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
-    if not data.get(args.split):
-        raise DS2D2Error(f"split={args.split}: the data set {args.data} has no such split")
+    if not data.get(split):
+        raise DS2D2Error(f"split={split}: the data set {path} has no such split")
     return data
 
 
-def load_training_data(args: Any) -> dict[str, Any]:
+def load_training_data(path: str, task: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
     """Read and check the data set of a training, as `load_data` does; its training set must hold something to learn.
 
     Args:
-        args (Any): Arguments of the run; `args.data` is replaced by the path of the YAML.
+        path (str): The data YAML, as `resolve_data` returns it.
+        task (str): Ultralytics' name of the task.
+        split (str): The split that is going to be measured on.
+        single_cls (bool): Whether all classes count as one.
 
     Returns:
         (dict[str, Any]): The data set as Ultralytics describes it.
@@ -80,21 +84,28 @@ def load_training_data(args: Any) -> dict[str, Any]:
     Raises:
         DS2D2Error: As `load_data`, and if training or validation set has no images, or the first no labels.
     """
-    data = load_data(args)
-    if not images_of_split(data.get("val")):
-        raise DS2D2Error(f"data={args.data}: the validation set {data.get('val')} has no images")
-    if args.task == "pose":
-        check_keypoint_shape(args.data, data)
-    images = images_of_split(data.get("train"))
-    if not images:
-        raise DS2D2Error(f"data={args.data}: the training set {data.get('train')} has no images")
-    labels = (Path(label) for label in img2label_paths([str(image) for image in images]))
+    data = load_data(path, split, single_cls)
+    images = {"training": images_of_split(data.get("train")), "validation": images_of_split(data.get("val"))}
+    if not images["validation"]:
+        raise DS2D2Error(f"data={path}: the validation set {data.get('val')} has no images")
+    if task == "pose":
+        check_keypoint_shape(path, data)
+    if not images["training"]:
+        raise DS2D2Error(f"data={path}: the training set {data.get('train')} has no images")
+    labels = (Path(label) for label in img2label_paths([str(image) for image in images["training"]]))
     if not any(label.is_file() and label.stat().st_size for label in labels):
         raise DS2D2Error(
-            f"data={args.data}: none of the {len(images)} training images has objects, label files are missing or empty"
+            f"data={path}: none of the {len(images['training'])} training images has objects, label files are missing "
+            "or empty"
         )
-    _check_samples(args, data, "training", images, need_objects=True)
-    _check_samples(args, data, "validation", images_of_split(data["val"]), need_objects=False)
+    for name, files in images.items():
+        if (
+            complaint := _complaint_about(path, files, data, task, single_cls, need_objects=name == "training")
+        ) is not None:
+            raise DS2D2Error(
+                f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
+                f"'ds2d2 check data={path}' lists what is wrong"
+            )
     return data
 
 
@@ -116,27 +127,28 @@ def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values each")
 
 
-def _check_samples(args: Any, data: Mapping[str, Any], split: str, images: Sequence[Path], need_objects: bool) -> None:
-    """Refuse a split of which Ultralytics would keep no image, or none with objects; stop at the first that it keeps.
+def _complaint_about(
+    path: str, images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool, need_objects: bool
+) -> str | None:
+    """Return what is wrong with the first image where Ultralytics would keep none, or none with objects, else None.
+
+    It stops at the first image that is kept.
 
     Raises:
-        DS2D2Error: If there is none, with what is wrong with the first image that is left out.
+        DS2D2Error: If that one's labels are boxes, and the task needs more.
     """
     reason = ""
-    pose = args.task == "pose"
+    pose = task == "pose"
     points = data["kpt_shape"] if pose else (0, 0)
     for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
-        found = verify_image_label((str(image), label, "", pose, data["nc"], *points, args.single_cls))
+        found = verify_image_label((str(image), label, "", pose, data["nc"], *points, single_cls))
         if found[0] is not None and (len(found[1]) or not need_objects):
-            if args.task in {"obb", "segment"} and len(found[1]) and not found[3]:
-                what = "the four corners" if args.task == "obb" else "the outline"
-                raise DS2D2Error(f"data={args.data}: {label} holds boxes, task={args.task} needs {what} of each object")
-            return
+            if task in {"obb", "segment"} and len(found[1]) and not found[3]:
+                what = "the four corners" if task == "obb" else "the outline"
+                raise DS2D2Error(f"data={path}: {label} holds boxes, task={task} needs {what} of each object")
+            return None
         reason = reason or str(found[-1])
-    raise DS2D2Error(
-        f"data={args.data}: none of the {len(images)} {split} images can be used, {shorten(reason, 300)}; "
-        f"'ds2d2 check data={args.data}' lists what is wrong"
-    )
+    return reason
 
 
 def _read_data(data: str, split: str = "") -> dict[str, Any]:

@@ -86,31 +86,18 @@ def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, 
         )
 
 
-def check_backbone(detector: Detector, args: Any) -> None:
-    """Find out whether the public weights that a new model starts from are to be had, unless it starts from scratch.
-
-    Raises:
-        DS2D2Error: If they are not.
-    """
-    if args.pretrained is not False:
-        detector.load_backbone()
-
-
-def check_safety(args: Any) -> None:
-    """Where `safe` asks for it, refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
+def check_safety(files: Mapping[str, Any]) -> None:
+    """Refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
 
     Args:
-        args (Any): Arguments of the run, of which `teacher`, `model`, `pretrained` and `resume` may name checkpoints.
+        files (Mapping[str, Any]): Values of arguments by name; those that are paths of checkpoints are looked into.
 
     Raises:
         DS2D2Error: If one of them holds anything else, or this torch cannot tell.
     """
-    if not args.safe:
-        return
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
-    for name in ("teacher", "model", "pretrained", "resume"):
-        path = getattr(args, name)
+    for name, path in files.items():
         if not isinstance(path, (str, Path)) or Path(path).suffix != ".pt" or not Path(path).is_file():
             continue
         try:

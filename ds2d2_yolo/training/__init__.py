@@ -1,4 +1,4 @@
-"""The three stages as Ultralytics trainers, and the pipeline that chains and reuses them."""
+"""Plans and runs the stages as Ultralytics trainers. Knows no table, no picture, no command line."""
 
 from ultralytics import __version__
 from ultralytics.utils import LOGGER
@@ -15,9 +15,3 @@ if not check_version(__version__, f">={OLDEST}"):
     )
 if not check_version(__version__, f"<={NEWEST}"):
     LOGGER.warning(f"ultralytics {__version__} is newer than {NEWEST}, the newest that ds2d2-yolo was tested with")
-
-from ds2d2_yolo.training.amplifier import AmplifierTrainer  # noqa: E402 - what they import may be missing in old releases
-from ds2d2_yolo.training.stages import train_amplifier, train_teacher  # noqa: E402
-from ds2d2_yolo.training.student import DS2D2Trainer  # noqa: E402
-
-__all__ = ["AmplifierTrainer", "DS2D2Trainer", "train_amplifier", "train_teacher"]

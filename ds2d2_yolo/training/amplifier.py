@@ -17,13 +17,13 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import whole_file
-from ds2d2_yolo.loading.data import load_training_data
+from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.arguments import check_arguments
-from ds2d2_yolo.training.checks import check_teacher, take_task
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.checks import check_teacher, with_task
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 _FORMAT = "ds2d2-amplifier"
 _FORMAT_VERSION = 1
@@ -46,7 +46,7 @@ class HighFrequencyInput:
         return (high_frequency_maps(inputs[0], self.wavelet),)
 
 
-class AmplifierTrainer(OwnArgumentsTrainer):
+class AmplifierTrainer(PlainTrainer):
     """Train the high-frequency amplifier of a teacher.
 
     The teacher's backbone and neck stay as they are, BatchNorm statistics included; its head starts from the teacher's
@@ -83,13 +83,14 @@ class AmplifierTrainer(OwnArgumentsTrainer):
         if teacher is not None:
             overrides["model"] = teacher
         if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
-            args = check_arguments(overrides, cfg)
-            detector, trained = load_model("teacher", args.model)
-            take_task(args, detector)
+            arguments = check_arguments(overrides, cfg)
+            detector, trained = load_model("teacher", arguments.model)
+            arguments = with_task(arguments, detector)
             if not trained:
-                raise DS2D2Error(f"teacher={args.model}: an amplifier needs a trained teacher, pass its .pt file")
-            check_teacher(detector, args.model, load_training_data(args))
-            overrides["data"] = args.data
+                raise DS2D2Error(f"teacher={arguments.model}: an amplifier needs a trained teacher, pass its .pt file")
+            path = overrides["data"] = resolve_data(arguments.data)
+            data = load_training_data(path, arguments.task, arguments.split, arguments.single_cls)
+            check_teacher(detector, arguments.model, data)
         super().__init__(cfg, overrides, _callbacks)
         self.amplifier = self.wdir / "amplifier.pt"
 

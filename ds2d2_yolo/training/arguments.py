@@ -1,4 +1,4 @@
-"""The arguments that distillation adds to Ultralytics', and the checks that Ultralytics does not make of them."""
+"""The arguments of a run: Ultralytics' and those that distillation adds, checked; and what follows from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
@@ -17,16 +17,171 @@ from ds2d2_yolo.resources import own_file, resource_folder
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """Own arguments and their defaults, from `cfg/default.yaml`."""
 
-GAINS = ("auto", "reference")
-"""Where gains come from that are not given as numbers: calibration, or the paper's authors."""
-
 FOOTPRINTS = ("rotated", "hull")
 """What an oriented object covers, for its weight: the cells in its own box, or those of its upright hull."""
 
-ASSIGNMENTS = ("student", "teacher")
-"""Whose predictions assign the objects in the student's own loss."""
-
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "gains": ("auto", "reference"),  # found by calibration, or those of the paper's authors
+    "weight": (None, *WEIGHTS),
+    "footprint": (None, *FOOTPRINTS),
+    "assignment": ("student", "teacher"),
+}
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
+
+LayerPairs = tuple[tuple[int, ...], tuple[int, ...]]
+"""Layers of the student and of the teacher, pair by pair."""
+
+
+class Arguments:
+    """The arguments of a run, Ultralytics' and those of `cfg/default.yaml`: complete, checked, never written to.
+
+    Every argument is an attribute and an entry of `vars(arguments)`. Where the value of one answers a question only
+    together with others, the attribute is the answer and the entry stays what the user wrote: `gains`, `shares` and
+    `layers`.
+
+    Args:
+        values (Mapping[str, Any]): All arguments by name.
+
+    Raises:
+        AttributeError: Where something is written to; `replace` returns changed arguments.
+
+    Example:
+        >>> arguments = check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3})
+        >>> arguments.gains.im_full, arguments.replace(im_full=0).gains.im_full
+        (3.0, 0.0)
+    """
+
+    # Those that this package reads. Any: what Ultralytics has no one type for.
+    amp: bool | str
+    amplifier: str | Path | None
+    amplifier_epochs: int | None
+    assignment: str
+    batch: int | float
+    compile: bool | str
+    cos_lr: bool
+    data: str
+    device: Any
+    distill_model: str | None
+    epochs: int
+    exist_ok: bool
+    footprint: str | None
+    freeze: int | list[int] | None
+    imgsz: int
+    iou: float
+    lr_steps: list[float] | None
+    max_det: int
+    model: str
+    name: str | None
+    optimizer: str
+    plots: bool
+    pretrained: bool | str | Path
+    project: str | None
+    quantize: Any
+    rect: bool
+    resume: bool | str | Path | None
+    safe: bool
+    save_dir: str | None
+    seed: int
+    single_cls: bool
+    split: str
+    sum_regions: bool | None
+    task: str
+    teacher: str
+    teacher_epochs: int | None
+    time: float | None
+    val_kd: bool
+    wavelet: str
+    weight: str | None
+    workers: int
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"arguments are not written to: take replace({name}=...)")
+
+    def replace(self, **changes: Any) -> Arguments:
+        """Return the arguments with some changed."""
+        return Arguments(vars(self) | changes)
+
+    @property
+    def gains(self) -> Gains:
+        """The gains asked for; without an amplifier the term im_high is off.
+
+        A gain that is still to be found by calibration is represented by the term's share: 0 where the term is off.
+        """
+        entries = vars(self)
+        gains = {
+            name: share if entries[name] is None else float(entries[name]) for name, share in self._all_shares.items()
+        }
+        if self.amplifier is None:
+            gains["im_high"] = 0.0
+        return Gains(**gains)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of the terms whose gains are to be found by calibration."""
+        active = self.gains.active
+        return {name: share for name, share in self._all_shares.items() if vars(self)[name] is None and name in active}
+
+    @property
+    def _all_shares(self) -> dict[str, float]:
+        return dict(zip(TERMS, map(float, vars(self)["shares"]), strict=True))
+
+    @property
+    def layers(self) -> LayerPairs | None:
+        """The layers that the explicit terms compare, (student's, teacher's), or None where the default applies.
+
+        Raises:
+            DS2D2Error: If what was given is neither a list of layers nor two of one length.
+        """
+        layers = vars(self)["layers"]
+        if layers is None:
+            return None
+        if isinstance(layers, (list, tuple)) and layers:
+            pair = layers if isinstance(layers[0], (list, tuple)) else [layers, layers]
+            if len(pair) == 2 and all(map(_are_layers, pair)) and len(pair[0]) == len(pair[1]):
+                student, teacher = map(tuple, pair)
+                if len(set(zip(student, teacher, strict=True))) == len(student):
+                    return student, teacher
+        raise DS2D2Error(
+            f"layers={layers}: expected layer numbers such as [15,18,21], or as many for each side, "
+            "student's first, such as [[15,18,21],[16,19,22]]",
+            2,
+        )
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that a run with these arguments would be made in, as Ultralytics finds it."""
+        return get_save_dir(SimpleNamespace(**vars(self)))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the run asks its teacher anything: for a term, or for the assignment of objects."""
+        return bool(self.gains.active) or self.assignment == "teacher"
+
+    def with_reference_gains(self, family: str, reference: Gains | None) -> Arguments:
+        """Return the arguments of a run with `gains=reference` completed; what the user gave stays.
+
+        Args:
+            family (str): Name of the detector family.
+            reference (Gains | None): The authors' gains for it.
+
+        Returns:
+            (Arguments): The same where the gains come from calibration.
+
+        Raises:
+            DS2D2Error: If the authors have none.
+        """
+        entries = vars(self)
+        if entries["gains"] != "reference":
+            return self
+        if reference is None:
+            raise DS2D2Error(f"gains=reference: the paper's authors have none for {family}, use gains=auto", 2)
+        changes: dict[str, Any] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}
+        if self.sum_regions is None:
+            changes["sum_regions"] = True  # their coefficients go with sums; families without regions take no notice
+        return self.replace(**changes, weight=self.weight or "disw")
 
 
 def complete_configuration(cfg: Any) -> dict[str, Any]:
@@ -48,7 +203,7 @@ def complete_configuration(cfg: Any) -> dict[str, Any]:
     return _without_none_strings(DEFAULTS | cfg2dict(cfg))
 
 
-def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleNamespace:
+def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> Arguments:
     """Return the complete arguments of a run, after every check that needs the arguments alone.
 
     Args:
@@ -56,15 +211,15 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         cfg (Any): Configuration that the overrides change; None takes Ultralytics' defaults.
 
     Returns:
-        (SimpleNamespace): All arguments, Ultralytics' and own.
+        (Arguments): The arguments.
 
     Raises:
         DS2D2Error: If a key is unknown, a value has the wrong type or is out of range, or two arguments exclude each
             other.
 
     Example:
-        >>> check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3}).im_full
-        3
+        >>> check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3}).model
+        'yolo11n.yaml'
     """
     overrides = _without_none_strings(overrides)
     if (student := overrides.pop("student", None)) is not None:
@@ -75,38 +230,22 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> SimpleName
         overrides["model"] = student
     check_keys(overrides)
     try:
-        args = get_cfg(complete_configuration(DEFAULT_CFG_DICT if cfg is None else cfg), overrides)
+        values = dict(vars(get_cfg(complete_configuration(DEFAULT_CFG_DICT if cfg is None else cfg), overrides)))
     except (TypeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise DS2D2Error(str(error), 2) from error
-    for name in TERMS:
-        _check_number(args, name, minimum=0, optional=True)
-    _check_shares(args)
-    choices = {"gains": GAINS, "weight": (None, *WEIGHTS), "disw": (None, *FOOTPRINTS), "assignment": ASSIGNMENTS}
-    for name, known in choices.items():
-        if getattr(args, name) not in known:
-            raise DS2D2Error(f"{name}={getattr(args, name)}: expected {' or '.join(filter(None, known))}", 2)
-    for name in ("teacher_epochs", "amplifier_epochs"):
-        _check_number(args, name, minimum=1, whole=True, optional=True)
-    for name in ("teacher", "amplifier"):
-        value = getattr(args, name)
-        if value is not None and not isinstance(value, (str, Path)):
-            raise DS2D2Error(f"{name}={value}: expected the path of a file", 2)
-    for name, values in (("sum_regions", (None, True, False)), *((name, (True, False)) for name in ("safe", "val_kd"))):
-        # `is`, as 1 == True
-        if not any(getattr(args, name) is value for value in values):
-            raise DS2D2Error(f"{name}={getattr(args, name)}: expected True or False", 2)
-    if str(args.optimizer).lower() not in {name.lower() for name in _OPTIMIZERS}:
-        raise DS2D2Error(f"optimizer={args.optimizer}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
+    _check_numbers(values)
+    _check_choices(values)
     try:
-        filter_bank(str(args.wavelet))
+        filter_bank(str(values["wavelet"]))
     except ValueError as error:
         raise DS2D2Error(str(error), 2) from error
-    layers_of(args)
-    _check_steps(args)
+    _check_steps(values)
     for name in ("teacher", "model"):  # bare names of models that ship with ds2d2
-        if getattr(args, name) and str(getattr(args, name)).endswith((".yaml", ".yml")):
-            setattr(args, name, own_file(str(getattr(args, name)), "cfg", "models"))
-    return args
+        if str(values[name]).endswith((".yaml", ".yml")):
+            values[name] = own_file(str(values[name]), "cfg", "models")
+    arguments = Arguments(values)
+    _ = arguments.layers  # refused where they are malformed
+    return arguments
 
 
 def check_keys(overrides: Mapping[str, Any]) -> None:
@@ -125,76 +264,24 @@ def check_keys(overrides: Mapping[str, Any]) -> None:
             raise DS2D2Error(f"{key}={overrides[key]}: no such argument, {hint}", 2)
 
 
-def gains_of(args: Any) -> Gains:
-    """Return the gains that `args` asks for; without an amplifier the term im_high is off.
-
-    A gain that is still to be found by calibration is represented by the term's share: 0 where the term is off.
-    """
-    gains = {name: getattr(args, name) for name in TERMS}
-    gains = {name: share if gains[name] is None else float(gains[name]) for name, share in _shares(args).items()}
-    if args.amplifier is None:
-        gains["im_high"] = 0.0
-    return Gains(**gains)
+def _are_layers(side: object) -> bool:
+    return isinstance(side, (list, tuple)) and bool(side) and all(type(i) is int and i >= 0 for i in side)
 
 
-def needs_teacher(args: Any) -> bool:
-    """Return whether a run asks its teacher anything: for a term, or for the assignment of objects."""
-    return bool(gains_of(args).active) or args.assignment == "teacher"
-
-
-def shares_of(args: Any) -> dict[str, float]:
-    """Return the shares of the terms whose gains are to be found by calibration."""
-    active = gains_of(args).active
-    return {name: share for name, share in _shares(args).items() if getattr(args, name) is None and name in active}
-
-
-def take_reference_gains(args: Any, family: str, reference: Gains | None) -> None:
-    """Complete the arguments of a run with `gains=reference`: what the user gave stays.
-
-    Args:
-        args (Any): Arguments of the run.
-        family (str): Name of the detector family.
-        reference (Gains | None): The authors' gains for it.
-
-    Raises:
-        DS2D2Error: If the authors have none.
-    """
-    if args.gains != "reference":
-        return
-    if reference is None:
-        raise DS2D2Error(f"gains=reference: the paper's authors have none for {family}, use gains=auto", 2)
+def _check_numbers(values: Mapping[str, Any]) -> None:
     for name in TERMS:
-        if getattr(args, name) is None:
-            setattr(args, name, getattr(reference, name))
-    if args.sum_regions is None:
-        args.sum_regions = True  # their coefficients go with sums; families without regions take no notice
-    args.weight = args.weight or "disw"
+        _check_number(name, values[name], minimum=0)
+    for name in ("teacher_epochs", "amplifier_epochs"):
+        _check_number(name, values[name], minimum=1, whole=True)
+    shares = values["shares"]
+    listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
+    # `type` rather than `isinstance`: True is an int
+    if not listed or not all(type(share) in {int, float} and 0 <= share < float("inf") for share in shares):
+        raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
 
 
-def _shares(args: Any) -> dict[str, float]:
-    return dict(zip(TERMS, map(float, args.shares), strict=True))
-
-
-def layers_of(args: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return the layers that `args` names, (student's, teacher's), or None where the default applies."""
-    layers = args.layers
-    if layers is None:
-        return None
-    if isinstance(layers, (list, tuple)) and layers:
-        pair = layers if isinstance(layers[0], (list, tuple)) else [layers, layers]
-        whole = all(isinstance(side, (list, tuple)) and all(type(i) is int and i >= 0 for i in side) for side in pair)
-        if len(pair) == 2 and whole and pair[0] and len(pair[0]) == len(pair[1]) == len(set(zip(*pair, strict=True))):
-            return tuple(pair[0]), tuple(pair[1])
-    raise DS2D2Error(
-        f"layers={layers}: expected layer numbers such as [15,18,21], or as many for each side, "
-        "student's first, such as [[15,18,21],[16,19,22]]",
-        2,
-    )
-
-
-def _check_number(args: Any, name: str, minimum: float, whole: bool = False, optional: bool = False) -> None:
-    value = getattr(args, name)
-    if value is None and optional:
+def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:
+    if value is None:
         return
     kinds = (int,) if whole else (int, float)
     # `not value >= minimum` rather than `value < minimum`: it refuses NaN too
@@ -203,23 +290,29 @@ def _check_number(args: Any, name: str, minimum: float, whole: bool = False, opt
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
 
 
-def _check_shares(args: Any) -> None:
-    shares = args.shares
-    listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
-    # `type` rather than `isinstance`: True is an int
-    if not listed or not all(type(share) in {int, float} and 0 <= share < float("inf") for share in shares):
-        raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
+def _check_choices(values: Mapping[str, Any]) -> None:
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise DS2D2Error(f"{name}={values[name]}: expected {' or '.join(filter(None, choices))}", 2)
+    for name in ("teacher", "amplifier"):
+        if values[name] is not None and not isinstance(values[name], (str, Path)):
+            raise DS2D2Error(f"{name}={values[name]}: expected the path of a file", 2)
+    for name, truths in (("sum_regions", (None, True, False)), ("safe", (True, False)), ("val_kd", (True, False))):
+        if not any(values[name] is truth for truth in truths):  # `is`, as 1 == True
+            raise DS2D2Error(f"{name}={values[name]}: expected True or False", 2)
+    if str(values["optimizer"]).lower() not in {name.lower() for name in _OPTIMIZERS}:
+        raise DS2D2Error(f"optimizer={values['optimizer']}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
 
 
-def _check_steps(args: Any) -> None:
-    steps = args.lr_steps
+def _check_steps(values: Mapping[str, Any]) -> None:
+    steps = values["lr_steps"]
     if steps is None:
         return
     listed = isinstance(steps, (list, tuple)) and len(steps) > 0
     # `type` rather than `isinstance`: True is an int
     if not listed or not all(type(step) in {int, float} and step > 0 for step in steps) or list(steps) != sorted(steps):
         raise DS2D2Error(f"lr_steps={steps}: expected epochs in ascending order, such as lr_steps=[16,22]", 2)
-    if args.cos_lr:
+    if values["cos_lr"]:
         raise DS2D2Error(f"lr_steps={steps} and cos_lr=True: two schedules, choose one", 2)
 
 

@@ -1,4 +1,4 @@
-"""Checks of a run before anything long starts, and the summary of it."""
+"""What does not go together in a run: refused before anything long starts."""
 
 from __future__ import annotations
 
@@ -7,98 +7,111 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ultralytics.utils import colorstr
-
 from ds2d2_yolo.detectors import TASKS, Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.models import check_keypoints
-from ds2d2_yolo.training.pair import Pair, check_tasks
+from ds2d2_yolo.training.arguments import Arguments
+from ds2d2_yolo.training.pair import check_tasks
 
 
-def check_combination(args: Any) -> None:
+def check_combination(arguments: Arguments) -> None:
     """Refuse arguments that do not go together with distillation.
 
     Raises:
         DS2D2Error: If one of them is set.
     """
-    if args.distill_model is not None:
-        raise DS2D2Error(f"distill_model={args.distill_model} is Ultralytics' own distillation: use it or teacher=", 2)
-    if args.compile:
-        raise DS2D2Error(f"compile={args.compile}: not available here, as a compiled model has no layers to tap", 2)
-    if args.task not in TASKS:
-        raise DS2D2Error(f"task={args.task}: only {', '.join(TASKS)} can be distilled", 2)
-    if args.quantize == 8 and find_spec("modelopt") is None:
+    if arguments.distill_model is not None:
+        raise DS2D2Error(
+            f"distill_model={arguments.distill_model} is Ultralytics' own distillation: use it or teacher=", 2
+        )
+    if arguments.compile:
+        raise DS2D2Error(
+            f"compile={arguments.compile}: not available here, as a compiled model has no layers to tap", 2
+        )
+    if arguments.task not in TASKS:
+        raise DS2D2Error(f"task={arguments.task}: only {', '.join(TASKS)} can be distilled", 2)
+    if arguments.quantize == 8 and find_spec("modelopt") is None:
         raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
 
 
-def take_task(args: Any, teacher: Detector, student: Detector | None = None) -> None:
-    """Take the task of a run from its models.
+def with_task(arguments: Arguments, teacher: Detector, student: Detector | None = None) -> Arguments:
+    """Return the arguments of a run with the task of its models.
 
     Args:
-        args (Any): Arguments of the run; `task` is replaced.
+        arguments (Arguments): Arguments of the run.
         teacher (Detector): The teacher.
         student (Detector | None): The student, where the run has one.
+
+    Returns:
+        (Arguments): The same with `task`.
 
     Raises:
         DS2D2Error: If the models are for different tasks, another task was asked for, or an argument is not about it.
     """
     if student is not None:
         check_tasks(teacher, student)
-    if args.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
-        raise DS2D2Error(f"task={args.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2)
-    args.task = teacher.task
-    check_footprints(args.disw, teacher)
+    if arguments.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
+        raise DS2D2Error(
+            f"task={arguments.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2
+        )
+    check_footprint(arguments.footprint, teacher)
+    return arguments.replace(task=teacher.task)
 
 
-def check_footprints(disw: str | None, teacher: Detector) -> None:
-    """Refuse to say what oriented objects weigh on where there are none.
+def check_footprint(footprint: str | None, teacher: Detector) -> None:
+    """Refuse to say what oriented objects cover where there are none.
 
     Args:
-        disw (str | None): The argument; None where it was not given.
+        footprint (str | None): The argument; None where it was not given.
         teacher (Detector): The teacher.
 
     Raises:
         DS2D2Error: If it was given, and the teacher is for another task.
     """
-    if disw is not None and teacher.task != "obb":
+    if footprint is not None and teacher.task != "obb":
         raise DS2D2Error(
-            f"disw={disw}: is about oriented boxes, but teacher {teacher.title} is for task={teacher.task}; leave it "
-            "out",
+            f"footprint={footprint}: is about oriented boxes, but teacher {teacher.title} is for task={teacher.task}; "
+            "leave it out",
             2,
         )
 
 
-def take_explicit_terms(args: Any, teacher: Detector, trained: bool, student: Detector | None = None) -> None:
-    """Drop the terms that compare predictions from a run with a model that makes them by queries.
+def without_prediction_terms(
+    arguments: Arguments, teacher: Detector, trained: bool, student: Detector | None = None
+) -> Arguments:
+    """Return the arguments of a run; where one of its models is query-based (RT-DETR), without the prediction terms.
 
     Args:
-        args (Any): Arguments of the run; `im_full`, `im_high`, `response` and `amplifier` are replaced.
+        arguments (Arguments): Arguments of the run.
         teacher (Detector): The teacher.
         trained (bool): Whether it comes from a checkpoint.
         student (Detector | None): The student, where the run has one.
+
+    Returns:
+        (Arguments): The same, or with `im_full`, `im_high` and `response` 0 and no amplifier.
 
     Raises:
         DS2D2Error: If such a term or an amplifier was asked for, or such a teacher is still to be trained.
     """
     by_maps = next((model for model in (teacher, student) if model is not None and model.explicit_only), None)
     if by_maps is None:
-        return
+        return arguments
     for name, none in (("im_full", 0), ("im_high", 0), ("response", 0), ("amplifier", "none")):
-        if getattr(args, name) not in {None, 0, "auto"}:
+        if (value := vars(arguments)[name]) not in {None, 0, "auto"}:
             raise DS2D2Error(
-                f"{name}={getattr(args, name)}: {by_maps.title} makes its predictions by queries, not cell by cell: "
+                f"{name}={value}: {by_maps.title} makes its predictions by queries, not cell by cell: "
                 f"only maps are compared; leave it out or pass {name}={none}",
                 2,
             )
-    if args.val_kd:
+    if arguments.val_kd:
         raise DS2D2Error(f"val_kd=True: {by_maps.title} makes its detections by queries, they are not compared here", 2)
     if teacher.explicit_only and not trained:
         raise DS2D2Error(
-            f"teacher={args.teacher}: is an {teacher.family}, a teacher that is not trained here; run "
-            f"'yolo train model={args.teacher} data={args.data}' and pass its best.pt"
+            f"teacher={arguments.teacher}: is an {teacher.family}, a teacher that is not trained here; run "
+            f"'yolo train model={arguments.teacher} data={arguments.data}' and pass its best.pt"
         )
-    args.im_full, args.im_high, args.response, args.amplifier = 0.0, 0.0, 0.0, None
+    return arguments.replace(im_full=0.0, im_high=0.0, response=0.0, amplifier=None)
 
 
 def check_response(gain: float, teacher: Detector) -> None:
@@ -156,26 +169,3 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
         raise DS2D2Error(f"teacher={path}: {difference}: train it on these")
     if Path(path).suffix == ".pt":
         check_keypoints("teacher", path, teacher.model, data)
-
-
-def summary_lines(
-    teacher: Detector, student: Detector, pair: Pair, data: Mapping[str, Any], metrics: Mapping[str, float] | None
-) -> list[str]:
-    """Return the lines that tell a person what is going to be distilled."""
-    lines = [
-        f"{colorstr('DS2D2:')} {student.title} learns from {teacher.title}, {data['nc']} classes",
-        f"  box coding: student {student.box_coding}; teacher {teacher.box_coding}",
-        f"  {'stride':>8}{'student layer':>16}{'channels':>10}{'teacher layer':>16}{'channels':>10}   used by",
-    ]
-    for index, tap in enumerate(pair.taps):
-        uses = [name for name, indices in (("explicit", pair.explicit), ("implicit", pair.head)) if index in indices]
-        lines.append(
-            f"  {tap.stride:>8g}{tap.student_layer:>16}{tap.student_channels:>10}{tap.teacher_layer:>16}"
-            f"{tap.teacher_channels:>10}   {', '.join(uses)}"
-        )
-    if metrics:
-        ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
-        lines.append(f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}")
-        if ap < 0.01:
-            lines.append("  WARNING: this teacher knows next to nothing; the student will learn that")
-    return lines

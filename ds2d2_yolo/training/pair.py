@@ -60,6 +60,17 @@ class Pair:
         """Tapped layers of the teacher."""
         return tuple(tap.teacher_layer for tap in self.taps)
 
+    def table_lines(self) -> list[str]:
+        """Return a table for a person: strides, layers, channels, and which terms use a level."""
+        lines = [f"  {'stride':>8}{'student layer':>16}{'channels':>10}{'teacher layer':>16}{'channels':>10}   used by"]
+        for index, tap in enumerate(self.taps):
+            uses = [name for name, chosen in (("explicit", self.explicit), ("implicit", self.head)) if index in chosen]
+            lines.append(
+                f"  {tap.stride:>8g}{tap.student_layer:>16}{tap.student_channels:>10}{tap.teacher_layer:>16}"
+                f"{tap.teacher_channels:>10}   {', '.join(uses)}"
+            )
+        return lines
+
 
 def check_tasks(teacher: Detector, student: Detector) -> None:
     """Refuse a teacher and a student that are for different tasks."""

@@ -7,7 +7,6 @@ that resumes from it alone is another run: its weights jump to their average, an
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import deque
@@ -52,7 +51,7 @@ def whole_files(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "last.pt"):
-            os.replace(path, folder / path.name)  # noqa: PTH105 - its counterpart in pathlib does the same, unclearly
+            path.replace(folder / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -83,7 +82,7 @@ def save_state(trainer: Any, path: Path, unstepped: int) -> None:
         "optimizer": trainer.optimizer.state_dict()["state"],
         "gradients": gradients,
         "unstepped": unstepped,
-        "random": _random_state(trainer.device),
+        "random": random_state(trainer.device),
         "order": _order_of(loader).get_state(),
         "buffer": list(getattr(loader.dataset, "buffer", [])),  # images that mosaics draw from
     }
@@ -139,7 +138,7 @@ def restore_state(trainer: Any, state: dict[str, Any]) -> None:
         for index in state["buffer"]:
             loader.dataset.load_image(index)
     _restore_order(loader, state["order"], trainer.start_epoch - (trainer.epochs - trainer.args.close_mosaic))
-    _set_random_state(state["random"], trainer.device)
+    set_random_state(state["random"], trainer.device)
 
 
 def restore_gradients(model: nn.Module, gradients: dict[str, torch.Tensor]) -> None:
@@ -236,7 +235,8 @@ def _order_of(loader: Any) -> torch.Generator:
     return generator
 
 
-def _random_state(device: torch.device) -> dict[str, Any]:
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Return the state of the random numbers of Python, NumPy, torch and the device, as values that can be saved."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that Ultralytics augments with
     state: dict[str, Any] = {
         "python": random.getstate(),
@@ -248,7 +248,8 @@ def _random_state(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put the random numbers into a state that `random_state` returned."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

@@ -1,18 +1,17 @@
-"""The stages before the student: which are needed, which are done already, and running the rest."""
+"""The stages before the student: found again by a fingerprint, continued where they stopped, trained where missing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.cfg import get_save_dir
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
@@ -21,7 +20,6 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import write_json
-from ds2d2_yolo.loading.data import load_training_data
 from ds2d2_yolo.loading.fingerprint import (
     describe_outdated,
     effective_arguments,
@@ -31,13 +29,16 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
     outdated_caches,
 )
-from ds2d2_yolo.loading.models import check_backbone, check_pretrained, check_safety, load_model
-from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
-from ds2d2_yolo.training.checks import check_combination, check_teacher, take_explicit_terms, take_task
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
 from ds2d2_yolo.training.resume import complete_checkpoints, training_is_over
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
+
+StageKind = Literal["teacher", "amplifier"]
+"""The stages before the student."""
+
+Callbacks = dict[str, list[Callable[[Any], object]]]
+"""Ultralytics' callbacks by event; each is given the trainer."""
 
 _RECORD = "stage.json"
 # Arguments of a run that are about its student or its place alone.
@@ -57,11 +58,15 @@ class Stage:
         metrics (dict[str, float]): Metrics of the finished stage.
     """
 
-    kind: str
+    kind: StageKind
     folder: Path
     inputs: dict[str, Any]
     overrides: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def has_begun(self) -> bool:
+        """Return whether an earlier run of the stage has left a checkpoint."""
+        return (self.folder / "weights" / "last.pt").is_file()
 
     @property
     def weights(self) -> Path:
@@ -76,7 +81,7 @@ class Stage:
         self.metrics = record["metrics"]
         return True
 
-    def ensure(self, callbacks: dict[str, Any] | None = None) -> Path:
+    def ensure(self, callbacks: Callbacks | None = None) -> Path:
         """Reuse the stage if it is finished, else train it with Ultralytics callbacks; return the file that it made.
 
         Another process that needs the same stage meanwhile waits until it is finished.
@@ -89,12 +94,12 @@ class Stage:
                 self._run(callbacks)
         return self.weights
 
-    def _run(self, callbacks: dict[str, Any] | None) -> None:
+    def _run(self, callbacks: Callbacks | None) -> None:
         """Train the stage, from where an interrupted run of it stopped."""
         if outdated := outdated_caches(self._load_data()):  # the fingerprint is of the images
             raise DS2D2Error(f"data={self.overrides['data']}: {describe_outdated(outdated)}")
         weights = self.folder / "weights"
-        trainer_class = AmplifierTrainer if self.kind == "amplifier" else OwnArgumentsTrainer
+        trainer_class = AmplifierTrainer if self.kind == "amplifier" else PlainTrainer
         if self._read_record() is not None:
             LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
             (self.folder / _RECORD).unlink()
@@ -161,11 +166,11 @@ class Stage:
         write_json(self.folder / _RECORD, record)
 
 
-def teacher_stage(args: Any, data: Mapping[str, Any], title: str, start: str | Path | None = None) -> Stage:
+def teacher_stage(args: Arguments, data: Mapping[str, Any], title: str, start: str | Path | None = None) -> Stage:
     """Return the stage that trains the teacher of a run from its model YAML.
 
     Args:
-        args (Any): Arguments of the run.
+        args (Arguments): Arguments of the run.
         data (Mapping[str, Any]): The data set.
         title (str): Name of the teacher's architecture.
         start (str | Path | None): Checkpoint that the teacher starts from.
@@ -183,11 +188,11 @@ def teacher_stage(args: Any, data: Mapping[str, Any], title: str, start: str | P
     return stage
 
 
-def amplifier_stage(args: Any, data: Mapping[str, Any], teacher: Detector) -> Stage:
+def amplifier_stage(args: Arguments, data: Mapping[str, Any], teacher: Detector) -> Stage:
     """Return the stage that trains the amplifier of a run.
 
     Args:
-        args (Any): Arguments of the run; `args.teacher` is the teacher's checkpoint.
+        args (Arguments): Arguments of the run; `args.teacher` is the teacher's checkpoint.
         data (Mapping[str, Any]): The data set.
         teacher (Detector): The teacher, as loaded from its checkpoint.
 
@@ -217,73 +222,6 @@ def without_student_start(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in overrides.items() if name != "pretrained" or not isinstance(value, (str, Path))
     }
-
-
-def train_teacher(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
-    """Train a teacher alone, or reuse it: the stage that a run with the same arguments would need.
-
-    Args:
-        overrides (Mapping[str, Any]): Arguments; `teacher` is a model YAML. `pretrained` may be a checkpoint that it
-            starts from; runs with a student get such a teacher by the path that is returned.
-        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
-
-    Returns:
-        (Path): The teacher's checkpoint.
-
-    Raises:
-        DS2D2Error: If an argument is wrong.
-
-    Example:
-        >>> train_teacher({"teacher": "yolo11l.yaml", "data": "DIOR.yaml", "epochs": 24})  # doctest: +SKIP
-    """
-    args = _check_stage_arguments(overrides)
-    teacher, trained = load_model("teacher", args.teacher)
-    take_task(args, teacher)
-    take_explicit_terms(args, teacher, trained)
-    if trained:
-        raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
-    check_pretrained(args.pretrained)
-    data = load_training_data(args)
-    start = args.pretrained if isinstance(args.pretrained, (str, Path)) else None
-    if start is None:
-        check_backbone(teacher, args)
-    return teacher_stage(args, data, teacher.title, start).ensure(callbacks)
-
-
-def train_amplifier(overrides: Mapping[str, Any], callbacks: dict[str, Any] | None = None) -> Path:
-    """Train the amplifier of a teacher alone, or reuse it: the stage that a run with the same arguments would need.
-
-    Args:
-        overrides (Mapping[str, Any]): Arguments; `teacher` is a checkpoint, or a model YAML that is trained first.
-        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event.
-
-    Returns:
-        (Path): The amplifier's file.
-
-    Raises:
-        DS2D2Error: If an argument is wrong.
-
-    Example:
-        >>> train_amplifier({"teacher": "runs/teacher/weights/best.pt", "data": "DIOR.yaml"})  # doctest: +SKIP
-    """
-    args = _check_stage_arguments(overrides)
-    teacher, trained = load_model("teacher", args.teacher)
-    take_task(args, teacher)
-    if teacher.explicit_only:
-        raise DS2D2Error(f"teacher={args.teacher}: an {teacher.family} has no amplifier, its students do without")
-    if isinstance(args.pretrained, (str, Path)):
-        raise DS2D2Error(
-            f"pretrained={args.pretrained}: an amplifier starts from its teacher's head; to train a teacher from a "
-            "checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
-            2,
-        )
-    data = load_training_data(args)
-    if not trained:
-        check_backbone(teacher, args)
-        args.teacher = str(teacher_stage(args, data, teacher.title).ensure(callbacks))
-        teacher, _ = load_model("teacher", args.teacher)
-    check_teacher(teacher, args.teacher, data)
-    return amplifier_stage(args, data, teacher).ensure(callbacks)
 
 
 @contextmanager
@@ -345,22 +283,14 @@ def architecture_of(model: str | Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "yaml_file"}
 
 
-def _check_stage_arguments(overrides: Mapping[str, Any]) -> Any:
-    """Return the arguments of a stage that is trained alone."""
-    args = check_arguments(overrides)
-    if not args.teacher:
-        raise DS2D2Error("teacher= is missing: pass a model .yaml, or a trained .pt for its amplifier", 2)
-    for name in ("name", "model", "resume"):
-        if getattr(args, name):
-            raise DS2D2Error(f"{name}={getattr(args, name)}: a stage has no {name}=, it is found by its fingerprint", 2)
-    check_combination(args)
-    check_place(args)
-    check_safety(args)
-    return args
-
-
 def _stage(
-    kind: str, args: Any, data: Mapping[str, Any], title: str, epochs: int, inputs: dict[str, Any], model: str
+    kind: StageKind,
+    args: Arguments,
+    data: Mapping[str, Any],
+    title: str,
+    epochs: int,
+    inputs: dict[str, Any],
+    model: str,
 ) -> Stage:
     settings = {key: value for key, value in vars(args).items() if key not in _STUDENT_ONLY}
     if args.lr_steps is not None:
@@ -374,7 +304,7 @@ def _stage(
         "arguments": effective_arguments(settings, DEFAULT_CFG_DICT),
     }
     # Beside the student's run, so that one project folder holds all stages and another project shares nothing.
-    siblings = get_save_dir(args).parent
+    siblings = args.run_folder.parent
     folder = siblings / f"{kind}-{title}-{fingerprint_of_inputs(inputs)[:8]}"
     overrides = settings | {"model": model, "epochs": epochs, "save_dir": str(folder), "exist_ok": True}
     return Stage(kind, folder, inputs, overrides)

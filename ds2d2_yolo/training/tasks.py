@@ -40,7 +40,7 @@ def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[An
             task, or of RT-DETR.
 
     Example:
-        >>> from ds2d2_yolo.training import DS2D2Trainer
+        >>> from ds2d2_yolo import DS2D2Trainer
         >>> [base.__name__ for base in trainer_for(DS2D2Trainer, {"student": "yolo11n-obb.yaml"}).__bases__]
         ['DS2D2Trainer', 'OBBTrainer']
     """

@@ -17,7 +17,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
-from ds2d2_yolo.training.arguments import DEFAULTS, complete_configuration
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
     load_state,
@@ -32,7 +32,7 @@ from ds2d2_yolo.training.resume import (
 from ds2d2_yolo.training.tasks import trainer_for
 
 
-class OwnArgumentsTrainer(DetectionTrainer):
+class PlainTrainer(DetectionTrainer):
     """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
 
     Called with a model for another task, it makes a trainer that is also Ultralytics' own for that task: `OBBTrainer`,
@@ -66,6 +66,11 @@ class OwnArgumentsTrainer(DetectionTrainer):
         self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
         self.add_callback("on_train_start", _run_time_on)
+
+    @property
+    def arguments(self) -> Arguments:
+        """The arguments as they are now: Ultralytics completes some of them, calibration others."""
+        return Arguments(vars(self.args))
 
     @property
     def detector(self) -> Detector:

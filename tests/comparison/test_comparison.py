@@ -20,6 +20,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.metrics import Metric, PoseMetrics, SegmentMetrics
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.comparison.jobs import WORKER, execute, run_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison, read_methods
 from ds2d2_yolo.comparison.records import read_curve, training_seconds
@@ -131,7 +132,7 @@ def test_methods_share_batches_and_initial_weights(job_of):
 
         callbacks = get_default_callbacks()
         callbacks["on_train_start"].append(watch)
-        execute(job_of(distil, distil), callbacks)
+        execute(job_of(distil, distil), DS2D2Trainer, callbacks)
         seen[distil] = starts[0], batches
     (weights, batches), *others = seen.values()
     assert len(batches) == 4  # two epochs of eight images
@@ -231,7 +232,7 @@ def test_an_interrupted_run_continues_where_it_was(distil, job_of):
         callbacks = get_default_callbacks()
         callbacks[event].append(stop)
         with pytest.raises(KeyboardInterrupt):
-            execute(job, callbacks)
+            execute(job, DS2D2Trainer, callbacks)
         assert not Path(job["record"]).exists()
     callbacks = get_default_callbacks()
 
@@ -241,7 +242,7 @@ def test_an_interrupted_run_continues_where_it_was(distil, job_of):
         seen.append(sum(float(moment.abs().sum()) for moment in moments))
 
     callbacks["on_train_start"].append(note)
-    execute(job, callbacks)
+    execute(job, DS2D2Trainer, callbacks)
     (start, weights), momentum = seen
     assert start == 2
     assert momentum > 0  # the optimiser goes on, it does not start anew
@@ -260,7 +261,7 @@ def test_an_interrupted_run_continues_where_it_was(distil, job_of):
     assert type(model) is DetectionModel
     assert checkpoint["epoch"] == -1
     modified = Path(job["record"]).stat().st_mtime_ns
-    execute(job)
+    execute(job, DS2D2Trainer)
     assert Path(job["record"]).stat().st_mtime_ns == modified
 
 
@@ -273,8 +274,8 @@ def test_a_run_killed_after_its_last_epoch_is_completed(distil, job_of):
     callbacks = get_default_callbacks()
     callbacks["on_fit_epoch_end"].append(kill)
     with pytest.raises(KeyboardInterrupt):
-        execute(job, callbacks)
-    execute(job)
+        execute(job, DS2D2Trainer, callbacks)
+    execute(job, DS2D2Trainer)
     record = record_of(job)
     assert len(record["curve"]) == 1
     assert record["peak_bytes"] is None
@@ -290,7 +291,7 @@ def test_a_damaged_checkpoint_starts_the_run_over(job_of):
     weights.mkdir(parents=True)
     (weights / "last.pt").write_bytes(b"cut short")
     (Path(job["folder"]) / "starts.txt").write_text("0\n1\n")
-    execute(job)
+    execute(job, DS2D2Trainer)
     assert record_of(job)["continued_after"] == []
 
 
@@ -546,7 +547,7 @@ def test_every_option_is_documented():
     documented = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert {line.split(":")[0] for line in documented} == set(option_defaults("compare"))
     assert all("# (" in line for line in documented)
-    assert WORKER[1] == "ds2d2_yolo.training.comparison"
+    assert WORKER[1] == "ds2d2_yolo.commands.compare"
 
 
 # ------------------------------------------------------------------------------------------------------- curves

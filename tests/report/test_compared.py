@@ -8,6 +8,7 @@ import pytest
 from pages import Page, assert_self_contained, browse, needs_browser
 from training_helpers import lively_model, save_checkpoint, short, write_data
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.report import run_report
 from ds2d2_yolo.comparison import jobs as engine
@@ -31,7 +32,9 @@ def compared(tmp_path_factory):
     given |= {"methods": f"plain,implicit,ds2d2,{folder / 'long.yaml'}", "seeds": "0,1", "amplifier": None}
     given |= short(lr0=0.01)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job) for job in jobs])
+        patch.setattr(
+            engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job, DS2D2Trainer) for job in jobs]
+        )
         comparison = plan_comparison(given)
         save_report(comparison, engine.run_comparison(comparison))
     return comparison.folder

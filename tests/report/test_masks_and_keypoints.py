@@ -9,6 +9,7 @@ from PIL import Image
 from training_helpers import lively_model, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison import jobs as engine
 from ds2d2_yolo.comparison.plan import plan_comparison
@@ -32,7 +33,9 @@ def compared(request, tmp_path_factory):
     told = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            engine, "run_jobs", lambda jobs, worker, done, cluster: [(engine.execute(job), done(job)) for job in jobs]
+            engine,
+            "run_jobs",
+            lambda jobs, worker, done, cluster: [(engine.execute(job, DS2D2Trainer), done(job)) for job in jobs],
         )
         patch.setattr(engine.LOGGER, "info", told.append)
         comparison = plan_comparison(given)

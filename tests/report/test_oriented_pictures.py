@@ -14,6 +14,7 @@ from training_helpers import lively_model, save_checkpoint, write_data
 from ultralytics import YOLO
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
@@ -26,7 +27,6 @@ from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.figures import corners_of, outline
 from ds2d2_yolo.report.progress import draw_looks
 from ds2d2_yolo.report.sheet import draw_sheet
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.pair import check_pair
 
 SIZE = 96
@@ -130,10 +130,10 @@ def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path,
     given |= {"amplifier": "none", "im_full": 0, "epochs": 1, "imgsz": SIZE, "batch": 4, "device": "cpu", "workers": 0}
     for disw in ("rotated", "hull"):
         overrides = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-        overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "disw": disw}
+        overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "footprint": disw}
         DS2D2Trainer(overrides=overrides).train()
         student, _ = load_model("student", tmp_path / disw / "weights" / "best.pt")
-        assert trained_argument(student, "disw") == disw  # by which `explain` goes
+        assert trained_argument(student, "footprint") == disw  # by which `explain` goes
     assert drawn["hull"].sum() == pytest.approx(drawn["rotated"].sum(), rel=1e-3)
     assert (drawn["hull"] > 1).sum() > (drawn["rotated"] > 1).sum()
 
@@ -169,7 +169,7 @@ def test_changes_are_counted_by_oriented_boxes():
 
 def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, monkeypatch):
     content = torch.load(folder / "student.pt", weights_only=False)
-    torch.save({**content, "train_args": {"disw": "hull", "imgsz": SIZE, "weight": "disw"}}, tmp_path / "hulls.pt")
+    torch.save({**content, "train_args": {"footprint": "hull", "imgsz": SIZE, "weight": "disw"}}, tmp_path / "hulls.pt")
     words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": tmp_path / "hulls.pt"}
     words |= {"max_images": 1, "device": "cpu", "exist_ok": True}
     seen = []
@@ -179,7 +179,7 @@ def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, mo
         return draw_sheet(explanation, names, origin)
 
     monkeypatch.setattr("ds2d2_yolo.report.index.draw_sheet", keep)
-    for more in ([], ["disw=rotated"]):
+    for more in ([], ["footprint=rotated"]):
         given = [*(f"{key}={value}" for key, value in words.items()), f"out={tmp_path / 'out'}", *more]
         assert main(["explain", *given]) == 0
     hulls, rotated = seen

@@ -17,10 +17,10 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.plotting import plot_results
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.progress import curves_of_terms, draw_looks
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.adapters import find_adapters
 from ds2d2_yolo.training.results import read_columns
 
@@ -111,7 +111,7 @@ def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
 
     script = f"""
 from ultralytics.utils import SETTINGS
-from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo import DS2D2Trainer
 SETTINGS.update(tensorboard=True)
 DS2D2Trainer(overrides={ {**short, "val_kd": True, "plots": False, "project": short["project"] + "/board"}!r}).train()
 """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import Gains
-from ds2d2_yolo.training.arguments import check_arguments, gains_of, shares_of, take_reference_gains
+from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 
 RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
@@ -109,24 +109,24 @@ def test_all_workers_find_the_same_gains():
 
 def test_numbers_win_and_what_is_unset_is_calibrated():
     args = check_arguments({**RUN, "ex_high": 0.2, "im_full": 0, "shares": [1, 2, 3, 4, 5]})
-    assert gains_of(args) == Gains(1.0, 0.2, 0.0, 4.0, 5.0)
-    assert shares_of(args) == {"ex_low": 1.0, "im_high": 4.0, "response": 5.0}
+    assert args.gains == Gains(1.0, 0.2, 0.0, 4.0, 5.0)
+    assert args.shares == {"ex_low": 1.0, "im_high": 4.0, "response": 5.0}
 
 
 def test_without_an_amplifier_its_term_is_not_calibrated():
-    assert "im_high" not in shares_of(check_arguments({**RUN, "amplifier": None}))
+    assert "im_high" not in check_arguments({**RUN, "amplifier": None}).shares
 
 
 def test_reference_gains_are_the_authors_where_nothing_is_given():
     args = check_arguments({**RUN, "gains": "reference", "ex_low": 0.1})
-    take_reference_gains(args, "FasterRCNN", Gains(0.5, 0.5, 1e-5, 1e-5))
-    assert gains_of(args) == Gains(0.1, 0.5, 1e-5, 1e-5)
-    assert (args.response, args.sum_regions, args.weight, shares_of(args)) == (0, True, "disw", {})
+    args = args.with_reference_gains("FasterRCNN", Gains(0.5, 0.5, 1e-5, 1e-5))
+    assert args.gains == Gains(0.1, 0.5, 1e-5, 1e-5)
+    assert (args.response, args.sum_regions, args.weight, args.shares) == (0, True, "disw", {})
 
 
 def test_reference_gains_are_refused_where_there_are_none():
     with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO, use gains=auto"):
-        take_reference_gains(check_arguments({**RUN, "gains": "reference"}), "YOLO", None)
+        check_arguments({**RUN, "gains": "reference"}).with_reference_gains("YOLO", None)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from training_helpers import lively_model, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.detectors import Taps, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT, Agreement
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.results import read_columns
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from training_helpers import NAMES, batch_of, lively_model, save_checkpoint, short, small_yolo, write_data
+from training_helpers import NAMES, batch_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison.jobs import execute
 from ds2d2_yolo.comparison.plan import Method, plan_comparison
@@ -19,14 +20,12 @@ from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.method import DS2D2Loss, Gains
-from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.pair import check_pair
-from ds2d2_yolo.training.stages import train_amplifier
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.tasks import task_of, trainer_for
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 PAIRS = {  # teacher, student
     "obb": ("yolov8n-obb", "yolo11n-obb"),
@@ -163,11 +162,11 @@ def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
     teacher = save_checkpoint(lively_model("yolov8n-obb.yaml", seed=1), tmp_path / "teacher.pt")
     given = {**SHORT, "teacher": str(teacher), "student": "yolo11n-obb.yaml", "data": str(data)}
     comparison = plan_comparison({**given, "project": str(tmp_path / "runs"), "amplifier": None})
-    method = Method("own", distil, {"disw": "hull"} if distil == "ds2d2" else {})
+    method = Method("own", distil, {"footprint": "hull"} if distil == "ds2d2" else {})
     arguments = comparison.arguments_of(method, teacher, None) | {"seed": 3}
     files = {"folder": str(tmp_path / "run"), "record": str(tmp_path / "run.json")}
     more = {"method": "own", "seed": 3, "distil": distil, "arguments": arguments, "inputs": {}}
-    execute({"kind": "run", "title": "run", **files, **more})
+    execute({"kind": "run", "title": "run", **files, **more}, DS2D2Trainer)
     record = json.loads((tmp_path / "run.json").read_text())
     assert sorted(record["coco"]) == ["AP", "AP50", "AP75", "APl", "APm", "APs"]
     settings = json.loads((tmp_path / "run/coco/coco.json").read_text())["settings"]
@@ -180,9 +179,9 @@ def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
 
 def test_models_that_cannot_be_compared_fail_before_training(sets, tmp_path):
     given = {**SHORT, "teacher": "yolo11n.yaml", "student": "yolo11n.yaml", "data": sets["detect"]}
-    (tmp_path / "methods.yaml").write_text("hulls: { disw: hull }\n")
+    (tmp_path / "methods.yaml").write_text("hulls: { footprint: hull }\n")
     given |= {"project": str(tmp_path / "runs"), "methods": str(tmp_path / "methods.yaml")}
-    with pytest.raises(DS2D2Error, match="disw=hull: is about oriented boxes"):
+    with pytest.raises(DS2D2Error, match="footprint=hull: is about oriented boxes"):
         plan_comparison(given)
     assert not (tmp_path / "runs").exists()
 
@@ -223,7 +222,7 @@ def test_trainers_take_the_task_of_their_model(tmp_path):
     assert task_of({"resume": str(path), "model": "yolo11n.yaml"}) == "obb"
     (tmp_path / "broken.pt").write_bytes(b"nothing")
     assert task_of({"model": str(tmp_path / "broken.pt")}) == "detect"
-    for kind in (OwnArgumentsTrainer, AmplifierTrainer, DS2D2Trainer):
+    for kind in (PlainTrainer, AmplifierTrainer, DS2D2Trainer):
         made = trainer_for(kind, {"model": "yolo11n-seg.yaml"})
         assert issubclass(made, kind)
         assert trainer_for(made, {"task": "segment"}) is made is trainer_for(kind, {"task": "segment"})
@@ -239,17 +238,17 @@ def test_trainers_of_tasks_reach_the_workers_of_several_gpus():
     content = cloudpickle.dumps(trainer_for(DS2D2Trainer, {"task": "obb"}))
     result = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode()
-    assert b"['DS2D2Trainer', 'DS2D2Trainer', 'OwnArgumentsTrainer', 'OBBTrainer']" in result.stdout
+    assert b"['DS2D2Trainer', 'DS2D2Trainer', 'PlainTrainer', 'OBBTrainer']" in result.stdout
 
 
 MISTAKES = [
     ({"student": "yolo11n.yaml"}, "teacher yolo11n-obb is for task=obb, student yolo11n for task=detect"),
     ({"task": "segment"}, "task=segment: teacher yolo11n-obb is for task=obb"),
     ({"task": "classify"}, "task=classify: only detect, obb, segment, pose can be distilled"),
-    ({"disw": "round"}, "disw=round: expected rotated or hull"),
+    ({"footprint": "round"}, "footprint=round: expected rotated or hull"),
     (
-        {"disw": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
-        "disw=hull: is about oriented boxes, but teacher yolo11n is for task=detect; leave it out",
+        {"footprint": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
+        "footprint=hull: is about oriented boxes, but teacher yolo11n is for task=detect; leave it out",
     ),
     (
         {"assignment": "teacher", "teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml"},
@@ -288,7 +287,7 @@ def test_a_teacher_of_other_keypoints_is_refused_everywhere(tmp_path):
     with pytest.raises(DS2D2Error, match=message):
         plan_comparison({**given, "student": "yolo11n-pose.yaml"})
     with pytest.raises(DS2D2Error, match=message):
-        train_amplifier(given)
+        make_stage(given, "amplifier")
     with pytest.raises(DS2D2Error, match=message):
         AmplifierTrainer(overrides=given)
     assert not (tmp_path / "runs").exists()

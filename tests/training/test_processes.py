@@ -15,10 +15,10 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DS2D2Loss, Gains
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller

@@ -17,11 +17,11 @@ from training_helpers import lively_model, save_checkpoint, short, small_yolo, w
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint
 
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, outdated_caches
-from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.training.resume import load_state, whole_files
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 # Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
 SETTINGS = short(nbs=12, epochs=4, warmup_epochs=1, close_mosaic=2, lr0=0.01, seed=3)
@@ -96,7 +96,7 @@ RUNS = {
         {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
     ),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
-    "teacher": (OwnArgumentsTrainer, {"teacher": None, "cache": "ram"}),
+    "teacher": (PlainTrainer, {"teacher": None, "cache": "ram"}),
 }
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifie
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
     if trainer_class is DS2D2Trainer:
         overrides["amplifier"] = str(amplifier)
-    if trainer_class is OwnArgumentsTrainer:
+    if trainer_class is PlainTrainer:
         overrides["model"] = student
     overrides = {key: value for key, value in overrides.items() if value is not None}
     expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
@@ -128,7 +128,7 @@ def test_a_run_killed_while_it_saves_keeps_whole_checkpoints(teacher, amplifier,
     expected.train()
     script = """
 import json, os, pathlib, signal, sys
-from ds2d2_yolo.training import DS2D2Trainer
+from ds2d2_yolo import DS2D2Trainer
 writes, write = [], pathlib.Path.write_bytes
 def write_half(path, content):
     writes.append(path.name)

@@ -10,11 +10,11 @@ from training_helpers import batch_of, lively_model, save_checkpoint, short, wri
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import RTDETRDetector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DS2D2Loss, Gains
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
 

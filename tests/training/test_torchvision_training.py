@@ -6,21 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models import resnet18
-from training_helpers import guests_of, save_checkpoint, short, tiny_yaml, write_data
+from training_helpers import guests_of, make_stage, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 
+from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.models import load_model
-from ds2d2_yolo.training import DS2D2Trainer
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pair import check_pair
-from ds2d2_yolo.training.stages import train_teacher
-from ds2d2_yolo.training.trainer import OwnArgumentsTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 OWN = {"RetinaNet": ["cls_loss", "box_loss"], "FasterRCNN": ["obj_loss", "rpn_loss", "cls_loss", "box_loss"]}
@@ -113,7 +112,7 @@ def test_with_imagenet_weights_the_first_layers_are_frozen(data, fresh_machine, 
     network = resnet18()
     torch.save(network.state_dict(), folder / "resnet18-f37072fd.pth")
     overrides = {**SHORT, "model": str(tiny_yaml(tmp_path, "RetinaNet")), "data": str(data), "pretrained": True}
-    trainer = OwnArgumentsTrainer(overrides={**overrides, "epochs": 1, "project": str(tmp_path), "freeze": [6]})
+    trainer = PlainTrainer(overrides={**overrides, "epochs": 1, "project": str(tmp_path), "freeze": [6]})
     trainer.train()
     assert trainer.args.freeze == [0, 1, 6]
     model, _ = load_checkpoint(trainer.best)
@@ -131,7 +130,7 @@ def test_without_network_nothing_is_started(data, fresh_machine, tmp_path):
     with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
         DS2D2Trainer(overrides={**arguments, "student": model})
     with pytest.raises(DS2D2Error, match="cannot get the ImageNet weights of resnet18"):
-        train_teacher(arguments)
+        make_stage(arguments)
     assert not project.exists()
 
 
@@ -142,7 +141,7 @@ def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, fresh_machine
     for seed in (0, 1):
         torch.manual_seed(seed)
         starts.append(save_checkpoint(build_model(str(model), nc=2), tmp_path / f"{seed}.pt"))
-        made.append(train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": str(starts[-1])}))
+        made.append(make_stage({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": str(starts[-1])}))
     assert made[0].parents[1] != made[1].parents[1]
     for start, end in zip(starts, made, strict=True):
         before, after = (load_checkpoint(path)[0].model[0][0].weight for path in (start, end))
@@ -151,7 +150,7 @@ def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, fresh_machine
     named = Path(SETTINGS["weights_dir"]) / "start-of-a-teacher.pt"  # where Ultralytics looks for bare names, too
     named.parent.mkdir(parents=True, exist_ok=True)
     named.write_bytes(starts[0].read_bytes())
-    assert train_teacher({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": named.name}) == made[0]
+    assert make_stage({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": named.name}) == made[0]
     assert made[0].stat().st_mtime_ns == date
 
 

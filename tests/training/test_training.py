@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_helpers import guests_of, lively_model, save_checkpoint, short, small_yolo, write_data
+from training_helpers import guests_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.callbacks import get_default_callbacks
 
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer, plan
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
-from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
@@ -398,15 +398,13 @@ def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     other = save_checkpoint(lively_model(architecture, seed=3), tmp_path / "other.pt")
     for content in (b"damaged", other.read_bytes()):
         teacher.write_bytes(content)
-        DS2D2Trainer(overrides=overrides)
+        plan(overrides).run()
         assert teacher.read_bytes() != content
         assert fingerprint_of_file(teacher) == json.loads((project / folders[2] / "stage.json").read_text())["sha256"]
 
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_an_interrupted_stage_continues_where_it_is(moved, data, tmp_path):
-    from ds2d2_yolo.training.stages import train_teacher
-
     project = tmp_path / "project"
     overrides = {**SHORT, "teacher": str(small_yolo(tmp_path)), "data": str(data), "epochs": 3, "project": str(project)}
     reached = []
@@ -419,19 +417,19 @@ def test_an_interrupted_stage_continues_where_it_is(moved, data, tmp_path):
     callbacks = get_default_callbacks()
     callbacks["on_fit_epoch_end"].append(stop)
     with pytest.raises(KeyboardInterrupt):
-        train_teacher(overrides, callbacks)
+        make_stage(overrides, callbacks=callbacks)
     (folder,) = project.iterdir()
     assert not (folder / "stage.json").exists()
     if moved:
         project = project.rename(tmp_path / "moved")
         overrides["project"] = str(project)
-    weights = train_teacher(overrides, callbacks)
+    weights = make_stage(overrides, callbacks=callbacks)
     assert reached[:3] == [0, 1, 2]
     assert weights == project / folder.name / "weights" / "best.pt"
     assert (project / folder.name / "stage.json").is_file()
     assert not moved or not (tmp_path / "project").exists()
     count = len(reached)
-    assert train_teacher(overrides, callbacks) == weights
+    assert make_stage(overrides, callbacks=callbacks) == weights
     assert len(reached) == count
 
 

@@ -14,7 +14,7 @@ from ultralytics.data.augment import Mosaic
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
-from ds2d2_yolo.training import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 
 SHORT = short(batch=2, nbs=2)
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]

@@ -1,0 +1,36 @@
+"""The trainer that users take: training's `StudentTrainer` with the pictures that it leaves in its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultralytics.utils import DEFAULT_CFG, RANK
+
+from ds2d2_yolo.pictures import add_pictures
+from ds2d2_yolo.training.stages import Callbacks
+from ds2d2_yolo.training.student import StudentTrainer
+
+
+class DS2D2Trainer(StudentTrainer):
+    """Distil a student; with `plots=True` its run leaves pictures of what was compared.
+
+    Args:
+        cfg (Any): As for Ultralytics' trainers.
+        overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`; `student` is
+            another name for `model`.
+        _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
+
+    Raises:
+        DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
+
+    Example:
+        >>> overrides = {"teacher": "yolo11l.pt", "student": "yolo11n.yaml", "data": "DIOR.yaml", "epochs": 100}
+        >>> DS2D2Trainer(overrides=overrides).train()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Callbacks | None = None
+    ) -> None:
+        super().__init__(cfg, overrides, _callbacks)
+        if self.args.plots and RANK in {-1, 0}:
+            add_pictures(self)

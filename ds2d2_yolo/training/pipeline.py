@@ -1,0 +1,274 @@
+"""A run from what the user asked for to the files that it makes: `plan` finds out everything, `Plan.run` does it.
+
+`ds2d2 train`, `teacher`, `amplifier`, `demo` and `compare` and the trainers all come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ultralytics.utils import colorstr
+
+from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation import validate
+from ds2d2_yolo.loading.data import load_training_data, resolve_data
+from ds2d2_yolo.loading.models import check_pretrained, check_safety, load_model
+from ds2d2_yolo.loading.place import check_place
+from ds2d2_yolo.method import TERMS
+from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.arguments import Arguments, check_arguments
+from ds2d2_yolo.training.checks import (
+    check_assignment,
+    check_combination,
+    check_response,
+    check_teacher,
+    with_task,
+    without_prediction_terms,
+)
+from ds2d2_yolo.training.pair import Pair, check_pair
+from ds2d2_yolo.training.stages import Callbacks, Stage, StageKind, amplifier_stage, teacher_stage
+
+Goal = Literal["teacher", "amplifier", "student"]
+"""How far a run goes: each needs those before it."""
+
+State = Literal["given", "reused", "to be trained", "to be continued"]
+"""What happens to a stage: its file was given, it is finished already, it is new, or an earlier run of it stopped."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do. Everything is checked; no training and no folder of a run has begun.
+
+    Attributes:
+        goal (str): `teacher`, `amplifier` or `student`.
+        arguments (Arguments): Complete arguments: paths are resolved, task and reference gains are those of the models.
+            `teacher` and `amplifier` are files, which their stages are still to make where the states say so;
+            `amplifier` is None where none is needed, and `auto` where its teacher must be trained before it has a name.
+        data (dict[str, Any]): The data set as Ultralytics describes it.
+        teacher (Detector): The teacher, loaded once; built from its YAML where it is still to be trained.
+        student (Detector | None): The student, where it is the goal.
+        pair (Pair | None): The maps that belong together, likewise.
+        states (dict[str, str]): What happens to `teacher` and `amplifier`, in this order; a stage that the run does not
+            need is not in it.
+        metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that a stage has made.
+
+    Example:
+        >>> plan({"teacher": "yolo11l.pt", "data": "DIOR.yaml"}, "amplifier").states  # doctest: +SKIP
+        {'teacher': 'given', 'amplifier': 'to be trained'}
+    """
+
+    goal: Goal
+    arguments: Arguments
+    data: dict[str, Any]  # Any: what Ultralytics' `check_det_dataset` returns
+    teacher: Detector
+    student: Detector | None = None
+    pair: Pair | None = None
+    states: dict[StageKind, State] = field(default_factory=dict)
+    metrics: dict[str, float] | None = None
+    _teacher_stage: Stage | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every stage before the goal's own is there."""
+        return not {"to be trained", "to be continued"} & set(self.states.values())
+
+    def run(self, callbacks: Callbacks | None = None) -> Plan:
+        """Train the stages that are missing, reuse those that are there.
+
+        Args:
+            callbacks (dict[str, list] | None): Ultralytics' callbacks by event, for the trainings.
+
+        Returns:
+            (Plan): The same plan with nothing left to train: its arguments name the files.
+
+        Raises:
+            DS2D2Error: If a stage cannot be trained.
+        """
+        arguments, teacher, metrics = self.arguments, self.teacher, self.metrics
+        states = dict(self.states)
+        if self._teacher_stage is not None and "teacher" in states:
+            arguments = arguments.replace(teacher=str(self._teacher_stage.ensure(callbacks)))
+            if states["teacher"] != "reused":
+                teacher, _ = load_model("teacher", arguments.teacher)
+            states["teacher"], metrics = "reused", self._teacher_stage.metrics
+        if "amplifier" in states and states["amplifier"] != "given":
+            stage = amplifier_stage(arguments, self.data, teacher)
+            arguments = arguments.replace(amplifier=str(stage.ensure(callbacks)))
+            states["amplifier"] = "reused"
+        return replace(self, arguments=arguments, teacher=teacher, metrics=metrics, states=states)
+
+    @property
+    def completed(self) -> dict[str, Any]:
+        """The arguments that the plan has completed, for a trainer."""
+        names = ("model", "data", "teacher", "amplifier", *TERMS, "sum_regions", "weight")
+        return {name: vars(self.arguments)[name] for name in names}
+
+    def summary(self) -> list[str]:
+        """Return the lines that tell a person what a student's run is going to do."""
+        assert self.student is not None
+        assert self.pair is not None
+        arguments, shares = self.arguments, self.arguments.shares
+        gains = {
+            name: f"auto (share {shares[name]:g})" if name in shares else f"{gain:g}"
+            for name, gain in asdict(arguments.gains).items()
+        }
+        lines = [
+            f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {self.data['nc']} classes",
+            f"  box coding: student {self.student.box_coding}; teacher {self.teacher.box_coding}",
+            *self.pair.table_lines(),
+            f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
+        ]
+        if arguments.assignment == "teacher":
+            lines.append("  assignment: objects are assigned by the teacher's predictions")
+        stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
+        if not arguments.gains.im_high:
+            stages.append("no amplifier, im_high is off")
+        return [*lines, f"  stages: {', '.join([*stages, 'student'])}"]
+
+    def measure_teacher(self) -> list[str]:
+        """Return the lines that tell how good the teacher is; one that was given is measured on the validation set."""
+        metrics = self.metrics or validate(self.arguments.teacher, self.arguments.data, self.arguments)
+        ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
+        lines = [f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}"]
+        if ap < 0.01:
+            lines.append("  WARNING: this teacher knows next to nothing; the student will learn that")
+        return lines
+
+
+def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Any = None) -> Plan:
+    """Find out what a run is going to do, and whether it can.
+
+    Nothing is trained and no folder is made; a data set that ships with ds2d2 or Ultralytics is rendered or downloaded
+    where its images are missing, as nothing can be checked without them.
+
+    Args:
+        arguments (Mapping[str, Any]): What the user asked for: `teacher`, `student` (or `model`), `data`, and all
+            arguments of ds2d2 and Ultralytics' training.
+        goal (str): How far the run goes: `teacher`, `amplifier` or `student`.
+        cfg (Any): Configuration that the arguments change, as Ultralytics' trainers take it.
+
+    Returns:
+        (Plan): The plan.
+
+    Raises:
+        DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
+
+    Example:
+        >>> asked = {"teacher": "yolo11l.yaml", "data": "DIOR.yaml", "epochs": 24}
+        >>> plan(asked, "amplifier").run().arguments.amplifier  # doctest: +SKIP
+        '/runs/detect/amplifier-yolo11l-1f0c2d3e/weights/amplifier.pt'
+    """
+    args = check_arguments(arguments, cfg)
+    _check_goal(args, goal)
+    check_combination(args)
+    if args.safe:
+        check_safety({name: getattr(args, name) for name in ("teacher", "model", "pretrained")})
+    args = args.replace(data=resolve_data(args.data))
+    # Whether the models can be distilled at all, before data are rendered or downloaded
+    teacher, trained = load_model("teacher", args.teacher)
+    student, student_trained = load_model("student", args.model) if goal == "student" else (None, False)
+    args = with_task(args, teacher, student)
+    args = _check_models(args, goal, teacher, trained, student)
+    check_place(args.device, args.amp, args.project, args.run_folder)
+    check_pretrained(args.pretrained)
+    data = load_training_data(args.data, args.task, args.split, args.single_cls)
+    if not trained:
+        teacher, _ = load_model("teacher", args.teacher, data)
+    if student is not None and not student_trained:
+        student, _ = load_model("student", args.model, data)
+    check_teacher(teacher, args.teacher, data)
+    pair = None
+    if student is not None:
+        pair = check_pair(teacher, student, args.imgsz, args.layers)
+        args = args.with_reference_gains(teacher.family, teacher.reference_gains)
+        check_response(args.gains.response, teacher)
+        check_assignment(args.assignment, teacher, student)
+    # Public weights that a new model starts from must be at hand
+    if not trained and args.pretrained is not False and (goal != "teacher" or _start_of(args) is None):
+        teacher.load_backbone()
+    if student is not None and not student_trained and args.pretrained is True:
+        student.load_backbone()
+    return _with_stages(Plan(goal, args, data, teacher, student, pair), trained)
+
+
+def _check_goal(args: Arguments, goal: Goal) -> None:
+    """Refuse arguments that are missing, or are not about the goal."""
+    if goal == "student":
+        if not args.teacher:
+            raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
+        if not args.model:
+            raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
+        return
+    if not args.teacher:
+        raise DS2D2Error("teacher= is missing: pass a model .yaml, or a trained .pt for its amplifier", 2)
+    for name in ("name", "model", "resume"):
+        if value := getattr(args, name):
+            raise DS2D2Error(f"{name}={value}: a stage has no {name}=, it is found by its fingerprint", 2)
+
+
+def _check_models(args: Arguments, goal: Goal, teacher: Detector, trained: bool, student: Detector | None) -> Arguments:
+    """Return the arguments as the models allow them, and refuse models that the goal is not for."""
+    if goal == "amplifier":
+        if teacher.explicit_only:
+            raise DS2D2Error(f"teacher={args.teacher}: an {teacher.family} has no amplifier, its students do without")
+        if (start := _start_of(args)) is not None:
+            raise DS2D2Error(
+                f"pretrained={start}: an amplifier starts from its teacher's head; to train a teacher from a "
+                "checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
+                2,
+            )
+        return args
+    args = without_prediction_terms(args, teacher, trained, student)
+    if goal == "teacher" and trained:
+        raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
+    return args
+
+
+def _start_of(args: Arguments) -> str | Path | None:
+    """Return the checkpoint that `pretrained` names."""
+    return args.pretrained if isinstance(args.pretrained, (str, Path)) else None
+
+
+def _with_stages(planned: Plan, trained: bool) -> Plan:
+    """Return the plan with the state of every stage that it needs, and with the files that have a name already."""
+    args, goal, teacher = planned.arguments, planned.goal, planned.teacher
+    states: dict[StageKind, State] = {}
+    stage, metrics, amplifier = None, None, args.amplifier
+    if trained:
+        states["teacher"] = "given"
+        found = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
+        args = args.replace(teacher=str(Path(found or args.teacher).resolve()))
+    elif goal != "student" or args.needs_teacher:
+        start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
+        stage = teacher_stage(args, planned.data, teacher.title, start)
+        states["teacher"] = _state_of(stage)
+        args = args.replace(teacher=str(stage.weights))
+        if states["teacher"] == "reused":
+            teacher, trained = load_model("teacher", args.teacher)
+            metrics = stage.metrics
+    given = goal == "student" and amplifier not in {None, "auto"}
+    if given:
+        if not trained:
+            architecture = planned.arguments.teacher
+            raise DS2D2Error(f"amplifier={amplifier}: belongs to a trained teacher, but {architecture} is not yet")
+        load_amplifier(str(amplifier), teacher, args.wavelet)
+        args = args.replace(amplifier=str(Path(str(amplifier)).resolve()))
+    if goal == "amplifier" or (goal == "student" and args.gains.im_high):
+        state: State = "given" if given else "to be trained"
+        if trained and not given:
+            amplifier_to_make = amplifier_stage(args, planned.data, teacher)
+            state, args = _state_of(amplifier_to_make), args.replace(amplifier=str(amplifier_to_make.weights))
+        states["amplifier"] = state
+    elif not given:
+        args = args.replace(amplifier=None)
+    return replace(planned, arguments=args, teacher=teacher, states=states, metrics=metrics, _teacher_stage=stage)
+
+
+def _state_of(stage: Stage) -> State:
+    if stage.is_finished():
+        return "reused"
+    return "to be continued" if stage.has_begun() else "to be trained"

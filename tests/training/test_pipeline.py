@@ -1,0 +1,141 @@
+"""The plan of a run: it finds out everything and trains nothing; running it makes what is missing, once."""
+
+import pytest
+import torch
+from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import YAML
+from ultralytics.utils.callbacks import get_default_callbacks
+
+from ds2d2_yolo import DS2D2Trainer, plan
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.training.arguments import check_arguments
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "set", train=4, val=2)
+
+
+@pytest.fixture
+def asked(data, tmp_path):
+    """A run whose teacher, amplifier and student are all still to be trained."""
+    models = {"teacher": str(small_yolo(tmp_path, "big", 24)), "student": str(small_yolo(tmp_path))}
+    return {**short(), **models, "data": str(data), "project": str(tmp_path / "runs")}
+
+
+def weights_of(path):
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_a_plan_makes_no_file(asked, tmp_path):
+    planned = plan(asked)
+    assert planned.states == {"teacher": "to be trained", "amplifier": "to be trained"}
+    assert not planned.is_ready
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("goal", ["teacher", "amplifier"])
+def test_a_plan_goes_as_far_as_its_goal(asked, goal):
+    del asked["student"]
+    done = plan(asked, goal).run()
+    assert done.is_ready
+    assert list(done.states) == ["teacher", "amplifier"][: ["teacher", "amplifier"].index(goal) + 1]
+    assert set(plan(asked, goal).states.values()) == {"reused"}
+
+
+def test_running_a_plan_leaves_the_plan_as_it_was(asked):
+    planned = plan(asked)
+    before = vars(planned.arguments).copy()
+    done = planned.run()
+    assert vars(planned.arguments) == before
+    assert planned.states["amplifier"] == "to be trained"
+    assert done.arguments.amplifier.endswith("amplifier.pt")
+
+
+def test_an_interrupted_stage_is_planned_to_be_continued(asked):
+    def stop(trainer):
+        raise KeyboardInterrupt
+
+    callbacks = get_default_callbacks()
+    callbacks["on_model_save"].append(stop)
+    del asked["student"]
+    asked["epochs"] = 2
+    with pytest.raises(KeyboardInterrupt):
+        make_stage(asked, callbacks=callbacks)
+    assert plan(asked, "teacher").states == {"teacher": "to be continued"}
+
+
+def test_a_constructor_trains_nothing(asked, tmp_path):
+    trainer = DS2D2Trainer(overrides={**asked, "name": "student"})
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["student"]
+    assert trainer.plan.states == {"teacher": "to be trained", "amplifier": "to be trained"}
+    trainer.train()
+    saved = YAML.load(trainer.save_dir / "args.yaml")
+    assert saved["amplifier"] == trainer.args.amplifier == trainer.plan.arguments.amplifier
+    assert trainer.best.is_file()
+
+
+def test_a_student_is_the_same_whether_stages_are_new_or_reused(asked):
+    students = []
+    for name, is_ready in (("new", False), ("reused", True)):
+        trainer = DS2D2Trainer(overrides={**asked, "name": name})
+        assert trainer.plan.is_ready is is_ready
+        trainer.train()
+        students.append(weights_of(trainer.last))
+    assert all(torch.equal(value, students[1][name]) for name, value in students[0].items())
+
+
+def test_a_stage_that_fails_leaves_no_folder_of_its_student(asked, tmp_path):
+    trainer = DS2D2Trainer(overrides={**asked, "name": "student", "teacher_epochs": 2})
+    (tmp_path / "big.yaml").unlink()  # the teacher's stage cannot begin
+    with pytest.raises(FileNotFoundError):
+        trainer.train()
+    assert not trainer.save_dir.exists()
+
+
+def test_loggers_open_the_record_of_a_student_after_its_stages(asked):
+    opened = []
+    callbacks = get_default_callbacks()
+    callbacks["on_pretrain_routine_start"].append(lambda trainer: opened.append(trainer.save_dir.name))
+    trainer = DS2D2Trainer(overrides={**asked, "name": "student"}, _callbacks=callbacks)
+    assert opened == []
+    trainer.train()
+    assert opened == ["student"]
+    DS2D2Trainer(overrides={**asked, "name": "next"}, _callbacks=callbacks)
+    assert opened == ["student", "next"]
+
+
+def test_a_given_teacher_is_loaded_at_most_twice(data, tmp_path, monkeypatch):
+    teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 24)), tmp_path / "teacher.pt")
+    asked = {**short(), "teacher": str(teacher), "student": str(small_yolo(tmp_path)), "data": str(data)}
+    asked["project"] = str(tmp_path / "runs")
+    asked["amplifier"] = make_stage({**asked, "student": None}, "amplifier")
+    loaded, load = [], torch.load
+
+    def count(file, *arguments, **named):
+        loaded.append(str(file))
+        return load(file, *arguments, **named)
+
+    monkeypatch.setattr(torch, "load", count)
+    DS2D2Trainer(overrides=asked).train()
+    assert 1 <= loaded.count(str(teacher)) <= 2
+
+
+def test_arguments_are_not_written_to():
+    arguments = check_arguments({"teacher": "t.pt", "student": "s.yaml", "im_full": 2, "layers": [1, 2]})
+    with pytest.raises(AttributeError, match=r"take replace\(im_full=\.\.\.\)"):
+        arguments.im_full = 3
+    changed = arguments.replace(im_full=0, amplifier=None)
+    assert (arguments.gains.im_full, changed.gains.im_full, changed.gains.im_high) == (2.0, 0.0, 0.0)
+    assert arguments.layers == ((1, 2), (1, 2))
+    assert vars(arguments)["gains"] == "auto"
+    assert arguments.needs_teacher
+    nothing = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high", "response"), 0)
+    assert not arguments.replace(**nothing).needs_teacher
+    assert arguments.replace(**nothing, assignment="teacher").needs_teacher
+
+
+def test_a_stage_has_no_name_of_its_own(asked):
+    with pytest.raises(DS2D2Error, match="name=mine: a stage has no name="):
+        plan({**asked, "student": None, "name": "mine"}, "teacher")
