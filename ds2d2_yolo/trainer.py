@@ -7,7 +7,7 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG, RANK
 
 from ds2d2_yolo.pictures import add_pictures
-from ds2d2_yolo.training.stages import Callbacks
+from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.student import StudentTrainer
 
 
@@ -15,7 +15,7 @@ class DS2D2Trainer(StudentTrainer):
     """Distil a student; with `plots=True` its run leaves pictures of what was compared.
 
     Args:
-        cfg (Any): As for Ultralytics' trainers.
+        cfg (Configuration): As for Ultralytics' trainers.
         overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`; `student` is
             another name for `model`.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
@@ -29,7 +29,10 @@ class DS2D2Trainer(StudentTrainer):
     """
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Callbacks | None = None
+        self,
+        cfg: Configuration = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
         if self.args.plots and RANK in {-1, 0}:

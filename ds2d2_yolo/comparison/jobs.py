@@ -41,8 +41,9 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.training.pipeline import plan
+from ds2d2_yolo.training.protocols import Callbacks
 from ds2d2_yolo.training.resume import complete_checkpoints
-from ds2d2_yolo.training.stages import Callbacks, folder_lock, training_state, without_student_start
+from ds2d2_yolo.training.stages import folder_lock, training_state, without_student_start
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.trainer import PlainTrainer
 

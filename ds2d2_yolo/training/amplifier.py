@@ -23,6 +23,7 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.checks import check_teacher, with_task
+from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 _FORMAT = "ds2d2-amplifier"
@@ -56,7 +57,7 @@ class AmplifierTrainer(PlainTrainer):
     Of a two-stage head both stages are trained and the second is kept.
 
     Args:
-        cfg (Any): As for Ultralytics' trainers.
+        cfg (Configuration): As for Ultralytics' trainers.
         overrides (dict[str, Any] | None): Ultralytics' train arguments; `model` (or `teacher`) is the trained teacher,
             `wavelet` the basis.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
@@ -76,7 +77,10 @@ class AmplifierTrainer(PlainTrainer):
     """
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+        self,
+        cfg: Configuration = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> None:
         overrides = dict(overrides or {})
         teacher = overrides.pop("teacher", None)
@@ -101,12 +105,14 @@ class AmplifierTrainer(PlainTrainer):
         finally:
             LOGGER.removeFilter(_is_not_freezing)
 
-    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+    def get_model(
+        self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> nn.Module:
         """Return the teacher with a head that is given high-frequency maps."""
         assert weights is not None  # a YAML is refused on the way in
         # A checkpoint of this stage, resumed, holds another head than the teacher's, but remembers the teacher.
         fingerprint = getattr(weights, "ds2d2_teacher", None) or fingerprint_of_model(weights)
-        model = super().get_model(cfg, weights, verbose)
+        model: Any = super().get_model(cfg, weights, verbose)
         model.ds2d2_teacher = fingerprint
         detector = detector_of(model)
         assert detector is not None

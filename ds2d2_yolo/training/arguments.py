@@ -13,6 +13,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_bank
 from ds2d2_yolo.resources import own_file, resource_folder
+from ds2d2_yolo.training.protocols import Configuration
 
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """Own arguments and their defaults, from `cfg/default.yaml`."""
@@ -100,7 +101,7 @@ class Arguments:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"arguments are not written to: take replace({name}=...)")
 
-    def replace(self, **changes: Any) -> Arguments:
+    def replace(self, **changes: object) -> Arguments:
         """Return the arguments with some changed."""
         return Arguments(vars(self) | changes)
 
@@ -184,14 +185,14 @@ class Arguments:
         return self.replace(**changes, weight=self.weight or "disw")
 
 
-def complete_configuration(cfg: Any) -> dict[str, Any]:
+def complete_configuration(cfg: Configuration) -> dict[str, Any]:
     """Return an Ultralytics configuration together with the own arguments.
 
     Ultralytics refuses keys that its configuration lacks. Handing the trainers a complete one keeps its global defaults
     as they are: other trainings of the process, and their DDP workers, never see our names.
 
     Args:
-        cfg (Any): Path, mapping or namespace, as Ultralytics' trainers take it.
+        cfg (Configuration): Path, mapping or namespace, as Ultralytics' trainers take it.
 
     Returns:
         (dict[str, Any]): All arguments by name; `amplifier: none` of a YAML file becomes None, as on the command line.
@@ -200,15 +201,15 @@ def complete_configuration(cfg: Any) -> dict[str, Any]:
         >>> complete_configuration({"epochs": 3})["wavelet"]
         'haar'
     """
-    return _without_none_strings(DEFAULTS | cfg2dict(cfg))
+    return _without_none_strings(DEFAULTS | cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
 
 
-def check_arguments(overrides: Mapping[str, Any], cfg: Any = None) -> Arguments:
+def check_arguments(overrides: Mapping[str, Any], cfg: Configuration | None = None) -> Arguments:
     """Return the complete arguments of a run, after every check that needs the arguments alone.
 
     Args:
         overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
-        cfg (Any): Configuration that the overrides change; None takes Ultralytics' defaults.
+        cfg (Configuration | None): Configuration that the overrides change; None takes Ultralytics' defaults.
 
     Returns:
         (Arguments): The arguments.
@@ -280,7 +281,7 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
 
 
-def _check_number(name: str, value: Any, minimum: float, whole: bool = False) -> None:
+def _check_number(name: str, value: object, minimum: float, whole: bool = False) -> None:
     if value is None:
         return
     kinds = (int,) if whole else (int, float)

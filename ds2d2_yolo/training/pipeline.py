@@ -30,7 +30,8 @@ from ds2d2_yolo.training.checks import (
     without_prediction_terms,
 )
 from ds2d2_yolo.training.pair import Pair, check_pair
-from ds2d2_yolo.training.stages import Callbacks, Stage, StageKind, amplifier_stage, teacher_stage
+from ds2d2_yolo.training.protocols import Callbacks, Configuration
+from ds2d2_yolo.training.stages import Stage, StageKind, amplifier_stage, teacher_stage
 
 Goal = Literal["teacher", "amplifier", "student"]
 """How far a run goes: each needs those before it."""
@@ -139,7 +140,7 @@ class Plan:
         return lines
 
 
-def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Any = None) -> Plan:
+def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuration | None = None) -> Plan:
     """Find out what a run is going to do, and whether it can.
 
     Nothing is trained and no folder is made; a data set that ships with ds2d2 or Ultralytics is rendered or downloaded
@@ -149,7 +150,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Any = None) 
         arguments (Mapping[str, Any]): What the user asked for: `teacher`, `student` (or `model`), `data`, and all
             arguments of ds2d2 and Ultralytics' training.
         goal (str): How far the run goes: `teacher`, `amplifier` or `student`.
-        cfg (Any): Configuration that the arguments change, as Ultralytics' trainers take it.
+        cfg (Configuration | None): Configuration that the arguments change, as Ultralytics' trainers take it.
 
     Returns:
         (Plan): The plan.

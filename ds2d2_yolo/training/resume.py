@@ -25,6 +25,7 @@ from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from ds2d2_yolo.training.adapters import keep_adapters
+from ds2d2_yolo.training.protocols import Trainer
 
 _FORMAT = "ds2d2-state"
 _PARTIAL = ".partial"
@@ -61,11 +62,11 @@ def state_file(checkpoint: Path, epoch: int) -> Path:
     return checkpoint.with_name(f"state{epoch}.pt")
 
 
-def save_state(trainer: Any, path: Path, unstepped: int) -> None:
+def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
     """Write the exact state of a trainer whose epoch has just ended.
 
     Args:
-        trainer (Any): An Ultralytics trainer.
+        trainer (Trainer): An Ultralytics trainer.
         path (Path): The file; tensors and plain values only.
         unstepped (int): Batches since the last step of the optimiser, whose gradients wait.
     """
@@ -116,7 +117,7 @@ def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
     return None
 
 
-def restore_state(trainer: Any, state: dict[str, Any]) -> None:
+def restore_state(trainer: Trainer, state: dict[str, Any]) -> None:
     """Put a trainer that Ultralytics has resumed into the exact state.
 
     The order of the data and random numbers are those of one process that loads its own data (workers=0, as always on a
@@ -124,7 +125,7 @@ def restore_state(trainer: Any, state: dict[str, Any]) -> None:
     and with new augmentations, not in those of the first epochs again.
 
     Args:
-        trainer (Any): An Ultralytics trainer at the end of its `resume_training`.
+        trainer (Trainer): An Ultralytics trainer at the end of its `resume_training`.
         state (dict[str, Any]): What `load_state` returned.
     """
     unwrap_model(trainer.model).load_state_dict(state["model"])

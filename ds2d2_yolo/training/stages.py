@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,14 +31,12 @@ from ds2d2_yolo.loading.fingerprint import (
 )
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
+from ds2d2_yolo.training.protocols import Callbacks
 from ds2d2_yolo.training.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 StageKind = Literal["teacher", "amplifier"]
 """The stages before the student."""
-
-Callbacks = dict[str, list[Callable[[Any], object]]]
-"""Ultralytics' callbacks by event; each is given the trainer."""
 
 _RECORD = "stage.json"
 # Arguments of a run that are about its student or its place alone.

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
+from ds2d2_yolo.training.protocols import Callbacks, Configuration, Trainer
 from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
@@ -36,7 +38,6 @@ from ds2d2_yolo.training.resume import (
     set_random_state,
     training_is_over,
 )
-from ds2d2_yolo.training.stages import Callbacks
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
 from ds2d2_yolo.training.validation import DistillationValidator
@@ -50,7 +51,7 @@ class StudentTrainer(PlainTrainer):
     there; then it trains the student, whose `best.pt` and `last.pt` are plain Ultralytics checkpoints.
 
     Args:
-        cfg (Any): As for Ultralytics' trainers.
+        cfg (Configuration): As for Ultralytics' trainers.
         overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`; `student` is
             another name for `model`.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
@@ -69,7 +70,10 @@ class StudentTrainer(PlainTrainer):
     """
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Callbacks | None = None
+        self,
+        cfg: Configuration = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> None:
         overrides = dict(overrides or {})
         self.plan: Plan | None = None
@@ -174,9 +178,10 @@ class StudentTrainer(PlainTrainer):
         meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if RANK in {-1, 0} else None
         layers = pair.student_layers, pair.teacher_layers
         self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, arguments.assignment)
-        self.add_callback("on_train_epoch_start", _start_measuring)
+        if meter is not None:
+            self.add_callback("on_train_epoch_start", partial(_start_measuring, meter))
         if calibration is not None:
-            self.add_callback("on_train_epoch_end", _keep_gains)
+            self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))
 
     def _load_teacher(self) -> Detector:
         """Return the teacher that the plan has loaded; workers of a DDP run and resumed runs load it."""
@@ -222,7 +227,9 @@ class StudentTrainer(PlainTrainer):
             self.distiller.arm(self.detector, batch)
         return batch
 
-    def label_loss_items(self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train") -> Any:
+    def label_loss_items(
+        self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train"
+    ) -> dict[str, float] | list[str]:
         """Name the loss items, for results.csv and for loggers; to those of training, gains and shares are added.
 
         Unless `val_kd` asks for it the terms are measured in training only, and validation has no column for them.
@@ -288,15 +295,13 @@ def _check_resumable(last: Path, arguments: Arguments) -> None:
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 
 
-def _start_measuring(trainer: Any) -> None:
+def _start_measuring(meter: ShareMeter, trainer: Trainer) -> None:
     """Callback: shares are those of one epoch."""
-    if trainer.distiller.meter is not None:
-        trainer.distiller.meter.start_epoch()
+    meter.start_epoch()
 
 
-def _keep_gains(trainer: Any) -> None:
+def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:
     """Callback: end the calibration with the first epoch, and put its gains where a resumed run finds them."""
-    calibration = trainer.distiller.calibration
     if all(getattr(trainer.args, name) is not None for name in calibration.shares):
         return
     calibration.finish()
@@ -304,5 +309,5 @@ def _keep_gains(trainer: Any) -> None:
         setattr(trainer.args, name, gain)
     if RANK in {-1, 0} and calibration.gains:
         YAML.save(trainer.save_dir / "args.yaml", vars(trainer.args))
-        found = ", ".join(f"{name}={gain:g}" for name, gain in calibration.gains.items())
-        LOGGER.info(f"{colorstr('DS2D2:')} gains found over {calibration.batches} batches: {found}")
+        gains = ", ".join(f"{name}={gain:g}" for name, gain in calibration.gains.items())
+        LOGGER.info(f"{colorstr('DS2D2:')} gains found over {calibration.batches} batches: {gains}")

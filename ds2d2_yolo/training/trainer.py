@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
+from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
     load_state,
@@ -44,19 +48,32 @@ class PlainTrainer(DetectionTrainer):
     continues exactly where the interrupted one was (see `ds2d2_yolo.training.resume`).
 
     Args:
-        cfg (Any): As for Ultralytics' trainers.
+        cfg (Configuration): As for Ultralytics' trainers.
         overrides (dict[str, Any] | None): Arguments of both kinds.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
     """
 
+    # Ultralytics sets these when training begins, with other types before
+    model: nn.Module  # type: ignore[assignment]
+    ema: ModelEMA  # type: ignore[assignment]
+    optimizer: Optimizer  # type: ignore[assignment]
+    scheduler: LRScheduler  # type: ignore[assignment]
+    lf: Callable[[int], float]  # type: ignore[assignment]
+
     def __new__(
-        cls, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+        cls,
+        cfg: Configuration = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> Any:
         """Make a trainer for the task of the model."""
         return super().__new__(trainer_for(cls, overrides))
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+        self,
+        cfg: Configuration = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: Callbacks | None = None,
     ) -> None:
         super().__init__(complete_configuration(cfg), overrides, _callbacks)
         if RANK != -1:
@@ -91,10 +108,13 @@ class PlainTrainer(DetectionTrainer):
         if self.resume and four_terms:
             self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
 
-    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> Any:
+    def get_model(
+        self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> nn.Module:
         """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
         if self.args.task != "detect":
             return super().get_model(cfg, weights, verbose)
+        assert cfg is not None
         data: Any = self.data
         model: Any = build_model(cfg, ch=data["channels"], nc=data["nc"], verbose=verbose and RANK == -1)
         model = self.set_model_names_for_load(model)
@@ -120,7 +140,6 @@ class PlainTrainer(DetectionTrainer):
         if steps is None:
             super()._setup_scheduler()
             return
-        assert self.optimizer is not None
         self.lf = lambda epoch: 0.1 ** sum(epoch >= step for step in steps)
         self.scheduler = LambdaLR(self.optimizer, lr_lambda=self.lf)
 
@@ -135,7 +154,9 @@ class PlainTrainer(DetectionTrainer):
         finally:
             self.args = every
 
-    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+    def get_dataloader(
+        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> DataLoader[Any]:
         """Return a loader; a new one for training means that accumulation starts over."""
         if mode == "train":
             self._unstepped = self._offset = 0
@@ -241,20 +262,20 @@ def check_launch(devices: int) -> None:
         )
 
 
-def _return_gradients(trainer: Any) -> None:
+def _return_gradients(trainer: PlainTrainer) -> None:
     """Give back, after Ultralytics has cleared them, the gradients of the interrupted run: once."""
     restore_gradients(unwrap_model(trainer.model), trainer._gradients)
     trainer._gradients = {}
 
 
-def _lower_accumulate(trainer: Any) -> None:
+def _lower_accumulate(trainer: PlainTrainer) -> None:
     """Take back what `preprocess_batch` has added for one batch; after the first step nothing is to be added."""
     trainer.accumulate -= trainer._offset
     if not trainer._unstepped:
         trainer._offset = 0
 
 
-def _run_time_on(trainer: Any) -> None:
+def _run_time_on(trainer: PlainTrainer) -> None:
     """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
     if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
         return
