@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -117,10 +118,32 @@ def test_every_argument_is_documented_and_its_default_is_valid():
 
 def test_every_argument_is_read_somewhere():
     source = "".join(path.read_text() for path in (ROOT / "ds2d2_yolo").rglob("*.py"))
-    terms = {"ex_low", "ex_high", "im_full", "im_high"}  # read through the names in spectral.TERMS
+    terms = {"ex_low", "ex_high", "im_full", "im_high"}  # read through the names in method.TERMS
     for name in set(DEFAULTS) - terms:
         read = rf"\b(args|arguments|self)\.{name}\b|\b(entries|vars\(self\))\[\"{name}\"\]"
         assert re.search(read, source), f"nothing reads {name}"
+
+
+FOLDERS = ("cfg", "datasets", "docs", "ds2d2_yolo", "examples", "benchmarks", "tests")
+TEXTS = [path for name in FOLDERS for path in (ROOT / name).rglob("*.*") if path.suffix in {".md", ".py", ".yaml"}]
+TEXTS += [ROOT / ".ci" / "run", *ROOT.glob("*.md")]
+
+
+def test_modules_that_are_named_anywhere_exist():
+    """Also where nothing imports them by that name: in the documentation, in a string, in a command."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in TEXTS if path != Path(__file__))
+    for name in sorted(set(re.findall(r"\bds2d2_yolo(?:\.[A-Za-z_]\w*)+", text))):
+        pkgutil.resolve_name(name)
+
+
+def test_source_files_that_the_documentation_names_exist():
+    missing = []
+    for page in (path for path in TEXTS if path.suffix == ".md"):
+        places = [page.parent, ROOT, ROOT / "ds2d2_yolo", ROOT / "benchmarks"]
+        for name in re.findall(r"`([a-z_0-9/]+\.py|ds2d2_yolo/[a-z_0-9/]+/)`", page.read_text(encoding="utf-8")):
+            if not any((place / name).exists() for place in places):
+                missing.append(f"{page.name}: {name}")
+    assert missing == []
 
 
 def test_missing_resources_are_named():

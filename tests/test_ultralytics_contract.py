@@ -23,7 +23,7 @@ from ultralytics.utils import loss as losses
 from ultralytics.utils.autobatch import check_train_batch_size
 from ultralytics.utils.torch_utils import profile_ops, strip_optimizer
 
-from ds2d2_yolo import training as engine
+from ds2d2_yolo import training
 
 
 def source(function):
@@ -37,7 +37,7 @@ def order(text, *parts):
 
 def test_the_supported_range_is_that_of_the_package():
     pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert f'"ultralytics>={engine.OLDEST},<={engine.NEWEST}"' in pyproject
+    assert f'"ultralytics>={training.OLDEST},<={training.NEWEST}"' in pyproject
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the engine's tests share: tiny data, tiny models that know something, and short runs."""
+"""What tests of trainings share: tiny data, tiny models that know something, and short runs."""
 
 from __future__ import annotations
 

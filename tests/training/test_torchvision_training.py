@@ -1,4 +1,4 @@
-"""RetinaNet and Faster R-CNN through the same engine: all stages, an interruption, and what is left on disk."""
+"""RetinaNet and Faster R-CNN through the same trainers: all stages, an interruption, and what is left on disk."""
 
 import csv
 from pathlib import Path
