@@ -20,10 +20,12 @@ FLOORS = [
     {"training"},
     {"comparison", "explanation"},
     {"report"},
-    {"pictures", "trainer"},
+    {"pictures"},
+    {"trainer"},
     {"commands"},
     {"cli"},
 ]
+ALONE = {"method", "data", "scenes"}  # import no room at all
 
 
 @cache
@@ -62,8 +64,23 @@ def room_of(module):
     return module.split(".")[1]
 
 
+def floor_of(room):
+    return next(floor for floor, rooms in enumerate(FLOORS) if room in rooms)
+
+
 def test_every_module_is_in_a_room_or_on_the_ground():
     assert {room_of(name) for name in imports()} <= GROUND.union(*FLOORS)
+
+
+def test_rooms_import_only_rooms_below():
+    against = [
+        f"{name} imports {target}"
+        for name, targets in imports().items()
+        for target in targets
+        if room_of(target) not in GROUND | {room_of(name)}
+        and (room_of(name) in GROUND | ALONE or floor_of(room_of(target)) >= floor_of(room_of(name)))
+    ]
+    assert against == []
 
 
 def test_the_method_imports_no_ultralytics():
