@@ -24,7 +24,7 @@ from ds2d2_yolo import __version__
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
 from ds2d2_yolo.data.formats.files import file_names, relative
 from ds2d2_yolo.data.formats.geometry import place
-from ds2d2_yolo.data.layout import SPLITS, Layout, recognise
+from ds2d2_yolo.data.layouts import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
 from ds2d2_yolo.errors import DS2D2Error

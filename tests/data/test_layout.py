@@ -8,7 +8,7 @@ import pytest
 
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_CLASSES
-from ds2d2_yolo.data.layout import recognise
+from ds2d2_yolo.data.layouts import recognise
 from ds2d2_yolo.errors import DS2D2Error
 
 PAPER = {"train": ("train", "val"), "val": ("test",)}

@@ -1,0 +1,90 @@
+"""Which layout a folder has, found by looking: DIOR, DIOR-R, DOTA, COCO JSON or plain PASCAL VOC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ds2d2_yolo.data.layouts.coco import coco_files, coco_layout
+from ds2d2_yolo.data.layouts.dota import dota_folders, dota_layout
+from ds2d2_yolo.data.layouts.layout import Layout
+from ds2d2_yolo.data.layouts.source import Source
+from ds2d2_yolo.data.layouts.voc import voc_layout, xml_folders
+from ds2d2_yolo.errors import DS2D2Error
+
+LAYOUTS: tuple[str, ...] = ("dior", "dior-r", "dota", "coco", "voc")
+"""What `layout=` takes."""
+
+_EXPECTED = (
+    "expected DIOR (Annotations/Horizontal Bounding Boxes/*.xml, ImageSets/Main/*.txt, JPEGImages-trainval), "
+    "DOTA (train/images, train/labelTxt/*.txt, or images, labelTxt), "
+    "COCO (trainval.json, test.json beside folders of images), "
+    "or VOC (Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages)"
+)
+
+
+def recognise(
+    src: Path, task: str = "detect", splits: str = "paper", layout: str | None = None, version: str | None = None
+) -> Layout:
+    """Find out which layout a folder has.
+
+    What its files hold counts, not what the folders are called: the first annotations are looked into. DIOR and DOTA
+    come before COCO JSON, as files of that form beside them are made from them.
+
+    Args:
+        src (Path): The folder.
+        task (str): `detect` or `obb`; of DIOR's annotations it chooses the horizontal or the oriented ones.
+        splits (str): `paper`, `train-val-test`, or which splits of the source make up which of the result, such as
+            `train:train+val,val:test`.
+        layout (str | None): One of `LAYOUTS`, if it is not to be recognised.
+        version (str | None): `1.0`, `1.5` or `2.0` of DOTA. None: by names of folders, or by the classes that occur.
+
+    Returns:
+        (Layout): What was found.
+
+    Raises:
+        DS2D2Error: If the folder has none of the layouts, or several, or not the splits or the annotations asked for.
+
+    Example:
+        >>> recognise(Path("DIOR")).name  # doctest: +SKIP
+        'DIOR'
+    """
+    if layout is not None and layout.lower() not in LAYOUTS:
+        raise DS2D2Error(f"layout={layout}: no such layout, choose {', '.join(LAYOUTS)}", 2)
+    if not src.is_dir():
+        advice = "unpack it and pass the folder" if src.is_file() else "pass the folder of the unpacked data set"
+        raise DS2D2Error(f"src={src}: no such folder, {advice}")
+    source = Source.of(src)
+    xml, dota, coco = xml_folders(source), dota_folders(source), coco_files(source)
+    evidence: dict[str, Sequence[object]] = {
+        "DIOR": [folder for folder in xml if folder.is_dior],
+        "DOTA": dota,
+        "COCO": coco,
+        "VOC": [folder for folder in xml if not folder.is_dior],
+    }
+    wanted = layout.lower() if layout else _only_one(source, evidence)
+    notes = []
+    if coco and wanted != "coco":
+        notes.append(f"{coco[0].name} is not read: layout=coco converts COCO JSON")
+    if version is not None and wanted != "dota":
+        raise DS2D2Error(f"version={version}: only DOTA has versions, leave it out", 2)
+    if wanted == "dota":
+        return dota_layout(source, dota, splits, version, notes)
+    if wanted == "coco":
+        return coco_layout(source, coco, task, splits, notes)
+    return voc_layout(source, xml, wanted, task, splits, notes)
+
+
+def _only_one(source: Source, evidence: Mapping[str, Sequence[object]]) -> str:
+    """Return the layout of which something was found, as `layout=` takes it."""
+    names = [name for name, found in evidence.items() if found]
+    if len(names) == 2 and names[1] == "COCO":
+        names.pop()  # made from what lies beside it
+    if not names:
+        raise DS2D2Error(f"src={source.root}: no known layout, found {source.summary()}; {_EXPECTED}")
+    if len(names) > 1:
+        raise DS2D2Error(
+            f"src={source.root}: has the layouts of {' and '.join(names)}, say which with layout=, or pass a folder of "
+            "one"
+        )
+    return names[0].lower()

@@ -1,0 +1,91 @@
+"""Which splits of a source make up which of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ds2d2_yolo.errors import DS2D2Error
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+"""The splits that a converted data set can have."""
+
+Assignment = dict[str, tuple[str, ...]]
+"""For every split of the result those of the source that make it up."""
+
+
+def assign_splits(
+    found: Mapping[str, str | None], wish: str, src: Path, unite: bool, scored: bool = True
+) -> Assignment:
+    """Say which splits of the source make up which of the result.
+
+    Args:
+        found (Mapping[str, str | None]): Role of every split of the source, such as `trainval`; None stands for train.
+        wish (str): What the user asked for: `paper`, `train-val-test`, or such as `train:train+val,val:test`.
+        src (Path): For messages.
+        unite (bool): Whether several splits can make up one.
+        scored (bool): Whether the labels of test are published, so that it can be evaluated on.
+
+    Returns:
+        (Assignment): Splits by name.
+
+    Raises:
+        DS2D2Error: If the wish cannot be met.
+
+    Example:
+        >>> assign_splits({"trainval": "trainval", "test": "test"}, "paper", Path("DIOR"), unite=True)
+        {'train': ('trainval',), 'val': ('test',)}
+    """
+    if ":" in wish:
+        return _assign_as_written(found, wish, src, unite)
+    if wish not in ("paper", "train-val-test"):
+        raise DS2D2Error(f"splits={wish}: expected paper, train-val-test, or such as train:trainval,val:test", 2)
+    by_role = _by_role(found, src)
+    if wish == "paper":
+        return _assign_as_in_papers(by_role, unite, scored)
+    if "trainval" in by_role and "train" not in by_role:
+        raise DS2D2Error(f"splits={wish}: {src} has only {', '.join(found)}; splits=paper trains on trainval")
+    return {split: (by_role[split],) for split in SPLITS if split in by_role}
+
+
+def _by_role(found: Mapping[str, str | None], src: Path) -> dict[str, str]:
+    by_role: dict[str, list[str]] = {}
+    for name, role in found.items():
+        by_role.setdefault(role or "train", []).append(name)
+    for role, names in by_role.items():
+        if len(names) > 1:
+            raise DS2D2Error(
+                f"src={src}: {' and '.join(names)} could both be {role}, say which with splits=, such as "
+                f"splits=train:{names[0]}"
+            )
+    return {role: name for role, (name,) in by_role.items()}
+
+
+def _assign_as_in_papers(by_role: Mapping[str, str], unite: bool, scored: bool) -> Assignment:
+    """Train on train and val, evaluate on test, as far as there are these and it can be."""
+    if {"trainval", "test"} <= set(by_role):
+        return {"train": (by_role["trainval"],), "val": (by_role["test"],)}
+    if unite and set(SPLITS) <= set(by_role):
+        return {"train": (by_role["train"], by_role["val"]), "val": (by_role["test"],)}
+    plain = {split: (by_role[split],) for split in SPLITS if split in by_role}
+    if "trainval" in by_role and "train" not in plain:
+        plain["train"] = (by_role["trainval"],)
+    if "val" not in plain and scored and "test" in plain:
+        plain["val"] = plain.pop("test")
+    return {split: plain[split] for split in SPLITS if split in plain}
+
+
+def _assign_as_written(found: Mapping[str, str | None], wish: str, src: Path, unite: bool) -> Assignment:
+    assigned: Assignment = {}
+    for part in wish.split(","):
+        split, _, names = (word.strip() for word in part.partition(":"))
+        made_of = tuple(name.strip() for name in names.split("+"))
+        if split not in SPLITS or split in assigned:
+            raise DS2D2Error(f"splits={wish}: '{part}', expected train:, val: and test: once each", 2)
+        for name in made_of:
+            if name not in found:
+                raise DS2D2Error(f"splits={wish}: {src} has no split '{name}', only {', '.join(found)}", 2)
+        if len(made_of) > 1 and not unite:
+            raise DS2D2Error(f"splits={wish}: '{part}', splits of this layout cannot be united, name one", 2)
+        assigned[split] = made_of
+    return assigned
