@@ -7,6 +7,7 @@ from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.convert import MANIFEST, Conversion, convert_dataset
+from ds2d2_yolo.tables import text_table
 
 
 def run(words: Sequence[str]) -> None:
@@ -48,7 +49,7 @@ def summary(conversion: Conversion) -> str:
     classes = [["class", *(f"{split} {way}" for split in splits for way in ("in", "out"))]]
     for name in manifest["classes"]:
         classes.append([name, *(str(item["classes"][name][way]) for item in splits.values() for way in ("in", "out"))])
-    parts = [head, _table(rows, texts=2), _table(classes, texts=1)]
+    parts = [head, "\n".join(text_table(rows, texts=2)), "\n".join(text_table(classes))]
     if manifest["reasons"]:
         parts.append(_reasons(manifest))
     notes = [f"note: {note}" for note in manifest["notes"]]
@@ -69,16 +70,4 @@ def _reasons(manifest: Mapping[str, Any]) -> str:
         more = f" and {len(places) - 2} more, see {MANIFEST}" if len(places) > 2 else ""
         kind = item["kind"] if item["count"] == 1 else f"{item['kind']}s"
         rows.append([str(item["count"]), kind, item["reason"], ", ".join(places[:2]) + more])
-    return _table(rows, texts=4)
-
-
-def _table(rows: Sequence[Sequence[str]], texts: int) -> str:
-    """Lay out rows in columns, of which the first ones are texts and the others numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number < texts else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join(text_table(rows, texts=4))

@@ -6,11 +6,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 from ds2d2_yolo.errors import DS2D2Error
 
 OnError = Literal["stop", "skip"]
+Kind = Literal["image", "object"]
+
+
+class Omission(TypedDict):
+    """Something that came in and did not go out."""
+
+    file: str  # relative to the source where possible
+    line: int | None  # of the file, or number of the object in it, from 1
+    kind: Kind
+    reason: str  # a few words that are the same for the same reason
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +127,7 @@ class Account:
     Attributes:
         entered (Counter[str]): Number of `images` and `objects` found in the source.
         written (Counter[str]): Number of `images` and `objects` in the result.
-        left_out (list[dict[str, Any]]): One entry per file, line and reason: `file`, `line`, `kind` (`image` or
-            `object`), `reason`, `count`.
+        left_out (list[Omission]): One entry per file, line and reason.
 
     Example:
         >>> account = Account()
@@ -132,19 +142,19 @@ class Account:
     on_error: OnError = "stop"
     entered: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[Omission] = field(default_factory=list)
 
-    def enter(self, kind: Literal["image", "object"], count: int = 1) -> None:
+    def enter(self, kind: Kind, count: int = 1) -> None:
         """Count what was found in the source."""
         self.entered[kind] += count
 
-    def write(self, kind: Literal["image", "object"], count: int = 1) -> None:
+    def write(self, kind: Kind, count: int = 1) -> None:
         """Count what was written to the result."""
         self.written[kind] += count
 
     def leave_out(
         self,
-        kind: Literal["image", "object"],
+        kind: Kind,
         file: Path | str,
         reason: str,
         line: int | None = None,
@@ -153,7 +163,7 @@ class Account:
         """Note something that came in and is not carried over, by an option or because it is no object at all.
 
         Args:
-            kind (str): `image` or `object`.
+            kind (Kind): `image` or `object`.
             file (Path | str): The file that it is in, relative to the source where possible.
             reason (str): A few words that are the same for the same reason.
             line (int | None): Line of the file, or number of the object in it, from 1.
@@ -163,20 +173,13 @@ class Account:
 
     def malformed(
         self,
-        kind: Literal["image", "object"],
+        kind: Kind,
         file: Path | str,
         reason: str,
         line: int | None = None,
         count: int = 1,
     ) -> None:
-        """Stop at something that cannot be read, or leave it out where the user asked for that.
-
-        Args:
-            kind (str): `image` or `object`.
-            file (Path | str): The file that it is in, relative to the source where possible.
-            reason (str): What is wrong with it, in a few words.
-            line (int | None): Line of the file, or number of the object in it, from 1.
-            count (int): How many.
+        """Stop at something that cannot be read, or leave it out where the user asked for that; see `leave_out`.
 
         Raises:
             DS2D2Error: With `on_error="stop"`: one line that names file, line and reason.

@@ -287,16 +287,16 @@ class _Writer:
         folders = [self._folder / kind / split for kind in ("images", "labels")]
         for folder in folders:
             folder.mkdir(parents=True)
-        entered, written, seen = account.entered.copy(), account.written.copy(), account.entered["image"]
+        entered, written, shown = account.entered.copy(), account.written.copy(), account.entered["image"]
         for image in self._reader.read(split):
-            advance(account.entered["image"] - seen)
-            seen = account.entered["image"]
+            advance(account.entered["image"] - shown)
+            shown = account.entered["image"]
             tally.found.update(item.name for item in image.objects)
             if self._tiles:
                 self._write_tiles(image, split, tally)
             else:
                 self._write_whole(image, split, tally)
-        advance(account.entered["image"] - seen)
+        advance(account.entered["image"] - shown)
         tally.entered, tally.written = account.entered - entered, account.written - written
         for folder in folders:
             if not any(folder.iterdir()):

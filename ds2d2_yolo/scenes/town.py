@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 
 from ds2d2_yolo.scenes.buildings import draw_building, draw_house
@@ -48,17 +51,7 @@ def lay_town(canvas: Canvas, climate: Climate) -> None:
     for x, wide in zip(columns, widths_x, strict=True):
         for y, high_street in zip(rows, widths_y, strict=True):
             _draw_crossing(canvas, x, y, wide, high_street, grey)
-    blocks = [
-        (
-            columns[i] + widths_x[i] / 2 + 3,
-            rows[j] + widths_y[j] / 2 + 3,
-            columns[i + 1] - widths_x[i + 1] / 2 - 3,
-            rows[j + 1] - widths_y[j + 1] / 2 - 3,
-        )
-        for i in range(len(columns) - 1)
-        for j in range(len(rows) - 1)
-    ]
-    for left, top, right, bottom in blocks:
+    for (left, right), (top, bottom) in itertools.product(_gaps(columns, widths_x), _gaps(rows, widths_y)):
         pose = Pose((left + right) / 2, (top + bottom) / 2)
         if canvas.sees(pose, (right - left + bottom - top) / 2):
             _fill_block(canvas, pose, right - left, bottom - top, dense)
@@ -70,6 +63,12 @@ def lay_town(canvas: Canvas, climate: Climate) -> None:
         if chance(canvas, 0.7):
             _plant_street(canvas, line, width)
     scatter_trees(canvas, 40 if dense else 90, 2.9)
+
+
+def _gaps(streets: Sequence[float], widths: Sequence[float]) -> list[tuple[float, float]]:
+    """Return from where to where the blocks between parallel streets reach, beside the pavements."""
+    edges = [(at - width / 2 - 3, at + width / 2 + 3) for at, width in zip(streets, widths, strict=True)]
+    return [(start, end) for (_, start), (end, _) in itertools.pairwise(edges)]
 
 
 def _plant_street(canvas: Canvas, line: Array, width: float) -> None:

@@ -22,7 +22,6 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image, verify_image_label
 from ultralytics.utils.metrics import box_iou
 
-from ds2d2_yolo.data import check
 from ds2d2_yolo.data.check import (
     KINDS,
     PLACES_KEPT,
@@ -30,9 +29,12 @@ from ds2d2_yolo.data.check import (
     SIZE_EDGES,
     Settings,
     Split,
+    SplitReport,
     inspect_dataset,
     parse_labels,
+    split,
 )
+from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.method.wavelet import band_size
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"
@@ -233,7 +235,7 @@ def test_images_are_measured_upright(tmp_path):
     buffer = io.BytesIO()
     Image.open(io.BytesIO(encoded("JPEG", 320, 160))).save(buffer, "JPEG", exif=exif)
     path = write(tmp_path / "a.jpg", buffer.getvalue())
-    assert check._look_at_image(path, Settings(["ship"])).size == (160, 320)
+    assert image_facts(path, Settings(["ship"])).size == (160, 320)
 
 
 def test_unopened_images_leave_sizes_and_shared_bytes_unknown(tmp_path):
@@ -440,7 +442,7 @@ def test_centres_are_counted_on_the_grid_of_the_weight(points, cells, stride):
     centres = np.array(points) * imgsz
     cell = [tuple(min(int(value * (grid / imgsz)), grid - 1) for value in centre) for centre in centres]
     occupied = Counter(cell)
-    assert check._centres_per_cell(centres, imgsz, stride).tolist() == [occupied[item] for item in cell]
+    assert split._centres_per_cell(centres, imgsz, stride).tolist() == [occupied[item] for item in cell]
 
 
 def test_padding_of_the_training_image_counts_for_the_cells(tmp_path):
@@ -466,7 +468,7 @@ def test_near_duplicates_are_those_of_a_whole_overlap_matrix(rows):
     overlap = np.tril(box_iou(corners, corners).numpy(), -1) * (classes[:, None] == classes)
     if (np.abs(overlap - 0.8) < 1e-9).any():
         return  # on the threshold, where rounding decides
-    found = check._near_duplicates(classes, centre, extent)
+    found = split._near_duplicates(classes, centre, extent)
     assert sorted(found) == np.flatnonzero((overlap > 0.8).any(1)).tolist()
     assert all(overlap[index, other] > 0.8 for index, other in found.items())
 
@@ -474,7 +476,7 @@ def test_near_duplicates_are_those_of_a_whole_overlap_matrix(rows):
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
 def test_the_median_of_objects_per_image_is_exact(numbers):
-    report = check.SplitReport(0, np.zeros(1, np.int64), True, objects_per_image=Counter(numbers))
+    report = SplitReport(0, np.zeros(1, np.int64), True, objects_per_image=Counter(numbers))
     assert report.median_objects() == np.median(numbers)
 
 
@@ -501,14 +503,14 @@ def test_it_keeps_what_ultralytics_keeps_and_writes_nothing(tmp_path):
 
 def test_cells_are_counted_at_any_size_without_a_map_of_all():
     centres = np.array([[1.0, 1.0], [2.0, 2.0], [9e7, 9e7]])
-    assert check._centres_per_cell(centres, 10**8, 8).tolist() == [2, 2, 1]
+    assert split._centres_per_cell(centres, 10**8, 8).tolist() == [2, 2, 1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_an_interrupt_leaves_no_thread_behind(tmp_path, monkeypatch):
     for number in range(40):
         put(tmp_path, "train", f"{number}.png", "")
-    look = check._look
+    look = split._read_sample
 
     def slow_look(settings, image, label):
         if image.stem == "3":
@@ -516,7 +518,7 @@ def test_an_interrupt_leaves_no_thread_behind(tmp_path, monkeypatch):
         time.sleep(0.02)
         return look(settings, image, label)
 
-    monkeypatch.setattr(check, "_look", slow_look)
+    monkeypatch.setattr(split, "_read_sample", slow_look)
     before = set(threading.enumerate())
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     try:

@@ -125,13 +125,7 @@ class COCOReader:
         for number, image in enumerate(content.images, start=1):
             self._account.enter("image")
             image_file = folder / image.file_name
-            fault = image.fault
-            if not fault and ids[image.id] > 1:
-                fault = f"several images of this id in {path.name}"
-            elif not fault and names[image.name] > 1:
-                fault = f"several images of this name in {path.name}"
-            elif not fault and not os.path.isfile(image_file):  # noqa: PTH113 - `is_file` raises for names that are too long
-                fault = LABELS_WITHOUT_IMAGE if labelled else f"no such image, though {path.name} names it"
+            fault = image.fault or self._fault(image, image_file, path, ids, names, labelled)
             if fault and image.file_name:
                 self._account.malformed("image", relative(image_file, self._root), fault)
             elif fault:
@@ -142,6 +136,24 @@ class COCOReader:
                 yield AnnotatedImage(image.name, labels, image_file, image.size, objects, labelled)
             elif objects:
                 self._account.leave_out("object", file, fault, count=len(objects))
+
+    @staticmethod
+    def _fault(
+        image: _Image,
+        image_file: Path,
+        path: Path,
+        ids: Mapping[_Id | None, int],
+        names: Mapping[str, int],
+        labelled: bool,
+    ) -> str:
+        """Say why an entry of `images` cannot be used among the others; empty where it can."""
+        if ids[image.id] > 1:
+            return f"several images of this id in {path.name}"
+        if names[image.name] > 1:
+            return f"several images of this name in {path.name}"
+        if not os.path.isfile(image_file):  # noqa: PTH113 - `is_file` raises for names that are too long
+            return LABELS_WITHOUT_IMAGE if labelled else f"no such image, though {path.name} names it"
+        return ""
 
     # ------------------------------------------------------------------------------------------------ files
 

@@ -96,7 +96,7 @@ class VOCReader:
         self._places: list[tuple[Path, str]] = []  # folder and suffix, of which the dictionaries hold the indices
         self._splits = {split: self._names(lists) for split, lists in splits.items()}
         self._find_images(images)
-        self._known = frozenset(class_names) if class_names is not None else None
+        self._expected = frozenset(class_names) if class_names is not None else None
         self.class_names = tuple(class_names) if class_names is not None else self._collect_classes()
 
     def splits(self) -> Mapping[str, int]:
@@ -176,7 +176,7 @@ class VOCReader:
                 try:
                     tree = _parse(read_labels(self._annotations / f"{name}.xml"))
                 except MalformedError:
-                    continue  # told when the split is read
+                    continue  # reported when the split is read
                 classes.update(_text(item, "name") for item in tree.iterfind("object"))
         return tuple(sorted(classes - {""}))
 
@@ -219,7 +219,7 @@ class VOCReader:
 
     def _read_object(self, element: ElementTree.Element, line: int | None) -> Annotation:
         name = _text(element, "name")
-        if not name or (self._known is not None and name not in self._known):
+        if not name or (self._expected is not None and name not in self._expected):
             raise MalformedError(f"unknown class {shortened(name)}")
         tag, keys = ("robndbox", _CORNERS) if self._oriented else ("bndbox", _BOX)
         box = element.find(tag)

@@ -1,0 +1,98 @@
+"""A whole data set: its splits one by one, then what only shows across them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from ultralytics.data.utils import IMG_FORMATS, img2label_paths
+from ultralytics.utils import TQDM
+
+from ds2d2_yolo.data.check.findings import Place, shown_path
+from ds2d2_yolo.data.check.report import Inspection, SplitReport
+from ds2d2_yolo.data.check.settings import Settings, Split
+from ds2d2_yolo.data.check.shared import shared_images
+from ds2d2_yolo.data.check.split import inspect_split
+
+
+def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path | None = None) -> Inspection:
+    """Go through all images and labels of a data set, in threads; memory does not grow with the number of objects.
+
+    Args:
+        splits (Mapping[str, Split]): Splits by name; `train` must have label files.
+        settings (Settings): What to look for.
+        root (Path | None): Folder that files are named relative to, where they lie below it.
+
+    Returns:
+        (Inspection): What was found.
+
+    Example:
+        >>> inspect_dataset({"val": Split([])}, Settings(names=["ship"])).splits["val"].findings["no_images"].count
+        1
+    """
+    reports: dict[str, SplitReport] = {}
+    total = sum(len(split.images) for split in splits.values())
+    progress = TQDM(total=total, desc="Checking images and labels", unit="image", file=sys.stderr)
+    with _threads() as pool:
+        for name, split in splits.items():
+            reports[name] = inspect_split(name, split, settings, root, pool, progress)
+        progress.close()
+        for name, path, objects in _labels_without_image(splits):
+            place = Place(shown_path(path, root), None, f"{objects} objects")
+            reports[name].findings["label_without_image"].add(place)
+            reports[name].lost_objects += objects
+        shared = shared_images(splits, settings.images != "none", root, pool)
+    return Inspection(reports, shared)
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPool]:
+    """Give threads that have ended when the block has, however it ends.
+
+    Python aborts where it shuts down while a thread is inside of OpenCV, as after an interrupt.
+    """
+    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.terminate()
+            pool.join()
+
+
+def _labels_without_image(splits: Mapping[str, Split]) -> Iterator[tuple[str, Path, int]]:
+    """Yield split, path and number of objects of label files where the folder of the images has none of that name."""
+    claimed: set[str] = set()
+    folders: dict[Path, tuple[str, Path]] = {}  # label folders: split, folder of the images
+    for name, split in splits.items():
+        labels = img2label_paths([str(image) for image in split.images])
+        claimed.update(labels)
+        for image, label in zip(split.images, labels, strict=True):
+            folders.setdefault(Path(label).parent, (name, image.parent))
+        for folder in split.folders:
+            top = Path(img2label_paths([str(folder / "any.jpg")])[0]).parent
+            # Not `Path.rglob`, which passes over linked folders: Ultralytics follows them.
+            for below in glob.glob(f"{glob.escape(str(top))}/**/", recursive=True):  # noqa: PTH207
+                folders.setdefault(Path(below), (name, folder / os.path.relpath(below, top)))
+    for labels_in, (name, images_in) in folders.items():
+        unclaimed = [path for path in sorted(labels_in.glob("*.txt")) if str(path) not in claimed]
+        if not unclaimed:
+            continue
+        stems = {path.stem for path in images_in.glob("*.*") if path.suffix[1:].lower() in IMG_FORMATS}
+        for path in unclaimed:
+            if path.stem not in stems and (objects := _number_of_labels(path)):
+                yield name, path, objects
+
+
+def _number_of_labels(path: Path) -> int:
+    """Return the number of lines of a label file; 0 where it begins with something else, such as class names."""
+    try:
+        rows = [row for line in path.read_bytes().decode("utf-8-sig").splitlines() if (row := line.split())]
+        values = [float(word) for word in rows[0]] if rows else []
+    except (OSError, ValueError):
+        return 0
+    return len(rows) if len(values) >= 5 else 0

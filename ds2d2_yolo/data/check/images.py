@@ -1,0 +1,111 @@
+"""Image files, checked as Ultralytics' loader checks them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from PIL import Image
+from ultralytics.data.utils import IMG_FORMATS, exif_size
+from ultralytics.utils.patches import imread
+
+from ds2d2_yolo.data.check.findings import KINDS
+from ds2d2_yolo.data.check.settings import Settings
+
+_JPEG = ("jpg", "jpeg")
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known about an image file.
+
+    Attributes:
+        size (tuple[int, int] | None): Width and height in pixels.
+        kind (str | None): What is wrong with it, one of `KINDS`.
+        detail (str): What is wrong with it, for people.
+        form (str): Format of the file, lower case.
+    """
+
+    size: tuple[int, int] | None = None
+    kind: str | None = None
+    detail: str = ""
+    form: str = ""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether Ultralytics leaves the image out, or stops at it."""
+        return self.kind is not None and KINDS[self.kind].error
+
+
+def image_facts(path: Path, settings: Settings) -> ImageFacts:
+    """Check an image as Ultralytics' `check_image` does, without mending it, and decode it where that is wanted."""
+    if not path.is_file():
+        return ImageFacts(kind="missing_image")
+    if settings.images == "none":
+        return ImageFacts()
+    header = _header_facts(path)
+    if header.kind is not None:
+        return header
+    unfinished = header.form in _JPEG and not _ends_as_jpeg(path)
+    full = settings.images == "full"
+    try:
+        # Neither `verify` nor every release of OpenCV tells that pixels are missing; Pillow's decoder does. PNGs are
+        # verified whole, and a JPEG that ends properly is decoded by OpenCV alone.
+        if unfinished or (full and header.form not in {*_JPEG, "png"}):
+            with Image.open(path) as image:
+                image.load()
+    except Exception as error:
+        return ImageFacts(kind="truncated_image", detail=_first_line(error))
+    if full and (fault := _decoding_fault(path, settings.channels)):
+        return ImageFacts(kind="undecodable_image", detail=fault)
+    return ImageFacts(header.size, "unfinished_jpeg" if unfinished else None, form=header.form)
+
+
+def _header_facts(path: Path) -> ImageFacts:
+    """Return format and size of an image, or why Ultralytics does not take it."""
+    try:
+        # Ultralytics' own `Image.open` tries to install a package when Pillow does not know a format.
+        readable = path.suffix.lower() in {".avif", ".heic", ".heif"} or cv2.haveImageReader(str(path))
+        if not readable and str(path).isascii():  # OpenCV opens no other paths on Windows
+            return _unreadable("no known image format" if path.stat().st_size else "empty")
+        with Image.open(path) as image:
+            form = str(image.format).lower()
+            image.verify()
+            width, height = exif_size(image)
+    except Exception as error:  # Pillow raises a dozen kinds, by format
+        return _unreadable(_first_line(error))
+    if min(width, height) < 10:
+        return _unreadable(f"{width} x {height} pixels, must be at least 10")
+    if form not in IMG_FORMATS | {"jpeg2000"}:
+        return _unreadable(f"is a {form} file, which Ultralytics does not read")
+    return ImageFacts((width, height), form=form)
+
+
+def _unreadable(detail: str) -> ImageFacts:
+    return ImageFacts(kind="unreadable_image", detail=detail)
+
+
+def _decoding_fault(path: Path, channels: int) -> str:
+    """Say why OpenCV cannot decode an image; empty where it can."""
+    try:
+        decoded = imread(str(path), _decoder_flag(channels))
+    except cv2.error as error:
+        return _first_line(error)
+    return "" if decoded is not None else "Pillow reads it, OpenCV does not"
+
+
+def _decoder_flag(channels: int) -> int:
+    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+
+def _ends_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__

@@ -1,0 +1,110 @@
+"""Images that two splits share."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from ultralytics.utils import TQDM
+
+from ds2d2_yolo.data.check.findings import Finding, Place, shown_path
+from ds2d2_yolo.data.check.settings import Split
+
+
+@dataclass(eq=False)
+class _File:
+    """A file, whatever paths lead to it: its size in bytes, and its first path in each split."""
+
+    size: int
+    paths: dict[str, Path] = field(default_factory=dict)
+
+
+def shared_images(
+    splits: Mapping[str, Split], compare_bytes: bool, root: Path | None, pool: ThreadPool
+) -> dict[tuple[str, str], Finding]:
+    """Find images that are in two splits: the same file, by whatever path, or another one of the same bytes.
+
+    Args:
+        splits (Mapping[str, Split]): Splits by name.
+        compare_bytes (bool): Whether to open files of the same size.
+        root (Path | None): Folder that files are named relative to.
+        pool (ThreadPool): Threads to read with.
+
+    Returns:
+        (dict[tuple[str, str], Finding]): By the names of the two splits; the pairs that share any.
+    """
+    files = _files(splits)
+    suspects = _of_same_size(files) if compare_bytes else []
+    shared = {pair: Finding() for pair in combinations(splits, 2)}
+    compared = set(suspects)
+    for group in [*_of_same_bytes(suspects, pool), *([file] for file in files if file not in compared)]:
+        members: dict[str, _File] = {}
+        for file in group:
+            for name in file.paths:
+                members.setdefault(name, file)
+        for pair in combinations((name for name in splits if name in members), 2):
+            file, other = members[pair[0]], members[pair[1]]
+            how = "the same file" if file is other else "the same bytes"
+            where = shown_path(other.paths[pair[1]], root)
+            shared[pair].add(Place(shown_path(file.paths[pair[0]], root), None, f"{how} as {where}"))
+    return {pair: finding for pair, finding in shared.items() if finding.count}
+
+
+def _files(splits: Mapping[str, Split]) -> list[_File]:
+    """Return the files that are not empty, each once."""
+    files: dict[tuple[int, int], _File] = {}  # by device and inode
+    for name, split in splits.items():
+        for image in split.images:
+            try:
+                status = image.stat()
+            except OSError:
+                continue
+            if status.st_size:
+                file = files.setdefault((status.st_dev, status.st_ino), _File(status.st_size))
+                file.paths.setdefault(name, image)
+    return list(files.values())
+
+
+def _of_same_size(files: Iterable[_File]) -> list[_File]:
+    """Return the files that could be the same as one of another split."""
+    by_size: dict[int, list[_File]] = defaultdict(list)
+    for file in files:
+        by_size[file.size].append(file)
+    return [
+        file
+        for group in by_size.values()
+        if len(group) > 1 and len({name for member in group for name in member.paths}) > 1
+        for file in group
+    ]
+
+
+def _of_same_bytes(files: list[_File], pool: ThreadPool) -> Iterable[list[_File]]:
+    """Return the files in groups of the same content; one that cannot be read is a group of its own."""
+    groups: dict[object, list[_File]] = defaultdict(list)
+    if not files:
+        return []
+    progress = TQDM(total=len(files), desc="Comparing images", unit="image", file=sys.stderr)
+    paths = (next(iter(file.paths.values())) for file in files)
+    for file, digest in zip(files, pool.imap(_digest, paths), strict=True):
+        groups[digest or file].append(file)
+        progress.update(1)
+    progress.close()
+    return groups.values()
+
+
+def _digest(path: Path) -> bytes | None:
+    """Return the hash of a file, None where it cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.digest()

@@ -1,0 +1,188 @@
+"""All images and labels of one split, read in threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import TQDM
+
+from ds2d2_yolo.data.check.findings import KINDS, VANISHING, Place, shown_path
+from ds2d2_yolo.data.check.images import ImageFacts, image_facts
+from ds2d2_yolo.data.check.labels import Labels, read_labels
+from ds2d2_yolo.data.check.report import SIZE_BANDS, SIZE_EDGES, SplitReport
+from ds2d2_yolo.data.check.settings import Settings, Split
+
+_TOLERANCE = 1e-3  # of the side of the image: labels are written with as few as three decimals
+_ALIKE = 0.8  # intersection over union
+_CHUNK = 256  # images handed to the threads at a time, so that results do not pile up
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What a thread finds out about one image and its labels."""
+
+    image: Path
+    label: Path
+    facts: ImageFacts
+    labels: Labels | None  # None where there is no label file
+    sides: np.ndarray  # (N,) square roots of areas in pixels; empty where the size of the image is unknown
+    together: dict[int, np.ndarray]  # by stride: numbers of centres (N,) in the cell of each object
+    smallest: np.ndarray  # (N,) smaller sides of boxes, in pixels
+
+
+def inspect_split(
+    name: str, split: Split, settings: Settings, root: Path | None, pool: ThreadPool, progress: TQDM
+) -> SplitReport:
+    """Read all images and labels of a split, in threads."""
+    report = SplitReport(
+        images=len(split.images),
+        class_counts=np.zeros(len(settings.names), np.int64),
+        measured=settings.images != "none",
+        cells={stride: Counter() for stride in settings.strides},
+    )
+    has_label_file = False
+    for start in range(0, len(split.images), _CHUNK):
+        chunk = split.images[start : start + _CHUNK]
+        labels = map(Path, img2label_paths([str(image) for image in chunk]))
+        for sample in pool.starmap(partial(_read_sample, settings), zip(chunk, labels, strict=True), chunksize=16):
+            has_label_file |= sample.labels is not None and not sample.facts.rejected
+            _enter(sample, report, settings, root)
+        progress.update(len(chunk))
+    findings = report.findings
+    if not split.images:
+        findings["no_images"].add(Place(name, None, ""))
+    elif not report.kept:
+        findings["no_usable_images"].add(Place(name, None, ""))
+    elif name == "train" and not has_label_file:
+        expected = img2label_paths([str(split.images[0])])[0]
+        findings["no_label_files"].add(Place(name, None, f"expected for example {shown_path(Path(expected), root)}"))
+    if report.kept:
+        for index in np.flatnonzero(report.class_counts == 0).tolist():
+            findings["class_without_object"].add(Place("", None, f"{name}: class {index} {settings.names[index]}"))
+    return report
+
+
+def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
+    """Read one image and its label file; runs in a thread."""
+    facts = image_facts(image, settings)
+    labels = read_labels(label, settings)
+    sides = smallest = np.zeros(0)
+    together: dict[int, np.ndarray] = {}
+    if labels is not None and facts.size is not None and len(labels.classes):
+        scale = np.array(facts.size) * (settings.imgsz / max(facts.size))  # pixels per share of the image
+        extents = labels.boxes[:, 2:] * scale
+        smallest = extents.min(1)
+        if settings.task == "obb" and labels.polygons:
+            extents = np.array([_rectangle(polygon * scale) for polygon in labels.polygons])
+        sides = np.sqrt(extents.prod(1))
+        centres = labels.boxes[:, :2] * scale + (settings.imgsz - scale) / 2
+        together = {stride: _centres_per_cell(centres, settings.imgsz, stride) for stride in settings.strides}
+    return _Sample(image, label, facts, labels, sides, together, smallest)
+
+
+def _rectangle(polygon: np.ndarray) -> tuple[float, float]:
+    """Return width and height of the smallest rectangle around points (K, 2), as Ultralytics makes oriented boxes."""
+    _, extent, _ = cv2.minAreaRect(polygon.astype(np.float32))
+    return float(extent[0]), float(extent[1])
+
+
+def _centres_per_cell(centres: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
+    """Return how many centres (N, 2), in pixels, lie in the LL cell of each: the grid that DISW is built on.
+
+    Haar halves a level's map of imgsz / stride cells, rounding up, so that a cell spans 2 * stride pixels where the
+    map has an even number of cells.
+    """
+    grid = (imgsz // stride + 1) // 2
+    cells = np.clip(np.floor(centres * (grid / imgsz)), 0, grid - 1).astype(np.int64)
+    numbers = cells[:, 1] * grid + cells[:, 0]
+    _, numbers, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return np.asarray(counts[numbers])
+
+
+def _enter(sample: _Sample, report: SplitReport, settings: Settings, root: Path | None) -> None:
+    """Add what was found about one image to the report of its split."""
+    findings, labels = report.findings, sample.labels
+    if sample.facts.kind:
+        findings[sample.facts.kind].add(Place(shown_path(sample.image, root), None, sample.facts.detail))
+    for fault in labels.faults if labels else ():
+        findings[fault.kind].add(Place(shown_path(sample.label, root), fault.line, fault.detail))
+    if sample.facts.rejected or (labels and labels.faults):
+        report.lost_objects += labels.written if labels else 0
+        return
+    if labels is None:
+        findings["image_without_label"].add(Place(shown_path(sample.image, root), None, ""))
+    number = 0 if labels is None else len(labels.classes)
+    report.kept += 1
+    report.background += number == 0
+    report.objects_per_image[number] += 1
+    if labels is not None and number:
+        _enter_objects(sample, labels, report, settings, shown_path(sample.label, root))
+
+
+def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, settings: Settings, file: str) -> None:
+    """Add the objects of one image, and what is odd about them, to the report of its split."""
+    findings = report.findings
+    report.class_counts += np.bincount(labels.classes, minlength=len(settings.names))
+    for kind, lines in (("duplicate_label", labels.duplicates), ("ambiguous_box", labels.ambiguous)):
+        for line in lines:
+            findings[kind].add(Place(file, line, ""))
+    if settings.task == "obb" and not labels.polygons:
+        findings["box_instead_of_polygon"].add(Place(file, None, "4 numbers per object, expected corners"))
+    for kind, index, detail in _odd_boxes(sample, labels, settings):
+        findings[kind].add(Place(file, int(labels.lines[index]), detail))
+        report.lost_objects += KINDS[kind].error
+    report.size_bands += np.bincount(np.digitize(sample.sides, SIZE_BANDS), minlength=len(SIZE_BANDS) + 1)
+    report.sizes += np.histogram(np.clip(sample.sides, SIZE_EDGES[0], SIZE_EDGES[-1]), SIZE_EDGES)[0]
+    for stride, counts in sample.together.items():
+        report.cells[stride].update(counts.tolist())
+
+
+def _odd_boxes(sample: _Sample, labels: Labels, settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """Yield kind, index and description of boxes without area, outside or beyond the image, too small, or doubled."""
+    centre, extent = labels.boxes[:, :2].astype(np.float64), labels.boxes[:, 2:].astype(np.float64)
+    low, high = centre - extent / 2, centre + extent / 2
+    flat = (extent == 0).any(1)
+    if len(sample.sides):
+        flat |= sample.sides == 0  # corners on one slanted line have a hull
+    outside = ~flat & ((high <= 0) | (low >= 1)).any(1)
+    beyond = ~flat & ~outside & ((low < -_TOLERANCE) | (high > 1 + _TOLERANCE)).any(1)
+    vanishing = ~flat & ~outside & (sample.smallest <= VANISHING) if len(sample.smallest) else np.zeros_like(flat)
+    for index in np.flatnonzero(flat).tolist():
+        yield "box_without_area", index, "{:g} x {:g} of the image".format(*extent[index])
+    for index in np.flatnonzero(outside).tolist():
+        yield "box_outside", index, "centre at {:g}, {:g}".format(*centre[index])
+    for index in np.flatnonzero(beyond).tolist():
+        yield "box_beyond_edge", index, "from {:.4f}, {:.4f} to {:.4f}, {:.4f}".format(*low[index], *high[index])
+    for index in np.flatnonzero(vanishing).tolist():
+        yield "vanishing_box", index, f"{sample.smallest[index]:.2f} px at imgsz={settings.imgsz}"
+    for index, other in sorted(_near_duplicates(labels.classes, centre, extent).items()):
+        yield "near_duplicate", index, f"as line {labels.lines[other]}"
+
+
+def _near_duplicates(classes: np.ndarray, centre: np.ndarray, extent: np.ndarray) -> dict[int, int]:
+    """Return the indices of boxes (N, 2) that are nearly an earlier one of their class, with the index of that."""
+    order = np.argsort(centre[:, 0], kind="stable")
+    found: dict[int, int] = {}
+    start, step = np.arange(len(order)), 0
+    while True:  # sorted by x, the partners of a box come right after it
+        step += 1
+        start = start[start + step < len(order)]
+        one, two = order[start], order[start + step]
+        near = centre[two, 0] - centre[one, 0] <= 0.25 * extent[one, 0]
+        start, one, two = start[near], one[near], two[near]
+        if not len(start):
+            return found
+        reach, shift = extent[one] + extent[two], np.abs(centre[two] - centre[one])
+        overlap = np.clip(reach / 2 - shift, 0, np.minimum(extent[one], extent[two])).prod(1)
+        union = extent[one].prod(1) + extent[two].prod(1) - overlap
+        alike = (overlap >= _ALIKE * union) & (overlap > 0) & (classes[one] == classes[two])
+        for pair in zip(one[alike].tolist(), two[alike].tolist(), strict=True):
+            found.setdefault(max(pair), min(pair))
