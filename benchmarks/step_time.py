@@ -31,7 +31,7 @@ from ds2d2_yolo.detectors import Detector, FasterRCNNDetector, Taps, YOLODetecto
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.training.pair import check_pair
-from ds2d2_yolo.training.step import Distiller
+from ds2d2_yolo.training.step import Distiller, TeacherOutputs
 
 METHODS = ("plain", "builtin", "ds2d2")
 WITHOUT = {
@@ -76,7 +76,7 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     gains = Gains(1.0, 1.0, 1.0, 1.0, options.response)
     if method.startswith("without "):
         gains = replace(gains, **dict.fromkeys(WITHOUT[method.removeprefix("without ")], 0.0))
-    loss = DS2D2Loss(pair.levels, gains, weight=options.weight, shared_adapter=shared).to(options.device)
+    loss = DS2D2Loss(pair.maps, gains, weight=options.weight, shared_adapter=shared).to(options.device)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
     if method == HALF:
         halve(distiller, options)
@@ -93,10 +93,10 @@ def halve(distiller: Any, options: argparse.Namespace) -> None:
     """Have a teacher compute in bfloat16, whatever the rest of a step does."""
     consult = distiller.consult
 
-    def consult_half(images: torch.Tensor) -> Any:
+    def consult_half(images: torch.Tensor) -> TeacherOutputs:
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
-            predictions, maps = consult(images)
-        return predictions, [x.float() for x in maps]
+            outputs = consult(images)
+        return replace(outputs, maps=[x.float() for x in outputs.maps])
 
     distiller.consult = consult_half
 

@@ -10,13 +10,31 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ds2d2_yolo.errors import DS2D2Error
     from ds2d2_yolo.evaluation import evaluate
-    from ds2d2_yolo.method import DS2D2Loss, Gains, Levels, decompose, density_independent_scale_weight, explicit_terms
+    from ds2d2_yolo.method import (
+        DS2D2Loss,
+        Gains,
+        HeadComparison,
+        LossInputs,
+        TappedMaps,
+        decompose,
+        density_independent_scale_weight,
+        explicit_terms,
+    )
     from ds2d2_yolo.trainer import DS2D2Trainer
     from ds2d2_yolo.training.amplifier import AmplifierTrainer
     from ds2d2_yolo.training.pipeline import Plan, plan
     from ds2d2_yolo.training.trainer import PlainTrainer
 
-_METHOD = ("DS2D2Loss", "Gains", "Levels", "decompose", "density_independent_scale_weight", "explicit_terms")
+_METHOD = (
+    "DS2D2Loss",
+    "Gains",
+    "HeadComparison",
+    "LossInputs",
+    "TappedMaps",
+    "decompose",
+    "density_independent_scale_weight",
+    "explicit_terms",
+)
 _HOMES = {
     **dict.fromkeys(_METHOD, "method"),
     "AmplifierTrainer": "training.amplifier",
@@ -34,9 +52,11 @@ __all__ = [
     "DS2D2Loss",
     "DS2D2Trainer",
     "Gains",
-    "Levels",
+    "HeadComparison",
+    "LossInputs",
     "PlainTrainer",
     "Plan",
+    "TappedMaps",
     "__version__",
     "decompose",
     "density_independent_scale_weight",

@@ -57,7 +57,7 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
                 nn.init.normal_(parameter, std=0.05)
     theirs.configure(sum_regions=bool(args.sum_regions))
     pair = check_pair(theirs, ours, 64)
-    loss = DS2D2Loss(pair.levels, args.gains, args.wavelet, args.weight, theirs.shared_adapter)
+    loss = DS2D2Loss(pair.maps, args.gains, args.wavelet, args.weight, theirs.shared_adapter)
     amplifier = copy.deepcopy(theirs.implicit_part(theirs.head)).requires_grad_(False)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
     # The first steps of the warm-up: at the full rate fresh models without ImageNet weights would diverge.

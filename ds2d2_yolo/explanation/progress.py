@@ -77,11 +77,11 @@ def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[L
     pixels, window = model_input(image, trainer.args.imgsz, step, trainer.device)
     with torch.no_grad():
         _, student_maps = tap_maps(student, pair.student_layers, lambda: model(pixels))
-        predictions, teacher_maps = distiller.consult(pixels)
-        teacher_maps = [teacher_maps[index].float() for index in pair.head]
+        outputs = distiller.consult(pixels)
+        teacher_maps = [outputs.maps[index].float() for index in pair.head]
         confidence = None
         if distiller.loss.weight == "confidence":
-            confidence = distiller.teacher.confidence(predictions, teacher_maps)
+            confidence = distiller.teacher.confidence(outputs.predictions, teacher_maps)
         adapted = []
         for index in pair.head:
             x, adapter = student_maps[index].float(), model.ds2d2_adapters[index]

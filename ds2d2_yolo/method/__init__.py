@@ -14,7 +14,7 @@ from ds2d2_yolo.method.implicit import (
     region_implicit_terms,
     similarity_loss,
 )
-from ds2d2_yolo.method.loss import TERMS, WEIGHTS, Comparison, DS2D2Loss, Gains, Levels
+from ds2d2_yolo.method.loss import TERMS, WEIGHTS, DS2D2Loss, Gains, HeadComparison, LossInputs, TappedMaps
 from ds2d2_yolo.method.wavelet import (
     Bands,
     band_size,
@@ -29,13 +29,14 @@ __all__ = [
     "TERMS",
     "WEIGHTS",
     "Bands",
-    "Comparison",
     "DS2D2Loss",
     "DensePredictions",
     "Gains",
-    "Levels",
+    "HeadComparison",
+    "LossInputs",
     "RegionPredictions",
     "Similarity",
+    "TappedMaps",
     "band_size",
     "decompose",
     "dense_differences",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
@@ -19,12 +19,6 @@ TERMS = ("ex_low", "ex_high", "im_full", "im_high", "response")
 
 WEIGHTS = ("confidence", "disw", "none")
 """Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, every cell alike."""
-
-Comparison = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor]], torch.Tensor]
-"""Compares two pyramids (student's, teacher's) through a frozen head and returns a scalar."""
-
-Response = Callable[[], torch.Tensor]
-"""Compares what the student itself predicts with what the teacher predicts, and returns a scalar."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Levels:
+class TappedMaps:
     """Channels of the tapped maps, and which of them serve which terms.
 
     Args:
@@ -69,7 +63,7 @@ class Levels:
         ValueError: If student and teacher have different numbers of maps, or an index is out of range.
 
     Example:
-        >>> Levels.of_neck((64, 128, 256), (128, 256, 512)).head
+        >>> TappedMaps.of_neck((64, 128, 256), (128, 256, 512)).head
         (0, 1, 2)
     """
 
@@ -85,10 +79,63 @@ class Levels:
             raise ValueError(f"explicit {self.explicit} and head {self.head} must index {len(self.student)} maps")
 
     @classmethod
-    def of_neck(cls, student: Sequence[int], teacher: Sequence[int]) -> Levels:
+    def of_neck(cls, student: Sequence[int], teacher: Sequence[int]) -> TappedMaps:
         """Return the usual arrangement: the maps that the heads take serve the explicit terms too."""
         every = tuple(range(len(student)))
         return cls(tuple(student), tuple(teacher), explicit=every, head=every)
+
+
+class HeadComparison:
+    """Compares a student with its teacher by what heads predict: subclass it with the methods whose terms have a gain.
+
+    Example:
+        >>> class Logits(HeadComparison):
+        ...     def __init__(self, head):
+        ...         self.head = head
+        ...
+        ...     def full(self, student_maps, teacher_maps):
+        ...         pairs = zip(student_maps, teacher_maps, strict=True)
+        ...         return sum((self.head(x) - self.head(y)).square().mean() for x, y in pairs)
+        >>> Logits(nn.Identity()).full([torch.ones(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)]).item()
+        1.0
+    """
+
+    def full(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Compare two pyramids through the teacher's frozen head: a scalar, for `im_full`."""
+        raise ValueError("the term im_full has a gain: LossInputs needs heads= with a method full")
+
+    def high(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Compare their high-frequency maps through the high-frequency amplifier: a scalar, for `im_high`."""
+        raise ValueError("the term im_high has a gain: LossInputs needs heads= with a method high")
+
+    def response(self) -> torch.Tensor:
+        """Compare what the student itself predicts with what the teacher predicts: a scalar, for `response`."""
+        raise ValueError("the term response has a gain: LossInputs needs heads= with a method response")
+
+
+@dataclass(frozen=True, eq=False)
+class LossInputs:
+    """What the terms of one batch are computed from.
+
+    Args:
+        student_maps (Sequence[torch.Tensor]): Student maps (B, Cs_l, H_l, W_l), as tapped.
+        teacher_maps (Sequence[torch.Tensor]): Teacher maps (B, Ct_l, H_l, W_l), without gradient.
+        boxes (torch.Tensor): Ground-truth boxes of the batch: (N, 4) as xyxy pixels of the padded input, or (N, 5)
+            oriented, as for `density_independent_scale_weight`.
+        batch_index (torch.Tensor): Index of the image of every box (N,).
+        input_size (tuple[int, int]): Height and width of the padded input, in pixels.
+        confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] at every map
+            that the explicit terms compare, for `weight="confidence"`.
+        heads (HeadComparison): What compares predictions, for the terms `im_full`, `im_high` and `response`.
+    """
+
+    student_maps: Sequence[torch.Tensor]
+    teacher_maps: Sequence[torch.Tensor]
+    boxes: torch.Tensor
+    batch_index: torch.Tensor
+    input_size: tuple[int, int]
+    confidence: Sequence[torch.Tensor] | None = None
+    heads: HeadComparison = field(default_factory=HeadComparison)
 
 
 class DS2D2Loss(nn.Module):
@@ -96,10 +143,10 @@ class DS2D2Loss(nn.Module):
 
     An adapter (phi) is a 1x1 convolution without bias. The explicit terms compare adapted maps. The implicit terms take
     the student's own maps where the channels agree, as the reference does, and adapted ones where they differ. The
-    response term needs no maps: the student's own head has seen them.
+    response term needs no maps: it compares predictions that both models have made already.
 
     Args:
-        levels (Levels): Channels and roles of the tapped maps.
+        maps (TappedMaps): Channels and roles of the tapped maps.
         gains (Gains): Factors of the terms.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         weight (str): Weight of the explicit terms, one of `WEIGHTS`.
@@ -114,16 +161,15 @@ class DS2D2Loss(nn.Module):
         ValueError: If wavelet or weight is unknown, or one shared adapter does not fit all maps.
 
     Example:
-        >>> loss = DS2D2Loss(Levels.of_neck((8,), (16,)), Gains(ex_low=1.0, ex_high=1.0))
-        >>> student, teacher = [torch.rand(2, 8, 16, 16)], [torch.rand(2, 16, 16, 16)]
-        >>> terms = loss(student, teacher, torch.empty(0, 4), torch.empty(0), (128, 128))
-        >>> sorted(terms)
+        >>> loss = DS2D2Loss(TappedMaps.of_neck((8,), (16,)), Gains(ex_low=1.0, ex_high=1.0))
+        >>> maps = [torch.rand(2, 8, 16, 16)], [torch.rand(2, 16, 16, 16)]
+        >>> sorted(loss(LossInputs(*maps, boxes=torch.empty(0, 4), batch_index=torch.empty(0), input_size=(128, 128))))
         ['ex_high', 'ex_low']
     """
 
     def __init__(
         self,
-        levels: Levels,
+        maps: TappedMaps,
         gains: Gains,
         wavelet: str = "haar",
         weight: str = "disw",
@@ -133,96 +179,46 @@ class DS2D2Loss(nn.Module):
         filter_bank(wavelet)
         if weight not in WEIGHTS:
             raise ValueError(f"weight={weight}: expected one of {', '.join(WEIGHTS)}")
-        self.levels = levels
+        self.maps = maps
         self.gains = gains
         self.wavelet = wavelet
         self.weight = weight
-        explicit = levels.explicit if gains.ex_low or gains.ex_high else ()
-        self.adapters = _make_adapters(levels, explicit, shared_adapter)
+        explicit = maps.explicit if gains.ex_low or gains.ex_high else ()
+        self.adapters = _make_adapters(maps, explicit, shared_adapter)
 
-    def forward(
-        self,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        boxes: torch.Tensor,
-        batch_index: torch.Tensor,
-        input_size: tuple[int, int],
-        full: Comparison | None = None,
-        high: Comparison | None = None,
-        confidence: Sequence[torch.Tensor] | None = None,
-        response: Response | None = None,
-    ) -> dict[str, torch.Tensor]:
+    def forward(self, inputs: LossInputs) -> dict[str, torch.Tensor]:
         """Return the terms whose gain is not 0, each multiplied by its gain.
 
         Args:
-            student (Sequence[torch.Tensor]): Student maps (B, Cs_l, H_l, W_l), as tapped.
-            teacher (Sequence[torch.Tensor]): Teacher maps (B, Ct_l, H_l, W_l), without gradient.
-            boxes (torch.Tensor): Ground-truth boxes of the batch: (N, 4) as xyxy pixels of the padded input, or (N, 5)
-                oriented, as for `density_independent_scale_weight`.
-            batch_index (torch.Tensor): Index of the image of every box (N,).
-            input_size (tuple[int, int]): Height and width of the padded input, in pixels.
-            full (Comparison | None): Comparison through the teacher's head, for `im_full`.
-            high (Comparison | None): Comparison through the high-frequency amplifier, for `im_high`; it is given the
-                high-frequency maps.
-            confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] at every map
-                that the explicit terms compare, for `weight="confidence"`.
-            response (Response | None): Comparison of the two models' own predictions, for `response`.
+            inputs (LossInputs): Maps, ground truth and heads of one batch.
 
         Returns:
             (dict[str, torch.Tensor]): Scalar by name of the term.
 
         Raises:
-            ValueError: If a term has a gain but no comparison, or shapes do not fit together.
+            ValueError: If a term has a gain but nothing to compute it from, or shapes do not fit together.
         """
-        gains, levels = self.gains, self.levels
-        comparisons = {"im_full": ("full", full), "im_high": ("high", high), "response": ("response", response)}
-        for term, (name, comparison) in comparisons.items():
-            if term in gains.active and comparison is None:
-                raise ValueError(f"the term {term} has a gain but no comparison '{name}='")
-        adapted = [adapter(x) for adapter, x in zip(self.adapters, student, strict=True)]
+        gains = self.gains
+        adapted = [adapter(x) for adapter, x in zip(self.adapters, inputs.student_maps, strict=True)]
         terms: dict[str, torch.Tensor] = {}
-
         if gains.ex_low or gains.ex_high:
-            weights = self.explicit_weights(student, boxes, batch_index, input_size, confidence)
-            pairs = [
-                explicit_terms(adapted[i], teacher[i], weight, self.wavelet, avg_factor)
-                for i, (weight, avg_factor) in zip(levels.explicit, weights, strict=True)
-            ]
-            low, detail = (torch.stack(values).sum() for values in zip(*pairs, strict=True))
-            if gains.ex_low:
-                terms["ex_low"] = gains.ex_low * low
-            if gains.ex_high:
-                terms["ex_high"] = gains.ex_high * detail
-
+            terms["ex_low"], terms["ex_high"] = self._explicit(inputs, adapted)
         if gains.im_full or gains.im_high:
-            seen = [adapted[i] if levels.student[i] != levels.teacher[i] else student[i] for i in levels.head]
-            known = [teacher[i] for i in levels.head]
-            if gains.im_full and full is not None:
-                terms["im_full"] = gains.im_full * full(seen, known)
-            if gains.im_high and high is not None:
-                seen, known = high_frequency_maps(seen, self.wavelet), high_frequency_maps(known, self.wavelet)
-                terms["im_high"] = gains.im_high * high(seen, known)
+            student_maps, teacher_maps = self._head_maps(inputs, adapted)
+            if gains.im_full:
+                terms["im_full"] = inputs.heads.full(student_maps, teacher_maps)
+            if gains.im_high:
+                high = [high_frequency_maps(maps, self.wavelet) for maps in (student_maps, teacher_maps)]
+                terms["im_high"] = inputs.heads.high(*high)
+        if gains.response:
+            terms["response"] = inputs.heads.response()
+        return {name: gain * terms[name] for name, gain in asdict(gains).items() if gain}
 
-        if gains.response and response is not None:
-            terms["response"] = gains.response * response()
-        return terms
-
-    def explicit_weights(
-        self,
-        student: Sequence[torch.Tensor],
-        boxes: torch.Tensor,
-        batch_index: torch.Tensor,
-        input_size: tuple[int, int],
-        confidence: Sequence[torch.Tensor] | None = None,
-    ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    def explicit_weights(self, inputs: LossInputs) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
         """Return the weights of the explicit terms, and what the weighted sums over cells are divided by.
 
         Args:
-            student (Sequence[torch.Tensor]): Student maps, as for the forward pass; their shapes alone matter.
-            boxes (torch.Tensor): As for the forward pass.
-            batch_index (torch.Tensor): As for the forward pass.
-            input_size (tuple[int, int]): As for the forward pass.
-            confidence (Sequence[torch.Tensor] | None): As for the forward pass.
+            inputs (LossInputs): As for the forward pass; of the maps, shapes alone matter.
 
         Returns:
             (list[tuple[torch.Tensor, torch.Tensor | None]]): Per explicit map the weight (B, 1, h, w) on the grid of
@@ -231,22 +227,40 @@ class DS2D2Loss(nn.Module):
         Raises:
             ValueError: If the weight needs the teacher's confidence and there is none.
         """
-        explicit = self.levels.explicit
-        grids = [band_size(student[i].shape[2], student[i].shape[3], self.wavelet) for i in explicit]
+        maps, boxes = inputs.student_maps, inputs.boxes
+        images = maps[0].shape[0]
+        grids = [band_size(maps[i].shape[2], maps[i].shape[3], self.wavelet) for i in self.maps.explicit]
         if self.weight == "none":
-            return [(boxes.new_ones(student[0].shape[0], 1, *grid, dtype=torch.float32), None) for grid in grids]
-        weights = density_independent_scale_weight(boxes, batch_index, student[0].shape[0], input_size, grids)
+            return [(boxes.new_ones(images, 1, *grid, dtype=torch.float32), None) for grid in grids]
+        weights = density_independent_scale_weight(boxes, inputs.batch_index, images, inputs.input_size, grids)
         if self.weight == "disw":
             return [(weight, None) for weight in weights]
-        if confidence is None:
-            raise ValueError("weight=confidence needs the teacher's confidence 'confidence='")
-        focused = [focus_weight(*pair) for pair in zip(weights, confidence, strict=True)]
+        if inputs.confidence is None:
+            raise ValueError("weight=confidence: LossInputs needs the teacher's confidence, confidence=")
+        focused = [focus_weight(*pair) for pair in zip(weights, inputs.confidence, strict=True)]
         return [(weight, weight.sum().clamp(min=_EPSILON)) for weight in focused]
 
+    def _explicit(self, inputs: LossInputs, adapted: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the low- and the high-frequency explicit term: sums over the maps that these compare."""
+        terms = [
+            explicit_terms(adapted[i], inputs.teacher_maps[i], weight, self.wavelet, avg_factor)
+            for i, (weight, avg_factor) in zip(self.maps.explicit, self.explicit_weights(inputs), strict=True)
+        ]
+        low, high = zip(*terms, strict=True)
+        return torch.stack(low).sum(), torch.stack(high).sum()
 
-def _make_adapters(levels: Levels, explicit: tuple[int, ...], shared: bool) -> nn.ModuleList:
+    def _head_maps(
+        self, inputs: LossInputs, adapted: Sequence[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return the maps that heads are given: the student's own where the channels agree, and the teacher's."""
+        maps = self.maps
+        student_maps = [inputs.student_maps[i] if maps.student[i] == maps.teacher[i] else adapted[i] for i in maps.head]
+        return student_maps, [inputs.teacher_maps[i] for i in maps.head]
+
+
+def _make_adapters(maps: TappedMaps, explicit: tuple[int, ...], shared: bool) -> nn.ModuleList:
     """Return one adapter per map: a convolution where a term needs one, else the identity."""
-    pairs = list(zip(levels.student, levels.teacher, strict=True))
+    pairs = list(zip(maps.student, maps.teacher, strict=True))
     if shared:
         if len(set(pairs)) != 1:
             raise ValueError(f"one shared adapter needs the same channels on every level, got {pairs}")

@@ -10,11 +10,11 @@ import torch
 
 from ds2d2_yolo.detectors import Detector, Taps
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.method import Levels
+from ds2d2_yolo.method import TappedMaps
 
 
 @dataclass(frozen=True)
-class Level:
+class TappedPair:
     """One pair of tapped maps: layer numbers, channels, and the stride in input pixels per grid cell."""
 
     student_layer: int
@@ -28,17 +28,17 @@ class Level:
 class Pair:
     """What a teacher and a student have in common: the maps to compare, level by level.
 
-    `explicit` and `head` index `taps`, as in `ds2d2_yolo.method.Levels`.
+    `explicit` and `head` index `taps`, as in `ds2d2_yolo.method.TappedMaps`.
     """
 
-    taps: tuple[Level, ...]
+    taps: tuple[TappedPair, ...]
     explicit: tuple[int, ...]
     head: tuple[int, ...]
 
     @property
-    def levels(self) -> Levels:
+    def maps(self) -> TappedMaps:
         """Channels and roles, for the loss."""
-        return Levels(
+        return TappedMaps(
             student=tuple(tap.student_channels for tap in self.taps),
             teacher=tuple(tap.teacher_channels for tap in self.taps),
             explicit=self.explicit,
@@ -143,7 +143,7 @@ def check_pair(
                 f"layer {ours} of student {student.title} has stride {here:g}, layer {theirs} of teacher "
                 f"{teacher.title} stride {there:g}: choose models (or layers=) with the same strides"
             )
-        taps.append(Level(ours, theirs, own[0], other[0], _stride(imgsz, own)))
+        taps.append(TappedPair(ours, theirs, own[0], other[0], _stride(imgsz, own)))
     return Pair(tuple(taps), explicit, head)
 
 

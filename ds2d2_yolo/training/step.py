@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,24 +14,34 @@ from torch.utils.hooks import RemovableHandle
 from ultralytics.utils import LOGGER, RANK, colorstr
 
 from ds2d2_yolo.detectors import Detector, Taps
-from ds2d2_yolo.method import DS2D2Loss
+from ds2d2_yolo.method import DS2D2Loss, HeadComparison, LossInputs
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
+
+Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
+"""What a student's pass over a training batch returns: its losses, to be added up, and the items by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherOutputs:
+    """What the teacher makes of a batch: raw `predictions`, as its family has them, and tapped `maps` (B, C, H, W)."""
+
+    predictions: Any
+    maps: list[torch.Tensor]
 
 
 class Distiller:
     """Adds the terms to the loss of a student.
 
     Teacher and amplifier are guests, held here and nowhere in the student's module tree: optimiser, EMA, checkpoints
-    and DDP never see them. For every batch `arm` runs the teacher and puts hooks on the student for its next forward
-    pass alone; when that pass returns (loss, items), the terms are appended to both and the hooks are gone. Validation,
-    copies, exports and checkpoints therefore always meet a plain student.
+    and DDP never see them. For every batch `arm` begins a `Step`: hooks on the student, for its next forward pass
+    alone. Validation, copies, exports and checkpoints therefore always meet a plain student.
 
     Args:
         teacher (Detector): The teacher; it is frozen and fused here.
         amplifier (nn.Module | None): The high-frequency amplifier, frozen; it is fused here. None where the term
             im_high is off.
         loss (DS2D2Loss): The terms; its adapters belong to the student's module tree.
-        student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's levels.
+        student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's maps.
         teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
         calibration (Calibration | None): What finds the gains of some terms over the first batches, where any are to be
             found.
@@ -58,16 +68,14 @@ class Distiller:
         self.teacher = teacher
         self.amplifier = amplifier
         self.loss = loss
+        self.student_layers = tuple(student_layers)
+        self.teacher_layers = tuple(teacher_layers)
         self.calibration = calibration
         self.meter = meter
         self.assignment = assignment
-        self._student_layers = tuple(student_layers)
-        self._teacher_layers = tuple(teacher_layers)
-        self._student_taps, self._teacher_taps = Taps(), Taps()
-        self._handles: list[RemovableHandle] = []
-        self._values: dict[str, torch.Tensor] = {}
-        self._sums: tuple[torch.Tensor, ...] = ()
-        self._reported: set[tuple[str, str]] = set()
+        self.warnings = TermWarnings(self.student_layers, self.teacher_layers)
+        self._student_taps = Taps()
+        self._step: Step | None = None
 
     def arm(self, student: Detector, batch: Mapping[str, Any]) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
@@ -80,100 +88,9 @@ class Distiller:
                 (N, 4) as normalised xywh or (N, 5) as xywhr, `batch_idx` (N,), all on the model's device.
         """
         self.disarm()
-        by_teacher = self.assignment == "teacher"
-        if not self.loss.gains.active and not by_teacher:
-            return
-        images = batch["img"]
-        predictions, known = self.consult(images)
-        if by_teacher:
-            self._handles.append(student.assign_by(predictions, [known[i] for i in self.loss.levels.head]))
-        self.watch(student)
-
-        def append(module: nn.Module, inputs: Any, output: tuple[torch.Tensor, dict[str, torch.Tensor]]) -> Any:
-            outputs = self._student_taps.close()
-            self._remove_handles()
-            if not self.loss.gains.active:
-                return output
-            features = [outputs[index] for index in self._student_layers]
-            adapted: list[torch.Tensor] = []
-            handles = [
-                adapter.register_forward_hook(lambda *passed: adapted.append(_sum(passed[-1])))
-                for adapter in dict.fromkeys(self.loss.adapters)
-            ]
-            try:
-                terms = self._terms(student, batch, features, known, predictions, outputs)
-            finally:
-                for handle in handles:
-                    handle.remove()
-            if not self._values:
-                self._inspect(terms, features)
-            self._values = {name: value.detach() for name, value in terms.items()}
-            self._sums = (_sums(features), torch.stack(adapted), _sums(known))
-            loss, items = output
-            # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
-            factor = student.loss_factor(images.shape[0])
-            if self.calibration is not None and not self.calibration.finished:
-                terms = self._calibrate(self.calibration, loss.sum() / factor, terms, features)
-                self._values = {name: value.detach() for name, value in terms.items()}
-            if self.meter is not None and self.meter.is_due():
-                self.meter.observe(loss.sum() / factor, terms, features)
-            vector = torch.stack(list(terms.values())) * factor
-            items = {**items, **{f"{name}_loss": value for name, value in self._values.items()}}
-            return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
-
-        self._handles.append(student.model.register_forward_hook(append))
-
-    def consult(self, images: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
-        """Ask the teacher about images.
-
-        Args:
-            images (torch.Tensor): Images (B, 3, H, W) in [0, 1], on the models' device.
-
-        Returns:
-            predictions (Any): Its raw predictions, as its family gives them.
-            known (list[torch.Tensor]): Its tapped maps (B, Ct_l, H_l, W_l).
-        """
-        self._teacher_taps.open({index: self.teacher.layer(index) for index in self._teacher_layers})
-        with torch.no_grad():
-            predictions = self.teacher.forward_teacher(images)
-        maps = self._teacher_taps.close()
-        return predictions, [maps[index] for index in self._teacher_layers]
-
-    def watch(self, student: Detector) -> None:
-        """Tap the next pass of a student, for `measure`; the pass is to compute the student's loss, too."""
-        taps = {index: student.layer(index) for index in self._student_layers}
-        response = student.response_modules() if self.loss.gains.response else {}
-        self._student_taps.open({**taps, **student.assignment_modules(), **response})
-
-    def measure(
-        self,
-        student: Detector,
-        batch: Mapping[str, Any],
-        predictions: Any,
-        known: Sequence[torch.Tensor],
-        adapters: Mapping[str, torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
-        """Return the terms of a batch in evaluation, once the student that `watch` taps has seen it.
-
-        Args:
-            student (Detector): The student.
-            batch (Mapping[str, Any]): The batch, as for `arm`.
-            predictions (Any): The teacher's raw predictions for it, from `consult`.
-            known (Sequence[torch.Tensor]): The teacher's maps, likewise.
-            adapters (Mapping[str, torch.Tensor]): Parameters of this student's adapters by name: those of an average of
-                students are not those in training.
-
-        Returns:
-            (dict[str, torch.Tensor]): The terms by name, each times its gain.
-        """
-        outputs = self._student_taps.close()
-        features = [outputs[index] for index in self._student_layers]
-        with torch.no_grad():
-            return self._terms(student, batch, features, known, predictions, outputs, adapters)
-
-    def detections(self, predictions: Any, known: Sequence[torch.Tensor], confidence: float) -> list[torch.Tensor]:
-        """Return what the teacher finds in images that `consult` has asked it about, as `Detector.detections_of`."""
-        return self.teacher.detections_of(predictions, [known[i] for i in self.loss.levels.head], confidence)
+        if self.loss.gains.active or self.assignment == "teacher":
+            self._step = Step(self, student, batch)
+            self._step.begin()
 
     def disarm(self, report: bool = True) -> None:
         """Remove what `arm` put on the student, and report what the last batch revealed.
@@ -182,101 +99,278 @@ class Distiller:
             report (bool): Whether to report; not where the batch was a made-up one.
         """
         self._student_taps.close()
-        self._teacher_taps.close()
-        self._remove_handles()
-        # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
-        if not report or RANK not in {-1, 0} or not self._values:
-            return
-        numbers = torch.stack(list(self._values.values())).tolist()
-        for name, number in zip(self._values, numbers, strict=True):
-            if not math.isfinite(number):
-                why = f"{number}, {self._origin()}: lower its gain or train with amp=False"
-                self._report(name, "is not finite", why)
-            elif number < 0:
-                self._report(name, "is negative", "it has no bound then: do the family's boxes turn inside out?")
-            elif number == 0:
-                self._report(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
+        if self._step is not None:
+            self._step.close()
+            self._step = None
+        if report:
+            self.warnings.report()
 
-    def _terms(
+    def consult(self, images: torch.Tensor) -> TeacherOutputs:
+        """Run the teacher on images (B, 3, H, W) in [0, 1], on its device."""
+        taps = Taps()
+        taps.open({index: self.teacher.layer(index) for index in self.teacher_layers})
+        try:
+            with torch.no_grad():
+                predictions = self.teacher.forward_teacher(images)
+        finally:
+            maps = taps.close()
+        return TeacherOutputs(predictions, [maps[index] for index in self.teacher_layers])
+
+    def head_maps(self, outputs: TeacherOutputs) -> list[torch.Tensor]:
+        """Return those of the teacher's maps that its head was given."""
+        return [outputs.maps[index] for index in self.loss.maps.head]
+
+    def watch(self, student: Detector) -> None:
+        """Tap the student's next pass, for `terms`; the pass is to compute the student's loss, too."""
+        taps = {index: student.layer(index) for index in self.student_layers}
+        response = student.response_modules() if self.loss.gains.response else {}
+        self._student_taps.open({**taps, **student.assignment_modules(), **response})
+
+    def watched(self) -> dict[Any, Any]:
+        """Return what the modules that `watch` tapped have returned, and remove the taps."""
+        return self._student_taps.close()
+
+    def terms(
         self,
         student: Detector,
         batch: Mapping[str, Any],
-        features: Sequence[torch.Tensor],
-        known: Sequence[torch.Tensor],
-        predictions: Any,
-        outputs: Mapping[Any, Any],
+        student_outputs: Mapping[Any, Any],
+        teacher_outputs: TeacherOutputs,
         adapters: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the terms of a batch, each times its gain; with other adapters than its own where some are given."""
-        images = batch["img"]
-        boxes = self.teacher.footprints(batch)
-        assignment = student.assignment(outputs)
-        answers = None
-        if {"im_full", "response"} & set(self.loss.gains.active):
-            answers = self.teacher.answers(predictions, [known[i] for i in self.loss.levels.head], assignment)
+        """Return the terms of a batch that both models have seen.
 
-        def full(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
-            part = self.teacher.implicit_part(self.teacher.head)
-            return self.teacher.compare(part, seen, maps, assignment, answers)
+        Args:
+            student (Detector): The student.
+            batch (Mapping[str, Any]): The batch, as for `arm`.
+            student_outputs (Mapping[Any, Any]): What `watched` returned.
+            teacher_outputs (TeacherOutputs): What `consult` returned.
+            adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of an
+                average of students; None takes those in training.
 
-        def high(seen: Sequence[torch.Tensor], maps: Sequence[torch.Tensor]) -> torch.Tensor:
-            assert self.amplifier is not None
-            return self.teacher.compare(self.amplifier, seen, maps, assignment)
-
-        def response() -> torch.Tensor:
-            return self.teacher.compare_predictions(self.teacher.response(student.head, outputs), answers, assignment)
-
-        confidence = None
-        if self.loss.weight == "confidence" and {"ex_low", "ex_high"} & set(self.loss.gains.active):
-            confidence = self._confidence(predictions, known)
-        size = (images.shape[2], images.shape[3])
-        arguments = (features, known, boxes, batch["batch_idx"], size, full, high, confidence, response)
+        Returns:
+            (dict[str, torch.Tensor]): The terms by name, each times its gain.
+        """
+        inputs = LossInputs(
+            student_maps=[student_outputs[index] for index in self.student_layers],
+            teacher_maps=teacher_outputs.maps,
+            boxes=self.teacher.footprints(batch),
+            batch_index=batch["batch_idx"],
+            input_size=(batch["img"].shape[2], batch["img"].shape[3]),
+            confidence=self._confidence(teacher_outputs),
+            heads=BatchHeads(self, student, student_outputs, teacher_outputs),
+        )
         terms: dict[str, torch.Tensor] = (
-            self.loss(*arguments)
+            self.loss(inputs)
             if adapters is None
-            else functional_call(self.loss, {f"adapters.{name}": value for name, value in adapters.items()}, arguments)
+            else functional_call(self.loss, {f"adapters.{name}": value for name, value in adapters.items()}, (inputs,))
         )
         return terms
 
-    def _confidence(self, predictions: Any, known: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
+        """Return what the teacher finds in images that it has been consulted about, as `Detector.detections_of`."""
+        return self.teacher.detections_of(outputs.predictions, self.head_maps(outputs), confidence)
+
+    def _confidence(self, outputs: TeacherOutputs) -> list[torch.Tensor] | None:
         """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""
-        levels = self.loss.levels
-        grids = self.teacher.confidence(predictions, [known[i] for i in levels.head])
+        gains, maps = self.loss.gains, self.loss.maps
+        if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
+            return None
+        grids = self.teacher.confidence(outputs.predictions, self.head_maps(outputs))
         heights = torch.tensor([grid.shape[2] for grid in grids])
-        nearest = [int((heights - known[i].shape[2]).abs().argmin()) for i in levels.explicit]
+        nearest = [int((heights - outputs.maps[i].shape[2]).abs().argmin()) for i in maps.explicit]
         return [grids[index] for index in nearest]
+
+
+class Step:
+    """A step under way: batch, teacher, taps, terms, sum.
+
+    It begins before the student's forward pass and ends with it, and then nothing refers to the batch any more.
+
+    Args:
+        distiller (Distiller): The distillation.
+        student (Detector): The student.
+        batch (Mapping[str, Any]): The batch that the student is about to be given.
+    """
+
+    def __init__(self, distiller: Distiller, student: Detector, batch: Mapping[str, Any]) -> None:
+        self._distiller = distiller
+        self._student = student
+        self._batch = batch
+        self._handles: list[RemovableHandle] = []
+        self._adapted_sums: list[torch.Tensor] = []
+
+    def begin(self) -> None:
+        """Run the teacher, and put taps and hooks on the student."""
+        distiller, student = self._distiller, self._student
+        self._teacher_outputs = outputs = distiller.consult(self._batch["img"])
+        if distiller.assignment == "teacher":
+            self._handles.append(student.assign_by(outputs.predictions, distiller.head_maps(outputs)))
+        distiller.watch(student)
+        self._handles.append(student.model.register_forward_hook(self._end))
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _end(self, student: nn.Module, inputs: object, output: Output) -> Output:
+        """Forward hook of the student: return what its pass returned, with the terms appended."""
+        distiller = self._distiller
+        outputs = distiller.watched()
+        distiller.disarm(report=False)
+        if not distiller.loss.gains.active:
+            return output
+        maps = [outputs[index] for index in distiller.student_layers]
+        terms = self._terms(outputs)
+        distiller.warnings.inspect(terms, maps)
+
+        loss, items = output
+        # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
+        factor = self._student.loss_factor(self._batch["img"].shape[0])
+        if distiller.calibration is not None and not distiller.calibration.finished:
+            terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, maps)
+        distiller.warnings.note(terms, maps, self._adapted_sums, self._teacher_outputs.maps)
+        if distiller.meter is not None and distiller.meter.is_due():
+            distiller.meter.observe(loss.sum() / factor, terms, maps)
+        vector = torch.stack(list(terms.values())) * factor
+        items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
+        return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
+
+    def _terms(self, outputs: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+        """Return the terms, each times its gain, and note the sums of the adapted maps on the way."""
+        distiller = self._distiller
+        for adapter in dict.fromkeys(distiller.loss.adapters):
+            self._handles.append(adapter.register_forward_hook(self._sum_adapted))
+        try:
+            return distiller.terms(self._student, self._batch, outputs, self._teacher_outputs)
+        finally:
+            self.close()
+
+    def _sum_adapted(self, adapter: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        """Forward hook of the adapters."""
+        self._adapted_sums.append(_sum(output))
 
     def _calibrate(
         self,
         calibration: Calibration,
         detection: torch.Tensor,
         terms: Mapping[str, torch.Tensor],
-        features: Sequence[torch.Tensor],
+        maps: Sequence[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """Return the terms with the gains that the calibration finds with this batch."""
-        before = asdict(self.loss.gains)
-        calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, features)
-        self.loss.gains = replace(self.loss.gains, **calibration.gains)
-        after = asdict(self.loss.gains)
+        loss = self._distiller.loss
+        before = asdict(loss.gains)
+        calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, maps)
+        loss.gains = replace(loss.gains, **calibration.gains)
+        after = asdict(loss.gains)
         return {name: value * (after[name] / before[name]) for name, value in terms.items()}
 
-    def _inspect(self, terms: Mapping[str, torch.Tensor], features: Sequence[torch.Tensor]) -> None:
+
+class BatchHeads(HeadComparison):
+    """What heads predict for one batch: the teacher's, the amplifier, and the student's own.
+
+    Args:
+        distiller (Distiller): The distillation.
+        student (Detector): The student.
+        student_outputs (Mapping[Any, Any]): What its tapped modules have returned for the batch.
+        teacher_outputs (TeacherOutputs): What the teacher has.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        student: Detector,
+        student_outputs: Mapping[Any, Any],
+        teacher_outputs: TeacherOutputs,
+    ) -> None:
+        self._teacher, self._amplifier = distiller.teacher, distiller.amplifier
+        self._student_head, self._student_outputs = student.head, student_outputs
+        self._assignment = student.assignment(student_outputs)
+        self._teacher_predictions = None
+        if distiller.loss.gains.im_full or distiller.loss.gains.response:
+            maps = distiller.head_maps(teacher_outputs)
+            self._teacher_predictions = self._teacher.answers(teacher_outputs.predictions, maps, self._assignment)
+
+    def full(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Compare two pyramids through the teacher's head."""
+        head = self._teacher.implicit_part(self._teacher.head)
+        return self._teacher.compare(head, student_maps, teacher_maps, self._assignment, self._teacher_predictions)
+
+    def high(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Compare two pyramids of high-frequency maps through the amplifier."""
+        assert self._amplifier is not None
+        return self._teacher.compare(self._amplifier, student_maps, teacher_maps, self._assignment)
+
+    def response(self) -> torch.Tensor:
+        """Compare the student's own predictions with the teacher's."""
+        predictions = self._teacher.response(self._student_head, self._student_outputs)
+        return self._teacher.compare_predictions(predictions, self._teacher_predictions, self._assignment)
+
+
+class TermWarnings:
+    """Warns, once each, of terms that cannot teach: without gradient, not finite, negative or zero.
+
+    Args:
+        student_layers (Sequence[int]): Layers of the student's maps.
+        teacher_layers (Sequence[int]): Layers of the teacher's.
+    """
+
+    def __init__(self, student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
+        self._layers = list(zip(student_layers, teacher_layers, strict=True))
+        self._values: dict[str, torch.Tensor] = {}
+        self._sums: tuple[torch.Tensor, ...] = ()
+        self._reported: set[tuple[str, str]] = set()
+
+    def inspect(self, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
         """Check on the first batch that every term has a gradient to the student's maps."""
-        sources = [x for x in features if x.requires_grad]
+        if self._values:
+            return
+        sources = [x for x in maps if x.requires_grad]
         for name, value in terms.items():
             gradients: Sequence[torch.Tensor | None] = []
             if sources and value.requires_grad:
                 gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
             if not any(gradient is not None and gradient.any() for gradient in gradients):
-                self._report(name, "has no gradient to the student", "it teaches nothing: are its layers frozen?")
+                self._warn(name, "has no gradient to the student", "it teaches nothing: are its layers frozen?")
+
+    def note(
+        self,
+        terms: Mapping[str, torch.Tensor],
+        student_maps: Sequence[torch.Tensor],
+        adapted_sums: Sequence[torch.Tensor],
+        teacher_maps: Sequence[torch.Tensor],
+    ) -> None:
+        """Note the terms of a batch, and of its maps what tells whether they are finite, without reading a value."""
+        self._values = {name: value.detach() for name, value in terms.items()}
+        sums = ([_sum(x) for x in maps] for maps in (student_maps, teacher_maps))
+        student_sums, teacher_sums = map(torch.stack, sums)
+        self._sums = (student_sums, torch.stack(list(adapted_sums)), teacher_sums)
+
+    def report(self) -> None:
+        """Warn of what the last batch revealed."""
+        # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
+        if RANK not in {-1, 0} or not self._values:
+            return
+        numbers = torch.stack(list(self._values.values())).tolist()
+        for name, number in zip(self._values, numbers, strict=True):
+            if not math.isfinite(number):
+                why = f"{number}, {self._origin()}: lower its gain or train with amp=False"
+                self._warn(name, "is not finite", why)
+            elif number < 0:
+                self._warn(name, "is negative", "it has no bound then: do the family's boxes turn inside out?")
+            elif number == 0:
+                self._warn(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
 
     def _origin(self) -> str:
         """Return which maps of the last batch are not finite, level by level."""
         places = []
-        for level, values in enumerate(zip(*(sums.tolist() for sums in self._sums), strict=True)):
-            student, adapted, teacher = map(math.isfinite, values)
-            where = f"level {level} (student's layer {self._student_layers[level]}"
-            where += f", teacher's {self._teacher_layers[level]})"
+        finite = zip(*([math.isfinite(value) for value in sums.tolist()] for sums in self._sums), strict=True)
+        for level, ((student_layer, teacher_layer), (student, adapted, teacher)) in enumerate(
+            zip(self._layers, finite, strict=True)
+        ):
+            where = f"level {level} (student's layer {student_layer}, teacher's {teacher_layer})"
             if not student:
                 places.append(f"the student's map of {where}")
             elif not adapted:
@@ -285,21 +379,12 @@ class Distiller:
                 places.append(f"the teacher's map of {where}")
         return f"from {', '.join(places)}" if places else "from the predictions, as all maps are finite"
 
-    def _report(self, name: str, what: str, why: str) -> None:
+    def _warn(self, name: str, what: str, why: str) -> None:
         if (name, what) not in self._reported and RANK in {-1, 0}:
             self._reported.add((name, what))
             LOGGER.warning(f"{colorstr('DS2D2:')} {name}_loss {what}: {why}")
-
-    def _remove_handles(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:
     """Return a sum that is finite where all values are, without waiting for the device."""
     return values.detach().sum(dtype=torch.float32)
-
-
-def _sums(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([_sum(values) for values in maps])

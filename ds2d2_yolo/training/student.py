@@ -166,7 +166,7 @@ class StudentTrainer(PlainTrainer):
             torch.manual_seed(arguments.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
             weight = arguments.weight or "confidence"
-            loss = DS2D2Loss(pair.levels, gains, arguments.wavelet, weight, bool(shared)).to(self.device)
+            loss = DS2D2Loss(pair.maps, gains, arguments.wavelet, weight, bool(shared)).to(self.device)
         setattr(self.model, ADAPTERS, loss.adapters)
         model: Any = self.model
         stem = next(model.parameters())

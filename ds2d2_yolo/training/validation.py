@@ -49,19 +49,21 @@ class DistillationValidator(DetectionValidator):
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Take a batch into account that the student has seen."""
-        found = [torch.cat([own["bboxes"], own["conf"][:, None], own["cls"][:, None]], 1) for own in preds]
+        student_found = [torch.cat([p["bboxes"], p["conf"][:, None], p["cls"][:, None]], 1) for p in preds]
         batch_of_teacher = {**batch, "img": batch["img"].float()}  # half precision is autocast's, as in training
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
-            predictions, known = self.distiller.consult(batch_of_teacher["img"])
+            teacher_outputs = self.distiller.consult(batch_of_teacher["img"])
             if self._student is not None:
                 adapters = dict(getattr(self._student.model, ADAPTERS).named_parameters())
-                terms = self.distiller.measure(self._student, batch_of_teacher, predictions, known, adapters)
+                student_outputs = self.distiller.watched()
+                terms = self.distiller.terms(
+                    self._student, batch_of_teacher, student_outputs, teacher_outputs, adapters
+                )
                 for name, value in terms.items():
                     self.loss[f"{name}_loss"] += value
-        for ours, theirs in zip(
-            found, self.distiller.detections(predictions, known, self.agreement.confidence), strict=True
-        ):
-            self.agreement.update(ours, theirs)
+        teacher_found = self.distiller.detections(teacher_outputs, self.agreement.confidence)
+        for detections in zip(student_found, teacher_found, strict=True):
+            self.agreement.update(*detections)
         super().update_metrics(preds, batch)
 
     def gather_stats(self) -> None:

@@ -206,7 +206,7 @@ def distil(family, tmp_path, gains=ALL, channels=16):
                 nn.init.normal_(parameter, std=0.05)
     pair = check_pair(teacher, student, 96)
     amplifier = copy.deepcopy(teacher.implicit_part(teacher.head)).requires_grad_(False)
-    loss = DS2D2Loss(pair.levels, gains, shared_adapter=teacher.shared_adapter)
+    loss = DS2D2Loss(pair.maps, gains, shared_adapter=teacher.shared_adapter)
     return Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers), student
 
 

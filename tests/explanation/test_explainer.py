@@ -18,7 +18,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image, spread_out
 from ds2d2_yolo.explanation.views import spread_over
-from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
+from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains, LossInputs
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters, keep_adapters
 from ds2d2_yolo.training.pair import check_pair
 
@@ -59,7 +59,7 @@ def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, ima
     explanation = own.explain(picture)
     student, teacher = maps_of(explainer, picture)
     pair = check_pair(explainer.teacher, explainer.student, SIZE)
-    loss = DS2D2Loss(pair.levels, Gains(ex_low=1.0, ex_high=1.0), weight=weight)
+    loss = DS2D2Loss(pair.maps, Gains(ex_low=1.0, ex_high=1.0), weight=weight)
     with torch.no_grad():
         for layer, weight in zip(loss.adapters, explainer.adapters, strict=True):
             layer.weight.copy_(weight[:, :, None, None])
@@ -67,7 +67,7 @@ def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, ima
         scores = detector.head.forward_head(teacher, **detector.head.one2many)["scores"].sigmoid().amax(1)
         cells = scores.split([x.shape[2] * x.shape[3] for x in teacher], 1)
         sure = [own.view(1, 1, *x.shape[2:]) for own, x in zip(cells, teacher, strict=True)]
-        terms = loss(student, teacher, *batch_for(picture), confidence=sure)
+        terms = loss(LossInputs(student, teacher, *batch_for(picture), confidence=sure))
     for name in ("low", "high"):
         total = sum((getattr(level, name) * level.weight).mean() for level in explanation.levels)
         assert total == pytest.approx(terms[f"ex_{name}"].item(), rel=1e-4)

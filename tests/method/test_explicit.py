@@ -4,12 +4,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ds2d2_yolo.method import DS2D2Loss, Gains, Levels, decompose, density_independent_scale_weight, explicit_terms
+from ds2d2_yolo.method import (
+    DS2D2Loss,
+    Gains,
+    LossInputs,
+    TappedMaps,
+    decompose,
+    density_independent_scale_weight,
+    explicit_terms,
+)
 
 
 def reference_loss(arrays, gains):
     """The loss as the reference sets it up: five levels of 16 channels, one shared adapter."""
-    loss = DS2D2Loss(Levels.of_neck([16] * 5, [16] * 5), gains, shared_adapter=True)
+    loss = DS2D2Loss(TappedMaps.of_neck([16] * 5, [16] * 5), gains, shared_adapter=True)
     with torch.no_grad():
         loss.adapters[0].weight.copy_(arrays["conv_weight"])
     return loss
@@ -18,7 +26,7 @@ def reference_loss(arrays, gains):
 def run(arrays, loss, case):
     student = [arrays[f"stu_feat_l{level}"] for level in range(5)]
     teacher = [arrays[f"tea_feat_l{level}"] for level in range(5)]
-    return loss(student, teacher, *arrays.boxes(case), (256, 320))
+    return loss(LossInputs(student, teacher, *arrays.boxes(case), (256, 320)))
 
 
 @pytest.mark.parametrize("case", ["A", "Z"])

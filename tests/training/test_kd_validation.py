@@ -17,7 +17,7 @@ from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.detectors import Taps, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT, Agreement
-from ds2d2_yolo.method import TERMS
+from ds2d2_yolo.method import TERMS, LossInputs
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.results import read_columns
 
@@ -195,7 +195,7 @@ def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
     student = detector_of(ema)
     values = []
     for batch in filter(None, seen):
-        _, known = distiller.consult(batch["img"])
+        teacher_maps = distiller.consult(batch["img"]).maps
         taps = Taps()
         taps.open({index: student.layer(index) for index in trainer.pair.student_layers})
         with torch.no_grad():
@@ -207,7 +207,8 @@ def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
         with torch.no_grad():
             distiller.loss.adapters.load_state_dict(ema.ds2d2_adapters.state_dict())
             features = [maps[i] for i in trainer.pair.student_layers]
-            values.append(distiller.loss(features, known, boxes, batch["batch_idx"], tuple(size))["ex_low"].item())
+            inputs = LossInputs(features, teacher_maps, boxes, batch["batch_idx"], tuple(size))
+            values.append(distiller.loss(inputs)["ex_low"].item())
     assert told[0]["val/ex_low_loss"] == pytest.approx(sum(values) / len(values), abs=2e-5)
 
 

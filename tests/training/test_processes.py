@@ -41,7 +41,7 @@ def step(paths, batch, group=False):
     student.model.float().train().requires_grad_(True)
     student.model.args = DEFAULT_CFG  # as an object, as trainers give it
     pair = check_pair(teacher, student, 64)
-    loss = DS2D2Loss(pair.levels, Gains(0.1, 0.2, 1.0, 1.0, 1.0))
+    loss = DS2D2Loss(pair.maps, Gains(0.1, 0.2, 1.0, 1.0, 1.0))
     amplifier = deepcopy(teacher.implicit_part(teacher.head))
     teacher.freeze_head(amplifier)
     distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)

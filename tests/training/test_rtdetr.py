@@ -81,7 +81,7 @@ def test_explicit_terms_reach_the_student(teacher, weight):
     detector, student = detector_of(teacher), detector_of(lively_model("yolo11n.yaml"))
     pair = check_pair(detector, student, 64)
     distiller = Distiller(
-        detector, None, DS2D2Loss(pair.levels, Gains(1.0, 1.0), weight=weight), pair.student_layers, pair.teacher_layers
+        detector, None, DS2D2Loss(pair.maps, Gains(1.0, 1.0), weight=weight), pair.student_layers, pair.teacher_layers
     )
     batch = batch_of()
     student.model.train()
@@ -130,7 +130,7 @@ def test_the_terms_are_added_to_its_loss_unscaled(teacher):
     # Unlike YOLO's criteria, RT-DETR's does not multiply its loss by the batch size.
     guest, student = detector_of(lively_model("yolo11s.yaml")), detector_of(deepcopy(teacher))
     pair = check_pair(guest, student, 64)
-    loss = DS2D2Loss(pair.levels, Gains(1.0, 1.0), weight="confidence")
+    loss = DS2D2Loss(pair.maps, Gains(1.0, 1.0), weight="confidence")
     distiller = Distiller(guest, None, loss, pair.student_layers, pair.teacher_layers)
     batch = batch_of()
     student.model.nc = 2  # as trainers do

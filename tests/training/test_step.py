@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import profile_ops
 
 from ds2d2_yolo.detectors import Detector, Taps, YOLODetector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.method import DensePredictions, DS2D2Loss, Gains, Levels, dense_implicit_terms
+from ds2d2_yolo.method import DensePredictions, DS2D2Loss, Gains, LossInputs, TappedMaps, dense_implicit_terms
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.checks import check_response
 from ds2d2_yolo.training.pair import check_pair
@@ -27,7 +27,7 @@ def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, la
     teacher = detector_of(lively_model(teacher_name, seed=1))
     student = detector_of(lively_model(student_name, seed=2))
     pair = check_pair(teacher, student, 64, layers)
-    loss = DS2D2Loss(pair.levels, gains)
+    loss = DS2D2Loss(pair.maps, gains)
     amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
     amplifier.training = True
     return Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers), student
@@ -56,7 +56,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     pair = check_pair(teacher, student, size)
     amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
     amplifier.training = True
-    distiller = Distiller(teacher, amplifier, DS2D2Loss(pair.levels, ALL), pair.student_layers, pair.teacher_layers)
+    distiller = Distiller(teacher, amplifier, DS2D2Loss(pair.maps, ALL), pair.student_layers, pair.teacher_layers)
     batch = batch_of(size)
     loss, items = step(distiller, student, batch)
     assert [key for key in items if key in NAMES] == NAMES
@@ -81,9 +81,9 @@ def test_the_response_term_compares_the_models_predictions():
     taps.open({"head": student.head, **student.assignment_modules()})
     loss, _ = student.model(batch)
     outputs = taps.close()
-    seen = student.decode(student.head, outputs["head"])
-    known, _ = distiller.consult(batch["img"])
-    expected = 2.0 * torch.stack(dense_implicit_terms(seen, known, student.assignment(outputs))).sum()
+    student_predictions = student.decode(student.head, outputs["head"])
+    predictions = student_predictions, distiller.consult(batch["img"]).predictions
+    expected = 2.0 * torch.stack(dense_implicit_terms(*predictions, student.assignment(outputs))).sum()
     torch.testing.assert_close(loss[-1], expected * student.loss_factor(2))
     gradients = torch.autograd.grad(loss[-1], list(student.head.cv2.parameters()))
     assert all(gradient.any() for gradient in gradients)
@@ -130,8 +130,8 @@ def test_the_teacher_assigns_objects_for_one_pass():
     distiller, student = make()
     batch = batch_of()
     own, _ = student.model(batch)
-    predictions, known = distiller.consult(batch["img"])
-    handle = student.assign_by(predictions, known)
+    teacher = distiller.consult(batch["img"])
+    handle = student.assign_by(teacher.predictions, teacher.maps)
     by_teacher, _ = student.model(batch)
     handle.remove()
     assert not torch.allclose(by_teacher, own)
@@ -196,7 +196,7 @@ def test_without_gains_nothing_happens():
 
 def test_other_layers_can_be_compared():
     distiller, student = make(layers=((4, 6), (4, 6)))
-    assert distiller.loss.levels.explicit == (3, 4)
+    assert distiller.loss.maps.explicit == (3, 4)
     loss, items = step(distiller, student, batch_of())
     tapped, later = (student.layer(index).cv2.conv.weight for index in (6, 22))
     explicit, *_ = torch.autograd.grad(loss[3], (tapped, later), retain_graph=True)
@@ -325,15 +325,15 @@ def test_maps_in_half_precision_give_nearly_the_same_terms(dtype):
     """
     bound = {torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
     generator = torch.Generator().manual_seed(0)
-    loss = DS2D2Loss(Levels.of_neck((4,), (4,)), Gains(ex_low=1.0, ex_high=1.0))
+    loss = DS2D2Loss(TappedMaps.of_neck((4,), (4,)), Gains(ex_low=1.0, ex_high=1.0))
     boxes = torch.tensor([[4.0, 4.0, 40.0, 30.0]])
     for _ in range(1000):
         scale = 10 ** (4 * torch.rand(1, generator=generator).item() - 2)
         maps = [scale * torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2)]
         with torch.no_grad():
-            exact = loss([maps[0]], [maps[1]], boxes, torch.zeros(1), (64, 64))
+            exact = loss(LossInputs([maps[0]], [maps[1]], boxes, torch.zeros(1), (64, 64)))
             with torch.autocast("cpu", dtype):
-                half = loss([maps[0].to(dtype)], [maps[1].to(dtype)], boxes, torch.zeros(1), (64, 64))
+                half = loss(LossInputs(*([x.to(dtype)] for x in maps), boxes, torch.zeros(1), (64, 64)))
         for name, value in exact.items():
             assert half[name].dtype is torch.float32
             assert half[name].item() == pytest.approx(value.item(), rel=bound)
