@@ -15,7 +15,7 @@ from ds2d2_yolo.explanation.images import InputImage, Window
 from ds2d2_yolo.explanation.progress import DistillingTrainer, choose_images, describe_pair, view_student
 from ds2d2_yolo.explanation.views import LevelView
 from ds2d2_yolo.files import write_json
-from ds2d2_yolo.report.figures import draw_curves
+from ds2d2_yolo.report.charts import draw_curves
 from ds2d2_yolo.report.progress import (
     BANDS_PICTURE,
     LOGARITHMIC,

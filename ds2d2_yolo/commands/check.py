@@ -16,7 +16,8 @@ from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
-from ds2d2_yolo.report.dataset import draw_plots, report_content, report_lines
+from ds2d2_yolo.report.dataset import report_content, report_lines
+from ds2d2_yolo.report.dataset_plots import draw_plots
 from ds2d2_yolo.resources import resource_folder
 
 _SPLITS = ("train", "val", "test", "minival")  # those that Ultralytics resolves

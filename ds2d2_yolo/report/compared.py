@@ -24,8 +24,8 @@ from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import new_folder, option_defaults
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
+from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.comparison import METHOD_COLOURS, comparison_png, points_interval, stages_line, tables_of
-from ds2d2_yolo.report.figures import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
 from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ds2d2_yolo.explanation.images import InputImage
 from ds2d2_yolo.explanation.outcomes import match_detections
-from ds2d2_yolo.report.figures import Canvas, outcome_legend, outline, show_image
+from ds2d2_yolo.report.figures import Canvas, outcome_legend, outline, plain_figure, png_of, show_image
 
 
 def draw_outcomes(
@@ -81,8 +79,7 @@ def draw_table(
         (Path): `path`.
     """
     columns = 1 + len(detections)
-    figure = Figure(figsize=(3.1 * columns, 3.1 * len(images) + 0.7), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = plain_figure(3.1 * columns, 3.1 * len(images) + 0.7, dpi=110)
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, image in enumerate(images):
         first = row == 0
@@ -93,7 +90,6 @@ def draw_table(
         for column, (title, found) in enumerate(detections.items(), 1):
             draw_outcomes(grid[row, column], image, found[row], title if first else "")
     handles = outcome_legend(("object", "hit", "false alarm", "miss"))
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=10)
-    figure.tight_layout(rect=(0, 0.45 / figure.get_figheight(), 1, 1))
-    figure.savefig(path)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10)
+    path.write_bytes(png_of(figure))
     return path

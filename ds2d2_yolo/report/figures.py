@@ -1,17 +1,15 @@
-"""The picture toolbox: one colour map per kind of quantity, colour bars with units, cards that suit any page.
+"""The picture toolbox: figures of a fixed size, panels with images and maps, colour bars with units.
 
-Figures are made with matplotlib's `Figure` alone: no display, no pyplot, no setting of the process is touched. They are
-opaque cards of a fixed light colour with dark text, so they read the same on a light page and on a dark one.
+Figures are made with matplotlib's `Figure` alone: no display, no pyplot, no setting of the process is touched. Cards
+are opaque, of a fixed light colour with dark text, so they read the same on a light page and on a dark one.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -25,45 +23,16 @@ from matplotlib.patches import Polygon
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
-CARD, INK, FAINT = "#FAFAF7", "#1B1F24", "#6A717B"
-"""Background of every picture, its text, and text of less weight; 15:1 and 4.8:1 in contrast."""
+from ds2d2_yolo.report.palette import AXIS, CARD, FAINT, FRAME, GRID, INK, OUTCOMES, Quantity
 
-OUTCOMES = {"object": "#009E73", "hit": "#56B4E9", "false alarm": "#D55E00", "miss": "#F0E442", "detection": "#CC79A7"}
-"""Colours of boxes: Okabe and Ito's, which people with any colour vision tell apart."""
-
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
-"""Colours of curves, likewise."""
+Grid = Literal["x", "y", "both"]
+"""Across which axes the lines of a grid run."""
 
 LABEL: dict[str, Any] = {
     **{"color": "white", "fontsize": 6.5},
     **{"bbox": {"facecolor": "black", "alpha": 0.5, "pad": 0.8, "edgecolor": "none"}},
 }
 """Style of text inside of a panel."""
-
-BETTER, WORSE = "#0072B2", "#D55E00"
-"""Colours of changes for the better and for the worse."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """How one kind of quantity is shown: perceptually uniform colour maps that are safe for all colour vision.
-
-    Attributes:
-        unit (str): What stands at the colour bar.
-        colours (str): Name of the colour map.
-        scale (str): `linear`, `root` (of the value, which lifts what is weak) or `log`.
-    """
-
-    unit: str
-    colours: str
-    scale: str
-
-
-ENERGY = Quantity("RMS over channels", "viridis", "linear")
-ERROR = Quantity("mean squared error", "inferno", "root")
-WEIGHT = Quantity("extra weight, W - 1", "cividis", "log")
-FOCUS = Quantity("weight / its mean", "cividis", "log")
-DIFFERENCE = Quantity("difference per 4 x 4 pixels", "plasma", "root")
 
 
 def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
@@ -85,6 +54,20 @@ def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
     if quantity.scale == "root":
         return PowerNorm(0.5, 0.0, largest)
     return Normalize(0.0, largest)
+
+
+def plain_figure(width: float, height: float, dpi: int) -> Figure:
+    """Return a white figure of a size in inches, whose axes are laid out around their labels."""
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_of(figure: Figure, dpi: float | None = None) -> bytes:
+    """Return a figure as a PNG, of other pixels per inch where they are given."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), dpi=dpi or figure.dpi)
+    return buffer.getvalue()
 
 
 class Canvas:
@@ -133,9 +116,7 @@ class Canvas:
 
     def png(self, dpi: int | None = None) -> bytes:
         """Return the picture as a PNG, of other pixels per inch where they are given."""
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", facecolor=CARD, dpi=dpi or self.figure.dpi)
-        return buffer.getvalue()
+        return png_of(self.figure, dpi)
 
     def save(self, path: Path) -> Path:
         """Write the picture as a PNG and return its path."""
@@ -195,7 +176,7 @@ def frame(axes: Axes, title: str = "", below: str = "") -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set(color="#C9CCC6", linewidth=0.6)
+        spine.set(color=FRAME, linewidth=0.6)
     axes.set_title(title, fontsize=9, color=INK, pad=3)
     if below:
         axes.set_xlabel(below, fontsize=8, color=FAINT, labelpad=3)
@@ -242,141 +223,18 @@ def outcome_legend(kinds: Sequence[str]) -> list[Line2D]:
     ]
 
 
-def draw_curves(
-    groups: Mapping[str, Mapping[str, Sequence[float]]],
-    steps: Sequence[float],
-    xlabel: str = "epoch",
-    columns: int = 2,
-    logarithmic: Sequence[str] = (),
-    colours: Sequence[str] = SERIES,
-) -> Canvas:
-    """Draw curves, one panel per group, labelled at their ends instead of in a legend.
+def tidy(axes: Axes, grid: Grid | None = "y", labels: float = 8, lines: str = AXIS) -> None:
+    """Leave axes with what carries information: no box, labels of one size, a faint grid.
 
     Args:
-        groups (Mapping): Values by name of the curve, by title of the panel; NaN leaves a gap.
-        steps (Sequence[float]): Where the values belong along the horizontal axis.
-        xlabel (str): Its name.
-        columns (int): Panels beside each other.
-        logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
-        colours (Sequence[str]): Colours of the curves, in order; they begin anew where there are more curves.
-
-    Returns:
-        (Canvas): The picture.
+        axes (Axes): The axes.
+        grid (Grid | None): Where lines are drawn.
+        labels (float): Size of the labels of the ticks, in points.
+        lines (str): Colour of the axes.
     """
-    columns = min(columns, len(groups))
-    rows = -(-len(groups) // columns)
-    width, height = 4.9, 2.9
-    canvas = Canvas(columns * width + 0.1, rows * height + 0.1)
-    for index, (title, curves) in enumerate(groups.items()):
-        axes = canvas.axes(
-            0.65 + index % columns * width, 0.38 + index // columns * height, width - 1.95, height - 0.95
-        )
-        ends = {}
-        for colour, (name, values) in zip(cycle(colours), curves.items(), strict=False):
-            points = np.array(values, float)
-            axes.plot(steps, points, color=colour, linewidth=1.7, marker="o" if len(steps) < 3 else None, markersize=4)
-            known = np.flatnonzero(np.isfinite(points))
-            if len(known):
-                ends[name] = (points[known[-1]], colour)
-        everything = np.concatenate([np.array(values, float) for values in curves.values()])
-        if title in logarithmic and (everything[np.isfinite(everything)] > 0).all():
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
-            axes.yaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-        elif np.isfinite(everything).any():
-            axes.set_ylim(bottom=min(0.0, float(np.nanmin(everything))))
-        _label_ends(axes, ends)
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
-        axes.set_xlabel(xlabel, fontsize=8, color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        tidy(axes, "y")
-    return canvas
-
-
-def draw_changes(
-    changes: Mapping[str, float],
-    xlabel: str,
-    notes: Mapping[str, str] | None = None,
-    intervals: Mapping[str, tuple[float, float]] | None = None,
-) -> Canvas:
-    """Draw changes as bars, sorted, those for the better on top.
-
-    Args:
-        changes (Mapping[str, float]): Change by name; NaN is left out.
-        xlabel (str): What changes, with its unit.
-        notes (Mapping[str, str] | None): What is written after a name, such as the number of objects.
-        intervals (Mapping[str, tuple[float, float]] | None): Lower and upper ends of intervals, drawn as lines.
-
-    Returns:
-        (Canvas): The picture.
-    """
-    order = sorted((name for name in changes if np.isfinite(changes[name])), key=lambda name: -changes[name])
-    canvas = Canvas(8.2, 0.78 + 0.26 * max(len(order), 1))
-    axes = canvas.axes(2.6, 0.2, 4.9, 0.26 * max(len(order), 1))
-    values = [changes[name] for name in order]
-    axes.barh(range(len(order)), values, height=0.7, color=[BETTER if value >= 0 else WORSE for value in values])
-    axes.axvline(0, color=INK, linewidth=0.8)
-    ends = [(intervals or {}).get(name, (value, value)) for name, value in zip(order, values, strict=True)]
-    reach = max((abs(end) for pair in ends for end in pair), default=1.0) or 1.0
-    for row, (value, (lower, upper)) in enumerate(zip(values, ends, strict=True)):
-        if lower < upper:
-            axes.plot([lower, upper], [row, row], color=INK, linewidth=1.1, marker="|", markersize=5)
-        side = "left" if value >= 0 else "right"
-        axes.text(
-            max(value, upper) + reach * 0.02 if value >= 0 else min(value, lower) - reach * 0.02,
-            row,
-            f"{round(value, 1) + 0.0:+.1f}",
-            va="center",
-            ha=side,
-            fontsize=8,
-        )
-    names = [f"{name} ({notes[name]})" if notes and name in notes else name for name in order]
-    axes.set_yticks(range(len(order)), [name if len(name) < 34 else f"{name[:31]}..." for name in names])
-    axes.set_ylim(len(order) - 0.4, -0.6)
-    low, high = min([0.0, *(pair[0] for pair in ends)]), max([0.0, *(pair[1] for pair in ends)])
-    axes.set_xlim(low - reach * (0.25 if low < 0 else 0.05), high + reach * (0.25 if high > 0 else 0.05))
-    axes.set_xlabel(xlabel, fontsize=8, color=INK)
-    tidy(axes, "x")
-    return canvas
-
-
-def tidy(axes: Axes, grid: str = "y") -> None:
-    """Leave axes with what carries information: no box, small labels, a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#9A9F98")
-    axes.tick_params(labelsize=8, color="#9A9F98", labelcolor=INK)
+    axes.spines[["left", "bottom"]].set_color(lines)
+    axes.tick_params(labelsize=labels, color=lines, labelcolor=INK)
     axes.set_axisbelow(True)
-    axes.grid(axis=grid, color="#E3E5DF", linewidth=0.7)  # type: ignore[arg-type]
-
-
-def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
-    """Write the names of curves at their ends, moved apart where they would overlap."""
-    if not ends:
-        return
-    places = {
-        name: axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]
-        for name, (value, _) in ends.items()
-    }
-    spacing, last = 0.105, -np.inf
-    moved = {}
-    for name in sorted(places, key=lambda name: places[name]):
-        last = moved[name] = max(places[name], last + spacing)
-    excess = max(0.0, last - 1.0)
-    for name, (value, colour) in ends.items():
-        text = f"{name} {value:.3g}"
-        axes.annotate(
-            text,
-            (1.0, places[name]),
-            xytext=(
-                1.05,
-                moved[name] - excess * (moved[name] - min(moved.values())) / max(last - min(moved.values()), 1e-9),
-            ),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            fontsize=7.5,
-            color=colour,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
-            annotation_clip=False,
-        )
+    if grid:
+        axes.grid(axis=grid, color=GRID, linewidth=0.7)

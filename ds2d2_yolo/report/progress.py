@@ -9,19 +9,8 @@ import numpy as np
 from ds2d2_yolo.explanation.images import InputImage, Window
 from ds2d2_yolo.explanation.views import LevelView
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.figures import (
-    ENERGY,
-    ERROR,
-    FAINT,
-    WEIGHT,
-    Canvas,
-    Quantity,
-    note,
-    outline,
-    scale_of,
-    show_image,
-    show_map,
-)
+from ds2d2_yolo.report.figures import Canvas, note, outline, scale_of, show_image, show_map
+from ds2d2_yolo.report.palette import ENERGY, ERROR, FAINT, WEIGHT, Quantity
 
 PAIR_FILE = "pair.json"
 """What is compared with what, beside args.yaml."""

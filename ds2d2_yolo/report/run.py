@@ -16,7 +16,7 @@ from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, figures_bes
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
-from ds2d2_yolo.report.figures import draw_changes, draw_curves
+from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.html import Section
 from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent, points

@@ -12,15 +12,8 @@ from ds2d2_yolo.explanation.explainer import Explanation
 from ds2d2_yolo.explanation.views import BANDS, LevelView
 from ds2d2_yolo.report.detections import draw_outcomes
 from ds2d2_yolo.report.figures import (
-    DIFFERENCE,
-    ENERGY,
-    ERROR,
-    FAINT,
-    FOCUS,
     LABEL,
-    WEIGHT,
     Canvas,
-    Quantity,
     corners_of,
     note,
     outcome_legend,
@@ -29,6 +22,7 @@ from ds2d2_yolo.report.figures import (
     show_image,
     show_map,
 )
+from ds2d2_yolo.report.palette import DIFFERENCE, ENERGY, ERROR, FAINT, FOCUS, WEIGHT, Quantity
 
 _WIDTH = 15.0  # inches
 _MARGIN, _GAP, _BAR = 0.35, 0.12, 0.92

@@ -8,20 +8,9 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 from ds2d2_yolo.report import html
-from ds2d2_yolo.report.figures import (
-    CARD,
-    DIFFERENCE,
-    ENERGY,
-    ERROR,
-    FAINT,
-    INK,
-    WEIGHT,
-    Canvas,
-    draw_changes,
-    draw_curves,
-    scale_of,
-    show_map,
-)
+from ds2d2_yolo.report.charts import draw_changes, draw_curves
+from ds2d2_yolo.report.figures import Canvas, scale_of, show_map
+from ds2d2_yolo.report.palette import CARD, DIFFERENCE, ENERGY, ERROR, FAINT, INK, WEIGHT
 
 
 def luminance(colour):
