@@ -8,6 +8,14 @@ import pytest
 import torch
 
 GOLDEN = Path(__file__).parent / "golden"
+# Fixtures that train: whoever uses one is slow.
+TRAINING = {"compared", "distilled", "finished", "parts", "results", "run", "trained"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if TRAINING & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 class Golden:

@@ -185,6 +185,7 @@ def test_a_mistake_gets_one_line_and_writes_nothing(words, code, message, files,
     assert snapshot(files["folder"]) == before
 
 
+@pytest.mark.slow
 def test_labels_that_change_during_a_stage_are_noticed(tmp_path):
     from ultralytics.utils.callbacks import get_default_callbacks
 

@@ -72,6 +72,7 @@ assert ("ds2d2_yolo" in sys.modules) == ("IMPORTED" in os.environ)
 """
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_in_ultralytics(tmp_path, monkeypatch):
     """Defaults, `yolo cfg` and a plain training are what they are in a process that knows nothing of this package."""
     overrides = {"model": str(small_yolo(tmp_path)), "data": str(write_data(tmp_path / "set", train=4, val=2))}
@@ -153,6 +154,7 @@ def test_the_losses_work_in_another_loop():
     assert history[-1] < 0.8 * history[0]
 
 
+@pytest.mark.slow
 def test_the_example_distils_own_data(tmp_path, capsys):
     module = runpy.run_path(str(ROOT / "examples" / "distil_your_data.py"))
     arguments = short(project=str(tmp_path / "runs"))
@@ -161,6 +163,7 @@ def test_the_example_distils_own_data(tmp_path, capsys):
     assert torch.load(tmp_path / "runs" / "train" / "weights" / "best.pt", weights_only=False)["model"] is not None
 
 
+@pytest.mark.slow
 def test_the_example_trains_one_amplifier_for_two_students(tmp_path):
     module = runpy.run_path(str(ROOT / "examples" / "one_teacher_two_students.py"))
     arguments = short(project=str(tmp_path / "runs"))
@@ -173,6 +176,7 @@ def test_the_example_trains_one_amplifier_for_two_students(tmp_path):
     assert stages == ["amplifier", "teacher", "yolo11n", "yolov8n"]
 
 
+@pytest.mark.slow
 def test_the_example_distils_faster_rcnn_as_published(tmp_path):
     module = runpy.run_path(str(ROOT / "examples" / "faster_rcnn_as_published.py"))
     pair = {role: str(tiny_yaml(tmp_path, "FasterRCNN", role)) for role in ("teacher", "student")}
@@ -184,6 +188,7 @@ def test_the_example_distils_faster_rcnn_as_published(tmp_path):
     assert trainer.best.is_file()
 
 
+@pytest.mark.slow
 def test_the_example_distils_a_third_party_detector(fresh_machine, tmp_path, monkeypatch):
     path = ROOT / "examples" / "third_party_fcos.py"
     assert len(path.read_text().splitlines()) < 120

@@ -32,6 +32,7 @@ def test_every_pair_of_the_reference_has_a_recipe():
     assert sorted(expected) == RECIPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
     family, teacher, student, data = name.removesuffix(".yaml").split("_")

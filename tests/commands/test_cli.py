@@ -227,6 +227,7 @@ def test_names_of_folders_stay_as_they_are_written():
     assert parse_arguments(words) == {"src": "2026_01_05", "out": "1.10", "patch": 1024}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 def test_an_interrupt_ends_with_130_and_a_hint_for_the_mode(tmp_path):
     # The arguments are read from a pipe, which takes until the signal comes.
@@ -342,6 +343,7 @@ def test_special_modes(words, expected, capsys):
     assert expected in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_reports_mistakes_without_a_traceback(tmp_path):
     command = [
         sys.executable,
@@ -357,6 +359,7 @@ def test_the_command_reports_mistakes_without_a_traceback(tmp_path):
     assert result.stderr.strip() == "ds2d2: error: teacher=nowhere/x.pt: no such file"
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_seen_enough_is_no_error():
     program = "import sys; from ds2d2_yolo.cli import main; sys.exit(main(['cfg']))"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -115,6 +115,7 @@ def student_of(trainer):
 # ----------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_methods_share_batches_and_initial_weights(job_of):
     seen = {}
     for distil in KINDS:
@@ -216,6 +217,7 @@ def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
     assert [job["title"] for job in to_do] == ["explicit-0", "db2-0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distil", KINDS)
 def test_an_interrupted_run_continues_where_it_was(distil, job_of):
     def weights_of(trainer):
@@ -309,6 +311,7 @@ def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
         execute(job_of("none"), callbacks)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_path):
     given = request_of(project=str(tmp_path), name="comparison", methods="plain", seeds=0, epochs=900, amplifier="-")
@@ -366,6 +369,7 @@ def test_a_given_amplifier_serves_only_methods_of_its_wavelet(request_of, tmp_pa
             run_comparison(comparison, worker)
 
 
+@pytest.mark.slow
 def test_stages_do_not_start_from_the_students_checkpoint(request_of, models, tmp_path):
     start = save_checkpoint(lively_model(str(models[1]), seed=5), tmp_path / "student.pt")
     given = {"teacher": str(models[0]), "amplifier": "-", "project": str(tmp_path / "project"), "seeds": 0}
@@ -378,6 +382,7 @@ def test_stages_do_not_start_from_the_students_checkpoint(request_of, models, tm
         assert YAML.load(path.with_name("args.yaml"))["pretrained"] is True
 
 
+@pytest.mark.slow
 def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_worker_niceness", "0")  # its default of 15 starves where other work goes on
     _, _, results = finished
@@ -452,6 +457,7 @@ def test_data_without_validation_images_are_refused(request_of, data, tmp_path):
     assert not (tmp_path / "project").exists()
 
 
+@pytest.mark.slow
 def test_ultralytics_distillation_is_refused_where_it_fails(request_of, tmp_path):
     models = {"teacher": str(tiny_yaml(tmp_path, "RetinaNet", "big")), "student": str(tiny_yaml(tmp_path, "RetinaNet"))}
     given = request_of(project=str(tmp_path / "project"), amplifier="-", pretrained=False, **models)

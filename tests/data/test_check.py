@@ -105,6 +105,7 @@ def picture(tmp_path_factory):
     return folder / "a.png"
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     table=st.lists(rows, max_size=6),

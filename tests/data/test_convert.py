@@ -374,6 +374,7 @@ def test_the_default_place_is_that_of_the_shipped_yaml(fresh_machine, tmp_path):
     assert data["train"] == str(conversion.folder / "images" / "train")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_conversion_is_cleared_up_by_the_next_call(tmp_path):
     source = miniatures.dior(tmp_path / "DIOR", both=False)

@@ -165,6 +165,7 @@ def test_senseless_settings_are_refused(values, message):
 # ------------------------------------------------------------------------------------------------ objects
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(scenes(), tilings, st.floats(0.05, 1), st.sampled_from(["detect", "obb"]), st.sampled_from(["drop", "best"]))
 def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, least, task, best):
@@ -189,6 +190,7 @@ def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, leas
             assert shares[labelled.pop()] >= max(shares.values()) - 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(scenes(), tilings, st.sampled_from(["detect", "obb"]))
 def test_labels_are_accepted_by_ultralytics(scene, chosen, task):

@@ -40,6 +40,7 @@ def assignment_of(family, maps, regions):
 BOUNDS = {torch.bfloat16: (0.05, 0.01), torch.float16: (0.01, 0.002)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("family", SIZES)
 def test_heads_in_half_precision_give_nearly_the_same_terms(family, dtype, tmp_path):

@@ -210,6 +210,7 @@ def distil(family, tmp_path, gains=ALL, channels=16):
     return Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers), student
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [16, 24])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_term_reaches_the_student_alone(family, channels, tmp_path):
@@ -245,6 +246,7 @@ def test_the_ground_truth_is_assigned_once_per_step(family, tmp_path):
     assert [len(calls) for calls in outputs.values()] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_works_under_autocast(family, tmp_path):
     distiller, student = distil(family, tmp_path)

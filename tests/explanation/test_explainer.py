@@ -142,6 +142,7 @@ def test_differences_of_faster_rcnn_are_on_the_teachers_regions(tmp_path):
     torch.testing.assert_close(0.5 * classes.mean() + boxes.sum() / certainty.sum(), term, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_detections_are_those_of_predict(images, tmp_path):
     model = lively_model("yolo11n.yaml").eval()
     (expected,) = YOLO(save_checkpoint(copy.deepcopy(model), tmp_path / "m.pt")).predict(

@@ -81,6 +81,7 @@ def resource_stream(package, name):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setuptools", "hidden"),
     [("old", ()), ("new", ("pkg_resources",)), ("absent", ("pkg_resources", "setuptools", "_distutils_hack"))],
@@ -94,6 +95,7 @@ def test_any_setuptools_or_none(setuptools, hidden, tmp_path):
     assert result.stdout == f"{setuptools == 'old'}\n"
 
 
+@pytest.mark.slow
 def test_a_damaged_installation_leaves_nothing_behind(tmp_path):
     (tmp_path / "pytorch_wavelets.py").write_text("raise ImportError('damaged')")
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + HIDE.format(hidden=("pkg_resources",))

@@ -101,6 +101,7 @@ def test_a_shared_adapter_is_one_parameter():
         DS2D2Loss(TappedMaps.of_neck(STUDENT, TEACHER), Gains(ex_low=1.0), shared_adapter=True)
 
 
+@pytest.mark.slow
 def test_compiles_to_one_graph(maps):
     student, teacher = maps
     loss = DS2D2Loss(TappedMaps.of_neck(STUDENT, TEACHER), Gains(1.0, 1.0, 1.0, 1.0))

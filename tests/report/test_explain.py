@@ -103,6 +103,7 @@ def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path):
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["RetinaNet", "FasterRCNN"])
 def test_other_families_are_explained_likewise(family, distilled, tmp_path):
     checkpoints = {}

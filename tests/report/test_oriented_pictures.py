@@ -118,6 +118,7 @@ def test_hulls_weigh_more_cells_by_as_much_in_all(folder, image):
     assert (extra[False] > 0).sum() * 2 < (extra[True] > 0).sum()
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path, monkeypatch):
     drawn = {}
 
@@ -167,6 +168,7 @@ def test_changes_are_counted_by_oriented_boxes():
     assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
 
 
+@pytest.mark.slow
 def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, monkeypatch):
     content = torch.load(folder / "student.pt", weights_only=False)
     torch.save({**content, "train_args": {"footprint": "hull", "imgsz": SIZE, "weight": "disw"}}, tmp_path / "hulls.pt")
@@ -187,6 +189,7 @@ def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, mo
     assert (hulls > 1).sum() > (rotated > 1).sum()
 
 
+@pytest.mark.slow
 def test_the_command_explains_oriented_models(folder, tmp_path):
     words = {"source": folder / "obb/data.yaml", "teacher": folder / "teacher.pt", "student": folder / "student.pt"}
     words |= {"imgsz": SIZE, "max_images": 1, "device": "cpu", "conf": 0.3, "out": tmp_path / "out"}

@@ -11,6 +11,8 @@ from ultralytics.utils import YAML
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.explanation.outcomes import match_detections
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 BOX = np.array([0.0, 0.0, 10.0, 10.0])
 
 

@@ -69,6 +69,7 @@ def test_the_picture_of_the_results_has_a_panel_for_every_term(distilled, tmp_pa
     assert {f"train/{name}_loss" for name in TERMS} <= set(titles)
 
 
+@pytest.mark.slow
 def test_images_are_recorded_at_start_middle_and_end(distilled, monkeypatch):
     drawn = []
 
@@ -84,6 +85,7 @@ def test_images_are_recorded_at_start_middle_and_end(distilled, monkeypatch):
     assert drawn == [["epoch 0", "epoch 2", "epoch 4"]] * 2
 
 
+@pytest.mark.slow
 def test_measuring_a_run_leaves_its_weights_bit_by_bit(short):
     def unmeasured(trainer):
         trainer.distiller.meter = None
@@ -104,6 +106,7 @@ def test_measuring_a_run_leaves_its_weights_bit_by_bit(short):
     assert {name: more[name] for name in fewer if name != "time"} == {n: fewer[n] for n in fewer if n != "time"}
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
     """In a process of its own: Ultralytics gives loggers no run of a test."""
     pytest.importorskip("tensorboard")
@@ -163,6 +166,7 @@ def short(tmp_path):
     return overrides | {"workers": 0, "pretrained": False}
 
 
+@pytest.mark.slow
 def test_a_run_without_plots_has_none(short):
     trainer = DS2D2Trainer(overrides={**short, "plots": False})
     trainer.train()
@@ -170,6 +174,7 @@ def test_a_run_without_plots_has_none(short):
     assert (trainer.wdir / "adapters.pt").is_file()
 
 
+@pytest.mark.slow
 def test_a_failing_picture_does_not_end_the_training(short, caplog):
     trainer = DS2D2Trainer(overrides={**short, "plots": True})
     (trainer.save_dir / "ds2d2_terms.png").mkdir(parents=True)

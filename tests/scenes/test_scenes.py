@@ -73,6 +73,7 @@ def test_seed_split_and_index_each_give_another_scene(other):
     assert np.mean(np.abs(image.astype(int) - different)) > 5
 
 
+@pytest.mark.slow
 def test_every_class_occurs_and_small_objects_are_the_many():
     found, sides = Counter(), []
     for index in range(72):
@@ -102,6 +103,7 @@ def test_objects_are_drawn_where_their_boxes_are():
     assert np.mean(inside) > 1.5 * np.mean(mirrored)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**40),
@@ -272,6 +274,7 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["warm"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
 def test_an_interrupt_within_opencv_does_not_crash(tmp_path):
     # Python answers signals inside OpenCV, too, when it words why a form of an overloaded function does not fit; what
@@ -296,6 +299,7 @@ print(caught)
     assert (ended.returncode, ended.stdout.strip()) == (0, "3000"), ended.stderr[-500:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
     target = tmp_path / "scenes"

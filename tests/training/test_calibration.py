@@ -92,6 +92,7 @@ def _calibrate_as_worker(rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_workers_find_the_same_gains():
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

@@ -94,6 +94,7 @@ def _count_as_worker(rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_the_first_process_has_the_agreement_of_all():
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -141,6 +142,7 @@ def trained(folder, data, teacher, student, **changes):
     return trainer, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["yolo11n", "yolo26n", "yolov10n", "RetinaNet", "FasterRCNN"])
 def test_every_family_is_measured_and_loggers_are_told(family, data, tmp_path):
     model = f"{family}.yaml" if family.startswith("yolo") else tiny_yaml(tmp_path, family)
@@ -160,6 +162,7 @@ def test_every_family_is_measured_and_loggers_are_told(family, data, tmp_path):
     assert not any(module._forward_hooks for module in trainer.ema.ema.modules())
 
 
+@pytest.mark.slow
 def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
     teacher = save_teacher("yolov8n.yaml", tmp_path)
     given = {"val_kd": True, "epochs": 1, "ex_low": 1, "ex_high": 0, "im_full": 1, "pretrained": True}
@@ -172,6 +175,7 @@ def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
     assert told[0]["val/ex_low_loss"] > 1e-3
 
 
+@pytest.mark.slow
 def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
     """Validated by hand: the saved average, its adapters, the validation batches."""
     teacher = save_teacher("yolov8n.yaml", tmp_path)
@@ -212,6 +216,7 @@ def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
     assert told[0]["val/ex_low_loss"] == pytest.approx(sum(values) / len(values), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_that_it_is_watched(data, tmp_path):
     teacher = save_teacher("yolo11n.yaml", tmp_path)
     runs = [trained(tmp_path / str(value), data, teacher, "yolo11n.yaml", val_kd=value)[0] for value in (False, True)]
@@ -222,6 +227,7 @@ def test_training_does_not_notice_that_it_is_watched(data, tmp_path):
     assert {key: plain[key] for key in plain if key != "time"} == {key: more[key] for key in plain if key != "time"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_resumed_run_keeps_its_columns(validated, data, tmp_path):
     class Killed(BaseException):
@@ -251,6 +257,7 @@ def test_a_resumed_run_keeps_its_columns(validated, data, tmp_path):
     assert table["lr/pg0"][1] > 0
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_keeps_its_columns(data, tmp_path):
     teacher = save_teacher("yolo11n.yaml", tmp_path)
 

@@ -146,6 +146,7 @@ def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
     assert agreement.results()["metrics/agreement_iou"] > 0.99
 
 
+@pytest.mark.slow
 def test_the_command_makes_all_stages_of_oriented_boxes(fresh_machine, tmp_path, capsys):
     data = write_data(tmp_path / "set", train=4, val=2, task="obb")
     words = [f"{key}={value}" for key, value in SHORT.items()] + [f"project={tmp_path / 'runs'}", "name=student"]
@@ -156,6 +157,7 @@ def test_the_command_makes_all_stages_of_oriented_boxes(fresh_machine, tmp_path,
     assert sorted(stage["inputs"]["stage"] for stage in stages) == ["amplifier", "teacher"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distil", ["none", "ultralytics", "ds2d2"])
 def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
     data = write_data(tmp_path / "set", train=4, val=2, task="obb")
@@ -228,16 +230,17 @@ def test_trainers_take_the_task_of_their_model(tmp_path):
         assert trainer_for(kind, {"model": "retinanet_r18.yaml"}) is kind
 
 
+@pytest.mark.slow
 def test_trainers_of_tasks_reach_the_workers_of_several_gpus():
     cloudpickle = pytest.importorskip("cloudpickle")
     script = (
         "import sys, pickle; kind = pickle.load(sys.stdin.buffer); "
-        "print([base.__name__ for base in kind.__mro__[:4]], kind.__new__(kind, overrides={'task': 'obb'}).__class__)"
+        "print([base.__name__ for base in kind.__mro__[:5]], kind.__new__(kind, overrides={'task': 'obb'}).__class__)"
     )
     content = cloudpickle.dumps(trainer_for(DS2D2Trainer, {"task": "obb"}))
     result = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode()
-    assert b"['DS2D2Trainer', 'DS2D2Trainer', 'PlainTrainer', 'OBBTrainer']" in result.stdout
+    assert b"['DS2D2Trainer', 'DS2D2Trainer', 'StudentTrainer', 'PlainTrainer', 'OBBTrainer']" in result.stdout
 
 
 MISTAKES = [
@@ -276,6 +279,7 @@ def pose_model(yaml):
     return model
 
 
+@pytest.mark.slow
 def test_a_teacher_of_other_keypoints_is_refused_everywhere(tmp_path):
     teacher = save_checkpoint(pose_model("yolo11n-pose.yaml"), tmp_path / "seventeen.pt")
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
@@ -302,6 +306,7 @@ def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_student_of_other_keypoints_gets_those_of_the_data(tmp_path):
     teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "four", task="pose"), seed=1), tmp_path / "four.pt")
     (tmp_path / "three.yaml").write_text((tmp_path / "four.yaml").read_text().replace("[4, 2]", "[3, 3]"))

@@ -44,6 +44,7 @@ def test_a_plan_goes_as_far_as_its_goal(asked, goal):
     assert set(plan(asked, goal).states.values()) == {"reused"}
 
 
+@pytest.mark.slow
 def test_running_a_plan_leaves_the_plan_as_it_was(asked):
     planned = plan(asked)
     before = vars(planned.arguments).copy()
@@ -76,6 +77,7 @@ def test_a_constructor_trains_nothing(asked, tmp_path):
     assert trainer.best.is_file()
 
 
+@pytest.mark.slow
 def test_a_student_is_the_same_whether_stages_are_new_or_reused(asked):
     students = []
     for name, is_ready in (("new", False), ("reused", True)):
@@ -94,6 +96,7 @@ def test_a_stage_that_fails_leaves_no_folder_of_its_student(asked, tmp_path):
     assert not trainer.save_dir.exists()
 
 
+@pytest.mark.slow
 def test_loggers_open_the_record_of_a_student_after_its_stages(asked):
     opened = []
     callbacks = get_default_callbacks()

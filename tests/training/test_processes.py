@@ -163,6 +163,7 @@ def test_processes_equal_one_with_gradient_accumulation(images, results):
     assert_close(ranks[0]["gradients"], accumulated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["RetinaNet", "FasterRCNN"])
 def test_other_families_do_so_too(family, tmp_path):
     paths = []
@@ -204,6 +205,7 @@ def test_terms_of_different_images_are_means_over_processes(results):
 SHORT = short()
 
 
+@pytest.mark.slow
 def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
     """On a CPU one process can run it."""
     pytest.importorskip("cloudpickle")
@@ -234,6 +236,7 @@ def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
             check_launch(devices)
 
 
+@pytest.mark.slow
 def test_torchrun_gets_one_line(tmp_path):
     words = ["train", "teacher=yolo11s.yaml", "student=yolo11n.yaml", "data=x.yaml", "device=cpu"]
     # As `torchrun --standalone --nproc-per-node 2`, which ends the other process when one has failed.

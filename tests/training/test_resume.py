@@ -23,6 +23,8 @@ from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.resume import load_state, whole_files
 from ds2d2_yolo.training.trainer import PlainTrainer
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 # Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
 SETTINGS = short(nbs=12, epochs=4, warmup_epochs=1, close_mosaic=2, lr0=0.01, seed=3)
 

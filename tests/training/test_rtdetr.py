@@ -75,6 +75,7 @@ def test_its_encoder_tells_how_sure_it_is_of_every_cell(teacher):
     assert not any(module._forward_hooks for module in teacher.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", ["confidence", "disw"])
 def test_explicit_terms_reach_the_student(teacher, weight):
     teacher = deepcopy(teacher)  # it is fused
@@ -95,6 +96,7 @@ def test_explicit_terms_reach_the_student(teacher, weight):
     assert all(p.grad is None for p in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_and_plain(files, tmp_path):
     trainer = DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path), "name": "student"})
     trainer.train()
@@ -108,6 +110,7 @@ def test_a_student_is_trained_and_plain(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["student"]  # no other stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo11s", "rtdetr-l"])
 def test_as_a_student_it_learns_from_both_kinds(kind, files, tmp_path):
     given = {**SHORT, **files, "student": "rtdetr-l.yaml", "project": str(tmp_path), "name": "student"}
@@ -126,6 +129,7 @@ def test_as_a_student_it_learns_from_both_kinds(kind, files, tmp_path):
     assert not hasattr(model, "ds2d2_adapters")
 
 
+@pytest.mark.slow
 def test_the_terms_are_added_to_its_loss_unscaled(teacher):
     # Unlike YOLO's criteria, RT-DETR's does not multiply its loss by the batch size.
     guest, student = detector_of(lively_model("yolo11s.yaml")), detector_of(deepcopy(teacher))

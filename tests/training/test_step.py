@@ -38,6 +38,7 @@ def step(distiller, student, batch):
     return student.model(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("teacher", "student"),
     [
@@ -206,6 +207,7 @@ def test_other_layers_can_be_compared():
     assert [key for key in items if key in NAMES] == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_works_under_autocast(dtype):
     distiller, student = make()
@@ -302,6 +304,7 @@ def test_maps_that_are_not_finite_are_named_by_level(side, told, warnings):
     assert "level 0" not in message
 
 
+@pytest.mark.slow
 def test_the_step_for_autobatch_holds_the_whole_distillation():
     distiller, student = make()
     student.model.ds2d2_adapters = distiller.loss.adapters
@@ -316,6 +319,7 @@ def test_the_step_for_autobatch_holds_the_whole_distillation():
     assert not any(m._forward_hooks for m in copied.student.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_maps_in_half_precision_give_nearly_the_same_terms(dtype):
     """1,000 inputs of scales from 1e-2 to 1e2: within 1 % of float32 for bfloat16, 0.2 % for float16.
@@ -339,6 +343,7 @@ def test_maps_in_half_precision_give_nearly_the_same_terms(dtype):
             assert half[name].item() == pytest.approx(value.item(), rel=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("teacher", "student"),
     [("yolo11s.yaml", "yolo11n.yaml"), ("yolo26s.yaml", "yolo26n.yaml"), ("yolov9s.yaml", "yolov9t.yaml")],

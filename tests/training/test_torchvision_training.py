@@ -21,6 +21,8 @@ from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.trainer import PlainTrainer
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 OWN = {"RetinaNet": ["cls_loss", "box_loss"], "FasterRCNN": ["obj_loss", "rpn_loss", "cls_loss", "box_loss"]}
 SHORT = short(lr0=0.01, pretrained=False)

@@ -23,6 +23,8 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 # A step after every batch, at the full learning rate: the few there are must change something.
 SHORT = short(epochs=2)

@@ -16,6 +16,8 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 
+pytestmark = pytest.mark.slow  # nearly all of them train
+
 SHORT = short(batch=2, nbs=2)
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
