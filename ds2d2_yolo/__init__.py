@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ds2d2_yolo.detectors import Detector, register_detector
     from ds2d2_yolo.errors import DS2D2Error
     from ds2d2_yolo.evaluation import evaluate
     from ds2d2_yolo.method import (
+        DensePredictions,
         DS2D2Loss,
         Gains,
         HeadComparison,
         LossInputs,
+        RegionPredictions,
         TappedMaps,
         decompose,
+        dense_implicit_terms,
         density_independent_scale_weight,
         explicit_terms,
+        generalized_iou,
+        kl_divergence,
+        quality_focal_loss,
+        region_implicit_terms,
     )
     from ds2d2_yolo.trainer import DS2D2Trainer
     from ds2d2_yolo.training.amplifier import AmplifierTrainer
@@ -27,16 +35,24 @@ if TYPE_CHECKING:
 
 _METHOD = (
     "DS2D2Loss",
+    "DensePredictions",
     "Gains",
     "HeadComparison",
     "LossInputs",
+    "RegionPredictions",
     "TappedMaps",
     "decompose",
+    "dense_implicit_terms",
     "density_independent_scale_weight",
     "explicit_terms",
+    "generalized_iou",
+    "kl_divergence",
+    "quality_focal_loss",
+    "region_implicit_terms",
 )
 _HOMES = {
     **dict.fromkeys(_METHOD, "method"),
+    **dict.fromkeys(("Detector", "register_detector"), "detectors"),
     "AmplifierTrainer": "training.amplifier",
     "DS2D2Error": "errors",
     "DS2D2Trainer": "trainer",
@@ -51,18 +67,27 @@ __all__ = [
     "DS2D2Error",
     "DS2D2Loss",
     "DS2D2Trainer",
+    "DensePredictions",
+    "Detector",
     "Gains",
     "HeadComparison",
     "LossInputs",
     "PlainTrainer",
     "Plan",
+    "RegionPredictions",
     "TappedMaps",
     "__version__",
     "decompose",
+    "dense_implicit_terms",
     "density_independent_scale_weight",
     "evaluate",
     "explicit_terms",
+    "generalized_iou",
+    "kl_divergence",
     "plan",
+    "quality_focal_loss",
+    "region_implicit_terms",
+    "register_detector",
 ]
 
 

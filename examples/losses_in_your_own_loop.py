@@ -1,4 +1,4 @@
-"""Use the method without Ultralytics' trainer: `ds2d2_yolo.method` needs tensors alone.
+"""Use the method without Ultralytics' trainer: the losses need tensors alone.
 
 Two toy pyramids stand for the necks of a teacher and a student of any framework, a convolution for the teacher's head.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ds2d2_yolo.method import DS2D2Loss, Gains, HeadComparison, LossInputs, TappedMaps, quality_focal_loss
+from ds2d2_yolo import DS2D2Loss, Gains, HeadComparison, LossInputs, TappedMaps, quality_focal_loss
 
 
 class ThroughHead(HeadComparison):

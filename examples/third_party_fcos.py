@@ -15,11 +15,9 @@ from torch import nn
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from ultralytics.utils import YAML
 
-from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.detectors import register_detector
+from ds2d2_yolo import DensePredictions, DS2D2Trainer, register_detector
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import PyramidAnchors
-from ds2d2_yolo.method import DensePredictions
 
 STRIDES = (8, 16, 32, 64, 128)
 

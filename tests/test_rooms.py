@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point one way."""
+"""The rooms of the package: imports point one way, and every room says what it knows."""
 
 import ast
 from functools import cache
@@ -93,3 +93,10 @@ def test_modules_do_not_import_in_circles():
         TopologicalSorter(imports()).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", sorted(set().union(*FLOORS) - {"cli", "pictures", "trainer"}))
+def test_a_room_says_what_it_knows(room):
+    text = ast.get_docstring(modules()[f"ds2d2_yolo.{room}"])
+    assert text
+    assert "know" in text.lower()

@@ -1,1 +1,1 @@
-"""The commands: words in, one call, lines out. Nothing below parses words; a Python user needs nothing of it."""
+"""The commands: words in, one call, lines out. Knows every room below; a Python user needs nothing of it."""

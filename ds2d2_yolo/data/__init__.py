@@ -1,1 +1,1 @@
-"""Data: the overhead scenes that the package renders itself."""
+"""Data sets: their formats read, converted, cut into tiles, merged and checked. Knows no model and no other room."""

@@ -1,6 +1,6 @@
 """Models measured on data: AP by COCO's definition, Ultralytics' own figures, agreement of two models.
 
-Numbers come out. This room trains nothing, and draws and prints nothing.
+Numbers come out. Knows no training, no picture and no page.
 """
 
 from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement

@@ -1,1 +1,1 @@
-"""Tables and pictures of finished runs. Knows nothing of training."""
+"""Numbers in, tables, pictures and pages out. Knows no trainer: it starts none and hooks into none."""
