@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from ds2d2_yolo.scenes.render import CLASS_NAMES, SCENE_KINDS, render_scene
+from ds2d2_yolo.scenes import CLASS_NAMES, SCENE_KINDS, render_scene
 
 COLUMNS = 4
 

@@ -10,7 +10,7 @@ from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASS
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.options import complete_options
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.scenes.render import CLASS_NAMES
+from ds2d2_yolo.scenes import CLASS_NAMES
 
 CLASSES = {
     "DIOR": DIOR_CLASSES,

@@ -1,1 +1,4 @@
-"""Data sets: their formats read, converted, cut into tiles, merged and checked. Knows no model and no other room."""
+"""Data sets: published layouts converted, large images tiled and their detections merged, YOLO labels checked.
+
+Knows files and labels. It does not know models, and imports no other room.
+"""

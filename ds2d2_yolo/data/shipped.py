@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ultralytics.utils import SETTINGS, YAML
 
@@ -68,5 +67,5 @@ def hint_for(path: Path | str) -> str | None:
     )
 
 
-def _place_of(content: dict[str, Any]) -> Path:
+def _place_of(content: Mapping[str, object]) -> Path:
     return Path(SETTINGS["datasets_dir"]) / str(content["path"])

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
+import shapely
 from PIL import Image, ImageOps
 from ultralytics.data.split_dota import get_windows
 
@@ -165,9 +166,10 @@ def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettin
     lost = [(item, reason) for item, reason in zip(image.objects, placed, strict=True) if isinstance(reason, str)]
     objects = [item for item, reason in zip(image.objects, placed, strict=True) if not isinstance(reason, str)]
     frames = [frame for scale in settings.scales for frame in _frames(image.name, size, scale, settings)]
-    outlines = _convex(np.array([item.corners for item in objects], dtype=np.float64).reshape(-1, 4, 2))
-    outlines = _clip(outlines, np.zeros(2), np.array(size))
-    frame_of, item_of, share, box = _seen(outlines, frames)
+    corners = np.array([item.corners for item in objects], dtype=np.float64).reshape(-1, 4, 2)
+    # The hulls, as some quadrilaterals cross themselves or have a dent.
+    outlines = shapely.intersection(shapely.convex_hull(shapely.polygons(corners)), shapely.box(0, 0, *size))
+    frame_of, item_of, share, box = _visible_parts(outlines, frames)
     kept = share >= settings.min_visible - _SLACK
     if settings.cut == "best":
         for item in np.setdiff1d(item_of, item_of[kept]):
@@ -327,30 +329,31 @@ def _scale_word(scale: float) -> str:
 # ------------------------------------------------------------------------------------------------ objects
 
 
-def _seen(outlines: np.ndarray, frames: Sequence[Tile]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _visible_parts(
+    outlines: np.ndarray, frames: Sequence[Tile]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return which tile shows which object, how much of it, and where.
 
     Args:
-        outlines (np.ndarray): (N, K, 2) float64, convex polygons in pixels of the source.
+        outlines (np.ndarray): (N,) convex polygons of Shapely, in pixels of the source.
         frames (Sequence[Tile]): The tiles.
 
     Returns:
         (tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]): Of the P pairs of a tile and an object that it shows,
             in the order of the tiles, and of the objects in each: (P,) number of the tile, (P,) number of the object,
-            (P,) share of its area, above 0 and up to 1, and (P, 2, 2) the box around what is seen, top left and bottom
-            right in pixels of the source.
+            (P,) share of its area, above 0 and up to 1, and (P, 2, 2) the box around what is visible, top left and
+            bottom right in pixels of the source.
     """
-    areas = _areas(outlines)
-    hulls = np.stack([outlines.min(axis=1), outlines.max(axis=1)], axis=1)
+    areas, hulls = shapely.area(outlines), shapely.bounds(outlines).reshape(-1, 2, 2)
     items, shares, boxes = [], [], []
     for frame in frames:
         start, stop = _bounds(frame)
         near = np.flatnonzero((areas > 0) & (hulls[:, 0] < stop).all(axis=1) & (hulls[:, 1] > start).all(axis=1))
         share, box = np.ones(len(near)), hulls[near]
         cut = ((box[:, 0] < start - _FUZZ) | (box[:, 1] > stop + _FUZZ)).any(axis=1)
-        shown = _clip(outlines[near[cut]], start, stop)
-        share[cut] = _areas(shown) / areas[near[cut]]
-        box[cut] = np.stack([shown.min(axis=1), shown.max(axis=1)], axis=1)
+        shown = shapely.intersection(outlines[near[cut]], shapely.box(*start, *stop))
+        share[cut] = shapely.area(shown) / areas[near[cut]]
+        box[cut] = shapely.bounds(shown).reshape(-1, 2, 2)
         items.append(near[share > 0])
         shares.append(share[share > 0])
         boxes.append(box[share > 0])
@@ -385,62 +388,6 @@ def _bounds(frame: Tile) -> tuple[np.ndarray, np.ndarray]:
     """Return the top left and the bottom right corner of what a tile shows, (2,) float64, pixels of the source."""
     x, y, width, height = frame.window
     return np.array([x, y]), np.array([x + width, y + height])
-
-
-def _convex(corners: np.ndarray) -> np.ndarray:
-    """Return the convex hulls of quadrilaterals, (N, 4, 2), of which some cross themselves or have a dent."""
-    sides = np.roll(corners, -1, axis=1) - corners
-    turns = _cross(sides, np.roll(sides, -1, axis=1))
-    outlines = corners.copy()
-    for number in np.flatnonzero((turns < 0).any(axis=1) & (turns > 0).any(axis=1)):
-        # Relative to its own corner, as OpenCV takes single precision.
-        hull = cv2.convexHull((corners[number] - corners[number, 0]).astype(np.float32), returnPoints=False).ravel()
-        outlines[number] = corners[number][np.resize(np.append(hull, hull[-1]), 4) if len(hull) == 3 else hull]
-    return outlines
-
-
-def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    product: np.ndarray = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
-    return product
-
-
-def _areas(outlines: np.ndarray) -> np.ndarray:
-    """Return the areas of polygons, (N,), from their corners, (N, K, 2), some of which may be repeated."""
-    spokes = outlines - outlines[:, :1]
-    return np.abs(_cross(spokes[:, :-1], spokes[:, 1:]).sum(axis=1)) / 2
-
-
-def _clip(outlines: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Clip convex polygons to a rectangle, side by side (Sutherland and Hodgman's algorithm), all at once.
-
-    Args:
-        outlines (np.ndarray): (N, K, 2) float64 corners.
-        start (np.ndarray): (2,) top left corner of the rectangle.
-        stop (np.ndarray): (2,) bottom right corner of the rectangle.
-
-    Returns:
-        (np.ndarray): (N, K or more, 2) corners; the last is repeated where a polygon has fewer than others. What lies
-            outside of the rectangle becomes a polygon without area.
-    """
-    for axis in (0, 1):
-        for sign, bound in ((1.0, start[axis]), (-1.0, stop[axis])):
-            outlines = _clip_side(outlines, sign * (outlines[..., axis] - bound))
-    return outlines
-
-
-def _clip_side(outlines: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Cut off what is outside of one side: corners whose depth, (N, K), is negative."""
-    inside, following = depth >= 0, np.roll(depth, -1, axis=1)
-    crossing = inside != (following >= 0)
-    way = np.divide(depth, depth - following, out=np.zeros_like(depth), where=crossing)
-    crossings = outlines + way[..., None] * (np.roll(outlines, -1, axis=1) - outlines)
-    # After each corner that stays, the point where the edge that begins there crosses the side.
-    points = np.stack([outlines, crossings], axis=2).reshape(len(outlines), 2 * outlines.shape[1], 2)
-    stays = np.stack([inside, crossing], axis=2).reshape(len(outlines), 2 * outlines.shape[1])
-    count = stays.sum(axis=1)
-    chosen = np.argsort(~stays, axis=1, kind="stable")[:, : max(int(count.max(initial=0)), outlines.shape[1])]
-    chosen = np.take_along_axis(chosen, np.minimum(np.arange(chosen.shape[1]), np.maximum(count - 1, 0)[:, None]), 1)
-    return np.take_along_axis(points, chosen[..., None], axis=1)
 
 
 # ---------------------------------------------------------------------------------------------------- map
@@ -491,7 +438,7 @@ class TileMapWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, entry: Mapping[str, Any]) -> None:
+    def _write(self, entry: Mapping[str, object]) -> None:
         self._file.write(json.dumps(entry) + "\n")
 
 

@@ -49,7 +49,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         DS2D2Error: If the YAML is missing or malformed, or images are missing.
     """
     if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
-        from ds2d2_yolo.scenes.render import render_dataset  # a renderer that no other data set needs
+        from ds2d2_yolo.scenes import render_dataset  # a renderer that no other data set needs
 
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(path)["path"], **how)
     if (hint := hint_for(path)) is not None:

@@ -20,10 +20,9 @@ from ds2d2_yolo.scenes.geometry import (
     Array,
     Pose,
     SceneObject,
-    clip_polygon,
     ellipse,
-    polygon_area,
     rectangle,
+    visible_part,
 )
 from ds2d2_yolo.scenes.texture import Colour, value_noise
 
@@ -316,10 +315,11 @@ class Canvas:
             width (float): Extent across it, metres.
         """
         corners = self.to_image(pose.points(rectangle(length, width)))
-        visible = clip_polygon(corners, self.size)
-        if polygon_area(visible) < MINIMUM_VISIBLE * length * width / self.resolution**2:
+        visible = visible_part(corners, self.size)
+        if visible.area < MINIMUM_VISIBLE * length * width / self.resolution**2:
             return
-        if np.ptp(visible, axis=0).min() < MINIMUM_SIDE:
+        left, top, right, bottom = visible.bounds
+        if min(right - left, bottom - top) < MINIMUM_SIDE:
             return
         self.objects.append(SceneObject(CLASS_NAMES.index(name), corners, self.size))
         samples = pose.points(_COVER_GRID * (length, width))

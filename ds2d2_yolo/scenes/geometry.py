@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import shapely
+from numpy.typing import ArrayLike
 
 CLASS_NAMES: tuple[str, ...] = (
     "airplane",
@@ -22,7 +22,7 @@ CLASS_NAMES: tuple[str, ...] = (
     "bridge",
     "groundtrackfield",
 )
-Array = NDArray[Any]
+Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,8 @@ class SceneObject:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Hull x1, y1, x2, y2 (pixels) of the part of the oriented rectangle that lies inside the image."""
-        visible = clip_polygon(self.corners, self.size)
-        (left, top), (right, bottom) = visible.min(axis=0), visible.max(axis=0)
-        return float(left), float(top), float(right), float(bottom)
+        left, top, right, bottom = visible_part(self.corners, self.size).bounds
+        return left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -151,31 +150,6 @@ def mirrored(half: ArrayLike) -> Array:
     return np.concatenate([right, right[::-1] * (1, -1)])
 
 
-def clip_polygon(points: Array, size: float) -> Array:
-    """Return the part (M, 2) of a convex polygon (N, 2) inside the square [0, size], by Sutherland and Hodgman."""
-    if points.min() >= 0 and points.max() <= size:
-        return points
-    kept = [np.asarray(point, dtype=np.float64) for point in points]
-    for axis in (0, 1):
-        for sign, limit in ((1.0, 0.0), (-1.0, -float(size))):
-            result: list[Array] = []
-            for before, after in zip(kept[-1:] + kept[:-1], kept, strict=True):
-                depth_before, depth_after = sign * before[axis] - limit, sign * after[axis] - limit
-                if depth_before * depth_after < 0:
-                    crossing = before + (after - before) * (depth_before / (depth_before - depth_after))
-                    crossing[axis] = sign * limit
-                    result.append(crossing)
-                if depth_after >= 0:
-                    result.append(after)
-            kept = result
-            if not kept:
-                return np.zeros((0, 2))
-    return np.array(kept)
-
-
-def polygon_area(points: Array) -> float:
-    """Return the area of a simple polygon (N, 2)."""
-    if len(points) < 3:
-        return 0.0
-    x, y = points[:, 0], points[:, 1]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+def visible_part(corners: Array, size: float) -> shapely.Geometry:
+    """Return the part of a convex polygon (N, 2) inside the square [0, size]."""
+    return shapely.intersection(shapely.Polygon(corners), shapely.box(0, 0, size, size))

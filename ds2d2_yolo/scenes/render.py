@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -24,21 +24,11 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import atomic_folder, write_json
 from ds2d2_yolo.scenes.canvas import Canvas
 from ds2d2_yolo.scenes.geometry import CLASS_NAMES, Array, SceneObject
-from ds2d2_yolo.scenes.layouts import LAYOUTS
+from ds2d2_yolo.scenes.kinds import KINDS
 from ds2d2_yolo.scenes.terrain import draw_climate
 from ds2d2_yolo.scenes.texture import palette, value_noise
 
-__all__ = [
-    "CLASS_NAMES",
-    "DEFAULT_COUNTS",
-    "RENDERER_VERSION",
-    "SCENE_KINDS",
-    "SceneObject",
-    "render_dataset",
-    "render_scene",
-]
-
-SCENE_KINDS: tuple[str, ...] = tuple(LAYOUTS)
+SCENE_KINDS: tuple[str, ...] = tuple(KINDS)
 DEFAULT_COUNTS: Mapping[str, int] = MappingProxyType({"train": 400, "val": 150})
 RENDERER_VERSION = 1  # raised whenever the same seed gives other pixels or labels
 MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
@@ -46,7 +36,18 @@ MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
 _UNSAID = {"task": "detect"}  # of manifests that are older than the choice
-_CHOSEN = ("format", "renderer", "seed", "size", "counts", "classes", "task")  # what must agree for a folder to be used
+
+
+class _Choices(TypedDict):
+    """What must agree for a folder to be used."""
+
+    format: int
+    renderer: int
+    seed: int
+    size: int
+    counts: dict[str, int]
+    classes: list[str]
+    task: str
 
 
 def render_scene(
@@ -79,18 +80,18 @@ def render_scene(
         >>> {CLASS_NAMES[item.class_index] for item in objects} <= set(CLASS_NAMES)
         True
     """
-    if kind is not None and kind not in LAYOUTS:
+    if kind is not None and kind not in KINDS:
         raise DS2D2Error(f"kind={kind}: no such kind of scene, choose one of {', '.join(SCENE_KINDS)}")
     _check_numbers(seed, size)
     if index < 0:
         raise DS2D2Error(f"index={index}: images are counted from 0")
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-    shares = np.array([share for _, _, share in LAYOUTS.values()])
+    shares = np.array([scene.share for scene in KINDS.values()])
     drawn = str(rng.choice(SCENE_KINDS, p=shares / shares.sum()))
-    layout, (finest, coarsest), _ = LAYOUTS[kind or drawn]
-    canvas = Canvas(rng, size, float(np.exp(rng.uniform(np.log(finest), np.log(coarsest)))))
+    scene = KINDS[kind or drawn]
+    canvas = Canvas(rng, size, float(np.exp(rng.uniform(np.log(scene.finest), np.log(scene.coarsest)))))
     climate = draw_climate(rng)
-    layout(canvas, climate)
+    scene.draw(canvas, climate)
     ground = canvas.develop(rng.uniform(4.0, 9.0), climate.leaves)
     return _photograph(ground, rng), canvas.objects
 
@@ -142,7 +143,7 @@ def render_dataset(
     if not counts:
         raise DS2D2Error("counts: no split at all, name at least one")
     target = Path(folder).expanduser().absolute()
-    chosen = {
+    chosen: _Choices = {
         "format": _FORMAT,
         "renderer": RENDERER_VERSION,
         "seed": seed,
@@ -207,7 +208,7 @@ def _add_clouds(light: Array, rng: np.random.Generator) -> Array:
 # -------------------------------------------------------------------------------------------- the data set
 
 
-def _render_into(folder: Path, chosen: Mapping[str, Any]) -> None:
+def _render_into(folder: Path, chosen: _Choices) -> None:
     """Render all images and labels of a data set, then its manifest."""
     from ultralytics.utils import TQDM
 
@@ -257,17 +258,17 @@ _LABELS: dict[str, dict[str, Callable[[SceneObject], str]]] = {
 }
 
 
-def _check_finished(folder: Path, chosen: Mapping[str, Any]) -> None:
+def _check_finished(folder: Path, chosen: _Choices) -> None:
     """Raise unless a folder holds the chosen data set, complete."""
     advice = "remove it or choose another folder"
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
     except (OSError, ValueError):
         raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}), {advice}") from None
-    for key in _CHOSEN:
+    for key, value in chosen.items():
         found = manifest.get(key, _UNSAID.get(key)) if isinstance(manifest, dict) else None
-        if found != chosen[key]:
-            raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {chosen[key]}, {advice}")
+        if found != value:
+            raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {value}, {advice}")
     for split, count in chosen["counts"].items():
         present = sum(1 for _ in (folder / "images" / split).glob("*.png"))
         if present < count:

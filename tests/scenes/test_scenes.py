@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.scenes.render import (
+from ds2d2_yolo.scenes import (
     CLASS_NAMES,
     RENDERER_VERSION,
     SCENE_KINDS,
@@ -299,11 +299,20 @@ print(caught)
     assert (ended.returncode, ended.stdout.strip()) == (0, "3000"), ended.stderr[-500:]
 
 
+def test_the_room_is_imported_without_torch_and_ultralytics():
+    command = (
+        "import sys; from ds2d2_yolo.scenes import render_dataset, render_scene; render_scene(0, 'val', 0, 96); "
+        "print({'torch', 'ultralytics'} & set(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout.strip(), ended.stderr) == ("set()", "")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
     target = tmp_path / "scenes"
-    command = "import sys; from ds2d2_yolo.scenes.render import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
+    command = "import sys; from ds2d2_yolo.scenes import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
     process = subprocess.Popen(
         [sys.executable, "-c", command, str(target)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
@@ -46,7 +46,7 @@ class _Content:
     """What an instances file holds; None for `annotations` where the list is absent."""
 
     images: list[_Image]
-    annotations: list[Any] | None
+    annotations: list[object] | None
     categories: dict[_Id, str]
 
 
@@ -178,7 +178,7 @@ class COCOReader:
         _name_images(images)
         return _Content(images, annotations, self._categories(path, content["categories"]))
 
-    def _categories(self, path: Path, entries: list[Any]) -> dict[_Id, str]:
+    def _categories(self, path: Path, entries: list[object]) -> dict[_Id, str]:
         categories: dict[_Id, str] = {}
         for number, entry in enumerate(entries, start=1):
             key, name = (_as_id(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
@@ -212,16 +212,16 @@ class COCOReader:
 
     # ---------------------------------------------------------------------------------------------- objects
 
-    def _group(self, entries: list[Any], ids: Mapping[_Id | None, int], file: str) -> dict[_Id | None, list[_Entry]]:
+    def _group(self, entries: list[object], ids: Mapping[_Id | None, int], file: str) -> dict[_Id | None, list[_Entry]]:
         """Return the annotations of each image, with their numbers; what belongs to none is malformed."""
         groups: dict[_Id | None, list[_Entry]] = {}
         for number, entry in enumerate(entries, start=1):
             key = _as_id(entry.get("image_id")) if isinstance(entry, dict) else None
-            if key is None or key not in ids:
+            if isinstance(entry, dict) and key is not None and key in ids:
+                groups.setdefault(key, []).append((number, entry))
+            else:
                 self._account.enter("object")
                 self._account.malformed("object", file, "annotation of this number: its image is unknown", number)
-            else:
-                groups.setdefault(key, []).append((number, entry))
         return groups
 
     def _read_objects(self, entries: list[_Entry], categories: Mapping[_Id, str], file: str) -> list[Annotation]:
@@ -234,7 +234,7 @@ class COCOReader:
                 self._account.malformed("object", file, f"annotation of this number: {error}", number)
         return objects
 
-    def _read_object(self, entry: dict[str, Any], number: int, categories: Mapping[_Id, str]) -> Annotation:
+    def _read_object(self, entry: dict[str, object], number: int, categories: Mapping[_Id, str]) -> Annotation:
         category = _as_id(entry.get("category_id"))
         if category is None or category not in categories:
             raise MalformedError(f"unknown category {shortened(entry.get('category_id'))}")
@@ -255,7 +255,7 @@ class COCOReader:
         return Annotation(categories[category], points, difficult, any(crowd), number)
 
 
-_Entry = tuple[int, dict[str, Any]]
+_Entry = tuple[int, dict[str, object]]
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:

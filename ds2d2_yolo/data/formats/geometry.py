@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import shapely
 
 from ds2d2_yolo.data.annotations import Annotation
 
@@ -79,7 +80,7 @@ def _place_corners(
     xs, ys = zip(*points, strict=True)
     x1, x2, y1, y2 = min(xs), max(xs), min(ys), max(ys)
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        visible = _smallest(_cut(points, width, height))
+        visible = _smallest(_visible(points, width, height))
         if min(visible[1]) < _LEAST:
             return OUTSIDE
         accepted = x2 - x1 <= width and y2 - y1 <= height and 0 <= x1 + x2 <= 2 * width and 0 <= y1 + y2 <= 2 * height
@@ -88,24 +89,15 @@ def _place_corners(
     return tuple(share for x, y in points for share in (x / width, y / height))
 
 
-def _cut(points: _Points, width: float, height: float) -> _Points:
-    """The corners of what lies in the image; `cv2.intersectConvexConvex` goes astray where objects are thin."""
-    near = np.clip(points, -_FAR, _FAR)
-    kept = near[cv2.convexHull(near.astype(np.float32), returnPoints=False).ravel()].tolist()
-    for axis, rim, sign in ((0, 0.0, 1), (0, width, -1), (1, 0.0, 1), (1, height, -1)):
-        before, kept = kept, []
-        for start, end in zip(before, before[1:] + before[:1], strict=True):
-            depth, next_depth = sign * (start[axis] - rim), sign * (end[axis] - rim)
-            if depth >= 0:
-                kept.append(start)
-            if min(depth, next_depth) < 0 < max(depth, next_depth):
-                share = depth / (depth - next_depth)
-                kept.append((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
-    return kept
+def _visible(points: _Points, width: float, height: float) -> np.ndarray:
+    """The corners of what lies in the image, (N, 2); `cv2.intersectConvexConvex` goes astray where objects are thin."""
+    hull = shapely.convex_hull(shapely.multipoints(np.clip(points, -_FAR, _FAR)))
+    visible = shapely.intersection(hull, shapely.box(0, 0, width, height))
+    return np.asarray(shapely.get_coordinates(visible))[:0:-1]  # each corner once, and turning as OpenCV's hulls do
 
 
-def _smallest(points: _Points) -> cv2.typing.RotatedRect:
-    if not points:
+def _smallest(points: np.ndarray | _Points) -> cv2.typing.RotatedRect:
+    if not len(points):
         return (0.0, 0.0), (0.0, 0.0), 0.0
     # Of points that differ by less than 32 bits can tell, OpenCV makes rectangles without width: hence the rounding.
     return cv2.minAreaRect(np.round(np.clip(points, -_FAR, _FAR), 3).astype(np.float32))
