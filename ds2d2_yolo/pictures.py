@@ -6,13 +6,11 @@ This module stands above the rooms: neither training nor report knows the other.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
 
 from ultralytics.utils import LOGGER, colorstr
 
 from ds2d2_yolo.explanation.images import InputImage, Window
-from ds2d2_yolo.explanation.progress import DistillingTrainer, choose_images, describe_pair, view_student
+from ds2d2_yolo.explanation.progress import choose_images, describe_pair, view_student
 from ds2d2_yolo.explanation.views import LevelView
 from ds2d2_yolo.files import write_json
 from ds2d2_yolo.report.charts import draw_curves
@@ -25,37 +23,22 @@ from ds2d2_yolo.report.progress import (
     draw_looks,
 )
 from ds2d2_yolo.training.results import read_columns
+from ds2d2_yolo.training.student import StudentTrainer
 
 _IMAGES = 2
 
 
-class PicturedTrainer(DistillingTrainer, Protocol):
-    """What the album needs of a trainer, beside what is looked at."""
-
-    csv: Path
-    epoch: int
-    epochs: int
-    save_dir: Path
-    start_epoch: int
-
-    def add_callback(self, event: str, callback: Any) -> None:
-        """Have a callback called at an event."""
-
-    def on_plot(self, name: Path) -> None:
-        """Register a picture, for loggers."""
+Callback = Callable[[StudentTrainer], None]
 
 
-Callback = Callable[[PicturedTrainer], None]
-
-
-def add_pictures(trainer: PicturedTrainer) -> None:
+def add_pictures(trainer: StudentTrainer) -> None:
     """Have a trainer save `pair.json`, `ds2d2_terms.png` and `ds2d2_bands_*.png` in its run folder.
 
     Pictures are registered as Ultralytics' own plots are, so that its loggers take them up. What goes wrong while
     drawing is reported and does not end the training.
 
     Args:
-        trainer (PicturedTrainer): The trainer, before training.
+        trainer (StudentTrainer): The trainer, before training.
     """
     album = _Album()
     events: dict[str, Callback] = {
@@ -75,7 +58,7 @@ class _Album:
         self.looks: dict[str, list[tuple[LevelView, ...]]] = {}
         self.windows: list[Window] = []
 
-    def start(self, trainer: PicturedTrainer) -> None:
+    def start(self, trainer: StudentTrainer) -> None:
         if trainer.distiller is None:
             return
         write_json(trainer.save_dir / PAIR_FILE, describe_pair(trainer), indent=1)
@@ -83,11 +66,11 @@ class _Album:
             self.images = choose_images(trainer, _IMAGES)
             self._look(trainer, f"epoch {trainer.start_epoch}")
 
-    def look_at_half_time(self, trainer: PicturedTrainer) -> None:
+    def look_at_half_time(self, trainer: StudentTrainer) -> None:
         if self.images and trainer.epoch + 1 == trainer.epochs // 2:
             self._look(trainer, f"epoch {trainer.epoch + 1}")
 
-    def finish(self, trainer: PicturedTrainer) -> None:
+    def finish(self, trainer: StudentTrainer) -> None:
         if trainer.distiller is None:
             return
         columns = read_columns(trainer.csv)
@@ -102,7 +85,7 @@ class _Album:
             canvas = draw_looks(image, window, looks)
             trainer.on_plot(canvas.save(trainer.save_dir / BANDS_PICTURE.format(number)))
 
-    def _look(self, trainer: PicturedTrainer, when: str) -> None:
+    def _look(self, trainer: StudentTrainer, when: str) -> None:
         looks = [view_student(trainer, image) for image in self.images]
         self.looks[when] = [views for views, _ in looks]
         self.windows = [window for _, window in looks]
@@ -111,7 +94,7 @@ class _Album:
 def _reported(callback: Callback) -> Callback:
     """Return a callback whose failure is reported: pictures must not end a training of days."""
 
-    def call(trainer: PicturedTrainer) -> None:
+    def call(trainer: StudentTrainer) -> None:
         try:
             callback(trainer)
         except Exception as error:

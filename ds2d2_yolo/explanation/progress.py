@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import tap_maps
 from ds2d2_yolo.explanation.images import InputImage, Window, model_input, read_image, spread_out
 from ds2d2_yolo.explanation.views import LevelView, view_levels
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.training.adapters import adapt
-from ds2d2_yolo.training.pair import Pair
-from ds2d2_yolo.training.step import Distiller
+from ds2d2_yolo.training.student import StudentTrainer
 
 
-class DistillingTrainer(Protocol):
-    """What is read of the trainer of a student."""
-
-    args: Any  # arguments of Ultralytics and ds2d2, a namespace
-    data: Any  # the data set, as Ultralytics describes it
-    device: Any
-    ema: Any  # None until training starts
-    distiller: Distiller | None
-    pair: Pair | None
-
-    @property
-    def detector(self) -> Detector:
-        """The student."""
-
-
-def choose_images(trainer: DistillingTrainer, number: int) -> list[InputImage]:
+def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
     """Read a few images with objects that lie at even distances in the validation set.
 
     Args:
-        trainer (DistillingTrainer): The trainer, from the start of training on.
+        trainer (StudentTrainer): The trainer, from the start of training on.
         number (int): How many at most.
 
     Returns:
@@ -57,11 +41,11 @@ def choose_images(trainer: DistillingTrainer, number: int) -> list[InputImage]:
     return chosen
 
 
-def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[LevelView, ...], Window]:
+def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[LevelView, ...], Window]:
     """Compare the averaged student, which is what is saved, with the teacher.
 
     Args:
-        trainer (DistillingTrainer): The trainer, while it trains.
+        trainer (StudentTrainer): The trainer, while it trains.
         image (InputImage): The image.
 
     Returns:
@@ -70,7 +54,8 @@ def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[L
     """
     assert trainer.distiller is not None
     assert trainer.pair is not None
-    model: Any = unwrap_model(trainer.ema.ema)  # with adapters beside its layers
+    ema: Any = trainer.ema  # None for type checkers: Ultralytics makes it when training starts
+    model: Any = unwrap_model(ema.ema)  # with adapters beside its layers
     student, distiller, pair = detector_of(model), trainer.distiller, trainer.pair
     assert student is not None
     step = max(32, *(int(detector.model.stride.max()) for detector in (student, distiller.teacher)))
@@ -101,7 +86,7 @@ def view_student(trainer: DistillingTrainer, image: InputImage) -> tuple[tuple[L
         return tuple(views), window
 
 
-def describe_pair(trainer: DistillingTrainer) -> dict[str, Any]:
+def describe_pair(trainer: StudentTrainer) -> dict[str, Any]:
     """Return what a training compares with what, as JSON values; gains that are still to be found are `auto`."""
     assert trainer.distiller is not None
     assert trainer.pair is not None
