@@ -172,20 +172,24 @@ class Account:
         self.left_out.append({"file": str(file), "line": line, "kind": kind, "reason": reason, "count": count})
 
     def malformed(
-        self,
-        kind: Kind,
-        file: Path | str,
-        reason: str,
-        line: int | None = None,
-        count: int = 1,
+        self, kind: Kind, file: Path | str, reason: str, line: int | None = None, count: int = 1, detail: str = ""
     ) -> None:
-        """Stop at something that cannot be read, or leave it out where the user asked for that; see `leave_out`.
+        """Stop at something that cannot be read, or leave it out where the user asked for that.
+
+        Args:
+            kind (Kind): As for `leave_out`.
+            file (Path | str): As for `leave_out`.
+            reason (str): As for `leave_out`.
+            line (int | None): As for `leave_out`.
+            count (int): As for `leave_out`.
+            detail (str): What the message says beyond the reason.
 
         Raises:
             DS2D2Error: With `on_error="stop"`: one line that names file, line and reason.
         """
         if self.on_error == "stop":
             place = f"{file}:{line}" if line is not None else str(file)
+            reason = f"{reason} ({detail})" if detail else reason
             raise DS2D2Error(f"{place}: {reason}; mend it, or pass on_error=skip to leave it out and list it")
         self.leave_out(kind, file, reason, line, count)
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import math
-import os
-import shutil
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
-from ultralytics.data.utils import exif_size
 
 from ds2d2_yolo import __version__
-from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
+from ds2d2_yolo.data.annotations import Account, Reader
 from ds2d2_yolo.data.formats.files import file_names, relative
-from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.layouts import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
-from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
+from ds2d2_yolo.data.tiles import TileSettings
+from ds2d2_yolo.data.writer import DatasetWriter
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import atomic_folder
 from ds2d2_yolo.options import complete_options, usable_path
@@ -34,9 +25,7 @@ from ds2d2_yolo.options import complete_options, usable_path
 MANIFEST = "conversion.json"
 """Name of the report in the folder of a converted data set."""
 
-_FORMAT = 1  # of the report and of the folder; raised whenever the same source and options give another result
-_OTHER_SIZE = "another size than its labels state"
-_UNREADABLE = "not an image that can be read"
+_FORMAT = 2  # of the report and of the folder; raised whenever the same source and options give another result
 _TILING = ("overlap", "scales", "min_visible", "empty", "cut")
 
 
@@ -120,10 +109,10 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
     if target.exists() or target.is_symlink():
         return Conversion(target, _check_finished(target, identity), made=False)
     with atomic_folder(target, "conversion", lambda folder: _check_finished(folder, identity)) as folder:
-        writer = _Writer(folder, source, reader or layout.open(account), account, chosen, tiles)
+        writer = DatasetWriter(folder, source, reader or layout.open(account), account, chosen, tiles)
         writer.write()
         account.check_balance()
-        notes = list(layout.notes)
+        notes = [*layout.notes, *writer.notes()]
         manifest = {**identity, "data": f"{target.name}.yaml", **writer.report(), "notes": notes}
         _write_data_yaml(folder / manifest["data"], manifest, notes)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -219,247 +208,6 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
     if not (folder / str(found.get("data"))).is_file():
         raise DS2D2Error(f"{folder}: has no {found.get('data')} any more, {advice}")
     return found
-
-
-# ------------------------------------------------------------------------------------------------- writing
-
-
-@dataclass
-class _Tally:
-    """What was counted in one split."""
-
-    files: int = 0  # images written: those of the source, or tiles
-    labels: int = 0  # lines written
-    entered: Counter[str] = field(default_factory=Counter)  # images and objects of the source
-    written: Counter[str] = field(default_factory=Counter)
-    found: Counter[str] = field(default_factory=Counter)  # objects by class
-    kept: Counter[str] = field(default_factory=Counter)
-
-
-class _Writer:
-    """Writes the images and labels of all splits into a folder, and counts."""
-
-    def __init__(
-        self,
-        folder: Path,
-        root: Path,
-        reader: Reader,
-        account: Account,
-        options: Mapping[str, Any],
-        tiles: TileSettings | None,
-    ) -> None:
-        self._folder = folder
-        self._root = root
-        self._reader = reader
-        self._account = account
-        self._tiles = tiles
-        self._task: Task = options["task"]
-        self._copy = bool(options["copy"])
-        self._keep_crowds = options["crowd"] == "keep"
-        self._most_difficult = float({"keep": math.inf, "drop": 0}.get(options["difficult"], options["difficult"]))
-        self._numbers = {name: number for number, name in enumerate(reader.class_names)}
-        self._tallies: dict[str, _Tally] = {}
-        self._put: Counter[str] = Counter()
-
-    def write(self) -> None:
-        """Write all splits."""
-        from ultralytics.utils import TQDM
-
-        counts = self._reader.splits()
-        progress = TQDM(total=sum(counts.values()), desc="Converting", unit="image", file=sys.stderr)
-        with ExitStack() as stack:
-            stack.callback(progress.close)
-            self._tile_map = (
-                stack.enter_context(TileMapWriter(self._folder, self._task, self._reader.class_names, self._tiles))
-                if self._tiles
-                else None
-            )
-            for split in counts:
-                self._write_split(split, progress.update)
-        if not any(tally.files for tally in self._tallies.values()):
-            reasons = {reason: n for (kind, reason), n in self._account.reasons().items() if kind == "image"}
-            why = max(reasons, key=lambda reason: reasons[reason], default="it has none")
-            raise DS2D2Error(f"src={self._root}: not one image can be converted: {why} ({reasons.get(why, 0)} images)")
-
-    def _write_split(self, split: str, advance: Callable[[int], Any]) -> None:
-        account, tally = self._account, _Tally()
-        self._tallies[split] = tally
-        folders = [self._folder / kind / split for kind in ("images", "labels")]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        entered, written, shown = account.entered.copy(), account.written.copy(), account.entered["image"]
-        for image in self._reader.read(split):
-            advance(account.entered["image"] - shown)
-            shown = account.entered["image"]
-            tally.found.update(item.name for item in image.objects)
-            if self._tiles:
-                self._write_tiles(image, split, tally)
-            else:
-                self._write_whole(image, split, tally)
-        advance(account.entered["image"] - shown)
-        tally.entered, tally.written = account.entered - entered, account.written - written
-        for folder in folders:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-
-    def _write_whole(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
-        """Write an image as it is."""
-        assert image.image is not None
-        header = self._header_of(image)
-        if header is None:
-            return
-        size, whole = header
-        lines = []
-        for item in self._chosen(image):
-            shares = place(item, *size, oriented=self._task == "obb")
-            if isinstance(shares, str):
-                self._account.leave_out("object", self._shown(image.labels), shares, item.line)
-            else:
-                lines.append(self._line(item, shares))
-                tally.kept[item.name] += 1
-        # Some releases of Ultralytics mend a JPEG without end in place: through a link, that is the user's own file.
-        copy = self._copy or not whole
-        self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
-        self._put_labels(lines, split, image.name, image.labelled)
-        tally.files += 1
-        tally.labels += len(lines)
-        self._account.write("image")
-        self._account.write("object", len(lines))
-
-    def _write_tiles(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
-        """Write an image as tiles."""
-        assert image.image is not None
-        assert self._tiles is not None
-        assert self._tile_map is not None
-        folder = self._folder / "images" / split
-        # Of an image without published labels nobody knows which tiles are empty.
-        settings = self._tiles if image.labelled else replace(self._tiles, empty="keep")
-        chosen = replace(image, objects=list(self._chosen(image)))
-        try:
-            cut = write_tiles(chosen, settings, self._task, folder)
-        except DS2D2Error as error:
-            if self._account.on_error == "stop" or error.exit_code == 2:  # 2: an option, not the image
-                raise
-            self._leave_out_image(chosen, _UNREADABLE)
-            return
-        if image.size not in (None, cut.size):
-            for tile in cut.tiles:
-                next(folder.glob(f"{glob.escape(tile.name)}.*")).unlink()
-            self._leave_out_image(chosen, _OTHER_SIZE)
-            return
-        for item, reason in cut.lost:
-            self._account.leave_out("object", self._shown(image.labels), reason, item.line)
-        if not cut.tiles:
-            self._account.leave_out("image", self._shown(image.image), "no tile with an object, empty=drop")
-            return
-        for tile in cut.tiles:
-            lines = [self._line(item, _shares(item.points, *tile.size)) for item in tile.objects]
-            self._put_labels(lines, split, tile.name, image.labelled)
-            tally.labels += len(lines)
-        self._tile_map.add(split, cut)
-        kept = Counter(item.name for item in chosen.objects) - Counter(item.name for item, _ in cut.lost)
-        tally.kept += kept
-        tally.files += len(cut.tiles)
-        self._account.write("image")
-        self._account.write("object", kept.total())
-
-    def _chosen(self, image: AnnotatedImage) -> Iterator[Annotation]:
-        """Yield the objects that the options keep."""
-        for item in image.objects:
-            if item.difficult > self._most_difficult:
-                self._account.leave_out("object", self._shown(image.labels), "difficult", item.line)
-            elif item.crowd and not self._keep_crowds:
-                self._account.leave_out("object", self._shown(image.labels), "a crowd, or to be ignored", item.line)
-            else:
-                yield item
-
-    def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool] | None:
-        """Return width and height of an image, and whether the file has its end; None if the image is left out."""
-        assert image.image is not None
-        whole = True
-        try:
-            with Image.open(image.image) as opened:
-                size: tuple[int, int] = exif_size(opened)
-                if opened.format == "JPEG" and opened.fp is not None:
-                    opened.fp.seek(-2, os.SEEK_END)
-                    whole = opened.fp.read() == b"\xff\xd9"
-        except Image.DecompressionBombError:
-            self._leave_out_image(image, "too large to be used as a whole, pass patch=1024")
-        except (ImportError, OSError, SyntaxError, ValueError):
-            # ImportError: what Pillow does not know, Ultralytics tries with a plugin, which is not there.
-            self._leave_out_image(image, _UNREADABLE)
-        else:
-            if min(size) < 10:
-                self._leave_out_image(image, "less than 10 pixels wide or high, which Ultralytics refuses")
-            elif image.size not in (None, size):
-                self._leave_out_image(image, _OTHER_SIZE)
-            else:
-                return size, whole
-        return None
-
-    def _leave_out_image(self, image: AnnotatedImage, reason: str) -> None:
-        assert image.image is not None
-        self._account.malformed("image", self._shown(image.image), reason)
-        if image.objects:
-            self._account.leave_out("object", self._shown(image.labels), reason, count=len(image.objects))
-
-    def _shown(self, path: Path) -> str:
-        return relative(path, self._root)
-
-    def _line(self, item: Annotation, shares: Iterable[float]) -> str:
-        return " ".join([str(self._numbers[item.name]), *(f"{share:.8g}" for share in shares)]) + "\n"
-
-    def _put_labels(self, lines: Sequence[str], split: str, name: str, labelled: bool) -> None:
-        if labelled:
-            path = self._folder / "labels" / split / f"{name}.txt"
-            path.write_text("".join(lines), encoding="utf-8", newline="")
-
-    def _put_image(self, image: Path, place: Path, copy: bool) -> None:
-        # Of a link its target: one link to another would lead nowhere if that is relative.
-        original = image.resolve() if image.is_symlink() else image
-        if not copy:
-            for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
-                try:
-                    link(original, place)
-                except OSError:  # another file system, a file of somebody else, or nothing that can be linked
-                    continue
-                self._put[way] += 1
-                return
-        shutil.copyfile(original, place)
-        self._put["copies"] += 1
-
-    def report(self) -> dict[str, Any]:
-        """Return what was counted, for `conversion.json`."""
-        classes = self._reader.class_names
-        account = self._account
-        splits = {
-            split: {
-                "files": tally.files,
-                "labels": tally.labels,
-                **{f"{kind}s": {"in": tally.entered[kind], "out": tally.written[kind]} for kind in ("image", "object")},
-                "classes": {name: {"in": tally.found[name], "out": tally.kept[name]} for name in classes},
-            }
-            for split, tally in self._tallies.items()
-        }
-        return {
-            "classes": list(classes),
-            "splits": splits,
-            "images": {"in": account.entered["image"], "out": account.written["image"], "by": dict(self._put)},
-            "objects": {"in": account.entered["object"], "out": account.written["object"]},
-            "reasons": [
-                {"kind": kind, "reason": reason, "count": count} for (kind, reason), count in account.reasons().items()
-            ],
-            "left_out": account.left_out,
-        }
-
-
-def _shares(points: Sequence[float], width: int, height: int) -> tuple[float, ...]:
-    """Turn an object of a tile, in pixels that lie in the tile, into shares: a box, or the corners."""
-    shares = [value / (width, height)[axis % 2] for axis, value in enumerate(points)]
-    if len(shares) == 8:
-        return tuple(shares)
-    x1, y1, x2, y2 = shares
-    return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
 
 
 def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) -> None:

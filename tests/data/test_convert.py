@@ -20,9 +20,12 @@ from ds2d2_yolo.commands.convert import summary
 from ds2d2_yolo.data.classes import DIOR_CLASSES
 from ds2d2_yolo.data.convert import convert_dataset
 from ds2d2_yolo.data.tiles import read_tile_map
+from ds2d2_yolo.data.writer import OTHER_SIZE
 from ds2d2_yolo.errors import DS2D2Error
 
 CLASS = {name: number for number, name in enumerate(DIOR_CLASSES)}
+
+MISFIT = f"{OTHER_SIZE}, and has no place for all of its objects"
 
 
 def lines(folder, split, name):
@@ -216,19 +219,59 @@ def test_a_jpeg_without_end_is_copied_not_linked(tmp_path):
     [
         (lambda path: path.unlink(), "labels without image"),
         (lambda path: path.write_bytes(b"not an image"), "not an image that can be read"),
-        (lambda path: miniatures.picture(path, (81, 80)), "another size than its labels state"),
+        (lambda path: miniatures.picture(path, (64, 80)), MISFIT),
     ],
-    ids=["missing", "unreadable", "other size"],
+    ids=["missing", "unreadable", "too small"],
 )
 def test_an_unfit_image_stops_the_conversion_or_is_listed(tmp_path, spoil, reason):
     spoil(miniatures.dior(tmp_path / "DIOR") / "JPEGImages-trainval" / "00001.jpg")
-    with pytest.raises(DS2D2Error, match=f"00001.*: {reason}; mend it, or pass on_error=skip"):
+    with pytest.raises(
+        DS2D2Error, match=rf"00001.*: {reason}( \(64 x 80 .*, not 80 x 80\))?; mend it, or pass on_error=skip"
+    ):
         convert_dataset(tmp_path / "DIOR", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["DIOR"]
     conversion = convert_dataset(tmp_path / "DIOR", tmp_path / "out", on_error="skip")
     assert reasons(conversion)["image", reason] == 1
     assert reasons(conversion)["object", reason] == 2
     assert not (tmp_path / "out/labels/train/00001.txt").exists()
+
+
+@pytest.mark.parametrize("patch", [0, 64])
+@pytest.mark.parametrize("layout", ["dior", "coco"])
+def test_the_size_of_the_file_counts_and_is_listed(tmp_path, layout, patch):
+    source = getattr(miniatures, layout)(tmp_path / layout)
+    image = {"dior": "JPEGImages-trainval/00001.jpg", "coco": "trainval/a.jpg"}[layout]
+    with Image.open(source / image) as picture:
+        stated = list(picture.size)
+    before = convert_dataset(source, tmp_path / "before", patch=patch, **({"overlap": 16} if patch else {}))
+    actual = [stated[0], stated[1] + 1]
+    miniatures.picture(source / image, tuple(actual))
+    conversion = convert_dataset(source, tmp_path / "out", patch=patch, **({"overlap": 16} if patch else {}))
+    assert conversion.manifest["other_sizes"] == [{"file": image, "actual": actual, "stated": stated}]
+    assert conversion.manifest["objects"] == before.manifest["objects"]
+    (note,) = set(conversion.manifest["notes"]) - set(before.manifest["notes"])
+    assert note.endswith(f"{image} has {stated[0]} x {stated[1] + 1} pixels, not {stated[0]} x {stated[1]}")
+    assert note in summary(conversion)
+    if not patch:
+        label = f"labels/train/{image.split('/')[1][:-4]}.txt"
+        new, old = (np.loadtxt(folder / label, ndmin=2)[:, 1:] for folder in (conversion.folder, before.folder))
+        np.testing.assert_allclose(new * [*actual, *actual], old * [*stated, *stated], atol=1e-4)
+
+
+@pytest.mark.parametrize("patch", [0, 64])
+def test_an_image_with_swapped_sides_is_unfit(tmp_path, patch):
+    source = miniatures.coco(tmp_path / "coco")
+    with Image.open(source / "trainval/b.jpg") as picture:
+        width, height = picture.size
+    content = json.loads((source / "trainval.json").read_text())
+    for item in content["images"]:
+        if item["file_name"].endswith("b.jpg"):
+            item["width"], item["height"] = width + 40, height
+    (source / "trainval.json").write_text(json.dumps(content))
+    miniatures.picture(source / "trainval/b.jpg", (height, width + 40))
+    options = {"patch": patch, **({"overlap": 16} if patch else {})}
+    with pytest.raises(DS2D2Error, match=r"b.jpg: .*with the sides swapped \(\d+ x \d+ pixels, not \d+ x \d+\)"):
+        convert_dataset(source, tmp_path / "out", **options)
 
 
 def test_an_image_too_small_for_ultralytics_is_unfit(tmp_path):
@@ -252,8 +295,8 @@ def test_an_image_too_large_for_pillow_is_unfit_as_a_whole(tmp_path, monkeypatch
 def test_images_that_cannot_be_cut_are_unfit_too(tmp_path, on_error):
     source = miniatures.coco(tmp_path / "coco")
     (source / "trainval/a.jpg").write_bytes(b"not an image")
-    miniatures.picture(source / "trainval/b.jpg", (90, 80))
-    options = {"patch": 64, "overlap": 16, "on_error": on_error}
+    miniatures.picture(source / "trainval/b.jpg", (20, 80))
+    options = {"patch": 64, "overlap": 16, "on_error": on_error, "crowd": "keep"}
     if on_error == "stop":
         with pytest.raises(DS2D2Error, match=r"a\.jpg"):
             convert_dataset(source, tmp_path / "out", **options)
@@ -261,7 +304,7 @@ def test_images_that_cannot_be_cut_are_unfit_too(tmp_path, on_error):
     conversion = convert_dataset(source, tmp_path / "out", **options)
     found = reasons(conversion)
     assert found["image", "not an image that can be read"] == 1
-    assert found["image", "another size than its labels state"] == 1
+    assert found["image", MISFIT] == 1
     assert not (tmp_path / "out" / "images" / "train").exists()
 
 

@@ -1,0 +1,313 @@
+"""Images and labels of a converted data set, written and counted."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from ultralytics.data.utils import exif_size
+
+from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
+from ds2d2_yolo.data.formats.files import relative
+from ds2d2_yolo.data.formats.geometry import place
+from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
+from ds2d2_yolo.errors import DS2D2Error
+
+OTHER_SIZE = "another size than its labels state"
+UNREADABLE = "not an image that can be read"
+
+_ROUNDING = 2.0  # pixels by which boxes may lie beyond the rim, as tools count pixels from 0 or from 1
+
+
+@dataclass(frozen=True)
+class OtherSize:
+    """An image whose labels state another size; width and height in pixels."""
+
+    file: str
+    actual: tuple[int, int]
+    stated: tuple[int, int]
+
+    def text(self) -> str:
+        """Name both sizes."""
+        return "{} x {} pixels, not {} x {}".format(*self.actual, *self.stated)
+
+
+@dataclass
+class _Tally:
+    """What was counted in one split."""
+
+    files: int = 0  # images written: those of the source, or tiles
+    labels: int = 0  # lines written
+    entered: Counter[str] = field(default_factory=Counter)  # images and objects of the source
+    written: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)  # objects by class
+    kept: Counter[str] = field(default_factory=Counter)
+
+
+class DatasetWriter:
+    """Writes the images and labels of all splits into a folder, and counts."""
+
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        reader: Reader,
+        account: Account,
+        options: Mapping[str, Any],
+        tiles: TileSettings | None,
+    ) -> None:
+        self._folder = folder
+        self._root = root
+        self._reader = reader
+        self._account = account
+        self._tiles = tiles
+        self._task: Task = options["task"]
+        self._copy = bool(options["copy"])
+        self._keep_crowds = options["crowd"] == "keep"
+        self._most_difficult = float({"keep": math.inf, "drop": 0}.get(options["difficult"], options["difficult"]))
+        self._numbers = {name: number for number, name in enumerate(reader.class_names)}
+        self._tallies: dict[str, _Tally] = {}
+        self._put: Counter[str] = Counter()
+        self._other_sizes: list[OtherSize] = []
+
+    def write(self) -> None:
+        """Write all splits."""
+        from ultralytics.utils import TQDM
+
+        counts = self._reader.splits()
+        progress = TQDM(total=sum(counts.values()), desc="Converting", unit="image", file=sys.stderr)
+        with ExitStack() as stack:
+            stack.callback(progress.close)
+            self._tile_map = (
+                stack.enter_context(TileMapWriter(self._folder, self._task, self._reader.class_names, self._tiles))
+                if self._tiles
+                else None
+            )
+            for split in counts:
+                self._write_split(split, progress.update)
+        if not any(tally.files for tally in self._tallies.values()):
+            reasons = {reason: n for (kind, reason), n in self._account.reasons().items() if kind == "image"}
+            why = max(reasons, key=lambda reason: reasons[reason], default="it has none")
+            raise DS2D2Error(f"src={self._root}: not one image can be converted: {why} ({reasons.get(why, 0)} images)")
+
+    def _write_split(self, split: str, advance: Callable[[int], Any]) -> None:
+        account, tally = self._account, _Tally()
+        self._tallies[split] = tally
+        folders = [self._folder / kind / split for kind in ("images", "labels")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        entered, written, shown = account.entered.copy(), account.written.copy(), account.entered["image"]
+        for image in self._reader.read(split):
+            advance(account.entered["image"] - shown)
+            shown = account.entered["image"]
+            tally.found.update(item.name for item in image.objects)
+            if self._tiles:
+                self._write_tiles(image, split, tally)
+            else:
+                self._write_whole(image, split, tally)
+        advance(account.entered["image"] - shown)
+        tally.entered, tally.written = account.entered - entered, account.written - written
+        for folder in folders:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _write_whole(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
+        """Write an image as it is."""
+        assert image.image is not None
+        header = self._header_of(image)
+        if header is None:
+            return
+        size, whole = header
+        lines = []
+        for item in self._chosen(image):
+            shares = place(item, *size, oriented=self._task == "obb")
+            if isinstance(shares, str):
+                self._account.leave_out("object", self._shown(image.labels), shares, item.line)
+            else:
+                lines.append(self._line(item, shares))
+                tally.kept[item.name] += 1
+        # Some releases of Ultralytics mend a JPEG without end in place: through a link, that is the user's own file.
+        copy = self._copy or not whole
+        self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
+        self._put_labels(lines, split, image.name, image.labelled)
+        tally.files += 1
+        tally.labels += len(lines)
+        self._account.write("image")
+        self._account.write("object", len(lines))
+
+    def _write_tiles(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
+        """Write an image as tiles."""
+        assert image.image is not None
+        assert self._tiles is not None
+        assert self._tile_map is not None
+        folder = self._folder / "images" / split
+        # Of an image without published labels nobody knows which tiles are empty.
+        settings = self._tiles if image.labelled else replace(self._tiles, empty="keep")
+        chosen = replace(image, objects=list(self._chosen(image)))
+        try:
+            cut = write_tiles(chosen, settings, self._task, folder)
+        except DS2D2Error as error:
+            if self._account.on_error == "stop" or error.exit_code == 2:  # 2: an option, not the image
+                raise
+            self._leave_out_image(chosen, UNREADABLE)
+            return
+        if not self._fits(chosen, cut.size):
+            for tile in cut.tiles:
+                next(folder.glob(f"{glob.escape(tile.name)}.*")).unlink()
+            return
+        for item, reason in cut.lost:
+            self._account.leave_out("object", self._shown(image.labels), reason, item.line)
+        if not cut.tiles:
+            self._account.leave_out("image", self._shown(image.image), "no tile with an object, empty=drop")
+            return
+        for tile in cut.tiles:
+            lines = [self._line(item, _shares(item.points, *tile.size)) for item in tile.objects]
+            self._put_labels(lines, split, tile.name, image.labelled)
+            tally.labels += len(lines)
+        self._tile_map.add(split, cut)
+        kept = Counter(item.name for item in chosen.objects) - Counter(item.name for item, _ in cut.lost)
+        tally.kept += kept
+        tally.files += len(cut.tiles)
+        self._account.write("image")
+        self._account.write("object", kept.total())
+
+    def _chosen(self, image: AnnotatedImage) -> Iterator[Annotation]:
+        """Yield the objects that the options keep."""
+        for item in image.objects:
+            if item.difficult > self._most_difficult:
+                self._account.leave_out("object", self._shown(image.labels), "difficult", item.line)
+            elif item.crowd and not self._keep_crowds:
+                self._account.leave_out("object", self._shown(image.labels), "a crowd, or to be ignored", item.line)
+            else:
+                yield item
+
+    def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool] | None:
+        """Return width and height of an image, and whether the file has its end; None if the image is left out."""
+        assert image.image is not None
+        whole = True
+        try:
+            with Image.open(image.image) as opened:
+                size: tuple[int, int] = exif_size(opened)
+                if opened.format == "JPEG" and opened.fp is not None:
+                    opened.fp.seek(-2, os.SEEK_END)
+                    whole = opened.fp.read() == b"\xff\xd9"
+        except Image.DecompressionBombError:
+            self._leave_out_image(image, "too large to be used as a whole, pass patch=1024")
+        except (ImportError, OSError, SyntaxError, ValueError):
+            # ImportError: what Pillow does not know, Ultralytics tries with a plugin, which is not there.
+            self._leave_out_image(image, UNREADABLE)
+        else:
+            if min(size) < 10:
+                self._leave_out_image(image, "less than 10 pixels wide or high, which Ultralytics refuses")
+            elif self._fits(image, size):
+                return size, whole
+        return None
+
+    def _fits(self, image: AnnotatedImage, size: tuple[int, int]) -> bool:
+        """Compare an image's own size, which counts, with the one that its labels state; note where they differ."""
+        assert image.image is not None
+        if image.size is None or image.size == size:
+            return True
+        sizes = OtherSize(file=self._shown(image.image), actual=size, stated=image.size)
+        if image.size == size[::-1]:
+            reason = f"{OTHER_SIZE}, with the sides swapped"
+        elif any(_reaches_out(item, size, image.size) for item in image.objects):
+            reason = f"{OTHER_SIZE}, and has no place for all of its objects"
+        else:
+            self._other_sizes.append(sizes)
+            return True
+        self._leave_out_image(image, reason, sizes.text())
+        return False
+
+    def _leave_out_image(self, image: AnnotatedImage, reason: str, detail: str = "") -> None:
+        assert image.image is not None
+        self._account.malformed("image", self._shown(image.image), reason, detail=detail)
+        if image.objects:
+            self._account.leave_out("object", self._shown(image.labels), reason, count=len(image.objects))
+
+    def _shown(self, path: Path) -> str:
+        return relative(path, self._root)
+
+    def _line(self, item: Annotation, shares: Iterable[float]) -> str:
+        return " ".join([str(self._numbers[item.name]), *(f"{share:.8g}" for share in shares)]) + "\n"
+
+    def _put_labels(self, lines: Sequence[str], split: str, name: str, labelled: bool) -> None:
+        if labelled:
+            path = self._folder / "labels" / split / f"{name}.txt"
+            path.write_text("".join(lines), encoding="utf-8", newline="")
+
+    def _put_image(self, image: Path, place: Path, copy: bool) -> None:
+        # Of a link its target: one link to another would lead nowhere if that is relative.
+        original = image.resolve() if image.is_symlink() else image
+        if not copy:
+            for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
+                try:
+                    link(original, place)
+                except OSError:  # another file system, a file of somebody else, or nothing that can be linked
+                    continue
+                self._put[way] += 1
+                return
+        shutil.copyfile(original, place)
+        self._put["copies"] += 1
+
+    def notes(self) -> list[str]:
+        """Return what the user should know, one line each."""
+        if not self._other_sizes:
+            return []
+        first, number = self._other_sizes[0], len(self._other_sizes)
+        return [
+            f"{number} images have another size than their labels state, their own size counts: {first.file} has "
+            f"{first.text()}{f', and {number - 1} more, see other_sizes of the report' if number > 1 else ''}"
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """Return what was counted, for `conversion.json`."""
+        classes = self._reader.class_names
+        account = self._account
+        splits = {
+            split: {
+                "files": tally.files,
+                "labels": tally.labels,
+                **{f"{kind}s": {"in": tally.entered[kind], "out": tally.written[kind]} for kind in ("image", "object")},
+                "classes": {name: {"in": tally.found[name], "out": tally.kept[name]} for name in classes},
+            }
+            for split, tally in self._tallies.items()
+        }
+        return {
+            "classes": list(classes),
+            "splits": splits,
+            "images": {"in": account.entered["image"], "out": account.written["image"], "by": dict(self._put)},
+            "objects": {"in": account.entered["object"], "out": account.written["object"]},
+            "reasons": [
+                {"kind": kind, "reason": reason, "count": count} for (kind, reason), count in account.reasons().items()
+            ],
+            "left_out": account.left_out,
+            "other_sizes": [asdict(sizes) for sizes in self._other_sizes],
+        }
+
+
+def _reaches_out(item: Annotation, size: tuple[int, int], stated: tuple[int, int]) -> bool:
+    """Whether an object lies further beyond the rim of its image than beyond that of an image of the stated size."""
+    return any(
+        end - side > max(end - stated_side, 0) + _ROUNDING
+        for end, side, stated_side in zip(item.box[2:], size, stated, strict=True)
+    )
+
+
+def _shares(points: Sequence[float], width: int, height: int) -> tuple[float, ...]:
+    """Turn an object of a tile, in pixels that lie in the tile, into shares: a box, or the corners."""
+    shares = [value / (width, height)[axis % 2] for axis, value in enumerate(points)]
+    if len(shares) == 8:
+        return tuple(shares)
+    x1, y1, x2, y2 = shares
+    return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
