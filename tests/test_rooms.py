@@ -100,3 +100,9 @@ def test_a_room_says_what_it_knows(room):
     text = ast.get_docstring(modules()[f"ds2d2_yolo.{room}"])
     assert text
     assert "know" in text.lower()
+
+
+def test_names_of_tests_are_short():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.rglob("test_*.py")]
+    names = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert [name for name in names if len(name) >= 60] == []
