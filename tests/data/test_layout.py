@@ -273,3 +273,55 @@ def test_coco_with_names_that_are_too_long_is_recognised(tmp_path):
     text = (source / "trainval.json").read_text()
     (source / "trainval.json").write_text(text.replace("a.jpg", "a" * 300 + ".jpg"))
     assert recognise(source).name == "COCO"
+
+
+def xml_set(root, names, classes):
+    """A data set of XML files in one folder of images, as tools write it."""
+    for number, name in enumerate(names):
+        boxes = [(cls, 10, 10, 40, 40) for cls in classes[number :: len(names)]]
+        miniatures.write(root / "Annotations" / f"{name}.xml", miniatures.horizontal(name, boxes))
+        miniatures.picture(root / "JPEGImages" / f"{name}.jpg")
+        miniatures.write(root / "ImageSets/Main" / ("train.txt", "val.txt")[number % 2], f"{name}\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["000000", "000001"], ["ship", "ship"]),
+        (["00000", "00001"], ["ship", "ship"]),
+        (["00000", "00001"], ["ship", "vehicle"]),
+        (["000000", "000001"], ["ship", "airplane", "vehicle", "bridge", "harbor", "dam"]),
+        (["000000", "000001"], ["ship", "storagetank"]),
+    ],
+)
+def test_a_few_classes_of_dior_are_not_dior(tmp_path, names, classes):
+    layout = recognise(xml_set(tmp_path, names, classes))
+    reader = layout.open(Account())
+    assert (layout.name, reader.class_names) == ("VOC", tuple(sorted(set(classes))))
+    (first, *_) = next(iter(reader.read("train"))).objects
+    assert first.points == (9, 9, 39, 39), "VOC counts pixels from 1"
+    assert layout.notes[0] == "taken for VOC, layout= says otherwise; found Annotations/*.xml"
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "why"),
+    [
+        (
+            ["a", "b"],
+            ["ship", "golffield", "trainstation"],
+            "classes of DIOR alone, such as golffield and trainstation",
+        ),
+        (["00001", "00002"], ["ship", "dam", "vehicle"], "images numbered with five digits, and classes of DIOR alone"),
+    ],
+)
+def test_what_only_dior_has_is_said(tmp_path, names, classes, why):
+    layout = recognise(xml_set(tmp_path, names, classes))
+    assert layout.name == "DIOR"
+    assert layout.notes[0].startswith("taken for DIOR, layout= says otherwise; found ")
+    assert layout.notes[0].endswith(why)
+
+
+def test_a_named_layout_needs_no_reason(tmp_path):
+    layout = recognise(xml_set(tmp_path, ["a", "b"], ["ship", "ship"]), layout="dior")
+    assert (layout.name, layout.notes) == ("DIOR", ())

@@ -56,14 +56,19 @@ def recognise(
         raise DS2D2Error(f"src={src}: no such folder, {advice}")
     source = Source.of(src)
     xml, dota, coco = xml_folders(source), dota_folders(source), coco_files(source)
-    evidence: dict[str, Sequence[object]] = {
-        "DIOR": [folder for folder in xml if folder.is_dior],
-        "DOTA": dota,
-        "COCO": coco,
-        "VOC": [folder for folder in xml if not folder.is_dior],
+    evidence = {
+        "DIOR": [folder.dior for folder in xml if folder.dior],
+        "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class in a line" for path in dota],
+        "COCO": [f"{source.below(path)} with images, annotations and categories" for path in coco],
+        "VOC": [f"{source.below(folder.path)}/*.xml" for folder in xml if not folder.dior],
     }
-    wanted = layout.lower() if layout else _only_one(source, evidence)
     notes = []
+    if layout:
+        wanted = layout.lower()
+    else:
+        name = _only_one(source, evidence)
+        wanted = name.lower()
+        notes.append(f"taken for {name}, layout= says otherwise; found {evidence[name][0]}")
     if coco and wanted != "coco":
         notes.append(f"{coco[0].name} is not read: layout=coco converts COCO JSON")
     if version is not None and wanted != "dota":
@@ -75,8 +80,8 @@ def recognise(
     return voc_layout(source, xml, wanted, task, splits, notes)
 
 
-def _only_one(source: Source, evidence: Mapping[str, Sequence[object]]) -> str:
-    """Return the layout of which something was found, as `layout=` takes it."""
+def _only_one(source: Source, evidence: Mapping[str, Sequence[str]]) -> str:
+    """Return the layout of which something was found."""
     names = [name for name, found in evidence.items() if found]
     if len(names) == 2 and names[1] == "COCO":
         names.pop()  # made from what lies beside it
@@ -87,4 +92,4 @@ def _only_one(source: Source, evidence: Mapping[str, Sequence[object]]) -> str:
             f"src={source.root}: has the layouts of {' and '.join(names)}, say which with layout=, or pass a folder of "
             "one"
         )
-    return names[0].lower()
+    return names[0]

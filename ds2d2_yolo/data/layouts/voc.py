@@ -11,18 +11,29 @@ from ds2d2_yolo.data.annotations import Account, Reader
 from ds2d2_yolo.data.classes import DIOR_CLASSES
 from ds2d2_yolo.data.formats.voc import VOCReader
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import Source, head_of, role_of
+from ds2d2_yolo.data.layouts.source import Folder, Source, head_of, role_of
 from ds2d2_yolo.data.layouts.splits import Assignment, assign_splits
 from ds2d2_yolo.errors import DS2D2Error
+
+_DISTINCTIVE = {
+    *("Expressway-Service-area", "Expressway-toll-station", "baseballfield", "basketballcourt", "golffield"),
+    *("groundtrackfield", "storagetank", "tenniscourt", "trainstation"),
+}  # classes that other data sets spell otherwise, if they have them
 
 
 @dataclass
 class XMLFolder:
-    """A folder of XML annotations: whether their boxes are oriented, and whether they are those of DIOR."""
+    """A folder of XML annotations.
+
+    Attributes:
+        path (Path): The folder.
+        oriented (bool): Whether their boxes are oriented.
+        dior (str): What speaks for DIOR, which other data sets do not share; empty if nothing does.
+    """
 
     path: Path
     oriented: bool
-    is_dior: bool
+    dior: str
 
 
 def xml_folders(source: Source) -> list[XMLFolder]:
@@ -33,10 +44,25 @@ def xml_folders(source: Source) -> list[XMLFolder]:
         heads = [head for head in heads if "<annotation" in head]
         if heads:
             names = set(re.findall(r"<name>\s*([^<]*?)\s*</name>", "".join(heads)))
-            named_so = re.search(r"(horizontal|oriented) bounding boxes", source.words(folder.path)) is not None
             oriented = any("<robndbox>" in head for head in heads)
-            found.append(XMLFolder(folder.path, oriented, named_so or (bool(names) and names <= set(DIOR_CLASSES))))
+            found.append(XMLFolder(folder.path, oriented, _evidence_of_dior(source, folder, names)))
     return found
+
+
+def _evidence_of_dior(source: Source, folder: Folder, names: set[str]) -> str:
+    """Say what other data sets do not share with DIOR: folders, classes in its spelling, numbers of five digits."""
+    if re.search(r"(horizontal|oriented) bounding boxes", source.words(folder.path)):
+        return f"the folder {folder.path.name}"
+    if not names or not names <= set(DIOR_CLASSES):
+        return ""
+    for images in source.having("images"):
+        if re.search(r"/jpegimages-(trainval|test)(/|$)", source.words(images.path)):
+            return f"the folder {source.below(images.path)}, and classes of DIOR alone"
+    distinctive = sorted(names & _DISTINCTIVE)
+    if len(distinctive) > 1:
+        return f"classes of DIOR alone, such as {' and '.join(distinctive[:2])}"
+    numbered = all(re.fullmatch(r"\d{5}\.xml", name, re.IGNORECASE) for name in folder.first["xml"])
+    return "images numbered with five digits, and classes of DIOR alone" if numbered and len(names) > 2 else ""
 
 
 def voc_layout(
