@@ -325,3 +325,25 @@ def test_what_only_dior_has_is_said(tmp_path, names, classes, why):
 def test_a_named_layout_needs_no_reason(tmp_path):
     layout = recognise(xml_set(tmp_path, ["a", "b"], ["ship", "ship"]), layout="dior")
     assert (layout.name, layout.notes) == ("DIOR", ())
+
+
+@pytest.mark.parametrize("task", ["detect", "obb"])
+@pytest.mark.parametrize("version", [None, "1.0"])
+def test_labels_of_task_2_beside_those_of_task_1_are_not_read(tmp_path, task, version):
+    oriented, hull = "10 20 40 10 50 40 20 50 ship 0\n", "10 10 50 10 50 50 10 50 ship 0\n"
+    for split in ("train", "val"):
+        labels = tmp_path / split / "labelTxt-v1.0"
+        miniatures.picture(tmp_path / split / "images" / "P1.png")
+        miniatures.write(labels / "labelTxt" / "P1.txt", oriented)
+        miniatures.write(labels / f"{split.title()}_Task2_gt" / f"{split}set_reclabelTxt" / "P1.txt", hull)
+    layout = recognise(tmp_path, task, version=version)
+    (image,) = layout.open(Account()).read("train")
+    assert (layout.name, image.objects[0].points) == ("DOTA v1.0", (10, 20, 40, 10, 50, 40, 20, 50))
+    assert sum("reclabelTxt is not read: the boxes of Task 2" in note for note in layout.notes) == 2
+
+
+def test_labels_of_task_2_alone_are_read(tmp_path):
+    miniatures.picture(tmp_path / "train" / "images" / "P1.png")
+    miniatures.write(tmp_path / "train" / "trainset_reclabelTxt" / "P1.txt", "10 10 50 10 50 50 10 50 ship 0\n")
+    (image,) = recognise(tmp_path).open(Account()).read("train")
+    assert image.objects[0].points == (10, 10, 50, 10, 50, 50, 10, 50)

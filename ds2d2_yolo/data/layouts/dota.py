@@ -25,8 +25,12 @@ def dota_folders(source: Source) -> list[Path]:
     # A folder of which all images are empty, or all files are malformed, lies as the others do.
     shapes = {_without_role(source.words(path)) for path in found}
     found = [folder.path for folder in source.having("txt") if _without_role(source.words(folder.path)) in shapes]
-    # DOTA v1.5 brings the hulls of its boxes along, in the same format.
-    return [path for path in found if "hbb" not in path.name.lower()] or found
+    return [path for path in found if not _is_task2(source, path)] or found
+
+
+def _is_task2(source: Source, path: Path) -> bool:
+    """Whether labels are those of Task 2: hulls of the oriented boxes, which lie beside these in the same format."""
+    return re.search(r"hbb|reclabel|task[-_ ]?2", source.words(path)) is not None
 
 
 def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: str | None, notes: list[str]) -> Layout:
@@ -50,6 +54,11 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
     if version is not None and version not in DOTA_ADDED_CLASSES:
         raise DS2D2Error(f"version={version}: no such version of DOTA, choose {', '.join(DOTA_ADDED_CLASSES)}", 2)
     labels = _labels_by_split(source, folders, version)
+    notes += [
+        f"{source.below(folder.path)} is not read: the boxes of Task 2 are the hulls of those that are"
+        for folder in source.having("txt")
+        if _is_task2(source, folder.path) and folder.path not in labels.values()
+    ]
     if version is None:
         stated = {_stated_version(source.words(path)) for path in labels.values()} - {None}
         version = stated.pop() if len(stated) == 1 else _occurring_version(list(labels.values()))
