@@ -45,12 +45,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+def write_json(path: Path, content: object, indent: int | None = 2) -> None:
     """Write a JSON file as a whole; NaN, which JSON does not have, becomes null.
 
     Args:
         path (Path): The file.
-        content (Any): Its content; what JSON does not have is written as text.
+        content (object): Its content; what JSON does not have is written as text.
         indent (int | None): Spaces by level.
     """
     with whole_file(path) as partial:

@@ -32,12 +32,12 @@ def option_defaults(mode: str) -> dict[str, Any]:
     return dict(YAML.load(resource_folder("cfg") / f"{mode}.yaml"))
 
 
-def complete_options(mode: str, given: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+def complete_options(mode: str, given: Mapping[str, object], required: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return all options of a mode, after the checks that need no more than their names and types.
 
     Args:
         mode (str): Name of the mode.
-        given (Mapping[str, Any]): What the user asked for.
+        given (Mapping[str, object]): What the user asked for.
         required (tuple[str, ...]): Options that must be given.
 
     Returns:
@@ -92,12 +92,12 @@ def usable_path(name: str, value: Path | str) -> Path:
     return path
 
 
-def new_folder(mode: str, out: Any, exist_ok: bool, task: str = "detect") -> Path:
+def new_folder(mode: str, out: Path | str | None, exist_ok: bool, task: str = "detect") -> Path:
     """Return the folder that a mode is to write to; it is not made yet.
 
     Args:
         mode (str): Name of the mode, which the folder has where the user names none.
-        out (Any): What the user wrote; None takes Ultralytics' runs folder.
+        out (Path | str | None): What the user wrote; None takes Ultralytics' runs folder.
         exist_ok (bool): Whether to write into a folder that exists, instead of into `out-2`, `out-3`, ...
         task (str): Task, by which Ultralytics sorts its runs.
 
@@ -122,7 +122,7 @@ def new_folder(mode: str, out: Any, exist_ok: bool, task: str = "detect") -> Pat
     return folder
 
 
-def _alike(value: Any, default: Any) -> bool:
+def _alike(value: object, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, (int, float)):
@@ -130,7 +130,7 @@ def _alike(value: Any, default: Any) -> bool:
     return isinstance(value, type(default)) or isinstance(default, str)
 
 
-def _kind_of(default: Any) -> str:
+def _kind_of(default: object) -> str:
     if isinstance(default, bool):
         return "True or False"
     return "a number" if isinstance(default, (int, float)) else f"a {type(default).__name__}"

@@ -93,7 +93,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"strides={strides}: expected whole numbers that divide imgsz={imgsz}, such as [8,16,32]", 2)
 
 
-def _load(data: Any) -> dict[str, Any]:
+def _load(data: str) -> dict[str, Any]:
     """Return the data set as Ultralytics describes it; only one that ships with ds2d2 is made where it is not there."""
     path = resolve_data(data)
     if Path(path).parent == resource_folder("datasets"):

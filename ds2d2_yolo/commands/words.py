@@ -46,8 +46,8 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             if isinstance(DEFAULT_CFG_DICT.get(word), bool):
                 given[word] = True  # Ultralytics' habit: a bare flag means true
                 continue
-            known = word in {*DEFAULT_CFG_DICT, *DEFAULTS, "student"}
-            raise DS2D2Error(f"'{word}': expected {word if known else 'key'}=value, see 'ds2d2 help'", 2)
+            key = word if word in {*DEFAULT_CFG_DICT, *DEFAULTS, "student"} else "key"
+            raise DS2D2Error(f"'{word}': expected {key}=value, see 'ds2d2 help'", 2)
         try:
             key, value = parse_key_value_pair(word)
             if key in _TEXTS:

@@ -49,7 +49,7 @@ class Conversion:
         return self.folder / self.manifest["data"]
 
 
-def convert_dataset(src: Path | str, out: Path | str | None = None, **options: Any) -> Conversion:
+def convert_dataset(src: Path | str, out: Path | str | None = None, **options: object) -> Conversion:
     """Convert a data set into `out`, unless it is there already.
 
     `out` holds `images/<split>/`, `labels/<split>/` (`class x y width height` or, for `task=obb`, `class x1 y1 ... x4
@@ -59,7 +59,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
     Args:
         src (Path | str): The data set in its original layout.
         out (Path | str | None): Folder to be made. None: where the data YAML that ships for this data set expects it.
-        **options (Any): The other options of `cfg/convert.yaml`.
+        **options (object): The other options of `cfg/convert.yaml`.
 
     Returns:
         (Conversion): Where the result is, and the report.
@@ -122,7 +122,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: A
 # ------------------------------------------------------------------------------------------------- options
 
 
-def _check_choices(chosen: Mapping[str, Any]) -> None:
+def _check_choices(chosen: Mapping[str, object]) -> None:
     for name, choices in {"task": ("detect", "obb"), "crowd": ("keep", "drop"), "on_error": ("stop", "skip")}.items():
         if chosen[name] not in choices:
             raise DS2D2Error(f"{name}={chosen[name]}: choose {' or '.join(choices)}", 2)
@@ -132,11 +132,11 @@ def _check_choices(chosen: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"difficult={difficult}: choose keep, drop, or a whole number from 0", 2)
 
 
-def _version(given: Any) -> str | None:
+def _version(given: object) -> str | None:
     return None if given is None else f"{given:.1f}" if isinstance(given, (int, float)) else str(given).lstrip("v")
 
 
-def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, Any], layout: Layout) -> TileSettings | None:
+def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, object], layout: Layout) -> TileSettings | None:
     """How images are cut; None if they are not."""
     patch = chosen["patch"]
     if patch is None:

@@ -100,7 +100,7 @@ class DatasetWriter:
             why = max(reasons, key=lambda reason: reasons[reason], default="it has none")
             raise DS2D2Error(f"src={self._root}: not one image can be converted: {why} ({reasons.get(why, 0)} images)")
 
-    def _write_split(self, split: str, advance: Callable[[int], Any]) -> None:
+    def _write_split(self, split: str, advance: Callable[[int], object]) -> None:
         account, tally = self._account, _Tally()
         self._tallies[split] = tally
         folders = [self._folder / kind / split for kind in ("images", "labels")]
