@@ -8,6 +8,7 @@ from textwrap import shorten
 from typing import Any
 
 from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
+from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
 
@@ -32,6 +33,29 @@ def resolve_data(data: Any) -> str:
     if not data:
         raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
     return own_file(str(data), "datasets")
+
+
+def describe_data(path: str, single_cls: bool = False) -> dict[str, Any] | None:
+    """Return what a data YAML says of its classes, before its images are looked for, rendered or downloaded.
+
+    Args:
+        path (str): The data YAML, as `resolve_data` returns it.
+        single_cls (bool): Whether all classes count as one.
+
+    Returns:
+        (dict[str, Any] | None): `names` by index, `nc`, `channels` of the images, and `kpt_shape` where it makes sense;
+            None where `load_data` is going to say what is wrong with the YAML.
+    """
+    try:
+        content = YAML.load(check_file(path))
+        names = content.get("names") or [f"class_{index}" for index in range(content["nc"])]
+        names = {0: "item"} if single_cls else check_class_names(names)
+        description = {"names": names, "nc": len(names), "channels": int(content.get("channels", 3))}
+        if _is_keypoint_shape(content.get("kpt_shape")):
+            description["kpt_shape"] = content["kpt_shape"]
+        return description
+    except Exception:  # a dozen kinds, from missing files to YAML syntax
+        return None
 
 
 def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
@@ -122,9 +146,14 @@ def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
     if "kpt_shape" not in data:
         raise DS2D2Error(f"data={path}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
     shape = data["kpt_shape"]
-    fits = isinstance(shape, (list, tuple)) and [type(number) for number in shape] == [int, int]
-    if not fits or shape[0] < 1 or shape[1] not in {2, 3}:
+    if not _is_keypoint_shape(shape):
         raise DS2D2Error(f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values each")
+
+
+def _is_keypoint_shape(shape: object) -> bool:
+    if not isinstance(shape, (list, tuple)) or [type(number) for number in shape] != [int, int]:
+        return False
+    return shape[0] >= 1 and shape[1] in {2, 3}
 
 
 def _complaint_about(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,59 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     return detector, suffix == ".pt"
 
 
+@dataclass(frozen=True)
+class Models:
+    """The models of a run.
+
+    Attributes:
+        teacher (Detector): The teacher.
+        teacher_is_trained (bool): Whether it comes from a checkpoint; else it was built from a model YAML.
+        student (Detector | None): The student, where the run has one.
+        student_is_trained (bool): As for the teacher.
+    """
+
+    teacher: Detector
+    teacher_is_trained: bool
+    student: Detector | None = None
+    student_is_trained: bool = False
+
+
+def load_models(
+    teacher: str | Path,
+    student: str | Path | None,
+    pretrained: bool | str | Path,
+    safe: bool,
+    data: Mapping[str, Any] | None,
+) -> Models:
+    """Load the models of a run, and see that what they start from can be had.
+
+    Args:
+        teacher (str | Path): A .pt file or a model YAML.
+        student (str | Path | None): Likewise; None where the run has none.
+        pretrained (bool | str | Path): A checkpoint that a new model starts from, or whether it starts from the public
+            weights of its family.
+        safe (bool): Whether checkpoints are refused that could run code.
+        data (Mapping[str, Any] | None): As for `load_model`.
+
+    Returns:
+        (Models): The models.
+
+    Raises:
+        DS2D2Error: As `load_model` and `check_safety`, and if a checkpoint or public weights cannot be had.
+    """
+    if safe:
+        check_safety({"teacher": teacher, "model": student, "pretrained": pretrained})
+    models = Models(*load_model("teacher", teacher, data))
+    if student is not None:
+        models = Models(models.teacher, models.teacher_is_trained, *load_model("student", student, data))
+    if isinstance(pretrained, (str, Path)):
+        try:
+            load_checkpoint(pretrained)
+        except Exception as error:  # as in `load_model`
+            raise DS2D2Error(f"pretrained={pretrained}: cannot be loaded, {message_of(error)}") from error
+    return models
+
+
 def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, Any]) -> None:
     """Refuse a trained model that finds other keypoints than those of the data set.
 
@@ -104,23 +158,6 @@ def check_safety(files: Mapping[str, Any]) -> None:
             torch_safe_load(path, safe_only=True)
         except Exception as error:  # as in `load_model`
             raise DS2D2Error(f"{name}={path}: refused by safe=True, {message_of(error)}") from error
-
-
-def check_pretrained(path: Any) -> None:
-    """Find out whether the checkpoint that a student is to start from can be read.
-
-    Args:
-        path (Any): Value of `pretrained`; True and False name no file.
-
-    Raises:
-        DS2D2Error: If it cannot.
-    """
-    if not isinstance(path, (str, Path)):
-        return
-    try:
-        load_checkpoint(path)
-    except Exception as error:  # as in `load_model`
-        raise DS2D2Error(f"pretrained={path}: cannot be loaded, {message_of(error)}") from error
 
 
 def _describe(model: nn.Module) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
+from ds2d2_yolo.detectors import TASKS
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_bank
 from ds2d2_yolo.resources import own_file, resource_folder
@@ -28,6 +30,9 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "assignment": ("student", "teacher"),
 }
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
+
+Goal = Literal["teacher", "amplifier", "student"]
+"""How far a run goes: each needs those before it."""
 
 LayerPairs = tuple[tuple[int, ...], tuple[int, ...]]
 """Layers of the student and of the teacher, pair by pair."""
@@ -161,29 +166,6 @@ class Arguments:
         """Whether the run asks its teacher anything: for a term, or for the assignment of objects."""
         return bool(self.gains.active) or self.assignment == "teacher"
 
-    def with_reference_gains(self, family: str, reference: Gains | None) -> Arguments:
-        """Return the arguments of a run with `gains=reference` completed; what the user gave stays.
-
-        Args:
-            family (str): Name of the detector family.
-            reference (Gains | None): The authors' gains for it.
-
-        Returns:
-            (Arguments): The same where the gains come from calibration.
-
-        Raises:
-            DS2D2Error: If the authors have none.
-        """
-        entries = vars(self)
-        if entries["gains"] != "reference":
-            return self
-        if reference is None:
-            raise DS2D2Error(f"gains=reference: the paper's authors have none for {family}, use gains=auto", 2)
-        changes: dict[str, Any] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}
-        if self.sum_regions is None:
-            changes["sum_regions"] = True  # their coefficients go with sums; families without regions take no notice
-        return self.replace(**changes, weight=self.weight or "disw")
-
 
 def complete_configuration(cfg: Configuration) -> dict[str, Any]:
     """Return an Ultralytics configuration together with the own arguments.
@@ -204,12 +186,15 @@ def complete_configuration(cfg: Configuration) -> dict[str, Any]:
     return _without_none_strings(DEFAULTS | cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
 
 
-def check_arguments(overrides: Mapping[str, Any], cfg: Configuration | None = None) -> Arguments:
+def check_arguments(
+    overrides: Mapping[str, Any], cfg: Configuration | None = None, goal: Goal | None = None
+) -> Arguments:
     """Return the complete arguments of a run, after every check that needs the arguments alone.
 
     Args:
         overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
         cfg (Configuration | None): Configuration that the overrides change; None takes Ultralytics' defaults.
+        goal (str | None): How far the run goes, for the checks of what it needs and cannot have; None skips them.
 
     Returns:
         (Arguments): The arguments.
@@ -244,9 +229,46 @@ def check_arguments(overrides: Mapping[str, Any], cfg: Configuration | None = No
     for name in ("teacher", "model"):  # bare names of models that ship with ds2d2
         if str(values[name]).endswith((".yaml", ".yml")):
             values[name] = own_file(str(values[name]), "cfg", "models")
+    if values["data"]:
+        values["data"] = own_file(str(values["data"]), "datasets")
     arguments = Arguments(values)
     _ = arguments.layers  # refused where they are malformed
+    if goal is not None:
+        _check_goal(arguments, goal)
     return arguments
+
+
+def _check_goal(arguments: Arguments, goal: Goal) -> None:
+    """Refuse arguments that the goal lacks or is not about, and those that do not go together with distillation."""
+    if not arguments.teacher:
+        what = "a trained .pt, or a model .yaml to train one first"
+        what = what if goal == "student" else "a model .yaml, or a trained .pt for its amplifier"
+        raise DS2D2Error(f"teacher= is missing: pass {what}", 2)
+    if goal == "student" and not arguments.model:
+        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
+    for name in ("name", "model", "resume") if goal != "student" else ():
+        if value := getattr(arguments, name):
+            raise DS2D2Error(f"{name}={value}: a stage has no {name}=, it is found by its fingerprint", 2)
+    if not arguments.data:
+        raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
+    if arguments.distill_model is not None:
+        raise DS2D2Error(
+            f"distill_model={arguments.distill_model} is Ultralytics' own distillation: use it or teacher=", 2
+        )
+    if arguments.compile:
+        raise DS2D2Error(
+            f"compile={arguments.compile}: not available here, as a compiled model has no layers to tap", 2
+        )
+    if arguments.task not in TASKS:
+        raise DS2D2Error(f"task={arguments.task}: only {', '.join(TASKS)} can be distilled", 2)
+    if arguments.quantize == 8 and find_spec("modelopt") is None:
+        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
+    if goal == "amplifier" and isinstance(arguments.pretrained, (str, Path)):
+        raise DS2D2Error(
+            f"pretrained={arguments.pretrained}: an amplifier starts from its teacher's head; to train a teacher from "
+            "a checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
+            2,
+        )
 
 
 def check_keys(overrides: Mapping[str, Any]) -> None:

@@ -3,54 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import TASKS, Detector
+from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order
-from ds2d2_yolo.loading.models import check_keypoints
-from ds2d2_yolo.training.arguments import Arguments
-from ds2d2_yolo.training.pair import check_tasks
+from ds2d2_yolo.loading.models import Models, check_keypoints
+from ds2d2_yolo.method import TERMS
+from ds2d2_yolo.training.arguments import Arguments, Goal
 
 
-def check_combination(arguments: Arguments) -> None:
-    """Refuse arguments that do not go together with distillation.
+def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any] | None) -> Arguments:
+    """Return the arguments of a run as its models allow them, after the checks of what goes together.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        goal (str): How far it goes.
+        models (Models): Its models.
+        data (Mapping[str, Any] | None): What the data YAML says of its classes, from `describe_data`.
+
+    Returns:
+        (Arguments): The same with the models' task, with reference gains where they are asked for, and without the
+            terms that cannot be had.
 
     Raises:
-        DS2D2Error: If one of them is set.
+        DS2D2Error: If models, arguments and goal do not go together.
     """
-    if arguments.distill_model is not None:
-        raise DS2D2Error(
-            f"distill_model={arguments.distill_model} is Ultralytics' own distillation: use it or teacher=", 2
-        )
-    if arguments.compile:
-        raise DS2D2Error(
-            f"compile={arguments.compile}: not available here, as a compiled model has no layers to tap", 2
-        )
-    if arguments.task not in TASKS:
-        raise DS2D2Error(f"task={arguments.task}: only {', '.join(TASKS)} can be distilled", 2)
-    if arguments.quantize == 8 and find_spec("modelopt") is None:
-        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
+    teacher, trained, student = models.teacher, models.teacher_is_trained, models.student
+    arguments = with_task(arguments, teacher)
+    if data is not None:
+        check_teacher(teacher, arguments.teacher, data)
+    if goal == "amplifier":
+        if teacher.explicit_only:
+            raise DS2D2Error(
+                f"teacher={arguments.teacher}: an {teacher.family} has no amplifier, its students do without"
+            )
+        return arguments
+    arguments = without_prediction_terms(arguments, teacher, trained, student)
+    if goal == "teacher" and trained:
+        raise DS2D2Error(f"teacher={arguments.teacher}: is trained already; to train one, pass a model .yaml", 2)
+    if student is None:
+        return arguments
+    arguments = with_reference_gains(arguments, teacher)
+    check_response(arguments.gains.response, teacher)
+    check_assignment(arguments.assignment, teacher, student)
+    return arguments
 
 
-def with_task(arguments: Arguments, teacher: Detector, student: Detector | None = None) -> Arguments:
+def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
     """Return the arguments of a run with the task of its models.
 
     Args:
         arguments (Arguments): Arguments of the run.
         teacher (Detector): The teacher.
-        student (Detector | None): The student, where the run has one.
 
     Returns:
         (Arguments): The same with `task`.
 
     Raises:
-        DS2D2Error: If the models are for different tasks, another task was asked for, or an argument is not about it.
+        DS2D2Error: If another task was asked for, or an argument is not about it.
     """
-    if student is not None:
-        check_tasks(teacher, student)
     if arguments.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
         raise DS2D2Error(
             f"task={arguments.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2
@@ -114,6 +127,30 @@ def without_prediction_terms(
     return arguments.replace(im_full=0.0, im_high=0.0, response=0.0, amplifier=None)
 
 
+def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
+    """Return the arguments of a run with `gains=reference` completed by the authors' gains; what was given stays.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        teacher (Detector): The teacher, for whose family the authors have gains or not.
+
+    Returns:
+        (Arguments): The same where the gains come from calibration.
+
+    Raises:
+        DS2D2Error: If the authors have none.
+    """
+    entries, reference = vars(arguments), teacher.reference_gains
+    if entries["gains"] != "reference":
+        return arguments
+    if reference is None:
+        raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}, use gains=auto", 2)
+    changes: dict[str, object] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}
+    if arguments.sum_regions is None:
+        changes["sum_regions"] = True  # their coefficients go with sums; families without regions take no notice
+    return arguments.replace(**changes, weight=arguments.weight or "disw")
+
+
 def check_response(gain: float, teacher: Detector) -> None:
     """Refuse the response term where the family does not say what a student predicts by its own head.
 
@@ -167,5 +204,5 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
     difference = class_difference(teacher.class_names, in_order(data["names"]))
     if difference is not None:
         raise DS2D2Error(f"teacher={path}: {difference}: train it on these")
-    if Path(path).suffix == ".pt":
+    if Path(path).suffix == ".pt" and "kpt_shape" in data:
         check_keypoints("teacher", path, teacher.model, data)

@@ -8,36 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ultralytics.utils import colorstr
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import validate
-from ds2d2_yolo.loading.data import load_training_data, resolve_data
-from ds2d2_yolo.loading.models import check_pretrained, check_safety, load_model
+from ds2d2_yolo.loading.data import describe_data, load_training_data
+from ds2d2_yolo.loading.models import load_model, load_models
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import Arguments, check_arguments
-from ds2d2_yolo.training.checks import (
-    check_assignment,
-    check_combination,
-    check_response,
-    check_teacher,
-    with_task,
-    without_prediction_terms,
-)
+from ds2d2_yolo.training.arguments import Arguments, Goal, check_arguments
+from ds2d2_yolo.training.checks import settle
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
-from ds2d2_yolo.training.stages import Stage, StageKind, amplifier_stage, teacher_stage
-
-Goal = Literal["teacher", "amplifier", "student"]
-"""How far a run goes: each needs those before it."""
-
-State = Literal["given", "reused", "to be trained", "to be continued"]
-"""What happens to a stage: its file was given, it is finished already, it is new, or an earlier run of it stopped."""
+from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
 
 
 @dataclass(frozen=True)
@@ -163,70 +150,26 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
         >>> plan(asked, "amplifier").run().arguments.amplifier  # doctest: +SKIP
         '/runs/detect/amplifier-yolo11l-1f0c2d3e/weights/amplifier.pt'
     """
-    args = check_arguments(arguments, cfg)
-    _check_goal(args, goal)
-    check_combination(args)
-    if args.safe:
-        check_safety({name: getattr(args, name) for name in ("teacher", "model", "pretrained")})
-    args = args.replace(data=resolve_data(args.data))
-    # Whether the models can be distilled at all, before data are rendered or downloaded
-    teacher, trained = load_model("teacher", args.teacher)
-    student, student_trained = load_model("student", args.model) if goal == "student" else (None, False)
-    args = with_task(args, teacher, student)
-    args = _check_models(args, goal, teacher, trained, student)
+    args = check_arguments(arguments, cfg, goal)
+    student_file = args.model if goal == "student" else None
+    # Whether it can work at all, as far as names and models tell, before data are rendered or downloaded
+    classes = describe_data(args.data, args.single_cls)
+    models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
+    teacher, student = models.teacher, models.student
+    args = settle(args, goal, models, classes)
+    pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None
     check_place(args.device, args.amp, args.project, args.run_folder)
-    check_pretrained(args.pretrained)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
-    if not trained:
-        teacher, _ = load_model("teacher", args.teacher, data)
-    if student is not None and not student_trained:
-        student, _ = load_model("student", args.model, data)
-    check_teacher(teacher, args.teacher, data)
-    pair = None
-    if student is not None:
-        pair = check_pair(teacher, student, args.imgsz, args.layers)
-        args = args.with_reference_gains(teacher.family, teacher.reference_gains)
-        check_response(args.gains.response, teacher)
-        check_assignment(args.assignment, teacher, student)
     # Public weights that a new model starts from must be at hand
-    if not trained and args.pretrained is not False and (goal != "teacher" or _start_of(args) is None):
+    if (
+        not models.teacher_is_trained
+        and args.pretrained is not False
+        and (goal != "teacher" or _start_of(args) is None)
+    ):
         teacher.load_backbone()
-    if student is not None and not student_trained and args.pretrained is True:
+    if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
-    return _with_stages(Plan(goal, args, data, teacher, student, pair), trained)
-
-
-def _check_goal(args: Arguments, goal: Goal) -> None:
-    """Refuse arguments that are missing, or are not about the goal."""
-    if goal == "student":
-        if not args.teacher:
-            raise DS2D2Error("teacher= is missing: pass a trained .pt, or a model .yaml to train one first", 2)
-        if not args.model:
-            raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
-        return
-    if not args.teacher:
-        raise DS2D2Error("teacher= is missing: pass a model .yaml, or a trained .pt for its amplifier", 2)
-    for name in ("name", "model", "resume"):
-        if value := getattr(args, name):
-            raise DS2D2Error(f"{name}={value}: a stage has no {name}=, it is found by its fingerprint", 2)
-
-
-def _check_models(args: Arguments, goal: Goal, teacher: Detector, trained: bool, student: Detector | None) -> Arguments:
-    """Return the arguments as the models allow them, and refuse models that the goal is not for."""
-    if goal == "amplifier":
-        if teacher.explicit_only:
-            raise DS2D2Error(f"teacher={args.teacher}: an {teacher.family} has no amplifier, its students do without")
-        if (start := _start_of(args)) is not None:
-            raise DS2D2Error(
-                f"pretrained={start}: an amplifier starts from its teacher's head; to train a teacher from a "
-                "checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
-                2,
-            )
-        return args
-    args = without_prediction_terms(args, teacher, trained, student)
-    if goal == "teacher" and trained:
-        raise DS2D2Error(f"teacher={args.teacher}: is trained already; to train one, pass a model .yaml", 2)
-    return args
+    return _with_stages(Plan(goal, args, data, teacher, student, pair), models.teacher_is_trained)
 
 
 def _start_of(args: Arguments) -> str | Path | None:
@@ -241,12 +184,12 @@ def _with_stages(planned: Plan, trained: bool) -> Plan:
     stage, metrics, amplifier = None, None, args.amplifier
     if trained:
         states["teacher"] = "given"
-        found = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
-        args = args.replace(teacher=str(Path(found or args.teacher).resolve()))
+        source = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
+        args = args.replace(teacher=str(Path(source or args.teacher).resolve()))
     elif goal != "student" or args.needs_teacher:
         start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
         stage = teacher_stage(args, planned.data, teacher.title, start)
-        states["teacher"] = _state_of(stage)
+        states["teacher"] = stage.state
         args = args.replace(teacher=str(stage.weights))
         if states["teacher"] == "reused":
             teacher, trained = load_model("teacher", args.teacher)
@@ -259,17 +202,11 @@ def _with_stages(planned: Plan, trained: bool) -> Plan:
         load_amplifier(str(amplifier), teacher, args.wavelet)
         args = args.replace(amplifier=str(Path(str(amplifier)).resolve()))
     if goal == "amplifier" or (goal == "student" and args.gains.im_high):
-        state: State = "given" if given else "to be trained"
+        states["amplifier"] = "given" if given else "to be trained"
         if trained and not given:
             amplifier_to_make = amplifier_stage(args, planned.data, teacher)
-            state, args = _state_of(amplifier_to_make), args.replace(amplifier=str(amplifier_to_make.weights))
-        states["amplifier"] = state
+            states["amplifier"] = amplifier_to_make.state
+            args = args.replace(amplifier=str(amplifier_to_make.weights))
     elif not given:
         args = args.replace(amplifier=None)
     return replace(planned, arguments=args, teacher=teacher, states=states, metrics=metrics, _teacher_stage=stage)
-
-
-def _state_of(stage: Stage) -> State:
-    if stage.is_finished():
-        return "reused"
-    return "to be continued" if stage.has_begun() else "to be trained"

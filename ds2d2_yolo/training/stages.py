@@ -38,6 +38,9 @@ from ds2d2_yolo.training.trainer import PlainTrainer
 StageKind = Literal["teacher", "amplifier"]
 """The stages before the student."""
 
+State = Literal["given", "reused", "to be trained", "to be continued"]
+"""What happens to a stage: its file was given, it is finished already, it is new, or an earlier run of it stopped."""
+
 _RECORD = "stage.json"
 # Arguments of a run that are about its student or its place alone.
 _STUDENT_ONLY = {*DEFAULTS, "freeze", "name", "pretrained", "quantize", "resume", "save", "save_dir", "seed", "time"}
@@ -62,9 +65,12 @@ class Stage:
     overrides: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def has_begun(self) -> bool:
-        """Return whether an earlier run of the stage has left a checkpoint."""
-        return (self.folder / "weights" / "last.pt").is_file()
+    @property
+    def state(self) -> State:
+        """What happens to the stage in a run that needs it; of a finished one, the metrics are read."""
+        if self.is_finished():
+            return "reused"
+        return "to be continued" if (self.folder / "weights" / "last.pt").is_file() else "to be trained"
 
     @property
     def weights(self) -> Path:

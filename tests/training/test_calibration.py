@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import Gains
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
+from ds2d2_yolo.training.checks import with_reference_gains
 
 RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
 POSITIVE = st.floats(1e-6, 1e6)
@@ -120,14 +122,16 @@ def test_without_an_amplifier_its_term_is_not_calibrated():
 
 def test_reference_gains_are_the_authors_where_nothing_is_given():
     args = check_arguments({**RUN, "gains": "reference", "ex_low": 0.1})
-    args = args.with_reference_gains("FasterRCNN", Gains(0.5, 0.5, 1e-5, 1e-5))
+    args = with_reference_gains(args, SimpleNamespace(family="FasterRCNN", reference_gains=Gains(0.5, 0.5, 1e-5, 1e-5)))
     assert args.gains == Gains(0.1, 0.5, 1e-5, 1e-5)
     assert (args.response, args.sum_regions, args.weight, args.shares) == (0, True, "disw", {})
 
 
 def test_reference_gains_are_refused_where_there_are_none():
     with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO, use gains=auto"):
-        check_arguments({**RUN, "gains": "reference"}).with_reference_gains("YOLO", None)
+        with_reference_gains(
+            check_arguments({**RUN, "gains": "reference"}), SimpleNamespace(family="YOLO", reference_gains=None)
+        )
 
 
 @pytest.mark.parametrize(
