@@ -63,6 +63,8 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
         >>> run_demo({"epochs": 3})  # doctest: +SKIP
     """
     asked = SETTINGS | dict(overrides)
+    if str(asked["teacher"]).endswith(".pt") and "teacher_epochs" not in overrides:
+        del asked["teacher_epochs"]  # the demo's are for its own teacher; a finished one is not trained further
     if "model" in asked:
         asked["student"] = asked.pop("model")
     planned = plan(asked | {"name": asked.get("name") or "demo"})

@@ -38,3 +38,36 @@ def class_difference(names: Sequence[str], expected: Sequence[str], other: str =
         if name != expected_name:
             return f"class {index} is '{name}', in {other} '{expected_name}'"
     return None
+
+
+def side_by_side(names: Sequence[str], expected: Sequence[str], most: int = 4) -> str:
+    """Show where class names of the same number differ, and what the difference looks like.
+
+    Args:
+        names (Sequence[str]): Class names of a model, in the order of their indices.
+        expected (Sequence[str]): Those of the data set.
+        most (int): Pairs to show at most.
+
+    Returns:
+        (str): The differing pairs, and whether they are a matter of order or of spelling.
+
+    Example:
+        >>> side_by_side(["Ship", "plane"], ["ship", "plane"])
+        "class 0 is 'Ship', in the data set 'ship' (they differ in spelling alone)"
+        >>> side_by_side(["plane", "ship"], ["ship", "plane"])
+        "class 0 is 'plane', in the data set 'ship'; class 1 'ship', 'plane' (the same names in another order)"
+    """
+    pairs = [(index, *pair) for index, pair in enumerate(zip(names, expected, strict=True)) if pair[0] != pair[1]]
+    (index, name, other), *rest = pairs
+    text = f"class {index} is '{name}', in the data set '{other}'"
+    text += "".join(f"; class {index} '{name}', '{other}'" for index, name, other in rest[: most - 1])
+    text += f"; and {len(pairs) - most} more" if len(pairs) > most else ""
+    if sorted(names) == sorted(expected):
+        return f"{text} (the same names in another order)"
+    if all(_plain(name) == _plain(other) for _, name, other in pairs):
+        return f"{text} (they differ in spelling alone)"
+    return text
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+from ultralytics.utils import SETTINGS
+from ultralytics.utils.torch_utils import intersect_dicts
 
 from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error, message_of
@@ -46,7 +48,8 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         try:
             model, _ = load_checkpoint(name)
         except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
-            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}") from error
+            place = "" if Path(name).name != name else f"; put the file into {Path.cwd()} or {SETTINGS['weights_dir']}"
+            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}{place}") from error
         if hasattr(model, "ds2d2_teacher"):
             raise DS2D2Error(f"{role}={name}: is a checkpoint of the amplifier stage, its head sees other maps")
     elif suffix:
@@ -72,15 +75,38 @@ class Models:
 
     Attributes:
         teacher (Detector): The teacher.
-        teacher_is_trained (bool): Whether it comes from a checkpoint; else it was built from a model YAML.
+        teacher_is_trained (bool): Whether it can teach as it is; else it was built anew, for its stage to train.
         student (Detector | None): The student, where the run has one.
-        student_is_trained (bool): As for the teacher.
+        student_is_trained (bool): Whether it comes from a checkpoint; else it was built from a model YAML.
+        start (Detector | None): The model of the checkpoint that the teacher's stage fine-tunes, where there is one.
+        carried (tuple[int, int]): Number of tensors that carry over from the start, of how many.
     """
 
     teacher: Detector
     teacher_is_trained: bool
     student: Detector | None = None
     student_is_trained: bool = False
+    start: Detector | None = None
+    carried: tuple[int, int] = (0, 0)
+
+    def with_start(self, data: Mapping[str, Any]) -> Models:
+        """Return the models where the teacher's checkpoint is what its fine-tuning on other classes starts from.
+
+        Args:
+            data (Mapping[str, Any]): The data set: `names`, `nc`, `channels`, and `kpt_shape` for keypoints.
+
+        Returns:
+            (Models): The same with a teacher of its architecture for these classes, with the weights that fit.
+        """
+        start = self.teacher
+        points = {"kpt_shape": data["kpt_shape"]} if start.keypoints else {}
+        model: Any = build_model({**start.model.yaml, **points}, ch=data["channels"], nc=data["nc"])
+        model.names = data["names"]
+        model.load(start.model, verbose=False)
+        teacher, state = detector_of(model), model.state_dict()
+        assert teacher is not None
+        carried = len(intersect_dicts(start.model.state_dict(), state)), len(state)
+        return replace(self, teacher=teacher, teacher_is_trained=False, start=start, carried=carried)
 
 
 def load_models(

@@ -294,8 +294,8 @@ def _are_layers(side: object) -> bool:
 def _check_numbers(values: Mapping[str, Any]) -> None:
     for name in TERMS:
         _check_number(name, values[name], minimum=0)
-    for name in ("teacher_epochs", "amplifier_epochs"):
-        _check_number(name, values[name], minimum=1, whole=True)
+    _check_number("teacher_epochs", values["teacher_epochs"], minimum=0, whole=True)
+    _check_number("amplifier_epochs", values["amplifier_epochs"], minimum=1, whole=True)
     shares = values["shares"]
     listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
     # `type` rather than `isinstance`: True is an int

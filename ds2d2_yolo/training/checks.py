@@ -8,14 +8,16 @@ from typing import Any
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.loading.classes import class_difference, in_order
+from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.models import Models, check_keypoints
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.arguments import Arguments, Goal
 
 
-def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any] | None) -> Arguments:
-    """Return the arguments of a run as its models allow them, after the checks of what goes together.
+def settle(
+    arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any] | None
+) -> tuple[Arguments, Models]:
+    """Return arguments and models of a run as they go together, after the checks of whether they do.
 
     Args:
         arguments (Arguments): Arguments of the run.
@@ -24,31 +26,44 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
         data (Mapping[str, Any] | None): What the data YAML says of its classes, from `describe_data`.
 
     Returns:
-        (Arguments): The same with the models' task, with reference gains where they are asked for, and without the
-            terms that cannot be had.
+        arguments (Arguments): The same with the models' task, with reference gains where they are asked for, and
+            without the terms that cannot be had.
+        models (Models): The same, or with a teacher that is to be fine-tuned.
 
     Raises:
         DS2D2Error: If models, arguments and goal do not go together.
     """
+    arguments = with_task(arguments, models.teacher)
+    if data is not None and models.teacher_is_trained and is_start(models.teacher, arguments, data):
+        if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
+            raise DS2D2Error(
+                f"pretrained={arguments.pretrained}: the teacher starts from {arguments.teacher}, give one of them", 2
+            )
+        models = models.with_start(data)
     teacher, trained, student = models.teacher, models.teacher_is_trained, models.student
-    arguments = with_task(arguments, teacher)
     if data is not None:
         check_teacher(teacher, arguments.teacher, data)
+    if not trained and arguments.teacher_epochs == 0:
+        raise DS2D2Error(f"teacher_epochs=0: teacher={arguments.teacher} must be trained first, pass at least 1", 2)
     if goal == "amplifier":
         if teacher.explicit_only:
             raise DS2D2Error(
                 f"teacher={arguments.teacher}: an {teacher.family} has no amplifier, its students do without"
             )
-        return arguments
+        return arguments, models
     arguments = without_prediction_terms(arguments, teacher, trained, student)
     if goal == "teacher" and trained:
-        raise DS2D2Error(f"teacher={arguments.teacher}: is trained already; to train one, pass a model .yaml", 2)
+        raise DS2D2Error(
+            f"teacher={arguments.teacher}: is trained already on these classes; to fine-tune it further pass "
+            f"teacher_epochs={arguments.epochs}, to train a new one a model .yaml",
+            2,
+        )
     if student is None:
-        return arguments
+        return arguments, models
     arguments = with_reference_gains(arguments, teacher)
     check_response(arguments.gains.response, teacher)
     check_assignment(arguments.assignment, teacher, student)
-    return arguments
+    return arguments, models
 
 
 def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
@@ -187,6 +202,49 @@ def check_assignment(assignment: str, teacher: Detector, student: Detector) -> N
         )
 
 
+def is_start(teacher: Detector, arguments: Arguments, data: Mapping[str, Any]) -> bool:
+    """Return whether a trained teacher is where its fine-tuning on the data starts, or finished as it is.
+
+    It is a start where it knows another number of classes or other keypoints, or where `teacher_epochs` asks for it.
+
+    Args:
+        teacher (Detector): The teacher, from a checkpoint.
+        arguments (Arguments): Arguments of the run.
+        data (Mapping[str, Any]): The data set, as `describe_data` or Ultralytics describes it.
+
+    Returns:
+        (bool): Whether the teacher's stage fine-tunes it.
+
+    Raises:
+        DS2D2Error: If as many classes have other names or another order, which `teacher_epochs` does not settle, or if
+            a teacher that does not fit is not to be fine-tuned.
+    """
+    names, expected = teacher.class_names, in_order(data["names"])
+    keypoints = list(teacher.keypoints or data.get("kpt_shape") or ())
+    same_number = len(names) == len(expected) and keypoints == list(data.get("kpt_shape") or keypoints)
+    epochs, path = arguments.teacher_epochs, arguments.teacher
+    if same_number and names == expected:
+        return bool(epochs)
+    difference = class_difference(names, expected) or f"finds keypoints of kpt_shape={keypoints}"
+    if same_number:
+        difference = side_by_side(names, expected)
+    if epochs == 0:
+        raise DS2D2Error(
+            f"teacher={path}: {difference}; teacher_epochs=0 leaves it as it is, pass more to have it fine-tuned"
+        )
+    if same_number and epochs is None:
+        raise DS2D2Error(
+            f"teacher={path}: {difference}. If they are the same classes, give them the teacher's names in the data "
+            f"YAML; if not, have it fine-tuned on them with teacher_epochs={arguments.epochs}"
+        )
+    if teacher.explicit_only:
+        raise DS2D2Error(
+            f"teacher={path}: {difference}, and an {teacher.family} is not fine-tuned here; run 'yolo train "
+            f"model={path} data={arguments.data}' and pass its best.pt"
+        )
+    return True
+
+
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
     """Refuse a teacher that knows other classes or keypoints than the data set, or images of other channels.
 
@@ -203,6 +261,8 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
         raise DS2D2Error(f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}")
     difference = class_difference(teacher.class_names, in_order(data["names"]))
     if difference is not None:
-        raise DS2D2Error(f"teacher={path}: {difference}: train it on these")
+        raise DS2D2Error(
+            f"teacher={path}: {difference}; have it fine-tuned with 'ds2d2 teacher teacher={path} data=...' first"
+        )
     if Path(path).suffix == ".pt" and "kpt_shape" in data:
         check_keypoints("teacher", path, teacher.model, data)

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ultralytics.utils import colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import validate
 from ds2d2_yolo.loading.data import describe_data, load_training_data
-from ds2d2_yolo.loading.models import load_model, load_models
+from ds2d2_yolo.loading.models import Models, load_model, load_models
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.amplifier import load_amplifier
@@ -43,6 +43,8 @@ class Plan:
         states (dict[str, str]): What happens to `teacher` and `amplifier`, in this order; a stage that the run does not
             need is not in it.
         metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that a stage has made.
+        teacher_stage (Stage | None): The stage that makes the teacher, where none was given.
+        start (str | None): What that stage makes of a checkpoint on other classes, for a person.
 
     Example:
         >>> plan({"teacher": "yolo11l.pt", "data": "DIOR.yaml"}, "amplifier").states  # doctest: +SKIP
@@ -57,7 +59,8 @@ class Plan:
     pair: Pair | None = None
     states: dict[StageKind, State] = field(default_factory=dict)
     metrics: dict[str, float] | None = None
-    _teacher_stage: Stage | None = None
+    teacher_stage: Stage | None = None
+    start: str | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -78,11 +81,13 @@ class Plan:
         """
         arguments, teacher, metrics = self.arguments, self.teacher, self.metrics
         states = dict(self.states)
-        if self._teacher_stage is not None and "teacher" in states:
-            arguments = arguments.replace(teacher=str(self._teacher_stage.ensure(callbacks)))
+        if self.start is not None and self.goal != "student":  # where a student is the goal, the summary has said it
+            LOGGER.info(self.start.strip())
+        if self.teacher_stage is not None and "teacher" in states:
+            arguments = arguments.replace(teacher=str(self.teacher_stage.ensure(callbacks)))
             if states["teacher"] != "reused":
                 teacher, _ = load_model("teacher", arguments.teacher)
-            states["teacher"], metrics = "reused", self._teacher_stage.metrics
+            states["teacher"], metrics = "reused", self.teacher_stage.metrics
         if "amplifier" in states and states["amplifier"] != "given":
             stage = amplifier_stage(arguments, self.data, teacher)
             arguments = arguments.replace(amplifier=str(stage.ensure(callbacks)))
@@ -92,7 +97,7 @@ class Plan:
     @property
     def completed(self) -> dict[str, Any]:
         """The arguments that the plan has completed, for a trainer."""
-        names = ("model", "data", "teacher", "amplifier", *TERMS, "sum_regions", "weight")
+        names = ("model", "data", "teacher", "teacher_epochs", "amplifier", *TERMS, "sum_regions", "weight")
         return {name: vars(self.arguments)[name] for name in names}
 
     def summary(self) -> list[str]:
@@ -107,6 +112,7 @@ class Plan:
         lines = [
             f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {self.data['nc']} classes",
             f"  box coding: student {self.student.box_coding}; teacher {self.teacher.box_coding}",
+            *([] if self.start is None else [self.start]),
             *self.pair.table_lines(),
             f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
         ]
@@ -155,21 +161,18 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     # Whether it can work at all, as far as names and models tell, before data are rendered or downloaded
     classes = describe_data(args.data, args.single_cls)
     models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
+    args, models = settle(args, goal, models, classes)
     teacher, student = models.teacher, models.student
-    args = settle(args, goal, models, classes)
     pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
     # Public weights that a new model starts from must be at hand
-    if (
-        not models.teacher_is_trained
-        and args.pretrained is not False
-        and (goal != "teacher" or _start_of(args) is None)
-    ):
+    is_new = not models.teacher_is_trained and models.start is None
+    if is_new and args.pretrained is not False and (goal != "teacher" or _start_of(args) is None):
         teacher.load_backbone()
     if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
-    return _with_stages(Plan(goal, args, data, teacher, student, pair), models.teacher_is_trained)
+    return _with_stages(Plan(goal, args, data, teacher, student, pair), models)
 
 
 def _start_of(args: Arguments) -> str | Path | None:
@@ -177,19 +180,20 @@ def _start_of(args: Arguments) -> str | Path | None:
     return args.pretrained if isinstance(args.pretrained, (str, Path)) else None
 
 
-def _with_stages(planned: Plan, trained: bool) -> Plan:
+def _with_stages(planned: Plan, models: Models) -> Plan:
     """Return the plan with the state of every stage that it needs, and with the files that have a name already."""
-    args, goal, teacher = planned.arguments, planned.goal, planned.teacher
+    args, goal, teacher, trained = planned.arguments, planned.goal, planned.teacher, models.teacher_is_trained
     states: dict[StageKind, State] = {}
-    stage, metrics, amplifier = None, None, args.amplifier
+    stage, metrics, amplifier, start_text = None, None, args.amplifier, None
     if trained:
         states["teacher"] = "given"
         source = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
         args = args.replace(teacher=str(Path(source or args.teacher).resolve()))
     elif goal != "student" or args.needs_teacher:
         start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
-        stage = teacher_stage(args, planned.data, teacher.title, start)
+        stage = teacher_stage(args, planned.data, models, start)
         states["teacher"] = stage.state
+        start_text = _describe_start(args, models)
         args = args.replace(teacher=str(stage.weights))
         if states["teacher"] == "reused":
             teacher, trained = load_model("teacher", args.teacher)
@@ -209,4 +213,25 @@ def _with_stages(planned: Plan, trained: bool) -> Plan:
             args = args.replace(amplifier=str(amplifier_to_make.weights))
     elif not given:
         args = args.replace(amplifier=None)
-    return replace(planned, arguments=args, teacher=teacher, states=states, metrics=metrics, _teacher_stage=stage)
+    # Once the stage has a name, its epochs are its own: what goes on with its file does not fine-tune it again.
+    args = args.replace(teacher_epochs=None)
+    return replace(
+        planned, arguments=args, teacher=teacher, states=states, metrics=metrics, teacher_stage=stage, start=start_text
+    )
+
+
+def _describe_start(args: Arguments, models: Models) -> str | None:
+    """Return what the teacher's stage makes of a checkpoint, in one line for a person."""
+    if models.start is None:
+        return None
+    names, new = models.start.class_names, models.teacher.class_names
+    carried, total = models.carried
+    return (
+        f"  teacher: {args.teacher} knows {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
+        f"{args.teacher_epochs or args.epochs} epochs; {carried} of {total} tensors carry over"
+    )
+
+
+def _shortened(names: Sequence[str], most: int = 3) -> str:
+    more = ", ..." if len(names) > most else ""
+    return f"{len(names)} classes ({', '.join(names[:most])}{more})"

@@ -29,6 +29,7 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
     outdated_caches,
 )
+from ds2d2_yolo.loading.models import Models
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
 from ds2d2_yolo.training.protocols import Callbacks
@@ -170,23 +171,29 @@ class Stage:
         write_json(self.folder / _RECORD, record)
 
 
-def teacher_stage(args: Arguments, data: Mapping[str, Any], title: str, start: str | Path | None = None) -> Stage:
-    """Return the stage that trains the teacher of a run from its model YAML.
+def teacher_stage(args: Arguments, data: Mapping[str, Any], models: Models, start: str | Path | None = None) -> Stage:
+    """Return the stage that trains the teacher of a run, from its model YAML or from a checkpoint.
 
     Args:
         args (Arguments): Arguments of the run.
         data (Mapping[str, Any]): The data set.
-        title (str): Name of the teacher's architecture.
-        start (str | Path | None): Checkpoint that the teacher starts from.
+        models (Models): The models: `start` is the checkpoint's where the teacher is fine-tuned.
+        start (str | Path | None): Checkpoint that a teacher from a model YAML starts from.
 
     Returns:
         (Stage): The stage.
     """
     epochs = args.teacher_epochs or args.epochs
-    inputs: dict[str, Any] = {"architecture": architecture_of(args.teacher)}
+    if models.start is not None:
+        source = str(Path(getattr(models.start.model, "pt_path", None) or args.teacher).resolve())
+        inputs: dict[str, Any] = {"start": fingerprint_of_model(models.start.model)}
+        stage = _stage("teacher", args, data, models.start.title, epochs, inputs, source)
+        stage.overrides["pretrained"] = True  # pretrained=False is about the student
+        return stage
+    inputs = {"architecture": architecture_of(args.teacher)}
     if start is not None:
         inputs["pretrained"] = fingerprint_of_model(load_checkpoint(start)[0])  # a bare name may lie elsewhere
-    stage = _stage("teacher", args, data, title, epochs, inputs, args.teacher)
+    stage = _stage("teacher", args, data, models.teacher.title, epochs, inputs, args.teacher)
     if start is not None:
         stage.overrides["pretrained"] = str(start)
     return stage
