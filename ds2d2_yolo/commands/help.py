@@ -7,11 +7,11 @@ from collections.abc import Sequence
 HELP = """
     ds2d2 MODE key=value ...
 
-    Distil a big detector into a small one that stays a plain Ultralytics model.
+    Distil a large detector into a small one that stays a plain Ultralytics model.
 
     MODES
       train      teacher -> amplifier -> student; stages that are finished already are reused
-                   ds2d2 train teacher=yolo11l.pt student=yolo11n.yaml data=path/to/data.yaml epochs=100
+                   ds2d2 train teacher=yolo11l.pt student=yolo11n.pt data=path/to/data.yaml epochs=100
       teacher    train the teacher alone
                    ds2d2 teacher teacher=yolo11l.yaml data=path/to/data.yaml
       amplifier  train the high-frequency amplifier of a teacher alone; one serves many students
@@ -37,7 +37,7 @@ HELP = """
       checks     what Ultralytics reports about this machine
 
     ARGUMENTS OF TRAINING
-      teacher=    trained .pt, or a model .yaml that is trained first
+      teacher=    .pt of these classes; .pt of others, which is fine-tuned first; or a model .yaml, trained first
       student=    model .yaml, or a pretrained .pt; model= means the same
       data=       data YAML: a path, one of ds2d2's (scenes.yaml) or of Ultralytics'
       amplifier=  auto (default), a .pt made for this teacher, or none

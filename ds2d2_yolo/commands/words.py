@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,14 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def announce(path: Path, what: str) -> None:
-    """Say where the result is, relative to the working folder where that is shorter."""
+    """Say where the result is."""
+    print(f"ds2d2: {what} saved as {shorter(path)}")
+
+
+def shorter(path: Path) -> str:
+    """Return a path relative to the working folder where that is shorter, quoted where a shell needs it."""
     relative = os.path.relpath(path)
-    print(f"ds2d2: {what} saved as {relative if len(relative) < len(str(path)) else path}")
+    return shlex.quote(relative if len(relative) < len(str(path)) else str(path))
 
 
 def _read_configuration(path: Any) -> dict[str, Any]:

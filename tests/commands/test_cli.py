@@ -145,7 +145,7 @@ MISTAKES = [
     ({"im_full": "much"}, 2, "im_full=much: expected a number of at least 0"),
     ({"im_full": "True"}, 2, "im_full=True: expected a number of at least 0"),
     ({"im_high": "1e999"}, 2, "im_high=inf: expected a number"),
-    ({"teacher_epochs": "0"}, 2, "teacher_epochs=0: expected a whole number of at least 1"),
+    ({"teacher_epochs": "-1"}, 2, "teacher_epochs=-1: expected a whole number of at least 0"),
     ({"amplifier_epochs": "1.5"}, 2, "amplifier_epochs=1.5: expected a whole number of at least 1"),
     ({"wavelet": "harr"}, 2, "wavelet=harr: no such discrete wavelet, did you mean haar"),
     ({"wavelet": "bior2.2"}, 2, "wavelet=bior2.2: not orthogonal"),
@@ -365,3 +365,10 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert (process.wait(), process.stderr.read()) == (0, b"")
+
+
+def test_train_without_words_shows_what_a_beginner_types(capsys):
+    assert main(["train"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("ds2d2 train teacher=yolo11l.pt student=yolo11n.pt data=")

@@ -150,7 +150,7 @@ def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
 def test_the_command_makes_all_stages_of_oriented_boxes(fresh_machine, tmp_path, capsys):
     data = write_data(tmp_path / "set", train=4, val=2, task="obb")
     words = [f"{key}={value}" for key, value in SHORT.items()] + [f"project={tmp_path / 'runs'}", "name=student"]
-    words += ["teacher=yolo11n-obb.yaml", "student=yolo26n-obb.yaml", f"data={data}", "disw=hull", "weight=disw"]
+    words += ["teacher=yolo11n-obb.yaml", "student=yolo26n-obb.yaml", f"data={data}", "footprint=hull", "weight=disw"]
     assert main(["train", *words]) == 0
     assert (tmp_path / "runs" / "student" / "weights" / "best.pt").is_file()
     stages = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/stage.json")]

@@ -139,12 +139,16 @@ def test_it_is_decided_before_data_are_rendered(fresh_machine, tmp_path):
     assert not list(fresh_machine.rglob("*.jpg")) + list(fresh_machine.rglob("*.png"))
 
 
-def test_one_command_from_two_pretrained_checkpoints(data, tmp_path):
+def test_one_command_from_two_pretrained_checkpoints(data, tmp_path, capsys):
     teacher = checkpoint(tmp_path)
     student = save_checkpoint(lively_model(small_yolo(tmp_path), classes=80, seed=5), tmp_path / "student.pt")
     given = asked(teacher, data, tmp_path, student=str(student), teacher_epochs=2, name="student")
     words = [f"{name}={value}" for name, value in given.items()]
     assert main(["train", *words]) == 0
+    *_, saved, predict, report = capsys.readouterr().out.splitlines()
+    assert saved.startswith("ds2d2: student saved as ")
+    assert predict.split()[:3] == ["yolo", "predict", f"model={saved.split()[-1]}"]
+    assert main(report.split("#")[0].split()[1:]) == 0  # what is said to be next works
     runs = {path.name.split("-")[0]: path for path in (tmp_path / "runs").iterdir()}
     assert sorted(runs) == ["amplifier", "student", "teacher"]
     model, _ = load_checkpoint(runs["student"] / "weights" / "best.pt")
