@@ -47,7 +47,7 @@ from ds2d2_yolo.training.stages import folder_lock, training_state, without_stud
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.trainer import PlainTrainer
 
-WORKER = ("-m", "ds2d2_yolo.training.comparison")
+WORKER = ("-m", "ds2d2_yolo.commands.compare")
 """Arguments of Python that start a process for one job."""
 _RESUMABLE = ("data", "device", "workers", "cache", "plots")  # what Ultralytics lets a resumed run change
 

@@ -215,7 +215,7 @@ def plan_comparison(given: Mapping[str, Any]) -> Comparison:
             "teacher": fingerprint_of_model(teacher.model) if trained else architecture_of(asked.teacher),
             "student": fingerprint_of_student(args, student),
             "data": fingerprint_of_data(planned.data),
-            "epochs": [args.epochs, args.teacher_epochs, args.amplifier_epochs],
+            "epochs": [args.epochs, asked.teacher_epochs, args.amplifier_epochs],
             "arguments": shaping_arguments(args),
         }
         run_name = f"compare-{student.title}-{fingerprint_of_inputs(inputs)[:8]}"

@@ -12,6 +12,7 @@ from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.models import Models, check_keypoints
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.arguments import Arguments, Goal
+from ds2d2_yolo.training.pair import check_tasks
 
 
 def settle(
@@ -33,6 +34,8 @@ def settle(
     Raises:
         DS2D2Error: If models, arguments and goal do not go together.
     """
+    if models.student is not None:
+        check_tasks(models.teacher, models.student)
     arguments = with_task(arguments, models.teacher)
     if data is not None and models.teacher_is_trained and is_start(models.teacher, arguments, data):
         if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":

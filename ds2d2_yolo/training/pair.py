@@ -72,6 +72,15 @@ class Pair:
         return lines
 
 
+def check_tasks(teacher: Detector, student: Detector) -> None:
+    """Refuse a teacher and a student that are for different tasks."""
+    if teacher.task != student.task:
+        raise DS2D2Error(
+            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}: "
+            "both must be for one"
+        )
+
+
 def check_pair(
     teacher: Detector,
     student: Detector,
@@ -96,11 +105,7 @@ def check_pair(
     by_maps = teacher.explicit_only or student.explicit_only
     if teacher.family != student.family and not by_maps:
         raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
-    if teacher.task != student.task:
-        raise DS2D2Error(
-            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}: "
-            "both must be for one"
-        )
+    check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
         raise DS2D2Error(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "

@@ -128,7 +128,7 @@ MISTAKES = [
     ({"student": "yolo11n-pose.yaml"}, 1, "teacher yolov8s is for task=detect, student yolo11n-pose for task=pose"),
     ({"teacher": "{a_model}"}, 1, "no model can be built from it"),
     ({"teacher": "3"}, 2, "teacher=3: expected the path of a file"),
-    ({"teacher": "{more_classes}"}, 1, "knows 3 classes, the data set has 2"),
+    ({"teacher": "{more_classes}", "teacher_epochs": "0"}, 1, "knows 3 classes, the data set has 2; teacher_epochs=0"),
     ({"teacher": "{other_names}"}, 1, "class 1 is 'airplane', in the data set 'vehicle'"),
     ({"teacher": "{p6}", "imgsz": "128"}, 1, "has 4 levels, student yolo11n 3"),
     ({"teacher": "yolov8n-p2.yaml", "student": "yolov8n-p6.yaml", "imgsz": "128"}, 1, "stride 8, layer 18 of teacher"),

@@ -12,7 +12,7 @@ from training_helpers import NAMES, batch_of, lively_model, make_stage, save_che
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 
-from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer, plan
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison.jobs import execute
 from ds2d2_yolo.comparison.plan import Method, plan_comparison
@@ -280,18 +280,19 @@ def pose_model(yaml):
 
 
 @pytest.mark.slow
-def test_a_teacher_of_other_keypoints_is_refused_everywhere(tmp_path):
+def test_a_teacher_of_other_keypoints_is_fine_tuned_or_refused(tmp_path):
     teacher = save_checkpoint(pose_model("yolo11n-pose.yaml"), tmp_path / "seventeen.pt")
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
     given = {**SHORT, "teacher": str(teacher), "data": str(data), "project": str(tmp_path / "runs")}
-    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]: train it"
+    planned = plan({**given, "student": "yolo11n-pose.yaml"})
+    assert planned.states["teacher"] == "to be trained"
+    assert planned.teacher.keypoints == (4, 2)
+    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\]; teacher_epochs=0"
     with pytest.raises(DS2D2Error, match=message):
-        DS2D2Trainer(overrides={**given, "student": "yolo11n-pose.yaml"})
+        plan_comparison({**given, "student": "yolo11n-pose.yaml", "teacher_epochs": 0})
     with pytest.raises(DS2D2Error, match=message):
-        plan_comparison({**given, "student": "yolo11n-pose.yaml"})
-    with pytest.raises(DS2D2Error, match=message):
-        make_stage(given, "amplifier")
-    with pytest.raises(DS2D2Error, match=message):
+        make_stage({**given, "teacher_epochs": 0}, "amplifier")
+    with pytest.raises(DS2D2Error, match=r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has"):
         AmplifierTrainer(overrides=given)
     assert not (tmp_path / "runs").exists()
 
