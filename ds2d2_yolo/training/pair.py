@@ -102,6 +102,32 @@ def check_pair(
         DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
             not suit them, or a named layer cannot be tapped.
     """
+    _check_heads(teacher, student)
+    for detector in (teacher, student):
+        _check_size(detector, imgsz)
+    layers_of_heads = list(zip(student.head_layers, teacher.head_layers, strict=True))
+    named = layers_of_heads if layers is None else list(zip(*layers, strict=True))
+    tapped = [*layers_of_heads, *(pair for pair in named if pair not in layers_of_heads)]
+    shapes = zip(
+        _map_shapes(student, [pair[0] for pair in tapped], imgsz),
+        _map_shapes(teacher, [pair[1] for pair in tapped], imgsz),
+        strict=True,
+    )
+    taps = []
+    for (student_layer, teacher_layer), (student_shape, teacher_shape) in zip(tapped, shapes, strict=True):
+        student_stride, teacher_stride = _stride(imgsz, student_shape), _stride(imgsz, teacher_shape)
+        if student_shape[1:] != teacher_shape[1:]:
+            raise DS2D2Error(
+                f"layer {student_layer} of student {student.title} has stride {student_stride:g}, layer "
+                f"{teacher_layer} of teacher {teacher.title} stride {teacher_stride:g}: choose models (or layers=) "
+                "with the same strides"
+            )
+        taps.append(TappedPair(student_layer, teacher_layer, student_shape[0], teacher_shape[0], student_stride))
+    return Pair(tuple(taps), tuple(map(tapped.index, named)), tuple(range(len(layers_of_heads))))
+
+
+def _check_heads(teacher: Detector, student: Detector) -> None:
+    """Refuse a pair whose heads cannot be compared."""
     by_maps = teacher.explicit_only or student.explicit_only
     if teacher.family != student.family and not by_maps:
         raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
@@ -116,35 +142,14 @@ def check_pair(
             f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
             f"{student.head_layout}: choose models whose heads are alike"
         )
-    for detector in (teacher, student):
-        step = int(max(detector.model.stride))
-        if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
-            fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
-            raise DS2D2Error(
-                f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; try {fit}"
-            )
-    student_layers, teacher_layers = list(student.head_layers), list(teacher.head_layers)
-    head = tuple(range(len(student_layers)))
-    explicit = head
-    if layers is not None:
-        named = list(zip(*layers, strict=True))
-        known = list(zip(student_layers, teacher_layers, strict=True))
-        known += [pair for pair in named if pair not in known]
-        explicit = tuple(known.index(pair) for pair in named)
-        student_layers, teacher_layers = [pair[0] for pair in known], [pair[1] for pair in known]
 
-    student_shapes = _map_shapes(student, student_layers, imgsz)
-    teacher_shapes = _map_shapes(teacher, teacher_layers, imgsz)
-    taps = []
-    for ours, theirs, own, other in zip(student_layers, teacher_layers, student_shapes, teacher_shapes, strict=True):
-        if own[1:] != other[1:]:
-            here, there = _stride(imgsz, own), _stride(imgsz, other)
-            raise DS2D2Error(
-                f"layer {ours} of student {student.title} has stride {here:g}, layer {theirs} of teacher "
-                f"{teacher.title} stride {there:g}: choose models (or layers=) with the same strides"
-            )
-        taps.append(TappedPair(ours, theirs, own[0], other[0], _stride(imgsz, own)))
-    return Pair(tuple(taps), explicit, head)
+
+def _check_size(detector: Detector, imgsz: int) -> None:
+    """Refuse a size of images that does not suit the strides of a model."""
+    step = int(max(detector.model.stride))
+    if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
+        fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
+        raise DS2D2Error(f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; try {fit}")
 
 
 def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:

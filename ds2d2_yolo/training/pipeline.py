@@ -172,7 +172,8 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
         teacher.load_backbone()
     if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
-    return _with_stages(Plan(goal, args, data, teacher, student, pair), models)
+    planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models)
+    return _with_amplifier(planned, architecture=args.teacher)
 
 
 def _start_of(args: Arguments) -> str | Path | None:
@@ -180,44 +181,48 @@ def _start_of(args: Arguments) -> str | Path | None:
     return args.pretrained if isinstance(args.pretrained, (str, Path)) else None
 
 
-def _with_stages(planned: Plan, models: Models) -> Plan:
-    """Return the plan with the state of every stage that it needs, and with the files that have a name already."""
-    args, goal, teacher, trained = planned.arguments, planned.goal, planned.teacher, models.teacher_is_trained
-    states: dict[StageKind, State] = {}
-    stage, metrics, amplifier, start_text = None, None, args.amplifier, None
-    if trained:
-        states["teacher"] = "given"
-        source = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
-        args = args.replace(teacher=str(Path(source or args.teacher).resolve()))
-    elif goal != "student" or args.needs_teacher:
-        start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
-        stage = teacher_stage(args, planned.data, models, start)
-        states["teacher"] = stage.state
-        start_text = _describe_start(args, models)
-        args = args.replace(teacher=str(stage.weights))
-        if states["teacher"] == "reused":
-            teacher, trained = load_model("teacher", args.teacher)
-            metrics = stage.metrics
+def _with_teacher(planned: Plan, models: Models) -> Plan:
+    """Return the plan with the teacher's file, and with the stage that makes it where none was given."""
+    args, goal = planned.arguments, planned.goal
+    if models.teacher_is_trained:
+        source = getattr(planned.teacher.model, "pt_path", None)  # where Ultralytics found a bare name
+        # What goes on with a finished teacher does not fine-tune it again.
+        args = args.replace(teacher=str(Path(source or args.teacher).resolve()), teacher_epochs=None)
+        return replace(planned, arguments=args, states={"teacher": "given"})
+    if goal == "student" and not args.needs_teacher:
+        return planned
+    start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
+    stage = teacher_stage(args, planned.data, models, start)
+    planned = replace(
+        planned,
+        arguments=args.replace(teacher=str(stage.weights), teacher_epochs=None),
+        states={"teacher": stage.state},
+        teacher_stage=stage,
+        start=_describe_start(args, models),
+    )
+    if planned.states["teacher"] != "reused":
+        return planned
+    teacher, _ = load_model("teacher", planned.arguments.teacher)
+    return replace(planned, teacher=teacher, metrics=stage.metrics)
+
+
+def _with_amplifier(planned: Plan, architecture: str) -> Plan:
+    """Return the plan with the amplifier's file, as far as it has a name already, and the state of its stage."""
+    args, goal, amplifier = planned.arguments, planned.goal, planned.arguments.amplifier
+    has_teacher = planned.states.get("teacher") in {"given", "reused"}
     given = goal == "student" and amplifier not in {None, "auto"}
     if given:
-        if not trained:
-            architecture = planned.arguments.teacher
+        if not has_teacher:
             raise DS2D2Error(f"amplifier={amplifier}: belongs to a trained teacher, but {architecture} is not yet")
-        load_amplifier(str(amplifier), teacher, args.wavelet)
+        load_amplifier(str(amplifier), planned.teacher, args.wavelet)
         args = args.replace(amplifier=str(Path(str(amplifier)).resolve()))
-    if goal == "amplifier" or (goal == "student" and args.gains.im_high):
-        states["amplifier"] = "given" if given else "to be trained"
-        if trained and not given:
-            amplifier_to_make = amplifier_stage(args, planned.data, teacher)
-            states["amplifier"] = amplifier_to_make.state
-            args = args.replace(amplifier=str(amplifier_to_make.weights))
-    elif not given:
-        args = args.replace(amplifier=None)
-    # Once the stage has a name, its epochs are its own: what goes on with its file does not fine-tune it again.
-    args = args.replace(teacher_epochs=None)
-    return replace(
-        planned, arguments=args, teacher=teacher, states=states, metrics=metrics, teacher_stage=stage, start=start_text
-    )
+    if goal == "teacher" or (goal == "student" and not args.gains.im_high):
+        return replace(planned, arguments=args if given else args.replace(amplifier=None))
+    state: State = "given" if given else "to be trained"
+    if has_teacher and not given:
+        stage = amplifier_stage(args, planned.data, planned.teacher)
+        state, args = stage.state, args.replace(amplifier=str(stage.weights))
+    return replace(planned, arguments=args, states={**planned.states, "amplifier": state})
 
 
 def _describe_start(args: Arguments, models: Models) -> str | None:
