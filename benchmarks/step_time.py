@@ -27,7 +27,15 @@ from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
-from ds2d2_yolo.detectors import Detector, FasterRCNNDetector, Taps, YOLODetector, build_model, detector_of
+from ds2d2_yolo.detectors import (
+    Batch,
+    Detector,
+    FasterRCNNDetector,
+    Taps,
+    YOLODetector,
+    build_model,
+    detector_of,
+)
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.training.pair import check_pair
@@ -43,7 +51,6 @@ WITHOUT = {
 }
 HALF = "half teacher"
 PARTS = ("plain", "teacher", "heads")
-Batch = dict[str, torch.Tensor]
 Step = Callable[[Batch], torch.Tensor]
 
 
@@ -162,13 +169,12 @@ def look(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[torch.Tenso
 def make_batch(options: argparse.Namespace) -> Batch:
     """Return a batch of noise with boxes."""
     count = options.batch * options.boxes
-    batch = {
-        "img": torch.rand(options.batch, 3, options.imgsz, options.imgsz),
-        "cls": torch.zeros(count, 1),
-        "bboxes": torch.rand(count, 4) * 0.2 + 0.3,
-        "batch_idx": torch.arange(options.batch).repeat_interleave(options.boxes).float(),
+    return {
+        "img": torch.rand(options.batch, 3, options.imgsz, options.imgsz).to(options.device),
+        "cls": torch.zeros(count, 1).to(options.device),
+        "bboxes": (torch.rand(count, 4) * 0.2 + 0.3).to(options.device),
+        "batch_idx": torch.arange(options.batch).repeat_interleave(options.boxes).float().to(options.device),
     }
-    return {key: value.to(options.device) for key, value in batch.items()}
 
 
 def run(step: Step, batch: Batch, options: argparse.Namespace) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ds2d2_yolo.detectors import Detector, register_detector
+    from ds2d2_yolo.detectors import DenseAssignment, Detector, register_detector
     from ds2d2_yolo.errors import DS2D2Error
     from ds2d2_yolo.evaluation import evaluate
     from ds2d2_yolo.method import (
@@ -52,7 +52,7 @@ _METHOD = (
 )
 _HOMES = {
     **dict.fromkeys(_METHOD, "method"),
-    **dict.fromkeys(("Detector", "register_detector"), "detectors"),
+    **dict.fromkeys(("DenseAssignment", "Detector", "register_detector"), "detectors"),
     "AmplifierTrainer": "training.amplifier",
     "DS2D2Error": "errors",
     "DS2D2Trainer": "trainer",
@@ -67,6 +67,7 @@ __all__ = [
     "DS2D2Error",
     "DS2D2Loss",
     "DS2D2Trainer",
+    "DenseAssignment",
     "DensePredictions",
     "Detector",
     "Gains",

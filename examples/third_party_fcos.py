@@ -15,8 +15,8 @@ from torch import nn
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 from ultralytics.utils import YAML
 
-from ds2d2_yolo import DensePredictions, DS2D2Trainer, register_detector
-from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo import DenseAssignment, DensePredictions, DS2D2Trainer, register_detector
+from ds2d2_yolo.detectors.torchvision.model import DenseTorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import PyramidAnchors
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -75,7 +75,7 @@ class FCOSModel(TorchvisionModel):
 
 
 @register_detector
-class FCOSDetector(TorchvisionDetector):
+class FCOSDetector(DenseTorchvisionDetector):
     """The model as distillation sees it: dense predictions, as RetinaNet's."""
 
     family, box_coding, model_class = "FCOS", "distances to four sides", FCOSModel
@@ -83,8 +83,8 @@ class FCOSDetector(TorchvisionDetector):
     def assignment_modules(self) -> Mapping[str, nn.Module]:
         return {"matches": self.model.model[-1].head.matches}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
-        return (outputs["matches"] >= 0).sum(1).clamp(min=1).sum()  # positives, at least one per image
+    def assignment(self, outputs: Mapping[str, Any]) -> DenseAssignment:
+        return DenseAssignment((outputs["matches"] >= 0).sum(1).clamp(min=1).sum())  # positives, at least one an image
 
     def decode(self, head: Any, raw: Raw) -> DensePredictions:
         boxes = head.box_coder.decode(raw.outputs["bbox_regression"].float(), raw.points)

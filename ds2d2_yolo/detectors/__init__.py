@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from ultralytics.nn.tasks import yaml_model_load
 
-from ds2d2_yolo.detectors.base import Detector
+from ds2d2_yolo.detectors.base import (
+    AssignsObjects,
+    Batch,
+    ComparesPredictions,
+    Config,
+    Detector,
+    Explains,
+    Maps,
+    Responds,
+    TapOutputs,
+)
+from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
 from ds2d2_yolo.detectors.taps import Taps
 from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
@@ -53,13 +63,11 @@ def detector_of(model: nn.Module) -> Detector | None:
     return next((family(model) for family in _FAMILIES if family.accepts(model)), None)
 
 
-def build_model(
-    config: str | Path | Mapping[str, Any], ch: int = 3, nc: int | None = None, verbose: bool = False
-) -> nn.Module:
+def build_model(config: str | Path | Config, ch: int = 3, nc: int | None = None, verbose: bool = False) -> nn.Module:
     """Build a new model of the family that a model YAML is for.
 
     Args:
-        config (str | Path | Mapping[str, Any]): Model YAML, or its content.
+        config (str | Path | Config): Model YAML, or its content.
         ch (int): Channels of the images.
         nc (int | None): Number of classes; None takes that of the YAML.
         verbose (bool): Whether to print a summary.
@@ -74,7 +82,7 @@ def build_model(
         >>> type(build_model("yolo11n.yaml")).__name__
         'DetectionModel'
     """
-    content: Mapping[str, Any] = config if isinstance(config, Mapping) else yaml_model_load(config)
+    content: Config = config if isinstance(config, Mapping) else yaml_model_load(config)
     for family in _FAMILIES:
         if family.builds(content):
             return family.build(content, ch, nc, verbose)
@@ -84,10 +92,20 @@ def build_model(
 
 __all__ = [
     "TASKS",
+    "AssignsObjects",
+    "Batch",
+    "ComparesPredictions",
+    "Config",
+    "DenseAssignment",
+    "DenseDetector",
     "Detector",
+    "Explains",
     "FasterRCNNDetector",
+    "Maps",
     "RTDETRDetector",
+    "Responds",
     "RetinaNetDetector",
+    "TapOutputs",
     "Taps",
     "YOLODetector",
     "build_model",

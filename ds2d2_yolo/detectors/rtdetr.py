@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
+from ds2d2_yolo.detectors.base import Config, Maps, TapOutputs, confidence_of
 from ds2d2_yolo.detectors.taps import Taps
 from ds2d2_yolo.detectors.yolo import UltralyticsDetector
 
@@ -21,7 +22,7 @@ class EncoderScores(NamedTuple):
     logits: torch.Tensor
 
 
-class RTDETRDetector(UltralyticsDetector):
+class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
     """RT-DETR, whose encoder maps of strides 8, 16 and 32 teach and learn, from other RT-DETRs as from YOLO models.
 
     Its predictions are made by queries, which the decoder chooses from all cells: there is nothing to compare cell by
@@ -34,7 +35,6 @@ class RTDETRDetector(UltralyticsDetector):
     """
 
     family = "RT-DETR"
-    explicit_only = True
 
     @classmethod
     def accepts(cls, model: nn.Module) -> bool:
@@ -43,13 +43,13 @@ class RTDETRDetector(UltralyticsDetector):
         return type(layers[-1]) is RTDETRDecoder
 
     @classmethod
-    def builds(cls, config: Mapping[str, Any]) -> bool:
+    def builds(cls, config: Config) -> bool:
         """Return whether the last layer of a model YAML is RT-DETR's decoder."""
         layers = config.get("head")
         return isinstance(layers, list) and layers[-1][2] == RTDETRDecoder.__name__
 
     @classmethod
-    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+    def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
         """Return Ultralytics' model of a YAML."""
         return RTDETRDetectionModel(deepcopy(dict(config)), ch=ch, nc=nc, verbose=verbose)
 
@@ -76,5 +76,9 @@ class RTDETRDetector(UltralyticsDetector):
         """Return none: only implicit terms ask how the ground truth was assigned."""
         return {}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> None:
+    def assignment(self, outputs: TapOutputs) -> None:
         """Return None, likewise."""
+
+    def confidence(self, raw: EncoderScores, maps: Maps) -> list[torch.Tensor]:
+        """Return the highest class probability (B, 1, H_l, W_l) that the encoder gives every cell."""
+        return confidence_of(raw.logits, maps)

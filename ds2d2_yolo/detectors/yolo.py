@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -19,8 +19,20 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
-from ds2d2_yolo.detectors.base import Detector, to_pixels
-from ds2d2_yolo.method import DensePredictions, Similarity, dense_differences, dense_implicit_terms, generalized_iou
+from ds2d2_yolo.detectors.base import (
+    AssignmentT,
+    AssignsObjects,
+    Batch,
+    Config,
+    Detector,
+    Explains,
+    Maps,
+    RawT,
+    TapOutputs,
+    to_pixels,
+)
+from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
+from ds2d2_yolo.method import DensePredictions, Similarity, generalized_iou
 from ds2d2_yolo.method.wavelet import at_least_float32
 
 _TASKS: dict[type[nn.Module], str] = {
@@ -74,7 +86,7 @@ def hulls_of(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([corners.amin(1), corners.amax(1)], 1)
 
 
-class UltralyticsDetector(Detector):
+class UltralyticsDetector(Detector[RawT, AssignmentT]):
     """What all detectors of Ultralytics have in common: a sequence of layers, of which the last one is the head."""
 
     @property
@@ -92,7 +104,9 @@ class UltralyticsDetector(Detector):
                 module.forward = module.forward_fuse  # type: ignore[method-assign]
 
 
-class YOLODetector(UltralyticsDetector):
+class YOLODetector(
+    UltralyticsDetector[DensePredictions, DenseAssignment], DenseDetector, AssignsObjects[DensePredictions], Explains
+):
     """An Ultralytics model that finds horizontal or oriented boxes, and maybe their masks or keypoints.
 
     Of heads for masks and keypoints, boxes and classes are compared; what else they predict is left to the student's
@@ -110,7 +124,7 @@ class YOLODetector(UltralyticsDetector):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._hulls = False
-        self._kept: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._kept: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None  # the maps' sizes and their grid
 
     @classmethod
     def accepts(cls, model: nn.Module) -> bool:
@@ -119,12 +133,12 @@ class YOLODetector(UltralyticsDetector):
         return type(layers[-1]) in _TASKS
 
     @classmethod
-    def builds(cls, config: Mapping[str, Any]) -> bool:
+    def builds(cls, config: Config) -> bool:
         """Return whether a model YAML lists layers, as Ultralytics' do."""
         return isinstance(config.get("backbone"), list)
 
     @classmethod
-    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+    def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
         """Return Ultralytics' model of a YAML."""
         content = deepcopy(dict(config))
         kind = _MODELS.get(guess_model_task(content), DetectionModel)
@@ -159,25 +173,23 @@ class YOLODetector(UltralyticsDetector):
         criterion = self._criterion
         return {"assigner": getattr(criterion, "one2many", criterion).assigner}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> torch.Tensor:
+    def assignment(self, outputs: TapOutputs) -> DenseAssignment:
         """Return the number of positive anchors, at least one per image, as a scalar on the device."""
         foreground = outputs["assigner"][3]
-        return foreground.sum(1).clamp(min=1).sum()
+        return DenseAssignment(foreground.sum(1).clamp(min=1).sum())
 
     @property
     def assigns_by_predictions(self) -> bool:
-        """Whether boxes and classes alone assign the objects: masks and keypoints have a say in it, too."""
+        """Whether boxes and classes alone assign the objects; where there are masks or keypoints, these do too."""
         return self.task in {"detect", "obb"}
 
-    def assign_by(self, predictions: DensePredictions, maps: Sequence[torch.Tensor]) -> RemovableHandle:
+    def assign_by(self, raw: DensePredictions, maps: Maps) -> RemovableHandle:
         """Have the (one-to-many) task-aligned assigner see the scores and boxes that a teacher predicts.
 
         The one-to-one branch, where there is one, goes on assigning objects by its own predictions: a teacher's best
         anchor need not be the one that the student is about to choose.
         """
-        if not self.assigns_by_predictions:
-            return super().assign_by(predictions, maps)
-        scores, boxes = predictions.logits.sigmoid(), predictions.boxes
+        scores, boxes = raw.logits.sigmoid(), raw.boxes
         if self.task == "obb":  # the assigner is given pixels
             _, strides = self._grid(maps, self.model.model[-1].stride)
             boxes = torch.cat([boxes[..., :4] * strides, boxes[..., 4:]], 2)
@@ -197,7 +209,7 @@ class YOLODetector(UltralyticsDetector):
         return images * float(getattr(self._criterion, "o2m", 1.0))
 
     @property
-    def _criterion(self) -> Any:
+    def _criterion(self) -> Any:  # Any: every task and head has a class of its own
         """The model's criterion."""
         # It is made at the first loss and made anew when a run with a one-to-one head resumes, so it is looked up for
         # every batch.
@@ -205,7 +217,7 @@ class YOLODetector(UltralyticsDetector):
             self.model.criterion = self.model.init_criterion()
         return self.model.criterion
 
-    def response(self, head: Any, outputs: Mapping[Any, Any]) -> DensePredictions:
+    def response(self, head: nn.Module, outputs: TapOutputs) -> DensePredictions:
         """Return what a student predicts by its own (one-to-many) head."""
         raw = outputs["response"]
         return self.decode(head, raw[1] if isinstance(raw, tuple) else raw)  # in evaluation final ones come first
@@ -214,7 +226,7 @@ class YOLODetector(UltralyticsDetector):
         """Take over what oriented objects cover."""
         self._hulls = hulls
 
-    def footprints(self, batch: Mapping[str, Any]) -> torch.Tensor:
+    def footprints(self, batch: Batch) -> torch.Tensor:
         """Return the objects' boxes (N, 4) as xyxy pixels, or oriented ones (N, 5) as xywhr: pixels and radians."""
         if self.task != "obb":
             return super().footprints(batch)
@@ -233,7 +245,7 @@ class YOLODetector(UltralyticsDetector):
         raw = self.model(images)
         return self.decode(self.head, raw)
 
-    def decode(self, head: Any, raw: Mapping[str, Any]) -> DensePredictions:
+    def decode(self, head: Any, raw: TapOutputs) -> DensePredictions:  # Any: heads have attributes without types
         """Return predictions of raw boxes (B, 4 * reg_max, A), scores (B, C, A) and maybe angle (B, 1, A).
 
         Boxes become xyxy pixels; oriented ones xywhr in grid cells, the unit in which Ultralytics compares them.
@@ -257,58 +269,36 @@ class YOLODetector(UltralyticsDetector):
             boxes = dist2bbox(distances, anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
-    def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Any = None) -> DensePredictions:
+    def predict(self, head: Any, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
         """Return what a head (one-to-many) predicts from a pyramid; masks and keypoints are left out."""
         parts = {name: part if name in _COMPARED else None for name, part in head.one2many.items()}
         return self.decode(head, head.forward_head(list(maps), **parts))
 
-    def compare_predictions(
-        self, student: DensePredictions, teacher: DensePredictions, assignment: torch.Tensor
-    ) -> torch.Tensor:
-        """Return quality focal plus generalised (of oriented boxes probabilistic) IoU loss."""
-        return torch.stack(dense_implicit_terms(student, teacher, assignment, similarity=self._similarity)).sum()
-
     @property
-    def _similarity(self) -> Similarity:
+    def similarity(self) -> Similarity:
+        """Generalised IoU, of oriented boxes probabilistic IoU."""
         return probabilistic_iou if self.task == "obb" else generalized_iou
 
     def detections_of(
-        self,
-        predictions: DensePredictions,
-        maps: Sequence[torch.Tensor],
-        confidence: float = 0.25,
-        iou: float = 0.7,
+        self, raw: DensePredictions, maps: Maps, confidence: float = 0.25, iou: float = 0.7
     ) -> list[torch.Tensor]:
         """Return what the teacher finds, from raw predictions; oriented boxes (N, 7) as `detect` does."""
         if self.task != "obb":
-            return super().detections_of(predictions, maps, confidence, iou)
+            return super().detections_of(raw, maps, confidence, iou)
         _, strides = self._grid(maps, self.model.model[-1].stride)
-        boxes, angles = predictions.boxes.float().split([4, 1], 2)
-        rows = torch.cat([boxes * strides, predictions.logits.float().sigmoid(), angles], 2).transpose(1, 2)
-        classes = predictions.logits.shape[2]
+        boxes, angles = raw.boxes.float().split([4, 1], 2)
+        rows = torch.cat([boxes * strides, raw.logits.float().sigmoid(), angles], 2).transpose(1, 2)
+        classes = raw.logits.shape[2]
         # A place may tell several classes, as in Ultralytics' validation
         found = non_max_suppression(rows, confidence, iou, nc=classes, multi_label=True, rotated=True)
-        return [own[:, [0, 1, 2, 3, 6, 4, 5]] for own in found]
+        return [rows[:, [0, 1, 2, 3, 6, 4, 5]] for rows in found]
 
-    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy pixels."""
         centres, strides = self._grid(maps, self.model.model[-1].stride)
         return torch.cat([centres - 0.5, centres + 0.5], 1) * strides
 
-    def differences(
-        self,
-        head: nn.Module,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        places: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return quality focal and generalised (probabilistic) IoU loss of every anchor (A,)."""
-        with torch.no_grad():
-            seen, known = (self.predict(head, maps) for maps in (student, teacher))
-            classes, boxes = dense_differences(seen, known, self._similarity)
-        return classes[0], boxes[0]
-
-    def _grid(self, features: Sequence[torch.Tensor], strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _grid(self, features: Maps, strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return centres (A, 2) in grid cells and strides (A, 1) in pixels per cell of all anchors, in float32.
 
         They are kept for as long as the maps keep their sizes: to make them waits for the device.

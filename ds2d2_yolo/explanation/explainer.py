@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.detectors import Detector, Explains, Taps
 from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, model_input, spread_out
 from ds2d2_yolo.explanation.views import DifferenceView, LevelView, spread_over, view_levels
 from ds2d2_yolo.method import high_frequency_maps
@@ -209,9 +209,9 @@ class Explainer:
         teacher_maps: Sequence[torch.Tensor],
         size: tuple[int, int],
     ) -> dict[str, DifferenceView]:
-        places = self.teacher.places(teacher_maps)
-        if places is None:
+        if not isinstance(self.teacher, Explains):
             return {}
+        places = self.teacher.places(teacher_maps)
         # As in the loss: the student's maps as they are where the channels agree, adapted ones where they differ
         compared = [x if same else y for x, y, same in zip(student_maps, adapted, self._same_channels, strict=True)]
         heads: dict[str, tuple[nn.Module, Sequence[torch.Tensor], Sequence[torch.Tensor]]] = {

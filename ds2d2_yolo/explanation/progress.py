@@ -66,7 +66,7 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
         teacher_maps = [outputs.maps[index].float() for index in pair.head]
         confidence = None
         if distiller.loss.weight == "confidence":
-            confidence = distiller.teacher.confidence(outputs.predictions, teacher_maps)
+            confidence = distiller.teacher.confidence(outputs.raw, teacher_maps)
         adapted = []
         for index in pair.head:
             x, adapter = student_maps[index].float(), model.ds2d2_adapters[index]

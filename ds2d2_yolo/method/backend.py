@@ -8,10 +8,11 @@ import warnings
 from functools import cache
 from importlib.resources import files
 from types import ModuleType
-from typing import IO, Any
+from typing import IO
 
 import torch
 from torch import nn
+from torch.autograd.function import FunctionCtx
 
 
 def _import_pytorch_wavelets() -> ModuleType:
@@ -65,6 +66,13 @@ def _transforms(filters: Filters, dtype: torch.dtype, device: torch.device) -> t
     return analysis, synthesis
 
 
+class _Context(FunctionCtx):
+    """What the two functions below keep from their forward for their backward pass."""
+
+    filters: Filters
+    size: torch.Size
+
+
 class _Analysis(torch.autograd.Function):
     """The transform, with neither of its passes under autocast.
 
@@ -73,7 +81,7 @@ class _Analysis(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, filters: Filters) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(ctx: _Context, x: torch.Tensor, filters: Filters) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the low-frequency band (B, C, h, w) and the detail bands (B, C, 3, h, w)."""
         ctx.filters, ctx.size = filters, x.shape[-2:]
         with torch.autocast(x.device.type, enabled=False):
@@ -81,7 +89,7 @@ class _Analysis(torch.autograd.Function):
         return ll, detail
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: _Context, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return the gradient to the map."""
         height, width = ctx.size  # the synthesis returns even sides
         gradient: torch.Tensor = _Synthesis.apply(*gradients, ctx.filters)
@@ -92,7 +100,7 @@ class _Synthesis(torch.autograd.Function):
     """The adjoint of the transform, likewise."""
 
     @staticmethod
-    def forward(ctx: Any, ll: torch.Tensor, detail: torch.Tensor, filters: Filters) -> torch.Tensor:
+    def forward(ctx: _Context, ll: torch.Tensor, detail: torch.Tensor, filters: Filters) -> torch.Tensor:
         """Return a map (B, C, H, W) of even sides."""
         ctx.filters = filters
         with torch.autocast(ll.device.type, enabled=False):
@@ -100,7 +108,7 @@ class _Synthesis(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: _Context, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Return the gradients to the bands."""
         return *_Analysis.apply(gradient, ctx.filters), None
 

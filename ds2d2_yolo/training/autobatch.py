@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.detectors import Batch, Detector, detector_of
 from ds2d2_yolo.training.step import Distiller
 
 
@@ -49,7 +49,7 @@ class DistillationStep(nn.Module):
         return loss
 
 
-def made_up_batch(detector: Detector, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def made_up_batch(detector: Detector, images: torch.Tensor) -> Batch:
     """Return a training batch of black images with one object each, as the detector's task has them.
 
     Args:
@@ -57,10 +57,10 @@ def made_up_batch(detector: Detector, images: torch.Tensor) -> dict[str, torch.T
         images (torch.Tensor): Images (B, C, H, W) of the size that is wanted.
 
     Returns:
-        (dict[str, torch.Tensor]): The batch.
+        (Batch): The batch.
     """
     count = images.shape[0]
-    batch = {
+    batch: Batch = {
         "img": torch.zeros_like(images),
         "cls": images.new_zeros(count, 1),
         "bboxes": images.new_full((count, 5 if detector.task == "obb" else 4), 0.5),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.detectors import AssignsObjects, Detector, Responds
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.models import Models, check_keypoints
@@ -177,10 +177,9 @@ def check_response(gain: float, teacher: Detector) -> None:
         teacher (Detector): The teacher, of the student's family.
 
     Raises:
-        DS2D2Error: If the family has neither a `decode` nor a `response` of its own.
+        DS2D2Error: If it does not.
     """
-    kind = type(teacher)
-    if gain and kind.decode is Detector.decode and kind.response is Detector.response:
+    if gain and not isinstance(teacher, Responds):
         raise DS2D2Error(
             f"response: {teacher.family} does not say what a student predicts by its own head; pass response=0", 2
         )
@@ -197,7 +196,8 @@ def check_assignment(assignment: str, teacher: Detector, student: Detector) -> N
     Raises:
         DS2D2Error: If the teacher was asked for, and is of another family or the family's assigner sees more.
     """
-    if assignment == "teacher" and (teacher.family != student.family or not student.assigns_by_predictions):
+    by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
+    if assignment == "teacher" and (teacher.family != student.family or not by_predictions):
         raise DS2D2Error(
             f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, this is for YOLO models "
             "of the tasks detect and obb; leave it out",

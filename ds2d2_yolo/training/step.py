@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import nn
@@ -13,7 +13,17 @@ from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 from ultralytics.utils import LOGGER, RANK, colorstr
 
-from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.detectors import (
+    AssignsObjects,
+    Batch,
+    ComparesPredictions,
+    Detector,
+    Maps,
+    Responds,
+    TapOutputs,
+    Taps,
+)
+from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
 from ds2d2_yolo.method import DS2D2Loss, HeadComparison, LossInputs
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 
@@ -22,10 +32,10 @@ Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class TeacherOutputs:
-    """What the teacher makes of a batch: raw `predictions`, as its family has them, and tapped `maps` (B, C, H, W)."""
+class TeacherOutputs(Generic[RawT]):
+    """What the teacher makes of a batch: `raw` predictions, as its family has them, and tapped `maps` (B, C, H, W)."""
 
-    predictions: Any
+    raw: RawT
     maps: list[torch.Tensor]
 
 
@@ -47,7 +57,7 @@ class Distiller:
             found.
         meter (ShareMeter | None): What measures the shares that the terms have of the gradient, where it is wanted.
         assignment (str): Whose predictions assign the objects in the student's own loss, `student` or `teacher`; the
-            latter for families that `Detector.assigns_by_predictions`.
+            latter for students that are `AssignsObjects`.
     """
 
     def __init__(
@@ -77,15 +87,14 @@ class Distiller:
         self._student_taps = Taps()
         self._step: Step | None = None
 
-    def arm(self, student: Detector, batch: Mapping[str, Any]) -> None:
+    def arm(self, student: Detector, batch: Batch) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
 
         Where the teacher assigns the objects, it does so in that pass.
 
         Args:
             student (Detector): The student, its model in training mode.
-            batch (Mapping[str, Any]): The batch as the model will be given it: `img` (B, 3, H, W) in [0, 1], `bboxes`
-                (N, 4) as normalised xywh or (N, 5) as xywhr, `batch_idx` (N,), all on the model's device.
+            batch (Batch): The batch as the model will be given it, on the model's device.
         """
         self.disarm()
         if self.loss.gains.active or self.assignment == "teacher":
@@ -123,18 +132,18 @@ class Distiller:
     def watch(self, student: Detector) -> None:
         """Tap the student's next pass, for `terms`; the pass is to compute the student's loss, too."""
         taps = {index: student.layer(index) for index in self.student_layers}
-        response = student.response_modules() if self.loss.gains.response else {}
+        response = student.response_modules() if self.loss.gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
-    def watched(self) -> dict[Any, Any]:
+    def watched(self) -> TapOutputs:
         """Return what the modules that `watch` tapped have returned, and remove the taps."""
         return self._student_taps.close()
 
     def terms(
         self,
         student: Detector,
-        batch: Mapping[str, Any],
-        student_outputs: Mapping[Any, Any],
+        batch: Batch,
+        student_outputs: TapOutputs,
         teacher_outputs: TeacherOutputs,
         adapters: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
@@ -142,8 +151,8 @@ class Distiller:
 
         Args:
             student (Detector): The student.
-            batch (Mapping[str, Any]): The batch, as for `arm`.
-            student_outputs (Mapping[Any, Any]): What `watched` returned.
+            batch (Batch): The batch, as for `arm`.
+            student_outputs (TapOutputs): What `watched` returned.
             teacher_outputs (TeacherOutputs): What `consult` returned.
             adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of an
                 average of students; None takes those in training.
@@ -158,7 +167,7 @@ class Distiller:
             batch_index=batch["batch_idx"],
             input_size=(batch["img"].shape[2], batch["img"].shape[3]),
             confidence=self._confidence(teacher_outputs),
-            heads=BatchHeads(self, student, student_outputs, teacher_outputs),
+            heads=self._heads(student, student_outputs, teacher_outputs),
         )
         terms: dict[str, torch.Tensor] = (
             self.loss(inputs)
@@ -169,14 +178,24 @@ class Distiller:
 
     def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
         """Return what the teacher finds in images that it has been consulted about, as `Detector.detections_of`."""
-        return self.teacher.detections_of(outputs.predictions, self.head_maps(outputs), confidence)
+        assert isinstance(self.teacher, ComparesPredictions)  # others are refused `val_kd`
+        return self.teacher.detections_of(outputs.raw, self.head_maps(outputs), confidence)
+
+    def _heads(self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs) -> HeadComparison:
+        """Return what compares predictions; nothing where the family has the explicit terms only."""
+        if not isinstance(self.teacher, ComparesPredictions):
+            return HeadComparison()
+        heads = BatchHeads(self.teacher, self.amplifier, student, outputs)
+        if self.loss.gains.im_full or self.loss.gains.response:
+            heads.take_predictions(teacher_outputs.raw, self.head_maps(teacher_outputs))
+        return heads
 
     def _confidence(self, outputs: TeacherOutputs) -> list[torch.Tensor] | None:
         """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""
         gains, maps = self.loss.gains, self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
-        grids = self.teacher.confidence(outputs.predictions, self.head_maps(outputs))
+        grids = self.teacher.confidence(outputs.raw, self.head_maps(outputs))
         heights = torch.tensor([grid.shape[2] for grid in grids])
         nearest = [int((heights - outputs.maps[i].shape[2]).abs().argmin()) for i in maps.explicit]
         return [grids[index] for index in nearest]
@@ -190,10 +209,10 @@ class Step:
     Args:
         distiller (Distiller): The distillation.
         student (Detector): The student.
-        batch (Mapping[str, Any]): The batch that the student is about to be given.
+        batch (Batch): The batch that the student is about to be given.
     """
 
-    def __init__(self, distiller: Distiller, student: Detector, batch: Mapping[str, Any]) -> None:
+    def __init__(self, distiller: Distiller, student: Detector, batch: Batch) -> None:
         self._distiller = distiller
         self._student = student
         self._batch = batch
@@ -205,7 +224,8 @@ class Step:
         distiller, student = self._distiller, self._student
         self._teacher_outputs = outputs = distiller.consult(self._batch["img"])
         if distiller.assignment == "teacher":
-            self._handles.append(student.assign_by(outputs.predictions, distiller.head_maps(outputs)))
+            assert isinstance(student, AssignsObjects)  # others are refused it
+            self._handles.append(student.assign_by(outputs.raw, distiller.head_maps(outputs)))
         distiller.watch(student)
         self._handles.append(student.model.register_forward_hook(self._end))
 
@@ -238,7 +258,7 @@ class Step:
         items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
         return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
 
-    def _terms(self, outputs: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    def _terms(self, outputs: TapOutputs) -> dict[str, torch.Tensor]:
         """Return the terms, each times its gain, and note the sums of the adapted maps on the way."""
         distiller = self._distiller
         for adapter in dict.fromkeys(distiller.loss.adapters):
@@ -268,44 +288,52 @@ class Step:
         return {name: value * (after[name] / before[name]) for name, value in terms.items()}
 
 
-class BatchHeads(HeadComparison):
+class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
     """What heads predict for one batch: the teacher's, the amplifier, and the student's own.
 
     Args:
-        distiller (Distiller): The distillation.
+        teacher (ComparesPredictions): The teacher.
+        amplifier (nn.Module | None): Its high-frequency amplifier, where the term im_high is on.
         student (Detector): The student.
-        student_outputs (Mapping[Any, Any]): What its tapped modules have returned for the batch.
-        teacher_outputs (TeacherOutputs): What the teacher has.
+        student_outputs (TapOutputs): What its tapped modules have returned for the batch.
     """
 
     def __init__(
         self,
-        distiller: Distiller,
+        teacher: ComparesPredictions[RawT, AssignmentT, PredictionsT],
+        amplifier: nn.Module | None,
         student: Detector,
-        student_outputs: Mapping[Any, Any],
-        teacher_outputs: TeacherOutputs,
+        student_outputs: TapOutputs,
     ) -> None:
-        self._teacher, self._amplifier = distiller.teacher, distiller.amplifier
+        self._teacher, self._amplifier = teacher, amplifier
         self._student_head, self._student_outputs = student.head, student_outputs
-        self._assignment = student.assignment(student_outputs)
-        self._teacher_predictions = None
-        if distiller.loss.gains.im_full or distiller.loss.gains.response:
-            maps = distiller.head_maps(teacher_outputs)
-            self._teacher_predictions = self._teacher.answers(teacher_outputs.predictions, maps, self._assignment)
+        self._assignment: AssignmentT = student.assignment(student_outputs)
+        self._teacher_predictions: PredictionsT | None = None
 
-    def full(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    def take_predictions(self, raw: RawT, maps: Maps) -> None:
+        """Take what the teacher has predicted, for the terms im_full and response.
+
+        Args:
+            raw (RawT): What its `forward_teacher` returned.
+            maps (Maps): Its maps that the head was given.
+        """
+        self._teacher_predictions = self._teacher.predictions_of(raw, maps, self._assignment)
+
+    def full(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two pyramids through the teacher's head."""
         head = self._teacher.implicit_part(self._teacher.head)
         return self._teacher.compare(head, student_maps, teacher_maps, self._assignment, self._teacher_predictions)
 
-    def high(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    def high(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two pyramids of high-frequency maps through the amplifier."""
         assert self._amplifier is not None
         return self._teacher.compare(self._amplifier, student_maps, teacher_maps, self._assignment)
 
     def response(self) -> torch.Tensor:
         """Compare the student's own predictions with the teacher's."""
-        predictions = self._teacher.response(self._student_head, self._student_outputs)
+        assert isinstance(self._teacher, Responds)  # others are refused it
+        assert self._teacher_predictions is not None
+        predictions: PredictionsT = self._teacher.response(self._student_head, self._student_outputs)
         return self._teacher.compare_predictions(predictions, self._teacher_predictions, self._assignment)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ultralytics.models.yolo.detect import DetectionValidator
@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 from ultralytics.utils.torch_utils import init_seeds
 
-from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
@@ -224,7 +224,7 @@ class StudentTrainer(PlainTrainer):
         batch = super().preprocess_batch(batch)
         # The EMA is made last in the set-up: a batch seen before that is for calibration, not for training.
         if self.distiller is not None and self.ema is not None:
-            self.distiller.arm(self.detector, batch)
+            self.distiller.arm(self.detector, cast(Batch, batch))
         return batch
 
     def label_loss_items(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
-from ds2d2_yolo.detectors import Detector, detector_of
+from ds2d2_yolo.detectors import Batch, Detector, detector_of
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.training.resume import ADAPTERS
 from ds2d2_yolo.training.step import Distiller
@@ -50,7 +50,8 @@ class DistillationValidator(DetectionValidator):
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Take a batch into account that the student has seen."""
         student_found = [torch.cat([p["bboxes"], p["conf"][:, None], p["cls"][:, None]], 1) for p in preds]
-        batch_of_teacher = {**batch, "img": batch["img"].float()}  # half precision is autocast's, as in training
+        # Half precision is autocast's, as in training.
+        batch_of_teacher = cast(Batch, {**batch, "img": batch["img"].float()})
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
             teacher_outputs = self.distiller.consult(batch_of_teacher["img"])
             if self._student is not None:

@@ -12,7 +12,7 @@ from ultralytics.nn.modules.head import OBB, OBB26
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.loss import RotatedBboxLoss
 
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of
 from ds2d2_yolo.detectors.yolo import probabilistic_iou
 from ds2d2_yolo.method import similarity_loss
 
@@ -54,7 +54,7 @@ def test_differing_maps_give_a_gradient_to_the_student_alone(detector):
     detector.freeze()
     teacher, predictions = consult(detector, torch.rand(1, 3, 64, 64))
     student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]
-    positives = torch.tensor(3)
+    positives = DenseAssignment(torch.tensor(3))
     reused = detector.compare(detector.head, student, teacher, positives, predictions)
     torch.testing.assert_close(reused, detector.compare(detector.head, student, teacher, positives))
     classes, boxes = detector.differences(detector.head, student, teacher, detector.places(teacher))
@@ -74,7 +74,7 @@ def test_parts_for_masks_and_keypoints_are_not_run(detector):
     teacher, _ = consult(detector, torch.rand(1, 3, 64, 64))
     ran = []
     handles = [branch.register_forward_hook(lambda *_: ran.append(1)) for branch in detector.head.cv4]
-    detector.compare(detector.head, teacher, teacher, torch.tensor(1))
+    detector.compare(detector.head, teacher, teacher, DenseAssignment(torch.tensor(1)))
     for handle in handles:
         handle.remove()
     assert bool(ran) == (detector.task == "obb")
@@ -89,7 +89,7 @@ def test_counts_the_positives_of_the_tasks_own_assigner(detector):
     loss, _ = detector.model.train()(batch_of(task=detector.task))
     handle.remove()
     assert torch.isfinite(loss).all()
-    positives = detector.assignment(outputs).item()
+    positives = detector.assignment(outputs).avg_factor.item()
     assert positives == outputs["assigner"][3].sum(1).clamp(min=1).sum().item()
     assert positives > 2
 
@@ -99,10 +99,7 @@ def test_oriented_objects_can_be_assigned_by_a_teacher(detector):
     if detector.task == "obb":
         assert_assigns_as_ever(detector, batch)
         return
-    # Masks or keypoints have a say in it
-    assert not detector.assigns_by_predictions
-    with pytest.raises(NotImplementedError, match="YOLO does not assign objects by what is predicted of classes"):
-        detector.assign_by(None, [])
+    assert not detector.assigns_by_predictions  # masks or keypoints influence it, too
 
 
 def test_objects_cover_their_oriented_box_or_its_hull():
@@ -207,7 +204,10 @@ def test_the_whole_term_has_the_right_gradient(kind, bins):
     teacher = [torch.randn(*shape, dtype=torch.float64) for shape in shapes]
     student = [(x + torch.randn_like(x)).requires_grad_() for x in teacher]
     assert torch.autograd.gradcheck(
-        lambda *maps: detector.compare(head, maps, teacher, torch.tensor(2)), student, rtol=1e-3, atol=1e-6
+        lambda *maps: detector.compare(head, maps, teacher, DenseAssignment(torch.tensor(2))),
+        student,
+        rtol=1e-3,
+        atol=1e-6,
     )
 
 

@@ -5,9 +5,8 @@ import torch
 from torch import nn
 from training_helpers import lively_model, small_yolo, tiny_yaml
 
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
-from ds2d2_yolo.detectors.torchvision.retinanet import Assignment
 
 SIZES = {"YOLO": (8, 4, 2), "RetinaNet": (8, 4, 2, 1, 1), "FasterRCNN": (16, 8, 4, 2, 1)}
 CHANNELS = {"YOLO": (16, 16, 32), "RetinaNet": (16,) * 5, "FasterRCNN": (16,) * 5}
@@ -29,9 +28,9 @@ def frozen(family, folder):
 def assignment_of(family, maps, regions):
     positives = torch.tensor(4.0)
     if family == "YOLO":
-        return positives
+        return DenseAssignment(positives)
     if family == "RetinaNet":
-        return Assignment(None, torch.ones(1, 9 * sum(x.shape[2] * x.shape[3] for x in maps)), positives)
+        return DenseAssignment(positives, torch.ones(1, 9 * sum(x.shape[2] * x.shape[3] for x in maps)))
     return Pooled(Regions([regions], None, None, positives), (None,) * len(maps), None, None)
 
 

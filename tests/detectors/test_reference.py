@@ -4,9 +4,9 @@ import pytest
 import torch
 from reference_weights import region_head, retina_head
 
-from ds2d2_yolo.detectors import FasterRCNNDetector, RetinaNetDetector
+from ds2d2_yolo.detectors import DenseAssignment, FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
-from ds2d2_yolo.detectors.torchvision.retinanet import Assignment, RetinaAssigner
+from ds2d2_yolo.detectors.torchvision.retinanet import RetinaAssigner
 from ds2d2_yolo.method import RegionPredictions, high_frequency_maps, region_implicit_terms
 
 
@@ -68,7 +68,7 @@ def test_the_dense_implicit_path_agrees(retina, case):
     arrays, student, teacher = retina
     student = [x.clone().requires_grad_() for x in student]
     weights = levels(arrays, f"label_weights_{case}").float()
-    assignment = Assignment(weights, weights, arrays[f"avg_factor_{case}"])
+    assignment = DenseAssignment(arrays[f"avg_factor_{case}"], weights)
     detector = RetinaNetDetector(None)
     full = detector.compare(retina_head(arrays, "tea_head."), student, teacher, assignment)
     close(full, arrays[f"implicit_total_{case}"])

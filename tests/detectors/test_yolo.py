@@ -7,7 +7,7 @@ from training_helpers import assert_assigns_as_ever, batch_of, consult, lively_m
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
-from ds2d2_yolo.detectors import Detector, YOLODetector, detector_of, register_detector
+from ds2d2_yolo.detectors import DenseAssignment, Detector, YOLODetector, detector_of, register_detector
 
 FAMILIES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 
@@ -58,7 +58,9 @@ def test_negative_distances_make_empty_boxes_that_can_grow():
     student = detector.decode(detector.head, raw)
     assert (student.boxes[..., 2:] >= student.boxes[..., :2]).all()
     assert student.boxes[0, 0].tolist() == [4, -12, 28, 20]  # centre (4, 4), stride 8
-    loss = detector.compare_predictions(student, teacher._replace(boxes=student.boxes.detach() - 8), torch.ones(()))
+    loss = detector.compare_predictions(
+        student, teacher._replace(boxes=student.boxes.detach() - 8), DenseAssignment(torch.ones(()))
+    )
     assert loss > 0
     loss.backward()
     assert raw["boxes"].grad[0, 0, 0] < 0  # the teacher's box reaches farther left
@@ -90,7 +92,7 @@ def test_comparing_through_the_head_equals_its_predictions(detector):
         handle.remove()
     teacher = [maps[i] for i in detector.head_layers]
     student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]
-    positives = torch.tensor(3)
+    positives = DenseAssignment(torch.tensor(3))
     reused = detector.compare(detector.head, student, teacher, positives, predictions)
     computed = detector.compare(detector.head, student, teacher, positives)
     torch.testing.assert_close(reused, computed)
@@ -113,7 +115,7 @@ def test_counts_the_positives_of_the_students_own_assigner(detector):
     model(batch)
     handle.remove()
     foreground = outputs["assigner"][3]
-    positives = detector.assignment(outputs)
+    positives = detector.assignment(outputs).avg_factor
     assert positives.item() == foreground[0].sum().item() + 1
     assert positives.item() > 1
 

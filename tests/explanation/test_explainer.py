@@ -11,9 +11,8 @@ from training_helpers import lively_model, save_checkpoint, tiny_yaml, write_dat
 from ultralytics import YOLO
 from ultralytics.utils.ops import xywh2xyxy
 
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
-from ds2d2_yolo.detectors.torchvision.retinanet import Assignment
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image, spread_out
@@ -100,7 +99,7 @@ def test_differences_of_a_dense_head_sum_to_its_implicit_term(name):
     places = detector.places(seen)
     classes, boxes = detector.differences(head, other, seen, places)
     assert classes.sum() > 0
-    term = detector.compare(head, other, seen, torch.tensor(1.0))
+    term = detector.compare(head, other, seen, DenseAssignment(torch.tensor(1.0)))
     torch.testing.assert_close(classes.sum() + boxes.sum(), term, rtol=1e-4, atol=1e-5)
     areas = (places[:, 2:] - places[:, :2]).prod(1)
     assert areas.sum().item() == pytest.approx(3 * 64 * 96)  # the cells of every level tile the input
@@ -116,7 +115,7 @@ def test_differences_of_retinanet_add_up_to_its_implicit_term(tmp_path):
         other = [x + 0.3 * torch.rand_like(x) for x in seen]
     places = detector.places(seen)
     classes, boxes = detector.differences(detector.head, other, seen, places)
-    everything = Assignment(torch.zeros(1, len(classes)), torch.ones(1, len(classes)), torch.tensor(1.0))
+    everything = DenseAssignment(torch.tensor(1.0), torch.ones(1, len(classes)))
     with torch.no_grad():
         term = detector.compare(detector.head, other, seen, everything)
     torch.testing.assert_close(classes.sum() + boxes.sum(), term, rtol=1e-4, atol=1e-5)

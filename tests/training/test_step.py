@@ -11,7 +11,7 @@ from torch import nn
 from training_helpers import batch_of, lively_model
 from ultralytics.utils.torch_utils import profile_ops
 
-from ds2d2_yolo.detectors import Detector, Taps, YOLODetector, detector_of
+from ds2d2_yolo.detectors import RTDETRDetector, Taps, YOLODetector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DensePredictions, DS2D2Loss, Gains, LossInputs, TappedMaps, dense_implicit_terms
 from ds2d2_yolo.training.autobatch import DistillationStep
@@ -83,17 +83,16 @@ def test_the_response_term_compares_the_models_predictions():
     loss, _ = student.model(batch)
     outputs = taps.close()
     student_predictions = student.decode(student.head, outputs["head"])
-    predictions = student_predictions, distiller.consult(batch["img"]).predictions
-    expected = 2.0 * torch.stack(dense_implicit_terms(*predictions, student.assignment(outputs))).sum()
+    predictions = student_predictions, distiller.consult(batch["img"]).raw
+    expected = 2.0 * torch.stack(dense_implicit_terms(*predictions, student.assignment(outputs).avg_factor)).sum()
     torch.testing.assert_close(loss[-1], expected * student.loss_factor(2))
     gradients = torch.autograd.grad(loss[-1], list(student.head.cv2.parameters()))
     assert all(gradient.any() for gradient in gradients)
 
 
 def test_the_response_term_needs_a_family_that_has_responses():
-    class Silent(YOLODetector):
+    class Silent(RTDETRDetector):
         family = "Silent"
-        decode, response = Detector.decode, Detector.response
 
     teacher = Silent(lively_model("yolov8n.yaml"))
     check_response(0.0, teacher)
@@ -132,7 +131,7 @@ def test_the_teacher_assigns_objects_for_one_pass():
     batch = batch_of()
     own, _ = student.model(batch)
     teacher = distiller.consult(batch["img"])
-    handle = student.assign_by(teacher.predictions, teacher.maps)
+    handle = student.assign_by(teacher.raw, teacher.maps)
     by_teacher, _ = student.model(batch)
     handle.remove()
     assert not torch.allclose(by_teacher, own)

@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
+from ds2d2_yolo.detectors.base import ComparesPredictions, Explains, Maps, Responds, TapOutputs
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth, number_of
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
 from ds2d2_yolo.method import Gains, RegionPredictions, region_differences, region_implicit_terms
@@ -309,7 +310,12 @@ class FasterRCNNModel(TorchvisionModel):
         )
 
 
-class FasterRCNNDetector(TorchvisionDetector):
+class FasterRCNNDetector(
+    TorchvisionDetector[None, Pooled],
+    ComparesPredictions[None, Pooled, RegionPredictions],
+    Responds[RegionPredictions],
+    Explains,
+):
     """Faster R-CNN, compared by what its second stage predicts for the regions that the student has sampled."""
 
     family = "FasterRCNN"
@@ -342,7 +348,7 @@ class FasterRCNNDetector(TorchvisionDetector):
         """Return what passes the sampled and pooled regions on."""
         return {"sampled": self.model.model[-1].sampled}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> Pooled:
+    def assignment(self, outputs: TapOutputs) -> Pooled:
         """Return the sampled and pooled regions."""
         sampled: Pooled = outputs["sampled"]
         return sampled
@@ -351,11 +357,11 @@ class FasterRCNNDetector(TorchvisionDetector):
         """Return none: what the second stage predicts for the sampled regions comes with them."""
         return {}
 
-    def response(self, head: nn.Module, outputs: Mapping[Any, Any]) -> RegionPredictions:
+    def response(self, head: nn.Module, outputs: TapOutputs) -> RegionPredictions:
         """Return what the second stage predicts for the sampled regions."""
         return self.assignment(outputs).predictions
 
-    def answers(self, predictions: None, maps: Sequence[torch.Tensor], assignment: Pooled) -> RegionPredictions:
+    def predictions_of(self, raw: None, maps: Maps, assignment: Pooled) -> RegionPredictions:
         """Return what the teacher's second stage predicts for the sampled regions."""
         with torch.no_grad():
             return self.predict(self.implicit_part(self.head), maps, assignment)
@@ -369,26 +375,24 @@ class FasterRCNNDetector(TorchvisionDetector):
         """Compute the maps of images (B, 3, H, W) in [0, 1]; which regions to look at only the student knows."""
         self.model.pyramid(images)
 
-    def confidence(self, predictions: None, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def confidence(self, raw: None, maps: Maps) -> list[torch.Tensor]:
         """Return the teacher's objectness (B, 1, H_l, W_l): classes are given to regions, not to cells."""
         with torch.no_grad():
             objectness, _ = self.head.get_submodule("rpn.head")(list(maps))
         return [x.float().amax(1, keepdim=True).sigmoid() for x in objectness]
 
-    def detections_of(
-        self, predictions: None, maps: Sequence[torch.Tensor], confidence: float = 0.25, iou: float = 0.7
-    ) -> list[torch.Tensor]:
+    def detections_of(self, raw: None, maps: Maps, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
         """Return the detections of both stages; duplicates are those that the model's YAML says, whatever `iou` is."""
         head: Any = self.head
         with torch.no_grad():
-            return [own[own[:, 4] >= confidence] for own in head.detect(head(list(maps)))]
+            return [rows[rows[:, 4] >= confidence] for rows in head.detect(head(list(maps)))]
 
-    def predict(self, head: Any, maps: Sequence[torch.Tensor], assignment: Pooled) -> RegionPredictions:
+    def predict(self, head: Any, maps: Maps, assignment: Pooled) -> RegionPredictions:
         """Return what a second stage predicts for the sampled regions."""
         # Where it is given the student's own maps, the student's loss has pooled these regions from them already.
-        own = all(x is y for x, y in zip(maps, assignment.maps, strict=True))
+        pooled = all(x is y for x, y in zip(maps, assignment.maps, strict=True))
         predictions: RegionPredictions = (
-            head.predict(assignment.pooled) if own else head(maps, assignment.regions.boxes)
+            head.predict(assignment.pooled) if pooled else head(maps, assignment.regions.boxes)
         )
         return predictions
 
@@ -399,7 +403,7 @@ class FasterRCNNDetector(TorchvisionDetector):
         factor = assignment.regions.number if self.sum_regions else 1.0
         return torch.stack(region_implicit_terms(student, teacher, class_factor=factor)).sum()
 
-    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    def places(self, maps: Maps) -> torch.Tensor:
         """Return the regions (P, 4) that the first stage proposes, as xyxy pixels."""
         network = self.model.model[-1].rpn
         with torch.no_grad():
@@ -407,11 +411,7 @@ class FasterRCNNDetector(TorchvisionDetector):
         return regions
 
     def differences(
-        self,
-        head: nn.Module,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        places: torch.Tensor,
+        self, head: nn.Module, student: Maps, teacher: Maps, places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return KL divergence and L1 loss of the deltas of every region (P,)."""
         with torch.no_grad():

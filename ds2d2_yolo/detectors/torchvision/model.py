@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +16,11 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
-from ds2d2_yolo.detectors.base import Detector
+from ds2d2_yolo.detectors.base import AssignmentT, Batch, Config, Detector, RawT
+from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.torchvision.parts import Pyramid, Stage, StridedLevels, backbone_stages
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import DensePredictions
 
 Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
 """Ground truth of a batch: boxes (N_i, 4) as xyxy pixels and classes (N_i,) of every image."""
@@ -54,11 +55,11 @@ class TorchvisionModel(DetectionModel):
     strides: ClassVar[tuple[int, ...]]
     """Stride of every level, in pixels."""
 
-    model: Any
+    model: Any  # a sequence of layers, each with methods of its own
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, cfg: Mapping[str, Any], ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
+    def __init__(self, cfg: Config, ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
         super(DetectionModel, self).__init__()  # DetectionModel's own builds the layers of a YOLO YAML
         if ch != 3:
             raise DS2D2Error(f"images of {ch} channels: torchvision's backbones take 3")
@@ -139,11 +140,11 @@ class TorchvisionModel(DetectionModel):
         raw = self.model[-1](self.pyramid(x))
         return raw if self.training else (self.model[-1].detect(raw), raw)
 
-    def loss(self, batch: Mapping[str, Any], preds: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(self, batch: Batch, preds: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the losses of a batch.
 
         Args:
-            batch (Mapping[str, Any]): As Ultralytics makes it: `img`, `cls`, `bboxes` (normalised xywh), `batch_idx`.
+            batch (Batch): As Ultralytics makes it.
             preds (Any): What `predict` returned for the images in evaluation mode, where it has run already.
 
         Returns:
@@ -207,7 +208,7 @@ class TorchvisionModel(DetectionModel):
             stage.train(stage.training)
 
 
-class TorchvisionDetector(Detector):
+class TorchvisionDetector(Detector[RawT, AssignmentT]):
     """What the families of torchvision have in common, as distillation sees them."""
 
     model_class: type[TorchvisionModel]
@@ -219,12 +220,12 @@ class TorchvisionDetector(Detector):
         return isinstance(model, cls.model_class)
 
     @classmethod
-    def builds(cls, config: Mapping[str, Any]) -> bool:
+    def builds(cls, config: Config) -> bool:
         """Return whether the YAML's `detector` is this family."""
         return config.get("detector") == cls.family
 
     @classmethod
-    def build(cls, config: Mapping[str, Any], ch: int, nc: int | None, verbose: bool) -> nn.Module:
+    def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
         """Return the model of a YAML."""
         return cls.model_class(config, ch, nc, verbose)
 
@@ -237,10 +238,6 @@ class TorchvisionDetector(Detector):
     def frozen_layers(self) -> tuple[int, ...]:
         """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
-
-    def forward_teacher(self, images: torch.Tensor) -> Any:
-        """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
-        return self.decode(self.head, self.head(self.model.pyramid(images)))
 
     def fuse(self, guest: nn.Module) -> None:
         """Fold the BatchNorm layers of a frozen backbone into its convolutions, in place; heads have none."""
@@ -258,7 +255,15 @@ class TorchvisionDetector(Detector):
         return factor
 
 
-def truth_of(batch: Mapping[str, Any]) -> Truth:
+class DenseTorchvisionDetector(TorchvisionDetector[DensePredictions, DenseAssignment], DenseDetector):
+    """What the dense families among them have in common."""
+
+    def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
+        """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
+        return self.decode(self.head, self.head(self.model.pyramid(images)))
+
+
+def truth_of(batch: Batch) -> Truth:
     """Return boxes and classes of every image; boxes without width or height, which nothing can match, are left out."""
     images = batch["img"]
     height, width = images.shape[-2:]
@@ -269,11 +274,11 @@ def truth_of(batch: Mapping[str, Any]) -> Truth:
     return [boxes[mask] for mask in chosen], [classes[mask] for mask in chosen]
 
 
-def number_of(config: Mapping[str, Any], key: str, least: float, most: float | None) -> Any:
+def number_of(config: Config, key: str, least: float, most: float | None) -> Any:  # Any: int or float
     """Return a number of a model YAML; one without an upper bound is whole.
 
     Args:
-        config (Mapping[str, Any]): Content of the YAML.
+        config (Config): Content of the YAML.
         key (str): Its name there.
         least (float): The least that it may be.
         most (float | None): The most that it may be.
@@ -290,7 +295,7 @@ def number_of(config: Mapping[str, Any], key: str, least: float, most: float | N
     return value
 
 
-def _known_backbone(name: Any) -> str:
+def _known_backbone(name: object) -> str:
     known = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
     if name not in known:
         raise DS2D2Error(f"backbone: {name} is none of {', '.join(known)}")

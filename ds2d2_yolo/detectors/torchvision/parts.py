@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import ResNet
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, clip_boxes_to_image
@@ -55,11 +55,11 @@ class Stage(nn.Sequential):
                 before = child
 
 
-def backbone_stages(network: Any, frozen_statistics: bool) -> list[Stage]:
+def backbone_stages(network: ResNet, frozen_statistics: bool) -> list[Stage]:
     """Return the stem and the four stages of a ResNet or ResNeXt of torchvision.
 
     Args:
-        network (Any): The network.
+        network (ResNet): The network.
         frozen_statistics (bool): Whether BatchNorm keeps its running statistics in training.
 
     Returns:
@@ -146,8 +146,8 @@ class PyramidAnchors(AnchorGenerator):
 
     def generate_anchors(
         self,
-        scales: Any,
-        aspect_ratios: Any,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> torch.Tensor:
@@ -160,8 +160,8 @@ class PyramidAnchors(AnchorGenerator):
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the anchors (A, 4) of all levels as xyxy pixels, float32, in the order level, y, x, anchor."""
         self.set_cell_anchors(torch.float32, maps[0].device)
-        grids: Any = [x.shape[-2:] for x in maps]
-        strides: Any = [(stride, stride) for stride in self.strides]
+        grids = [x.shape[-2:] for x in maps]
+        strides = [(stride, stride) for stride in self.strides]
         return torch.cat(self.grid_anchors(grids, strides))
 
 

@@ -10,9 +10,11 @@ from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth
+from ds2d2_yolo.detectors.base import Explains, Maps, TapOutputs
+from ds2d2_yolo.detectors.dense import DenseAssignment
+from ds2d2_yolo.detectors.torchvision.model import DenseTorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
-from ds2d2_yolo.method import DensePredictions, Gains, dense_differences, dense_implicit_terms
+from ds2d2_yolo.method import DensePredictions, Gains
 
 _STRIDES = (8, 16, 32, 64, 128)
 _CANDIDATES = 1000  # per level, before suppression
@@ -159,7 +161,7 @@ class RetinaNetModel(TorchvisionModel):
         return RetinaHead(channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"])
 
 
-class RetinaNetDetector(TorchvisionDetector):
+class RetinaNetDetector(DenseTorchvisionDetector, Explains):
     """RetinaNet, compared by dense predictions: of all anchors, weighted by the student's own assignment."""
 
     family = "RetinaNet"
@@ -184,39 +186,20 @@ class RetinaNetDetector(TorchvisionDetector):
         """Return the assigner."""
         return {"assigner": self.model.model[-1].assigner}
 
-    def assignment(self, outputs: Mapping[str, Any]) -> Assignment:
-        """Return the assignment."""
+    def assignment(self, outputs: TapOutputs) -> DenseAssignment:
+        """Return the number of positive anchors, and which ones are ignored."""
         assigned: Assignment = outputs["assigner"]
-        return assigned
+        return DenseAssignment(assigned.avg_factor, assigned.label_weights)
 
     def decode(self, head: Any, raw: RetinaPredictions) -> DensePredictions:
         """Return logits and boxes of all anchors."""
         predictions: DensePredictions = head.decode(raw)
         return predictions
 
-    def compare_predictions(
-        self, student: DensePredictions, teacher: DensePredictions, assignment: Assignment
-    ) -> torch.Tensor:
-        """Return quality focal plus generalised IoU loss, without the classes of ignored anchors."""
-        terms = dense_implicit_terms(student, teacher, assignment.avg_factor, assignment.label_weights)
-        return torch.stack(terms).sum()
-
-    def places(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy pixels; the nine of a cell share it."""
         anchors = self.model.model[-1].anchors(list(maps))
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
         halves = torch.tensor(_STRIDES, device=anchors.device).repeat_interleave(numbers)[:, None] / 2
         return torch.cat([centres - halves, centres + halves], 1)
-
-    def differences(
-        self,
-        head: nn.Module,
-        student: Sequence[torch.Tensor],
-        teacher: Sequence[torch.Tensor],
-        places: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return quality focal and generalised IoU loss of every anchor (A,)."""
-        with torch.no_grad():
-            classes, boxes = dense_differences(*(self.predict(head, maps, None) for maps in (student, teacher)))
-        return classes[0], boxes[0]
