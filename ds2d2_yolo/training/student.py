@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -132,10 +133,11 @@ class StudentTrainer(PlainTrainer):
         try:
             self.plan = planned.run()
         except BaseException:  # Ctrl-C too: the folder of a student that never began is not left behind
-            if {path.name for path in self.save_dir.iterdir()} == {"args.yaml", "weights"} and not any(
-                self.wdir.iterdir()
-            ):
+            names = {path.name for path in self.save_dir.iterdir()}
+            if names == {"args.yaml", "weights"} and not any(self.wdir.iterdir()):
                 shutil.rmtree(self.save_dir)
+                with suppress(OSError):  # the project's, where it holds nothing else
+                    self.save_dir.parent.rmdir()
             raise
         # The student is to be the same whether its stages were made just now or reused; and at the end of a stage
         # Ultralytics allows again what is not deterministic.
