@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import pkgutil
 import re
 import runpy
 import subprocess
@@ -128,6 +129,13 @@ def test_every_argument_is_read_somewhere():
 FOLDERS = ("cfg", "datasets", "docs", "ds2d2_yolo", "examples", "benchmarks", "tests")
 TEXTS = [path for name in FOLDERS for path in (ROOT / name).rglob("*.*") if path.suffix in {".md", ".py", ".yaml"}]
 TEXTS += [ROOT / ".ci" / "run", *ROOT.glob("*.md")]
+
+
+def test_modules_that_are_named_anywhere_exist():
+    """Also where nothing imports them by that name: in the documentation, in a string, in a command."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in TEXTS if path != Path(__file__))
+    for name in sorted(set(re.findall(r"\bds2d2_yolo(?:\.[A-Za-z_]\w*)+", text))):
+        pkgutil.resolve_name(name)
 
 
 def test_source_files_that_the_documentation_names_exist():

@@ -211,7 +211,7 @@ def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
     given, _, _ = finished
     monkeypatch.setitem(DEFAULTS, "shares", [0.5, 0.5, 0.5, 0.5, 0.5])
     to_do = []
-    monkeypatch.setattr("ds2d2_yolo.training.comparison.run_jobs", lambda jobs, *_: to_do.extend(jobs))
+    monkeypatch.setattr("ds2d2_yolo.comparison.jobs.run_jobs", lambda jobs, *_: to_do.extend(jobs))
     with pytest.raises(DS2D2Error, match="explicit-0"):  # as nothing has made its record
         run_comparison(plan_comparison(given))
     assert [job["title"] for job in to_do] == ["explicit-0", "db2-0"]
