@@ -21,7 +21,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.commands.compare import run_compare
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.comparison.jobs import work
+from ds2d2_yolo.comparison.work import work
 from ds2d2_yolo.errors import DS2D2Error
 
 CHANNELS_LAST, BFLOAT16, WORK = "--channels-last", "--bfloat16", "--work"

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.comparison.jobs import WORKER, run_comparison, work
+from ds2d2_yolo.comparison.jobs import WORKER, run_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison
-from ds2d2_yolo.report.comparison import report_lines, save_report
+from ds2d2_yolo.comparison.work import work
+from ds2d2_yolo.report.comparison_tables import report_lines, save_comparison
 from ds2d2_yolo.trainer import DS2D2Trainer
 
 
-def run_compare(given: Mapping[str, Any], worker: Sequence[str] = WORKER) -> int:
+def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> int:
     """Compare methods of training a student: the mode `ds2d2 compare`.
 
     The comparison's folder gets `comparison.md`, `comparison.png`, `summary.csv` (a line per method) and
     `comparison.csv` (a line per run); the table is printed, too.
 
     Args:
-        given (Mapping[str, Any]): `teacher`, `student`, `data`, the options of `cfg/compare.yaml`, and train arguments
-            of ds2d2 and Ultralytics.
+        given (Mapping[str, object]): `teacher`, `student`, `data`, the options of `cfg/compare.yaml`, and train
+            arguments of ds2d2 and Ultralytics.
         worker (Sequence[str]): Arguments of Python that start the process of a run, see `run_comparison`.
 
     Returns:
@@ -34,19 +34,18 @@ def run_compare(given: Mapping[str, Any], worker: Sequence[str] = WORKER) -> int
         >>> run_compare({"teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": "scenes.yaml"})  # doctest: +SKIP
         0
     """
-    comparison = plan_comparison(given)
-    results = run_comparison(comparison, worker)
-    lines = report_lines(comparison, results)
-    print("\n".join(["", *lines]))
-    save_report(comparison, results)
-    print(f"saved in {comparison.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
-    print(f"'ds2d2 report {comparison.folder}' makes a page of it, with the images that changed most")
+    planned = plan_comparison(given)
+    results = run_comparison(planned, worker)
+    print("\n".join(["", *report_lines(planned, results)]))
+    save_comparison(planned, results)
+    print(f"saved in {planned.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
+    print(f"'ds2d2 report {planned.folder}' makes a page of it, with the images that changed most")
     return 0
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> int:
     """Run the command with the words after its name."""
-    return run_compare(parse_arguments(arguments))
+    return run_compare(parse_arguments(words))
 
 
 if __name__ == "__main__":  # the process of one job, see `WORKER`

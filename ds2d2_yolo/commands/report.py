@@ -10,11 +10,12 @@ from typing import Any
 from ultralytics.data.utils import check_det_dataset
 
 from ds2d2_yolo.commands.words import parse_arguments
+from ds2d2_yolo.comparison.finished import COMPARISON_TABLE
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Evaluation, evaluate
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
-from ds2d2_yolo.report.compared import COMPARISON_TABLE, report_comparison
+from ds2d2_yolo.report.comparison_page import report_comparison
 from ds2d2_yolo.report.run import Run, read_run, run_page
 
 

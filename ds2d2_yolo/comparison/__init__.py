@@ -1,1 +1,4 @@
-"""One student by several methods and seeds: plan, jobs, records, statistics. Knows no pictures, no pages."""
+"""One student, several methods and seeds: planned, trained, recorded, summed up. It trains through `training`.
+
+It does not know how a table, a picture or a page looks.
+"""

@@ -1,36 +1,22 @@
-"""The stages and runs of a comparison, each in a process of its own."""
+"""The stages and runs of a comparison: which are missing, each made by a process of its own."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
-import torch
 from ultralytics.utils import LOGGER, colorstr
-from ultralytics.utils.callbacks import get_default_callbacks
 
-from ds2d2_yolo.comparison.plan import Comparison
-from ds2d2_yolo.comparison.processes import run_jobs, take_job
-from ds2d2_yolo.comparison.records import (
-    _CHECKS,
-    _MODELS,
-    Results,
-    _write_record,
-    fingerprint_of_student,
-    read_curve,
-    read_record,
-    shaping_arguments,
-    training_seconds,
-)
-from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.comparison.inputs import distillation_arguments, fingerprint_of_student, shaping_arguments
+from ds2d2_yolo.comparison.methods import Distil, Method
+from ds2d2_yolo.comparison.plan import ComparisonPlan, student_of
+from ds2d2_yolo.comparison.processes import Job, run_jobs
+from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, read_record, training_seconds
+from ds2d2_yolo.comparison.statistics import BOX_METRICS, metric_title
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import AP_COLUMNS, evaluate, figures_beside_boxes
+from ds2d2_yolo.evaluation import figures_beside_boxes
 from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_data,
     fingerprint_of_file,
@@ -39,27 +25,61 @@ from ds2d2_yolo.loading.fingerprint import (
 )
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.training.amplifier import read_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pipeline import plan
-from ds2d2_yolo.training.protocols import Callbacks
-from ds2d2_yolo.training.resume import complete_checkpoints
-from ds2d2_yolo.training.stages import folder_lock, training_state, without_student_start
-from ds2d2_yolo.training.student import StudentTrainer
-from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.stages import StageKind, without_student_start
 
 WORKER = ("-m", "ds2d2_yolo.commands.compare")
 """Arguments of Python that start a process for one job."""
-_RESUMABLE = ("data", "device", "workers", "cache", "plots")  # what Ultralytics lets a resumed run change
 
 
-# --------------------------------------------------------------------------------------------------------- runs
+class StageJob(Job):
+    """A teacher or an amplifier to be trained, with its arguments."""
+
+    kind: StageKind
+    arguments: dict[str, object]
 
 
-def run_comparison(comparison: Comparison, worker: Sequence[str] = WORKER) -> Results:
+class RecordedJob(Job):
+    """A job that leaves a record.
+
+    Attributes:
+        inputs (dict[str, object]): Everything that shapes the record, as JSON values.
+        record (str): File of the record.
+        folder (str): Where everything else goes.
+        arguments (dict[str, object]): Train arguments.
+    """
+
+    inputs: dict[str, object]
+    record: str
+    folder: str
+    arguments: dict[str, object]
+
+
+class EvaluationJob(RecordedJob):
+    """A teacher, `model` in its arguments, to be evaluated."""
+
+    kind: Literal["evaluation"]
+
+
+class RunJob(RecordedJob):
+    """A student to be trained and evaluated."""
+
+    kind: Literal["run"]
+    method: str
+    seed: int
+    distil: Distil
+
+
+AnyJob = StageJob | EvaluationJob | RunJob
+"""What a process of a comparison is started for."""
+
+
+def run_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> Results:
     """Make the stages and the runs that are missing, and return what all of them found.
 
     Args:
-        comparison (Comparison): What `plan_comparison` returned.
+        planned (ComparisonPlan): What `plan_comparison` returned.
         worker (Sequence[str]): Arguments of Python that start a process which calls `work`. Runs of another worker than
             the default are not mixed with those of the default.
 
@@ -69,267 +89,153 @@ def run_comparison(comparison: Comparison, worker: Sequence[str] = WORKER) -> Re
     Raises:
         DS2D2Error: If a run fails.
     """
-    jobs = _Jobs(comparison, worker)
-    teacher, seconds = jobs.make_teacher()
-    detector, _ = load_model("teacher", teacher)
-    stages = {"teacher": seconds}
+    jobs = _Jobs(planned, worker)
+    teacher = jobs.make_teacher()
     amplifiers = jobs.make_amplifiers(teacher)
-    for path in dict.fromkeys(path for path in amplifiers.values() if path):
+    stages = {"teacher": training_seconds(teacher)}
+    for path in amplifiers.values():
         stages[f"amplifier {read_amplifier(path)['wavelet']}"] = training_seconds(path)
-    records = jobs.make_runs(teacher, detector, amplifiers)
-    return Results(records[0], stages, records[1:])
+    first, *runs = jobs.make_runs(teacher, amplifiers)
+    return Results(cast(EvaluationRecord, first), stages, cast(list[RunRecord], runs))
 
 
 class _Jobs:
-    """The jobs of a comparison."""
+    """The jobs of a comparison, in the order in which they need each other."""
 
-    def __init__(self, comparison: Comparison, worker: Sequence[str]) -> None:
-        self.comparison = comparison
+    def __init__(self, planned: ComparisonPlan, worker: Sequence[str]) -> None:
+        self.planned = planned
         self.worker = worker
-        self.inputs = {
-            "data": fingerprint_of_data(comparison.data),
-            **({} if tuple(worker) == WORKER else {"worker": [Path(word).name for word in worker]}),
-        }
+        self.inputs: dict[str, object] = {"data": fingerprint_of_data(planned.run.data)}
+        if tuple(worker) != WORKER:
+            self.inputs["worker"] = [Path(word).name for word in worker]
 
-    def make_teacher(self) -> tuple[str, float | None]:
-        """Return the teacher's checkpoint and how long it was trained."""
-        teacher = self.comparison.arguments["teacher"]
-        if Path(teacher).suffix != ".pt":
-            arguments = self._stage_arguments({"teacher": teacher})
-            planned = plan(arguments, "teacher")
-            if not planned.is_ready:
-                self._run([self._stage_job("teacher", "teacher", arguments)])
-            teacher = planned.arguments.teacher
-        return teacher, training_seconds(teacher)
+    def make_teacher(self) -> str:
+        """Return the teacher's checkpoint."""
+        if Path(self.planned.teacher).suffix == ".pt":
+            return self.planned.teacher
+        arguments = self._stage_arguments(teacher=self.planned.teacher)
+        stage = plan(arguments, "teacher")
+        if not stage.is_ready:
+            self._run([self._stage_job("teacher", "teacher", arguments)])
+        return stage.arguments.teacher
 
-    def make_amplifiers(self, teacher: str) -> dict[str, str | None]:
-        """Return the amplifier of every method that has one."""
-        amplifiers: dict[str, str | None] = {}
-        given = self.comparison.arguments["amplifier"]
-        by_wavelet: dict[str, str] = {} if given in {None, "auto"} else {read_amplifier(given)["wavelet"]: given}
+    def make_amplifiers(self, teacher: str) -> dict[str, str]:
+        """Return the amplifiers by the methods that have one."""
+        given = self.planned.arguments["amplifier"]
+        given = None if given in {None, "auto"} else str(given)
+        wavelet = None if given is None else read_amplifier(given)["wavelet"]
+        amplifiers: dict[str, str] = {}
+        stages: dict[tuple[str, int | None], str] = {}  # nothing else that a method may set shapes an amplifier
         jobs = []
-        for method in self.comparison.methods:
-            amplifiers[method.name] = None
+        for method in self.planned.methods:
             if method.distil != "ds2d2":
                 continue
-            of_stage = {key: value for key, value in method.arguments.items() if key != "epochs"}
-            arguments = self._stage_arguments({**of_stage, "teacher": teacher})
-            args = check_arguments(arguments)
-            if not args.gains.im_high:
+            settings = {key: value for key, value in method.arguments.items() if key != "epochs"}
+            arguments = self._stage_arguments(**settings, teacher=teacher)
+            complete = check_arguments(arguments)
+            if not complete.gains.im_high:
                 continue
-            if args.wavelet not in by_wavelet:
+            if given is not None and wavelet == complete.wavelet:
+                amplifiers[method.name] = given
+                continue
+            key = complete.wavelet, complete.amplifier_epochs
+            if key not in stages:
                 arguments["amplifier"] = "auto"  # the one given, if any, is of another wavelet
-                planned = plan(arguments, "amplifier")
-                by_wavelet[args.wavelet] = str(planned.arguments.amplifier)
-                if not planned.is_ready:
+                stage = plan(arguments, "amplifier")
+                stages[key] = str(stage.arguments.amplifier)
+                if not stage.is_ready:
                     jobs.append(self._stage_job("amplifier", f"amplifier of {method.name}", arguments))
-            amplifiers[method.name] = by_wavelet[args.wavelet]
+            amplifiers[method.name] = stages[key]
         self._run(jobs)
         return amplifiers
 
-    def make_runs(self, teacher: str, detector: Detector, amplifiers: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    def make_runs(self, teacher: str, amplifiers: Mapping[str, str]) -> list[dict[str, object]]:
         """Return the records of the teacher's evaluation and of every run."""
-        comparison = self.comparison
-        student, _ = load_model("student", comparison.arguments["model"], comparison.data)
+        detector, _ = load_model("teacher", teacher)
         of_teacher = fingerprint_of_model(detector.model)
-        args = check_arguments(comparison.arguments)
-        settings = {name: getattr(args, name) for name in ("imgsz", "batch", "split", "single_cls", "iou", "max_det")}
-        jobs = [
-            self._job("evaluation", "teacher", {**self.inputs, "teacher": of_teacher, "settings": settings})
-            | {"arguments": {**comparison.arguments, "model": teacher}}
-        ]
-        of_student = fingerprint_of_student(args, student)
-        hashes = {path: fingerprint_of_file(Path(path)) for path in set(amplifiers.values()) if path}
-        for seed in comparison.seeds:
-            for method in comparison.methods:
-                amplifier = amplifiers[method.name]
-                arguments = comparison.arguments_of(method, teacher, amplifier) | {"seed": seed}
-                complete = check_arguments(arguments)
+        of_student = fingerprint_of_student(self.planned.run.arguments, student_of(self.planned.run))
+        of_amplifiers = {path: fingerprint_of_file(Path(path)) for path in set(amplifiers.values())}
+        jobs: list[EvaluationJob | RunJob] = [self._evaluation_job(teacher, of_teacher)]
+        for seed in self.planned.seeds:
+            for method in self.planned.methods:
+                amplifier = amplifiers.get(method.name)
                 inputs = {**self.inputs, "distil": method.distil, "student": of_student, "seed": seed}
-                inputs |= {"epochs": complete.epochs, "arguments": shaping_arguments(complete)}
                 if method.distil != "none":
                     inputs["teacher"] = of_teacher
                 if method.distil == "ds2d2":
-                    # Defaults, too: a run made with other ones is another run
-                    own = sorted(set(DEFAULTS) - _MODELS - _CHECKS)
-                    inputs["distillation"] = {name: getattr(complete, name) for name in own}
-                    inputs["amplifier"] = hashes.get(str(amplifier))
-                job = self._job("run", f"{method.name}-{seed}", inputs)
-                job |= {"method": method.name, "seed": seed, "distil": method.distil, "arguments": arguments}
-                jobs.append(job)
+                    inputs["amplifier"] = of_amplifiers[amplifier] if amplifier else None
+                arguments = self.planned.arguments_of(method, teacher, amplifier) | {"seed": seed}
+                jobs.append(self._run_job(method, seed, arguments, inputs))
         self._run([job for job in jobs if read_record(Path(job["record"]), job["inputs"]) is None])
         return [_record_of(job) for job in jobs]
 
-    def _job(self, kind: str, title: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        inputs = json.loads(json.dumps(inputs, default=str))
-        folder = self.comparison.runs / f"{title}-{fingerprint_of_inputs(inputs)[:8]}"
-        files = {"record": f"{folder}.json", "log": f"{folder}.log", "folder": str(folder)}
-        return {"kind": kind, "title": title, "inputs": inputs, **files}
+    def _evaluation_job(self, teacher: str, of_teacher: str) -> EvaluationJob:
+        complete = check_arguments(self.planned.arguments)
+        names = ("imgsz", "batch", "split", "single_cls", "iou", "max_det")
+        settings = {name: getattr(complete, name) for name in names}
+        inputs = _json({**self.inputs, "teacher": of_teacher, "settings": settings})
+        arguments = {**self.planned.arguments, "model": teacher}
+        return EvaluationJob(kind="evaluation", **self._recorded("teacher", inputs, arguments))
 
-    def _stage_arguments(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        shared = {key: value for key, value in self.comparison.arguments.items() if key not in {"model", "dis"}}
+    def _run_job(self, method: Method, seed: int, arguments: dict[str, object], inputs: Mapping[str, object]) -> RunJob:
+        complete = check_arguments(arguments)
+        shaping = {"epochs": complete.epochs, "arguments": shaping_arguments(complete)}
+        if method.distil == "ds2d2":
+            shaping["distillation"] = distillation_arguments(complete)
+        return RunJob(
+            kind="run",
+            method=method.name,
+            seed=seed,
+            distil=method.distil,
+            **self._recorded(f"{method.name}-{seed}", _json({**inputs, **shaping}), arguments),
+        )
+
+    def _recorded(self, title: str, inputs: dict[str, object], arguments: dict[str, object]) -> RecordedJob:
+        """Return a job whose files are named by everything that shapes what is in them."""
+        folder = str(self.planned.runs / f"{title}-{fingerprint_of_inputs(inputs)[:8]}")
+        return {
+            "title": title,
+            "log": f"{folder}.log",
+            "inputs": inputs,
+            "record": f"{folder}.json",
+            "folder": folder,
+            "arguments": arguments,
+        }
+
+    def _stage_arguments(self, **changes: object) -> dict[str, object]:
+        shared = {key: value for key, value in self.planned.arguments.items() if key not in {"model", "dis"}}
         return without_student_start({**shared, **changes})
 
-    def _stage_job(self, kind: str, title: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        log = self.comparison.runs / f"{title.replace(' ', '-')}.log"
-        return {"kind": kind, "title": title, "log": str(log), "arguments": dict(arguments)}
+    def _stage_job(self, kind: StageKind, title: str, arguments: dict[str, object]) -> StageJob:
+        log = self.planned.runs / f"{title.replace(' ', '-')}.log"
+        return {"kind": kind, "title": title, "log": str(log), "arguments": arguments}
 
-    def _run(self, jobs: list[dict[str, Any]]) -> None:
+    def _run(self, jobs: Sequence[AnyJob]) -> None:
         if jobs:
             titles = ", ".join(job["title"] for job in jobs)
-            LOGGER.info(f"{colorstr('DS2D2:')} to do: {titles}; output in {self.comparison.runs}")
-        run_jobs(jobs, self.worker, lambda job: LOGGER.info(f"  {_outcome(job)}"), self.comparison.cluster)
+            LOGGER.info(f"{colorstr('DS2D2:')} to do: {titles}; output in {self.planned.runs}")
+        run_jobs(jobs, self.worker, lambda job: LOGGER.info(f"  {_outcome(job)}"), self.planned.cluster)
 
 
-def _outcome(job: Mapping[str, Any]) -> str:
+def _json(inputs: Mapping[str, object]) -> dict[str, object]:
+    """Return inputs as a record holds them, so that both can be compared."""
+    return dict(json.loads(json.dumps(inputs, default=str)))
+
+
+def _outcome(job: AnyJob) -> str:
     """Return what a finished job came to, for a person."""
-    if "record" not in job:
+    if job["kind"] == "teacher" or job["kind"] == "amplifier":
         return f"{job['title']}: trained"
-    record = _record_of(job)
-    minutes = f", {record['seconds'] / 60:.1f} minutes" if record.get("seconds") is not None else ""
-    figures = {name: record[name] for name in ("AP50", "AP50-95")} | figures_beside_boxes(record)
-    told = ", ".join(f"{name.removeprefix('metrics/')} {value:.3f}" for name, value in figures.items())
-    return f"{job['title']}: {told}{minutes}"
+    record = cast(RunRecord, _record_of(job))
+    minutes = f", {record['seconds'] / 60:.1f} minutes" if job["kind"] == "run" else ""
+    numbers = cast(Mapping[str, float], record)
+    figures = {name: numbers[name] for name in BOX_METRICS} | figures_beside_boxes(numbers)
+    text = ", ".join(f"{metric_title(name)} {value:.3f}" for name, value in figures.items())
+    return f"{job['title']}: {text}{minutes}"
 
 
-def _record_of(job: Mapping[str, Any]) -> dict[str, Any]:
+def _record_of(job: EvaluationJob | RunJob) -> dict[str, object]:
     record = read_record(Path(job["record"]), job["inputs"])
     if record is None:
         raise DS2D2Error(f"{job['record']}: is missing or damaged, run the same command again")
     return record
-
-
-# -------------------------------------------------------------------------------------------------- inside of a job
-
-
-def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
-    """Do the job that this process was started for.
-
-    Args:
-        distiller (type[StudentTrainer]): The trainer of distilled students.
-        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
-
-    Returns:
-        (int): Exit code.
-    """
-    try:
-        execute(take_job(), distiller, callbacks)
-    except DS2D2Error as error:
-        print(f"ds2d2: error: {error}", flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("ds2d2: interrupted", flush=True)
-        return 130
-    return 0
-
-
-def execute(job: Mapping[str, Any], distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> None:
-    """Do a job in this process.
-
-    Args:
-        job (Mapping[str, Any]): What `run_comparison` made of a stage, an evaluation or a run.
-        distiller (type[StudentTrainer]): The trainer of distilled students.
-        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
-    """
-    if job["kind"] in {"teacher", "amplifier"}:
-        plan(job["arguments"], job["kind"]).run(callbacks)
-    else:
-        with folder_lock(Path(job["folder"]), job["title"]):
-            if read_record(Path(job["record"]), job["inputs"]) is None:  # none was made while this process waited
-                content = _evaluate(job) if job["kind"] == "evaluation" else _train(job, distiller, callbacks)
-                _write_record(job, content)
-
-
-def _train(job: Mapping[str, Any], distiller: type[StudentTrainer], callbacks: Callbacks | None) -> dict[str, Any]:
-    """Train a student, from where an interrupted run stopped, and return what there is to know about it."""
-    folder, arguments = Path(job["folder"]), dict(job["arguments"])
-    weights, starts = folder / "weights", folder / "starts.txt"
-    callbacks = {event: list(functions) for event, functions in (callbacks or get_default_callbacks()).items()}
-    callbacks["on_train_start"] += [_start_measuring, partial(_note_start, starts)]
-    callbacks["on_train_epoch_end"].append(partial(_check_batch, int(check_arguments(arguments).batch)))
-    trainer_class = distiller if job["distil"] == "ds2d2" else PlainTrainer
-    state, memory = training_state(weights), None
-    if state == "trained":
-        complete_checkpoints(weights)
-    else:
-        overrides = {**arguments, "save_dir": str(folder), "exist_ok": True}
-        if state == "resumable":
-            overrides = {key: overrides[key] for key in _RESUMABLE if key in overrides}
-            overrides |= {"resume": str(weights / "last.pt"), "save_dir": str(folder)}
-        else:
-            starts.unlink(missing_ok=True)
-        trainer: Any = trainer_class(overrides=overrides, _callbacks=callbacks)
-        trainer.train()
-        memory = _peak_memory(trainer)
-    curve = read_curve(folder / "results.csv")
-    evaluation = _evaluate({**job, "arguments": {**arguments, "model": str(weights / "best.pt")}})
-    started = starts.read_text().split() if starts.is_file() else []
-    return evaluation | {
-        "method": job["method"],
-        "seed": job["seed"],
-        "seconds": curve[-1]["seconds"],
-        "seconds_per_epoch": curve[-1]["seconds"] / len(curve),
-        "peak_bytes": memory,
-        "curve": curve,
-        "continued_after": [int(epoch) for epoch in started if epoch != "0"],
-        "arguments": arguments,
-    }
-
-
-def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the AP of a detector, by Ultralytics and, of boxes, by COCO."""
-    args = check_arguments({key: value for key, value in job["arguments"].items() if key not in DEFAULTS})
-    settings = {name: getattr(args, name) for name in ("imgsz", "device", "workers", "split", "single_cls", "iou")}
-    # Twice the batch: as the validation at the end of a training, whose rectangles depend on it
-    settings |= {"batch": 2 * args.batch, "max_det": args.max_det, "plots": False}
-    evaluation = evaluate(args.model, args.data, save_dir=str(Path(job["folder"]) / "coco"), **settings)
-    return {
-        "AP50": evaluation.mAP50,
-        "AP50-95": evaluation.mAP50_95,
-        **evaluation.figures,
-        "coco": {name: getattr(evaluation, name) for name in AP_COLUMNS},
-        "classes": {name: asdict(scores) for name, scores in evaluation.classes.items()},
-        "weights": str(args.model),
-    }
-
-
-def _start_measuring(trainer: Any) -> None:
-    """Callback: memory that was taken for checks, before the training, does not count."""
-    if trainer.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(trainer.device)
-    else:
-        with suppress(OSError):  # Linux has such a file
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory(trainer: Any) -> int | None:
-    """Return the most bytes that the training held, on the GPU or in this process; None if other processes did."""
-    if trainer.world_size > 1:
-        return None
-    if trainer.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(trainer.device)
-    status = Path("/proc/self/status")
-    if status.is_file():  # not `ru_maxrss`, which a process inherits from the one that started it
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _note_start(path: Path, trainer: Any) -> None:
-    """Callback: add a line that says after how many epochs this start of the run was."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{trainer.start_epoch}\n")
-
-
-def _check_batch(batch: int, trainer: Any) -> None:
-    """Callback: stop where Ultralytics, out of memory, went on with a smaller batch than the other methods have."""
-    if trainer.batch_size != batch:
-        raise DS2D2Error(
-            f"out of memory: Ultralytics went on with batch={trainer.batch_size}, which would not compare with the "
-            f"other methods; pass batch={trainer.batch_size} for all"
-        )

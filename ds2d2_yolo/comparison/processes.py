@@ -11,17 +11,32 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 from ds2d2_yolo.errors import DS2D2Error
 
 _GRACE = 60  # seconds that an interrupted job has for its end
+
+
+class Job(TypedDict):
+    """What a process is started for, as JSON values: these, and what its worker reads of it.
+
+    Attributes:
+        title (str): For messages.
+        log (str): Path of the file that the job's output is added to.
+    """
+
+    title: str
+    log: str
+
+
+SomeJob = TypeVar("SomeJob", bound=Job)
 
 
 @dataclass(frozen=True)
@@ -45,18 +60,17 @@ class Cluster:
 
 
 def run_jobs(
-    jobs: Sequence[Mapping[str, Any]],
+    jobs: Sequence[SomeJob],
     worker: Sequence[str],
-    done: Callable[[Mapping[str, Any]], object],
+    done: Callable[[SomeJob], object],
     cluster: Cluster | None = None,
 ) -> None:
     """Run every job; the first that fails ends all.
 
     Args:
-        jobs (Sequence[Mapping[str, Any]]): JSON values, among them `title`, for messages, and `log`, the path of the
-            file that the job's output is added to.
+        jobs (Sequence[Job]): The jobs.
         worker (Sequence[str]): Arguments of Python that start a process which calls `take_job`.
-        done (Callable[[Mapping[str, Any]], object]): Called with each job as it ends.
+        done (Callable[[Job], object]): Called with each job as it ends.
         cluster (Cluster | None): Where they run at the same time; None runs one after the other, here.
 
     Raises:
@@ -72,18 +86,18 @@ def run_jobs(
         done(job)
 
 
-def take_job() -> dict[str, Any]:
+def take_job() -> Job:
     """Return the job that this process was started for, and have the process interrupted when its starter is gone.
 
     Returns:
-        (dict[str, Any]): The job.
+        (Job): The job.
     """
     # Ignored where the starter is a job in the background; interrupting is how runs are ended here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(0, "rb", buffering=0, closefd=False) as pipe:  # a buffer's lock, held by the thread, would block the exit
-        job = json.loads(pipe.readline())
+        job = cast(Job, json.loads(pipe.readline()))
     threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
-    return dict(job)
+    return job
 
 
 def _interrupt_at_end_of_input() -> None:
@@ -93,7 +107,7 @@ def _interrupt_at_end_of_input() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run_job(job: Mapping[str, Any], worker: Sequence[str]) -> str | None:
+def _run_job(job: Job, worker: Sequence[str]) -> str | None:
     """Run a job and return None, or one line that says how it failed."""
     log = Path(job["log"])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -129,9 +143,9 @@ def _run_job(job: Mapping[str, Any], worker: Sequence[str]) -> str | None:
 
 
 def _run_with_ray(
-    jobs: Sequence[Mapping[str, Any]],
+    jobs: Sequence[SomeJob],
     worker: Sequence[str],
-    done: Callable[[Mapping[str, Any]], object],
+    done: Callable[[SomeJob], object],
     cluster: Cluster,
 ) -> None:
     import ray  # an optional dependency
@@ -141,7 +155,7 @@ def _run_with_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DS2D2Error(f"ray={cluster.address}: {shorten(str(error), 300)}") from error
     start = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(_run_job)
-    pending = {start.remote(dict(job), list(worker)): job for job in jobs}
+    pending = {start.remote(job, list(worker)): job for job in jobs}
     try:
         while pending:
             (ready,), _ = ray.wait(list(pending))

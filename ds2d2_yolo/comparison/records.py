@@ -1,36 +1,72 @@
-"""Records of finished runs, keyed by everything that shapes them."""
+"""Records of finished runs and evaluations: a JSON file each, found again by everything that shapes what is in it."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo import __version__
-from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import figures_beside_boxes
 from ds2d2_yolo.files import write_json
-from ds2d2_yolo.loading.fingerprint import (
-    effective_arguments,
-    fingerprint_of_file,
-    fingerprint_of_model,
-)
-from ds2d2_yolo.training.arguments import DEFAULTS
 from ds2d2_yolo.training.results import read_rows
-from ds2d2_yolo.training.stages import (
-    architecture_of,
-)
 
-_MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
-_CHECKS = {"val", "val_kd", "safe"}
+Epoch = Mapping[str, float]
+"""What a training had reached after an epoch, see `read_curve`."""
+
+_BoxMetrics = TypedDict("_BoxMetrics", {"AP50": float, "AP50-95": float})
+
+
+class EvaluationRecord(_BoxMetrics):
+    """What an evaluation measured. Masks and keypoints add Ultralytics' mAP by its names, such as `metrics/mAP50(M)`.
+
+    Attributes:
+        coco (dict[str, float | None]): COCO's AP, AP50, AP75, APs, APm, APl; None where there is no object to find.
+        classes (dict[str, dict[str, float | None]]): The same by class, and `objects`, how many there are.
+        weights (str): Checkpoint that was evaluated.
+        inputs (dict[str, object]): Everything that shapes the result, as JSON values.
+        date (str): When it was finished.
+        versions (dict[str, str]): Of this package, Ultralytics and torch.
+    """
+
+    coco: dict[str, float | None]
+    classes: dict[str, dict[str, float | None]]
+    weights: str
+    inputs: dict[str, object]
+    date: str
+    versions: dict[str, str]
+
+
+class RunRecord(EvaluationRecord):
+    """What a training measured, with the evaluation of its student.
+
+    Attributes:
+        method (str): Name of the method.
+        seed (int): Seed.
+        seconds (float): From the start of the training to the end of its last epoch, validations included.
+        seconds_per_epoch (float): Mean of them.
+        peak_bytes (int | None): Most memory that the training process held; None where it is unknown.
+        curve (list[Epoch]): What every epoch had reached.
+        continued_after (list[int]): Epochs after which the run was interrupted and went on.
+        arguments (dict[str, object]): Train arguments.
+    """
+
+    method: str
+    seed: int
+    seconds: float
+    seconds_per_epoch: float
+    peak_bytes: int | None
+    curve: list[Epoch]
+    continued_after: list[int]
+    arguments: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -38,45 +74,35 @@ class Results:
     """What a comparison found.
 
     Attributes:
-        teacher (dict[str, Any]): Record of the teacher's evaluation.
+        teacher (EvaluationRecord): Record of the teacher's evaluation.
         stages (dict[str, float | None]): Seconds that the teacher and every amplifier were trained for; None where a
             given file does not tell.
-        runs (list[dict[str, Any]]): Record of every run, by seed, then by method.
+        runs (list[RunRecord]): Record of every run, by seed, then by method.
     """
 
-    teacher: dict[str, Any]
+    teacher: EvaluationRecord
     stages: dict[str, float | None]
-    runs: list[dict[str, Any]]
+    runs: list[RunRecord]
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods that have runs, in their order."""
+        return list(dict.fromkeys(run["method"] for run in self.runs))
+
+    def runs_of(self, method: str) -> list[RunRecord]:
+        """Return the runs of a method, by seed."""
+        return [run for run in self.runs if run["method"] == method]
 
 
-def shaping_arguments(args: Any) -> dict[str, Any]:
-    """Return the arguments that shape a student, but for its models, which are fingerprinted themselves."""
-    settings = {key: value for key, value in vars(args).items() if key not in _MODELS | _CHECKS}
-    return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
-
-
-def fingerprint_of_student(args: Any, student: Detector) -> Any:
-    """Return what tells a student's start from another one's: its architecture, or its weights."""
-    if str(args.model).endswith(".pt"):
-        return fingerprint_of_model(student.model)
-    start = args.pretrained
-    if isinstance(start, (str, Path)):
-        start = fingerprint_of_file(Path(start)) if Path(start).is_file() else str(start)
-    return [architecture_of(args.model), start]
-
-
-# -------------------------------------------------------------------------------------------------------- records
-
-
-def read_record(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+def read_record(path: Path, inputs: Mapping[str, object]) -> dict[str, object] | None:
     """Return the record of a finished run or evaluation with the same inputs, or None.
 
     Args:
         path (Path): Its file.
-        inputs (Mapping[str, Any]): What shapes the result, as JSON values.
+        inputs (Mapping[str, object]): What shapes the result, as JSON values.
 
     Returns:
-        (dict[str, Any] | None): The record; where COCO has no object to find, it has None.
+        (dict[str, object] | None): The content of an `EvaluationRecord` or a `RunRecord`.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -85,25 +111,42 @@ def read_record(path: Path, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
     return dict(record) if isinstance(record, dict) and record.get("inputs") == inputs else None
 
 
-def _write_record(job: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+def write_record(path: Path, inputs: Mapping[str, object], content: Mapping[str, object]) -> None:
+    """Write the record of a run or an evaluation that is finished: its content, its inputs and how it was made."""
     record = {
         **content,
-        "inputs": job["inputs"],
+        "inputs": inputs,
         "date": datetime.now().astimezone().isoformat(),
         "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version, "torch": torch.__version__},
     }
-    write_json(Path(job["record"]), record, indent=1)
+    write_json(path, record, indent=1)
 
 
-def read_curve(path: Path) -> list[dict[str, float]]:
+def value_of(record: EvaluationRecord, metric: str) -> float:
+    """Return a metric of a record: Ultralytics' under its name here, or else COCO's.
+
+    Example:
+        >>> value_of({"AP50": 0.5, "coco": {"AP50": 0.4, "APs": None}}, "APs")
+        nan
+    """
+    values = cast(Mapping[str, float], record)  # some names are there for masks or keypoints alone
+    return values[metric] if metric in values else number(record["coco"][metric])
+
+
+def number(value: float | None) -> float:
+    """Return a number of a JSON file, which has None in place of NaN."""
+    return math.nan if value is None else float(value)
+
+
+def read_curve(path: Path) -> list[Epoch]:
     """Return what a training reached after every epoch, and how long that took, from its `results.csv`.
 
     Args:
         path (Path): The file. Of an epoch that was run again after an interruption it has two lines; the second counts.
 
     Returns:
-        (list[dict[str, float]]): By epoch: `epoch` (from 1), `seconds` (since the start, validation included), `AP50`,
-            `AP50-95`, and Ultralytics' mAP of masks or keypoints by its names, such as `metrics/mAP50(M)`.
+        (list[Epoch]): By epoch: `epoch` (from 1), `seconds` (since the start, validation included), `AP50`, `AP50-95`,
+            and Ultralytics' mAP of masks or keypoints by its names, such as `metrics/mAP50(M)`.
 
     Raises:
         DS2D2Error: If the file is missing, damaged or holds no epochs.

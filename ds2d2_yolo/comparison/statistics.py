@@ -1,4 +1,4 @@
-"""What the records of a comparison say: means, intervals, paired differences, warnings."""
+"""What the records of a comparison amount to: means, intervals, paired differences, warnings."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import cast
 
 from scipy.special import stdtrit
 
-from ds2d2_yolo.comparison.plan import BUILTIN, PLAIN, Comparison
-from ds2d2_yolo.comparison.records import Results
+from ds2d2_yolo.comparison.methods import BUILTIN, PLAIN, Comparison
+from ds2d2_yolo.comparison.records import Epoch, Results, RunRecord, value_of
 from ds2d2_yolo.evaluation import figures_beside_boxes
 
 BOX_METRICS = ("AP50", "AP50-95")
 """Ultralytics' AP of boxes, which every task has."""
 
-_SIZE_METRICS = ("APs", "APm", "APl")  # COCO's, of boxes
+SIZE_METRICS = ("APs", "APm", "APl")
+"""COCO's AP of small, medium and large boxes."""
+
 _LATE_SHARE = 0.2  # of the epochs, at the end
 _LATE_RISE = 0.1  # of the AP: what the last epochs may have brought before a warning is due
-
-
-# --------------------------------------------------------------------------------------------------- statistics
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,9 @@ class Summary:
     peak_bytes: float | None
 
 
+# ------------------------------------------------------------------------------------------------ of numbers
+
+
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     """Return the mean of values with its confidence interval, for values that are independent and about normal.
 
@@ -89,12 +91,12 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
         >>> f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
         '0.330 [0.280, 0.380]'
     """
-    known = [value for value in values if not math.isnan(value)]
-    count = len(known)
-    mean = fmean(known) if known else math.nan
+    numbers = [value for value in values if not math.isnan(value)]
+    count = len(numbers)
+    mean = fmean(numbers) if numbers else math.nan
     if count < 2:
         return Interval(mean, None, None, count)
-    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * stdev(known) / math.sqrt(count)
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * stdev(numbers) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
 
 
@@ -133,7 +135,10 @@ def gap_closed(method: float, plain: float, teacher: float) -> float | None:
     return (method - plain) / (teacher - plain) if teacher > plain else None
 
 
-def metrics_of(results: Results) -> tuple[str, ...]:
+# --------------------------------------------------------------------------------------- of metrics and curves
+
+
+def task_metrics(results: Results) -> tuple[str, ...]:
     """Return what Ultralytics measures of the task: AP50 and AP50-95 of boxes, and of masks or keypoints by its names.
 
     Args:
@@ -143,10 +148,16 @@ def metrics_of(results: Results) -> tuple[str, ...]:
         (tuple[str, ...]): Metrics that records and curves have, such as `AP50-95` and `metrics/mAP50-95(M)`.
 
     Example:
-        >>> metrics_of(Results({"AP50": 0.5, "AP50-95": 0.3, "metrics/mAP50(P)": 0.4}, {}, []))
+        >>> task_metrics(Results({"AP50": 0.5, "AP50-95": 0.3, "metrics/mAP50(P)": 0.4}, {}, []))
         ('AP50', 'AP50-95', 'metrics/mAP50(P)')
     """
-    return (*BOX_METRICS, *figures_beside_boxes(results.teacher))
+    record = cast(Mapping[str, float], results.teacher)  # names of masks and keypoints lead to numbers, too
+    return (*BOX_METRICS, *figures_beside_boxes(record))
+
+
+def all_metrics(results: Results) -> tuple[str, ...]:
+    """Return the metrics of the task, and COCO's AP by size."""
+    return (*task_metrics(results), *SIZE_METRICS)
 
 
 def main_metrics(results: Results) -> tuple[str, ...]:
@@ -156,14 +167,24 @@ def main_metrics(results: Results) -> tuple[str, ...]:
         >>> main_metrics(Results({"metrics/mAP50(P)": 0.4, "metrics/mAP50-95(P)": 0.2}, {}, []))
         ('AP50-95', 'metrics/mAP50-95(P)')
     """
-    return tuple(name for name in metrics_of(results) if _is_main(name))
+    return tuple(name for name in task_metrics(results) if _is_main(name))
 
 
-def fitness_of(figures: Mapping[str, Any]) -> float:
+def metric_title(metric: str) -> str:
+    """Return what a metric is called in tables and pictures.
+
+    Example:
+        >>> metric_title("metrics/mAP50(M)")
+        'mAP50(M)'
+    """
+    return metric.removeprefix("metrics/")
+
+
+def fitness_of(figures: Mapping[str, object]) -> float:
     """Return Ultralytics' fitness: AP50-95 of boxes, plus that of masks or keypoints where there are such.
 
     Args:
-        figures (Mapping[str, Any]): A record, or an epoch as `read_curve` returns it.
+        figures (Mapping[str, object]): A record, or an epoch as `read_curve` returns it.
 
     Returns:
         (float): From 0 to 1 or 2.
@@ -172,22 +193,22 @@ def fitness_of(figures: Mapping[str, Any]) -> float:
         >>> fitness_of({"epoch": 1, "AP50": 0.75, "AP50-95": 0.5, "metrics/mAP50-95(M)": 0.25})
         0.75
     """
-    return sum(float(value) for name, value in figures.items() if _is_main(name))
+    return sum(float(value) for name, value in figures.items() if _is_main(name) and isinstance(value, (int, float)))
 
 
 def _is_main(metric: str) -> bool:
     return metric == "AP50-95" or metric.startswith("metrics/mAP50-95(")
 
 
-def best_by(curve: Sequence[Mapping[str, float]], seconds: float) -> Mapping[str, float] | None:
+def best_by(curve: Sequence[Epoch], seconds: float) -> Epoch | None:
     """Return the best epoch, by Ultralytics' fitness, that a training had done by then, or None.
 
     Args:
-        curve (Sequence[Mapping[str, float]]): Epochs, as `read_curve` returns them.
+        curve (Sequence[Epoch]): Epochs, as `read_curve` returns them.
         seconds (float): Time since the start of the training.
 
     Returns:
-        (Mapping[str, float] | None): The epoch.
+        (Epoch | None): The epoch.
 
     Example:
         >>> curve = [{"epoch": 1, "seconds": 5, "AP50-95": 0.1}, {"epoch": 2, "seconds": 9, "AP50-95": 0.2}]
@@ -197,11 +218,11 @@ def best_by(curve: Sequence[Mapping[str, float]], seconds: float) -> Mapping[str
     return max((epoch for epoch in curve if epoch["seconds"] <= seconds), key=fitness_of, default=None)
 
 
-def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
+def late_rise(curve: Sequence[Epoch]) -> float:
     """Return which share of its best fitness a training gained in the last fifth of its epochs.
 
     Args:
-        curve (Sequence[Mapping[str, float]]): Epochs, as `read_curve` returns them.
+        curve (Sequence[Epoch]): Epochs, as `read_curve` returns them.
 
     Returns:
         (float): From 0, the best epoch came before, to 1, there was nothing before.
@@ -216,13 +237,16 @@ def late_rise(curve: Sequence[Mapping[str, float]]) -> float:
     return (best - max(early, default=0.0)) / best if best > 0 and best > max(early, default=0.0) else 0.0
 
 
-def finishing_times(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+def finishing_times(runs: Sequence[RunRecord]) -> dict[int, float]:
     """Return the seconds after which the plain student was done, or else the fastest method, by seed."""
     plain = {run["seed"]: run["seconds"] for run in runs if run["method"] == PLAIN}
     return {
         seed: plain.get(seed, min(run["seconds"] for run in runs if run["seed"] == seed))
         for seed in dict.fromkeys(run["seed"] for run in runs)
     }
+
+
+# ------------------------------------------------------------------------------------------- of a comparison
 
 
 def summarise(results: Results) -> list[Summary]:
@@ -234,41 +258,24 @@ def summarise(results: Results) -> list[Summary]:
     Returns:
         (list[Summary]): In the order of the methods.
     """
-    names = list(dict.fromkeys(run["method"] for run in results.runs))
-    metrics = (*metrics_of(results), *_SIZE_METRICS)
-    values = {
-        name: {metric: {run["seed"]: _metric(run, metric) for run in _of(results, name)} for metric in metrics}
-        for name in names
-    }
+    values = {name: _values_by_seed(results, name) for name in results.methods}
     times = finishing_times(results.runs)
     summaries = []
-    for name in names:
-        runs = _of(results, name)
-        reached = [best_by(run["curve"], times[run["seed"]]) for run in runs]
+    for name in results.methods:
+        runs = results.runs_of(name)
         memory = [run["peak_bytes"] for run in runs if run["peak_bytes"] is not None]
-        means = {metric: mean_interval(values[name][metric].values()) for metric in metrics}
-        gaps: dict[str, float | None] = dict.fromkeys(main_metrics(results))
-        for metric in gaps if PLAIN in names and name != PLAIN else ():
-            plain = fmean(values[PLAIN][metric].values())
-            gaps[metric] = gap_closed(means[metric].mean, plain, results.teacher[metric])
         summaries.append(
             Summary(
                 method=name,
                 seeds=[run["seed"] for run in runs],
-                values=means,
+                values={metric: mean_interval(by_seed.values()) for metric, by_seed in values[name].items()},
                 differences={
-                    reference: {
-                        metric: mean_interval(paired_differences(values[name][metric], values[reference][metric]))
-                        for metric in metrics
-                    }
+                    reference: _differences(values[name], values[reference])
                     for reference in (PLAIN, BUILTIN)
-                    if reference in names and reference != name
+                    if reference in values and reference != name
                 },
-                gaps_closed=gaps,
-                equal_time={
-                    metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached)
-                    for metric in metrics_of(results)
-                },
+                gaps_closed=_gaps_closed(results, name),
+                equal_time=_reached_by(runs, times, task_metrics(results)),
                 epochs=max(len(run["curve"]) for run in runs),
                 seconds=fmean(run["seconds"] for run in runs),
                 seconds_per_epoch=fmean(run["seconds_per_epoch"] for run in runs),
@@ -276,6 +283,40 @@ def summarise(results: Results) -> list[Summary]:
             )
         )
     return summaries
+
+
+def _values_by_seed(results: Results, method: str) -> dict[str, dict[int, float]]:
+    """Return the values of a method's runs by metric, then by seed."""
+    runs = results.runs_of(method)
+    return {metric: {run["seed"]: value_of(run, metric) for run in runs} for metric in all_metrics(results)}
+
+
+def _differences(
+    values: Mapping[str, Mapping[int, float]], reference: Mapping[str, Mapping[int, float]]
+) -> dict[str, Interval]:
+    """Return the mean difference to a reference by metric."""
+    return {metric: mean_interval(paired_differences(values[metric], reference[metric])) for metric in values}
+
+
+def _gaps_closed(results: Results, method: str) -> dict[str, float | None]:
+    """Return which share of the gap a method closes, by main metric."""
+    plain = results.runs_of(PLAIN)
+    if not plain or method == PLAIN:
+        return dict.fromkeys(main_metrics(results))
+
+    gaps: dict[str, float | None] = {}
+    for metric in main_metrics(results):
+        mean, plain_mean = (fmean(value_of(run, metric) for run in runs) for runs in (results.runs_of(method), plain))
+        gaps[metric] = gap_closed(mean, plain_mean, value_of(results.teacher, metric))
+    return gaps
+
+
+def _reached_by(runs: Sequence[RunRecord], times: Mapping[int, float], metrics: Sequence[str]) -> dict[str, Interval]:
+    """Return the mean over runs of their best epochs by the time of their seed, by metric."""
+    reached = [best_by(run["curve"], times[run["seed"]]) for run in runs]
+    return {
+        metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached) for metric in metrics
+    }
 
 
 def warnings_of(comparison: Comparison, results: Results) -> list[str]:
@@ -288,42 +329,37 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
     Returns:
         (list[str]): The warnings.
     """
-    found = []
+    warnings = []
     if len(comparison.seeds) == 1:
-        found.append("One seed: there is no interval, and no telling a difference from chance. Pass seeds=0,1,2,3,4.")
-    plain = _of(results, PLAIN)
-    if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
-        found.append(
-            f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its "
-            f"{' + '.join(map(_title, main_metrics(results)))}. What "
-            "distillation gains may be what a longer schedule gains without it; compare with more epochs."
+        warnings.append(
+            "One seed: there is no interval, and no telling a difference from chance. Pass seeds=0,1,2,3,4."
         )
-    if plain and fitness_of(results.teacher) <= fmean(map(fitness_of, plain)):
-        found.append("The teacher is no better than the plain student: there is no gap to close.")
+    warnings += _warnings_of_plain(results)
     for run in results.runs:
         if after := run["continued_after"]:
             epochs = ", ".join(map(str, after))
-            found.append(
+            warnings.append(
                 f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}: from there on "
                 "its data come in another order than those of the other methods."
             )
     if len({tuple(sorted(run["versions"].items())) for run in results.runs}) > 1:
-        found.append("The runs were made by different versions of ds2d2-yolo, Ultralytics or torch, see their records.")
+        warnings.append(
+            "The runs were made by different versions of ds2d2-yolo, Ultralytics or torch, see their records."
+        )
     if comparison.cluster is not None:
-        found.append("Runs shared machines: their times are those of a machine that is busy with other runs, too.")
-    return found
+        warnings.append("Runs shared machines: their times are those of a machine that is busy with other runs, too.")
+    return warnings
 
 
-def _of(results: Results, name: str) -> list[dict[str, Any]]:
-    return [run for run in results.runs if run["method"] == name]
-
-
-def _metric(record: Mapping[str, Any], metric: str) -> float:
-    """Return a metric of a record; COCO's are NaN where there is no object of the size."""
-    value = record[metric] if metric in record else record["coco"][metric]
-    return math.nan if value is None else float(value)
-
-
-def _title(metric: str) -> str:
-    """Return what a metric is called in tables and pictures."""
-    return metric.removeprefix("metrics/")
+def _warnings_of_plain(results: Results) -> list[str]:
+    """Return what the plain student's runs say about the schedule and about the teacher."""
+    plain, warnings = results.runs_of(PLAIN), []
+    if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
+        warnings.append(
+            f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its "
+            f"{' + '.join(map(metric_title, main_metrics(results)))}. What "
+            "distillation gains may be what a longer schedule gains without it; compare with more epochs."
+        )
+    if plain and fitness_of(results.teacher) <= fmean(map(fitness_of, plain)):
+        warnings.append("The teacher is no better than the plain student: there is no gap to close.")
+    return warnings

@@ -21,10 +21,12 @@ from ultralytics.utils.metrics import Metric, PoseMetrics, SegmentMetrics
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.comparison.jobs import WORKER, execute, run_comparison
-from ds2d2_yolo.comparison.plan import plan_comparison, read_methods
+from ds2d2_yolo.comparison.jobs import WORKER, run_comparison
+from ds2d2_yolo.comparison.methods import read_methods
+from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.comparison.records import read_curve, training_seconds
 from ds2d2_yolo.comparison.statistics import fitness_of
+from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import figures_beside_boxes
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from pages import Page
@@ -13,7 +14,8 @@ from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison import jobs as engine
 from ds2d2_yolo.comparison.plan import plan_comparison
-from ds2d2_yolo.report.comparison import report_lines, save_report
+from ds2d2_yolo.comparison.work import execute
+from ds2d2_yolo.report.comparison_tables import report_lines, save_comparison
 
 FIGURES = {
     "segment": ("metrics/mAP50(M)", "metrics/mAP50-95(M)"),
@@ -35,12 +37,12 @@ def compared(request, tmp_path_factory):
         patch.setattr(
             engine,
             "run_jobs",
-            lambda jobs, worker, done, cluster: [(engine.execute(job, DS2D2Trainer), done(job)) for job in jobs],
+            lambda jobs, worker, done, cluster: [(execute(job, DS2D2Trainer), done(job)) for job in jobs],
         )
         patch.setattr(engine.LOGGER, "info", told.append)
         comparison = plan_comparison(given)
         results = engine.run_comparison(comparison)
-    save_report(comparison, results)
+    save_comparison(comparison, results)
     return comparison, results, FIGURES[request.param], told
 
 
@@ -59,7 +61,7 @@ def test_records_have_ultralytics_own_figures(compared):
     for run in results.runs:
         (epoch,) = run["curve"]
         assert epoch.keys() == {"epoch", "seconds", "AP50", "AP50-95", *figures}
-        header = (engine.Path(run["weights"]).parents[1] / "results.csv").read_text().splitlines()[0]
+        header = (Path(run["weights"]).parents[1] / "results.csv").read_text().splitlines()[0]
         assert ("train/dis_loss" in header) == (run["method"] == "builtin")
         assert ("train/im_high_loss" in header) == (run["method"] == "ds2d2")
     short = figures[1].removeprefix("metrics/")
@@ -99,7 +101,7 @@ def test_the_page_of_the_comparison_and_of_a_run_tell_them(compared):
     text = Page(comparison.folder / "report" / "report.html").text
     assert f"{short} at equal time" in text
     assert "Images that changed most" in text
-    run = engine.Path(results.runs[-1]["weights"]).parents[1]
+    run = Path(results.runs[-1]["weights"]).parents[1]
     assert main(["report", str(run), "conf=0.1", "device=cpu", "exist_ok=True"]) == 0
     text = Page(run / "report" / "report.html").text
     assert f"{short}, by Ultralytics" in text

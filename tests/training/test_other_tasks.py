@@ -14,8 +14,9 @@ from ultralytics.utils import DEFAULT_CFG
 
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer, plan
 from ds2d2_yolo.cli import main
-from ds2d2_yolo.comparison.jobs import execute
-from ds2d2_yolo.comparison.plan import Method, plan_comparison
+from ds2d2_yolo.comparison.methods import Method
+from ds2d2_yolo.comparison.plan import plan_comparison
+from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement

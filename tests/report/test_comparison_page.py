@@ -12,12 +12,13 @@ from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.report import run_report
 from ds2d2_yolo.comparison import jobs as engine
+from ds2d2_yolo.comparison.finished import read_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison
+from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
-from ds2d2_yolo.report.compared import read_comparison
-from ds2d2_yolo.report.comparison import save_report
+from ds2d2_yolo.report.comparison_tables import save_comparison
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +34,10 @@ def compared(tmp_path_factory):
     given |= short(lr0=0.01)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            engine, "run_jobs", lambda jobs, worker, done, cluster: [engine.execute(job, DS2D2Trainer) for job in jobs]
+            engine, "run_jobs", lambda jobs, worker, done, cluster: [execute(job, DS2D2Trainer) for job in jobs]
         )
         comparison = plan_comparison(given)
-        save_report(comparison, engine.run_comparison(comparison))
+        save_comparison(comparison, engine.run_comparison(comparison))
     return comparison.folder
 
 

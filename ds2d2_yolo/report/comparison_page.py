@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from operator import getitem
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,33 +12,30 @@ from typing import Any
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.comparison.plan import PLAIN, Comparison, Method
-from ds2d2_yolo.comparison.records import Results, training_seconds
-from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metrics_of, warnings_of
+from ds2d2_yolo.comparison.finished import coco_evaluation, folder_of, read_comparison
+from ds2d2_yolo.comparison.methods import PLAIN, Comparison, Method
+from ds2d2_yolo.comparison.records import Results, RunRecord, number
+from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metric_title, task_metrics, warnings_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import new_folder, option_defaults
 from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
-from ds2d2_yolo.report.comparison import METHOD_COLOURS, comparison_png, points_interval, stages_line, tables_of
+from ds2d2_yolo.report.comparison_plot import comparison_png
+from ds2d2_yolo.report.comparison_tables import READING, points_interval, stages_text, tables_of, versions_of
 from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.palette import METHODS
 from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent
-from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.results import read_columns
 
-COMPARISON_TABLE = "comparison.csv"
-"""What a finished comparison has in its folder, and a run has not."""
-
-_OWN_PAGE = {"run", "data", "conf", "out", "exist_ok"}  # options that are about a comparison, too
+_PAGE_OPTIONS = {"run", "data", "conf", "out", "exist_ok"}  # options that are about a comparison, too
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large", "AP": "all"}
 _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
-_READING = (
-    "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval that "
-    "holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. At equal "
-    "time: the best epoch so far when the plain student, or without it the fastest method, was done."
-)
+
+Pairs = dict[int, tuple[RunRecord, RunRecord]]
+"""A method's record and the plain student's, by seed."""
 
 
 def report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
@@ -63,7 +56,7 @@ def report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
         0
     """
     for name, default in option_defaults("report").items():
-        if name not in _OWN_PAGE and options[name] != default:
+        if name not in _PAGE_OPTIONS and options[name] != default:
             raise DS2D2Error(
                 f"{name}={options[name]}: is about single runs; a comparison was measured already, leave it out",
                 2,
@@ -94,109 +87,37 @@ def report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def read_comparison(folder: Path) -> tuple[Comparison, Results]:
-    """Read what a finished comparison was and what it found.
-
-    The folder may have been moved, and may hold records of other runs: `comparison.csv` says which ones belong to it.
-
-    Args:
-        folder (Path): The folder.
-
-    Returns:
-        comparison (Comparison): The comparison, without a place for runs to be made.
-        results (Results): The records of the teacher and of all runs.
-
-    Raises:
-        DS2D2Error: If a file is missing or damaged.
-    """
-    try:
-        with (folder / COMPARISON_TABLE).open(newline="", encoding="utf-8") as file:
-            names = [Path(row["weights"]).parent.parent.name for row in csv.DictReader(file)]
-        if not names:
-            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs")
-        runs = [_read(folder / "runs" / f"{name}.json") for name in names]
-        methods = list(dict.fromkeys(run["method"] for run in runs))
-        of_method = {name: next(run for run in runs if run["method"] == name) for name in methods}
-        shared = _shared([run["arguments"] for run in of_method.values()])
-        teacher = _teacher_of(folder, runs)
-    except (KeyError, TypeError, IndexError) as error:
-        raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} or a record is damaged ({error!r})") from error
-    arguments = {**shared, "teacher": teacher["weights"]}
-    amplifiers = dict.fromkeys(run["arguments"].get("amplifier") for run in runs)
-    stages = {"teacher": training_seconds(teacher["weights"])}
-    for path in amplifiers:
-        if path and Path(path).is_file():
-            stages[f"amplifier {read_amplifier(path)['wavelet']}"] = training_seconds(path)
-    own = [Method(name, run["inputs"]["distil"], _own(run["arguments"], shared)) for name, run in of_method.items()]
-    seeds = list(dict.fromkeys(run["seed"] for run in runs))
-    return Comparison(folder, own, seeds, arguments, {}, None), Results(teacher, stages, runs)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise DS2D2Error(f"{path}: cannot be read, {error}; run the same 'ds2d2 compare' again") from error
-
-
-def _shared(arguments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the arguments that all methods have, with one value."""
-    first, *others = arguments
-    return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
-
-
-def _own(arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return in what a method differs, but for the files and schedules of the stages before it."""
-    stages = {"seed", "teacher", "teacher_epochs", "amplifier", "amplifier_epochs", "distill_model"}
-    return {key: value for key, value in arguments.items() if key not in shared and key not in stages}
-
-
-def _teacher_of(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the latest record of the teacher that the runs had, on their data."""
-    wanted = next((run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]), None)
-    records = [_read(path) for path in sorted((folder / "runs").glob("teacher-*.json"))]
-    records = [
-        record
-        for record in records
-        if record["inputs"]["data"] == runs[0]["inputs"]["data"] and wanted in {None, record["inputs"]["teacher"]}
-    ]
-    if not records:
-        raise DS2D2Error(f"run={folder}: holds no record of the teacher; run the same 'ds2d2 compare' again")
-    return max(records, key=lambda record: str(record["date"]))
-
-
 # ------------------------------------------------------------------------------------------------ sections
 
 
 def _summary(comparison: Comparison, results: Results) -> Section:
     arguments = comparison.arguments
-    sizes = _evaluation_of(results.teacher, comparison.folder) or {}
-    seen = f"{sizes['images']} images with {sizes['objects']} objects" if sizes else "unknown"
-    versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in results.runs})
+    evaluation = coco_evaluation(comparison.folder)
+    measured_on = f"{evaluation['images']} images with {evaluation['objects']} objects" if evaluation else "unknown"
     values: dict[str, object] = {
         "student": arguments["model"],
         "teacher": arguments["teacher"],
         "data": arguments.get("data"),
-        "measured on": seen,
+        "measured on": measured_on,
         "image size, batch, epochs": ", ".join(
             str(arguments.get(name, "those of the method")) for name in ("imgsz", "batch", "epochs")
         ),
         "seeds": ", ".join(map(str, comparison.seeds)),
-        "training before that": stages_line(results).removeprefix("Training before that, once for all runs: "),
-        "versions": "; ".join(versions),
+        "training before that": f"{stages_text(results)}.",
+        "versions": "; ".join(versions_of(results)),
     }
-    told = [html.paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]
+    notes = [html.paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]
     settings = {key: value for key, value in arguments.items() if key not in {"model", "teacher", "data"}}
     return Section(
-        "Summary", html.facts(values) + "".join(told) + html.folded("Arguments of all runs", html.facts(settings))
+        "Summary", html.facts(values) + "".join(notes) + html.folded("Arguments of all runs", html.facts(settings))
     )
 
 
 def _methods(comparison: Comparison, results: Results) -> Section:
     rows = []
     for method in comparison.methods:
-        gains = [_gains(run, comparison.folder) for run in results.runs if run["method"] == method.name]
-        means = {name: [own[name] for own in gains if name in own] for name in TERMS}
+        gains = [_gains(run, comparison.folder) for run in results.runs_of(method.name)]
+        means = {name: [of_run[name] for of_run in gains if name in of_run] for name in TERMS}
         settings = ", ".join(f"{key}={value}" for key, value in method.arguments.items())
         cells = [f"{fmean(means[name]):.3g}" if means[name] else "" for name in TERMS]
         rows.append([method.name, _DISTILS[method.distil], *cells, settings])
@@ -212,32 +133,32 @@ def _numbers(comparison: Comparison, results: Results) -> Section:
     for title, (header, *rows) in tables_of(comparison, results).items():
         parts += [f"<h3>{escape(title)}</h3>", html.table(header, rows)]
     alt = "AP of every run, differences to plain, AP over time"
-    parts += [html.paragraph(_READING, note=True), html.picture(comparison_png(results), alt)]
+    parts += [html.paragraph(f"{READING}.", note=True), html.picture(comparison_png(results), alt)]
     return Section("Results", "\n".join(parts))
 
 
 def _curves(comparison: Comparison, results: Results) -> Section:
     names = [method.name for method in comparison.methods]
-    curves = {name: [run["curve"] for run in results.runs if run["method"] == name] for name in names}
+    curves = {name: [run["curve"] for run in results.runs_of(name)] for name in names}
     steps = [float(epoch["epoch"]) for epoch in max((run["curve"] for run in results.runs), key=len)]
     groups = {
-        f"{metric.removeprefix('metrics/')} in percent, mean of the seeds": {
+        f"{metric_title(metric)} in percent, mean of the seeds": {
             name: [  # methods may have fewer epochs than others
-                100 * fmean(curve[i][metric] for curve in own) if all(i < len(curve) for curve in own) else math.nan
+                100 * fmean(curve[i][metric] for curve in runs) if all(i < len(curve) for curve in runs) else math.nan
                 for i in range(len(steps))
             ]
-            for name, own in curves.items()
+            for name, runs in curves.items()
         }
-        for metric in metrics_of(results)
+        for metric in task_metrics(results)
     }
-    parts = [html.picture(draw_curves(groups, steps, colours=METHOD_COLOURS).png(), "AP by epoch and method")]
+    parts = [html.picture(draw_curves(groups, steps, colours=METHODS).png(), "AP by epoch and method")]
     for method in comparison.methods:
         if method.distil != "ds2d2":
             continue
         tables = [
             read_columns(path)
-            for run in results.runs
-            if run["method"] == method.name and (path := _folder(run, comparison.folder) / "results.csv").is_file()
+            for run in results.runs_of(method.name)
+            if (path := folder_of(run, comparison.folder) / "results.csv").is_file()
         ]
         if terms := curves_of_terms(_mean_columns(tables)):
             length = len(next(iter(next(iter(terms.values())).values())))
@@ -254,18 +175,16 @@ def _changes(results: Results, compared: Sequence[Method]) -> Section:
         if not pairs:
             continue
         new, old = zip(*pairs.values(), strict=True)
-        by_size = {text: _difference(pairs, "coco", name) for name, text in _SIZES.items()}
-        classes = list(new[0]["classes"])
-        by_class = {name: _difference(pairs, "classes", name, "AP") for name in classes}
-        objects = {name: f"{new[0]['classes'][name]['objects']:,}" for name in classes}
+        by_size, by_class = _differences(pairs, _ap_by_size), _differences(pairs, _ap_by_class)
+        objects = {name: f"{new[0]['classes'][name]['objects']:,}" for name in by_class}
         rows = [
             [
                 name,
                 objects[name],
-                *(percent(fmean(_known(run["classes"][name]["AP"]) for run in side)) for side in (old, new)),
+                *(percent(fmean(_ap_by_class(run)[name] for run in side)) for side in (old, new)),
                 points_interval(by_class[name]),
             ]
-            for name in sorted(classes, key=lambda name: -_sortable(by_class[name].mean))
+            for name in sorted(by_class, key=lambda name: -_sortable(by_class[name].mean))
         ]
         header = ["class", "objects", f"AP {PLAIN}", f"AP {method.name}", "change"]
         body = (
@@ -288,11 +207,12 @@ def _images(results: Results, compared: Sequence[Method], options: Mapping[str, 
     folder, method = Path(options["run"]), compared[0]
     pairings = []
     for seed, pair in _pairs(results, method.name).items():
-        new, old = (_folder(run, folder) / "coco" for run in pair)
+        new, old = (folder_of(run, folder) / "coco" for run in pair)
         if all((side / name).is_file() for side in (new, old) for name in ("ground_truth.json", "predictions.json")):
             pairings.append(Pairing.of_folders(f"seed {seed}", new, old))
-    settings = (_evaluation_of(results.runs[0], folder) or {}).get("settings", {})
-    data = options["data"] or settings.get("data")
+    evaluation = coco_evaluation(folder, results.runs[0])
+    settings = evaluation["settings"] if evaluation else {}
+    data = options["data"] or str(settings.get("data") or "")
     if not pairings or not data:
         return Section(title, html.paragraph("The runs' detections are not in the folder any more.", note=True))
     try:
@@ -309,44 +229,31 @@ def _images(results: Results, compared: Sequence[Method], options: Mapping[str, 
 # ------------------------------------------------------------------------------------------------- helpers
 
 
-def _folder(run: Mapping[str, Any], folder: Path) -> Path:
-    """Return the folder of a run, wherever the comparison's is now."""
-    return folder / "runs" / Path(run["weights"]).parent.parent.name
-
-
-def _gains(run: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def _gains(run: RunRecord, folder: Path) -> dict[str, float]:
     """Return the gains that a run has found or was given."""
-    path = _folder(run, folder) / "args.yaml"
+    path = folder_of(run, folder) / "args.yaml"
     arguments = YAML.load(path) if path.is_file() else {}
     return {name: arguments[name] for name in TERMS if isinstance(arguments.get(name), (int, float))}
 
 
-def _evaluation_of(record: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
-    """Return what COCO's evaluation of a run or of the teacher has saved."""
-    names = [_folder(record, folder).name] if "method" in record else []
-    names += [path.stem for path in sorted((folder / "runs").glob("teacher-*.json"))]
-    files = [path for name in names if (path := folder / "runs" / name / "coco" / "coco.json").is_file()]
-    return _read(files[0]) if files else None
-
-
-def _pairs(results: Results, name: str) -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+def _pairs(results: Results, name: str) -> Pairs:
     """Return a method's record and the plain student's, by seed."""
-    by_seed = {
-        method: {run["seed"]: run for run in results.runs if run["method"] == method} for method in (name, PLAIN)
-    }
-    return {seed: (run, by_seed[PLAIN][seed]) for seed, run in by_seed[name].items() if seed in by_seed[PLAIN]}
+    plain = {run["seed"]: run for run in results.runs_of(PLAIN)}
+    return {run["seed"]: (run, plain[run["seed"]]) for run in results.runs_of(name) if run["seed"] in plain}
 
 
-def _difference(pairs: Mapping[int, tuple[Mapping[str, Any], Mapping[str, Any]]], *keys: str) -> Interval:
-    """Return the mean difference, with its interval, of what all pairs of records have under these keys."""
-    return mean_interval(
-        _known(reduce(getitem, keys, new)) - _known(reduce(getitem, keys, old)) for new, old in pairs.values()
-    )
+def _ap_by_size(record: RunRecord) -> dict[str, float]:
+    return {text: number(record["coco"][name]) for name, text in _SIZES.items()}
 
 
-def _known(value: Any) -> float:
-    """Return a value out of JSON, which has None in place of NaN."""
-    return math.nan if value is None else float(value)
+def _ap_by_class(record: RunRecord) -> dict[str, float]:
+    return {name: number(scores["AP"]) for name, scores in record["classes"].items()}
+
+
+def _differences(pairs: Pairs, values: Callable[[RunRecord], dict[str, float]]) -> dict[str, Interval]:
+    """Return the mean difference, with its interval, of each value that all pairs of records have."""
+    both = [(values(new), values(old)) for new, old in pairs.values()]
+    return {name: mean_interval(new[name] - old[name] for new, old in both) for name in both[0][0]}
 
 
 def _sortable(value: float) -> float:
@@ -364,10 +271,10 @@ def _mean_columns(tables: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, 
 
 def _bars(changes: Mapping[str, Interval], notes: Mapping[str, str], alt: str, caption: str) -> str:
     intervals = {
-        name: (100 * own.low, 100 * own.high)
-        for name, own in changes.items()
-        if own.low is not None and own.high is not None
+        name: (100 * change.low, 100 * change.high)
+        for name, change in changes.items()
+        if change.low is not None and change.high is not None
     }
-    means = {name: 100 * own.mean for name, own in changes.items()}
+    means = {name: 100 * change.mean for name, change in changes.items()}
     canvas = draw_changes(means, "change of AP, percentage points", notes, intervals)
     return html.picture(canvas.png(), alt, caption)

@@ -1,0 +1,36 @@
+"""What shapes a run: everything that its record is found again by, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.loading.fingerprint import effective_arguments, fingerprint_of_file, fingerprint_of_model
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
+from ds2d2_yolo.training.stages import architecture_of
+
+_MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
+_CHECKS = {"val", "val_kd", "safe"}
+
+
+def shaping_arguments(arguments: Arguments) -> dict[str, object]:
+    """Return the arguments that shape a student, but for its models, which are fingerprinted themselves."""
+    settings = {key: value for key, value in vars(arguments).items() if key not in _MODELS | _CHECKS}
+    return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
+
+
+def distillation_arguments(arguments: Arguments) -> dict[str, object]:
+    """Return the arguments of this package that shape a student, defaults included: other ones make another run."""
+    return {name: vars(arguments)[name] for name in sorted(set(DEFAULTS) - _MODELS - _CHECKS)}
+
+
+def fingerprint_of_student(arguments: Arguments, student: Detector) -> object:
+    """Return what tells a student's start from another one's: its architecture, or its weights."""
+    if str(arguments.model).endswith(".pt"):
+        return fingerprint_of_model(student.model)
+    start: object = arguments.pretrained
+    if isinstance(start, (str, Path)):
+        start = fingerprint_of_file(Path(start)) if Path(start).is_file() else str(start)
+    return [architecture_of(arguments.model), start]

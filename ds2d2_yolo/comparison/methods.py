@@ -1,0 +1,154 @@
+"""What is compared: methods of training one student, from `cfg/methods.yaml` or from files of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ultralytics.utils import YAML
+
+from ds2d2_yolo.comparison.processes import Cluster
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
+from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.training.arguments import DEFAULTS
+
+PLAIN, BUILTIN = "plain", "builtin"
+"""Methods that the others are measured against."""
+
+Distil = Literal["none", "ultralytics", "ds2d2"]
+"""Who distils: nobody, Ultralytics, or this package."""
+
+# What the methods of each kind may set; the rest would give them another schedule, other data or another start. Epochs
+# are for a schedule that ends earlier, or later, so that methods of different cost can be compared at equal time.
+_ALLOWED: dict[Distil, frozenset[str]] = {
+    "none": frozenset({"epochs"}),
+    "ultralytics": frozenset({"epochs", "dis"}),
+    "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps"} | {"epochs"},
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train the student.
+
+    Attributes:
+        name (str): Its name.
+        distil (str): Who distils: `none`, `ultralytics` or `ds2d2`.
+        arguments (dict[str, object]): In what it differs from the arguments of the comparison.
+    """
+
+    name: str
+    distil: Distil
+    arguments: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared with what: planned, under way or finished.
+
+    Attributes:
+        folder (Path): Where its runs and results are.
+        methods (list[Method]): The methods.
+        seeds (list[int]): Every method is trained with each of them.
+        arguments (dict[str, object]): Train arguments of all runs.
+        cluster (Cluster | None): Where runs go at the same time.
+    """
+
+    folder: Path
+    methods: list[Method]
+    seeds: list[int]
+    arguments: dict[str, object]
+    cluster: Cluster | None = None
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the runs, their records and their output."""
+        return self.folder / "runs"
+
+    @property
+    def teacher(self) -> str:
+        """The teacher's checkpoint; the YAML of one that is still to be trained."""
+        return str(self.arguments["teacher"])
+
+    @property
+    def student(self) -> str:
+        """The checkpoint or YAML that all students start from."""
+        return str(self.arguments["model"])
+
+
+def read_methods(chosen: object) -> list[Method]:
+    """Return the methods that `methods=` names.
+
+    Args:
+        chosen (object): Names out of `cfg/methods.yaml` and paths of YAML files of the same form: a list, or a text
+            with commas between them.
+
+    Returns:
+        (list[Method]): In the order given.
+
+    Raises:
+        DS2D2Error: If a method is unknown or named twice, a file is none of methods, or a method sets an argument that
+            it may not.
+
+    Example:
+        >>> [method.name for method in read_methods("plain,db2")], read_methods("db2")[0].arguments
+        (['plain', 'db2'], {'wavelet': 'db2'})
+    """
+    shipped_file = str(resource_folder("cfg") / "methods.yaml")
+    shipped: dict[str, object] = YAML.load(shipped_file)
+    methods: list[Method] = []
+    for word in map(str, listed(chosen)):
+        is_file = Path(word).suffix in {".yaml", ".yml"}
+        entries = _entries_of(word, shipped) if is_file else {word: shipped.get(word)}
+        file = word if is_file else shipped_file
+        methods += [_method(name, entry, file, shipped) for name, entry in entries.items()]
+    names = [method.name for method in methods]
+    if not names:
+        raise DS2D2Error("methods= names no method, for example methods=plain,ds2d2", 2)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DS2D2Error(f"methods: '{twice}' is named twice", 2)
+    return methods
+
+
+def listed(value: object) -> list[object]:
+    """Return the entries of a list as the command line, a YAML file or Python give it.
+
+    Example:
+        >>> listed("0, 1"), listed((0, 1)), listed(0), listed(None)
+        (['0', '1'], [0, 1], [0], [])
+    """
+    if isinstance(value, str):
+        return [word.strip() for word in value.strip("[]() ").split(",") if word.strip()]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if value is None else [value]
+
+
+def _entries_of(file: str, shipped: Mapping[str, object]) -> dict[str, object]:
+    """Return the entries of a user's file by the names of its methods; one without content is the shipped method."""
+    try:
+        content = YAML.load(file)
+    except Exception as error:  # missing, a folder, not YAML: all the user's to mend
+        raise DS2D2Error(f"methods={file}: cannot be read, {error}", 2) from error
+    if not content:
+        raise DS2D2Error(f"methods={file}: has no methods, see 'ds2d2 cfg methods' for its form", 2)
+    return {str(name): shipped.get(str(name)) if entry is None else entry for name, entry in content.items()}
+
+
+def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) -> Method:
+    if entry is None:
+        hint = did_you_mean(name, shipped, f"there are {', '.join(shipped)}", cutoff=0.4)
+        raise DS2D2Error(f"methods={name}: no such method, {hint}", 2)
+    if not isinstance(entry, dict):
+        raise DS2D2Error(f"{file}: method {name} is {entry!r}, expected its arguments, such as {{im_high: 0}}", 2)
+    arguments: dict[str, object] = {str(key): value for key, value in entry.items()}
+    word = str(arguments.pop("distil", "ds2d2")).lower()
+    if word not in _ALLOWED:
+        raise DS2D2Error(f"{file}: method {name}: distil={word}: expected none, ultralytics or ds2d2", 2)
+    for key, value in arguments.items():
+        if key not in _ALLOWED[word]:
+            allowed = ", ".join(sorted(_ALLOWED[word]))
+            raise DS2D2Error(f"{file}: method {name}: {key}={value}: with distil={word} it may set {allowed}", 2)
+    return Method(name, word, arguments)

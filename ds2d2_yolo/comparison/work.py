@@ -1,0 +1,170 @@
+"""Inside the process of one job: a stage is trained, a teacher evaluated, or a student trained and evaluated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from ultralytics.utils.callbacks import get_default_callbacks
+
+from ds2d2_yolo.comparison.jobs import AnyJob, RunJob
+from ds2d2_yolo.comparison.processes import take_job
+from ds2d2_yolo.comparison.records import read_curve, read_record, write_record
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation import AP_COLUMNS, evaluate
+from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
+from ds2d2_yolo.training.pipeline import plan
+from ds2d2_yolo.training.protocols import Callbacks, Trainer
+from ds2d2_yolo.training.resume import complete_checkpoints
+from ds2d2_yolo.training.stages import folder_lock, training_state
+from ds2d2_yolo.training.student import StudentTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer
+
+_RESUMABLE = ("data", "device", "workers", "cache", "plots")  # what Ultralytics lets a resumed run change
+
+
+def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
+    """Do the job that this process was started for.
+
+    Args:
+        distiller (type[StudentTrainer]): The trainer of distilled students.
+        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
+
+    Returns:
+        (int): Exit code.
+    """
+    try:
+        execute(cast(AnyJob, take_job()), distiller, callbacks)
+    except DS2D2Error as error:
+        print(f"ds2d2: error: {error}", flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("ds2d2: interrupted", flush=True)
+        return 130
+    return 0
+
+
+def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> None:
+    """Do a job in this process.
+
+    Args:
+        job (AnyJob): What `run_comparison` made of a stage, an evaluation or a run.
+        distiller (type[StudentTrainer]): The trainer of distilled students.
+        callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
+    """
+    if job["kind"] == "teacher" or job["kind"] == "amplifier":
+        plan(job["arguments"], job["kind"]).run(callbacks)
+        return
+    record = Path(job["record"])
+    with folder_lock(Path(job["folder"]), job["title"]):
+        if read_record(record, job["inputs"]) is None:  # none was made while this process waited
+            if job["kind"] == "run":
+                content = _train(job, distiller, callbacks)
+            else:
+                content = _evaluate(job["arguments"], Path(job["folder"]))
+            write_record(record, job["inputs"], content)
+
+
+def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | None) -> dict[str, object]:
+    """Train a student, from where an interrupted run stopped, and return what there is to know about it."""
+    folder, arguments = Path(job["folder"]), job["arguments"]
+    weights, starts = folder / "weights", folder / "starts.txt"
+    callbacks = {event: list(functions) for event, functions in (callbacks or get_default_callbacks()).items()}
+    callbacks["on_train_start"] += [_start_measuring, partial(_note_start, starts)]
+    callbacks["on_train_epoch_end"].append(partial(_check_batch, int(check_arguments(arguments).batch)))
+    state, memory = training_state(weights), None
+    if state == "trained":
+        complete_checkpoints(weights)
+    else:
+        overrides = {**arguments, "save_dir": str(folder), "exist_ok": True}
+        if state == "resumable":
+            overrides = {key: overrides[key] for key in _RESUMABLE if key in overrides}
+            overrides |= {"resume": str(weights / "last.pt"), "save_dir": str(folder)}
+        else:
+            starts.unlink(missing_ok=True)
+        trainer_class = distiller if job["distil"] == "ds2d2" else PlainTrainer
+        trainer = trainer_class(overrides=overrides, _callbacks=callbacks)
+        trainer.train()
+        memory = _peak_memory(cast(Trainer, trainer))
+    curve = read_curve(folder / "results.csv")
+    continued = starts.read_text().split() if starts.is_file() else []
+    return _evaluate({**arguments, "model": str(weights / "best.pt")}, folder) | {
+        "method": job["method"],
+        "seed": job["seed"],
+        "seconds": curve[-1]["seconds"],
+        "seconds_per_epoch": curve[-1]["seconds"] / len(curve),
+        "peak_bytes": memory,
+        "curve": curve,
+        "continued_after": [int(epoch) for epoch in continued if epoch != "0"],
+        "arguments": arguments,
+    }
+
+
+def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return the AP of the detector `model`, by Ultralytics and, of boxes, by COCO."""
+    complete = check_arguments({key: value for key, value in arguments.items() if key not in DEFAULTS})
+    evaluation = evaluate(
+        complete.model,
+        complete.data,
+        save_dir=str(folder / "coco"),
+        batch=2 * complete.batch,  # as the validation at the end of a training, whose rectangles depend on it
+        plots=False,
+        **{name: getattr(complete, name) for name in ("imgsz", "device", "workers", "split", "single_cls")},
+        **{name: getattr(complete, name) for name in ("iou", "max_det")},
+    )
+    return {
+        "AP50": evaluation.mAP50,
+        "AP50-95": evaluation.mAP50_95,
+        **evaluation.figures,
+        "coco": {name: getattr(evaluation, name) for name in AP_COLUMNS},
+        "classes": {name: asdict(scores) for name, scores in evaluation.classes.items()},
+        "weights": str(complete.model),
+    }
+
+
+def _start_measuring(trainer: Trainer) -> None:
+    """Callback: memory that was taken for checks, before the training, does not count."""
+    if trainer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.device)
+    else:
+        with suppress(OSError):  # Linux has such a file
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory(trainer: Trainer) -> int | None:
+    """Return the most bytes that the training held, on the GPU or in this process; None if other processes did."""
+    if trainer.world_size > 1:
+        return None
+    if trainer.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(trainer.device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # not `ru_maxrss`, which a process inherits from the one that started it
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _note_start(path: Path, trainer: Trainer) -> None:
+    """Callback: add a line that says after how many epochs this start of the run was."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{trainer.start_epoch}\n")
+
+
+def _check_batch(batch: int, trainer: Trainer) -> None:
+    """Callback: stop where Ultralytics, out of memory, went on with a smaller batch than the other methods have."""
+    if trainer.batch_size != batch:
+        raise DS2D2Error(
+            f"out of memory: Ultralytics went on with batch={trainer.batch_size}, which would not compare with the "
+            f"other methods; pass batch={trainer.batch_size} for all"
+        )
