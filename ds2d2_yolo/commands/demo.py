@@ -84,29 +84,38 @@ def run_demo(overrides: Mapping[str, Any]) -> Path:
     plain.train()
 
     weights = {"teacher": distilled.args.teacher, "plain student": plain.best, "DS2D2 student": distilled.best}
-    metrics = {title: validate(path, args.data, args) for title, path in weights.items()}
-    models: dict[str, Any] = {title: YOLO(path) for title, path in weights.items()}
-    rows = [["", "parameters", "AP50", "AP50-95"]]
-    for title, values in metrics.items():
-        count = sum(p.numel() for p in models[title].model.parameters())
-        figures = (values[f"metrics/{name}(B)"] for name in ("mAP50", "mAP50-95"))
-        rows.append([title, f"{count:,}", *(f"{value:.3f}" for value in figures)])
-    for line in ["", *text_table(rows)]:
+    models = {title: YOLO(path) for title, path in weights.items()}
+    for line in ["", *_table(models, {title: validate(path, args.data, args) for title, path in weights.items()})]:
         LOGGER.info(line)
     LOGGER.info(f"One seed and a short schedule: differences below about 0.02 mean nothing. {_minutes(start)}")
-
     folder.mkdir(parents=True, exist_ok=True)
-    images = images_of_split(planned.data["val"])
-    chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
-    names = [str(name) for _, name in sorted(planned.data["names"].items())]
-    # Models that were trained so briefly are sure of nothing yet
-    found = {
-        title: [predict(model, path, args.imgsz, confidence=0.1) for path in chosen] for title, model in models.items()
-    }
-    labelled = [read_image(path, len(names), True) for path in chosen]
-    picture = draw_table(folder / "detections.png", labelled, found, names)
+    picture = _draw(folder / "detections.png", models, planned.data, args.imgsz)
     LOGGER.info(f"Side-by-side detections saved as {colorstr('bold', picture)}")
     return folder
+
+
+def _table(models: Mapping[str, YOLO], metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the lines of the table: size and AP of every model."""
+    rows = [["", "parameters", "AP50", "AP50-95"]]
+    for title, values in metrics.items():
+        model = models[title].model
+        assert isinstance(model, torch.nn.Module)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        figures = (values[f"metrics/{name}(B)"] for name in ("mAP50", "mAP50-95"))
+        rows.append([title, f"{count:,}", *(f"{value:.3f}" for value in figures)])
+    return text_table(rows)
+
+
+def _draw(path: Path, models: Mapping[str, YOLO], data: Mapping[str, Any], imgsz: int) -> Path:
+    """Draw what every model finds in a few images of the validation set; return the picture."""
+    images = images_of_split(data["val"])
+    chosen = images[:: max(len(images) // _PICTURES, 1)][:_PICTURES]
+    names = [str(name) for _, name in sorted(data["names"].items())]
+    # Models that were trained so briefly are sure of nothing yet
+    found = {
+        title: [predict(model, image, imgsz, confidence=0.1) for image in chosen] for title, model in models.items()
+    }
+    return draw_table(path, [read_image(image, len(names), True) for image in chosen], found, names)
 
 
 def _use_every_core(trainer: Any) -> None:
