@@ -1,6 +1,8 @@
-"""The rooms of the package: imports point one way, and every room says what it knows."""
+"""The rooms of the package: imports point one way, every room says what it knows, functions are short."""
 
 import ast
+import io
+import tokenize
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -26,6 +28,8 @@ FLOORS = [
     {"cli"},
 ]
 ALONE = {"method", "data", "scenes"}  # import no room at all
+LINES, BRANCHES = 60, 15
+BRANCH = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.BoolOp)
 
 
 @cache
@@ -100,6 +104,34 @@ def test_a_room_says_what_it_knows(room):
     text = ast.get_docstring(modules()[f"ds2d2_yolo.{room}"])
     assert text
     assert "know" in text.lower()
+
+
+def lines_of_code(function, code_lines):
+    """Lines of a function, without its docstring, comments and empty lines."""
+    lines = {line for line in code_lines if function.lineno <= line <= function.end_lineno}
+    if ast.get_docstring(function) is not None:
+        lines -= set(range(function.body[0].lineno, function.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def spanned(token):
+    return range(token.start[0], token.end[0] + 1)
+
+
+def test_functions_are_short():
+    layout = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    long = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        code = {line for token in tokens if token.type not in layout for line in spanned(token)}
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = lines_of_code(node, code)
+                branches = sum(isinstance(child, BRANCH) for child in ast.walk(node))
+                if lines > LINES or branches > BRANCHES:
+                    long.append(f"{path.relative_to(PACKAGE)} {node.name}: {lines} lines, {branches} branches")
+    assert long == []
 
 
 def test_names_of_tests_are_short():
