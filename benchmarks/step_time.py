@@ -73,23 +73,23 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     if method == "builtin":
         model: Any = DistillationModel(teacher, student).train()
         return lambda batch: model(batch)[0].sum()
-    ours, theirs = detector_of(student), detector_of(teacher)
-    assert ours is not None
-    assert theirs is not None
-    pair = check_pair(theirs, ours, options.imgsz)
-    amplifier = deepcopy(theirs.implicit_part(theirs.head))
-    theirs.freeze_head(amplifier)
-    shared = theirs.shared_adapter and pair.is_uniform
+    student_detector, teacher_detector = detector_of(student), detector_of(teacher)
+    assert student_detector is not None
+    assert teacher_detector is not None
+    pair = check_pair(teacher_detector, student_detector, options.imgsz)
+    amplifier = deepcopy(teacher_detector.implicit_part(teacher_detector.head))
+    teacher_detector.freeze_head(amplifier)
+    shared = teacher_detector.shared_adapter and pair.is_uniform
     gains = Gains(1.0, 1.0, 1.0, 1.0, options.response)
     if method.startswith("without "):
         gains = replace(gains, **dict.fromkeys(WITHOUT[method.removeprefix("without ")], 0.0))
     loss = DS2D2Loss(pair.maps, gains, weight=options.weight, shared_adapter=shared).to(options.device)
-    distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    distiller = Distiller(teacher_detector, amplifier, loss, pair.student_layers, pair.teacher_layers)
     if method == HALF:
         halve(distiller, options)
 
     def step(batch: Batch) -> torch.Tensor:
-        distiller.arm(ours, batch)
+        distiller.arm(student_detector, batch)
         total: torch.Tensor = student(batch)[0].sum()
         return total
 

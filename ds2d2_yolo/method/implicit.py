@@ -7,7 +7,7 @@ Two shapes of prediction exist: dense ones (one prediction per anchor: YOLO, Ret
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,9 @@ class RegionPredictions(NamedTuple):
 
     logits: torch.Tensor
     deltas: torch.Tensor
+
+
+_PredictionsT = TypeVar("_PredictionsT", DensePredictions, RegionPredictions)
 
 
 def quality_focal_loss(
@@ -172,12 +175,7 @@ def dense_implicit_terms(
         >>> [term.item() for term in dense_implicit_terms(same, same, 1.0)]
         [0.0, 0.0]
     """
-    if student.logits.shape != teacher.logits.shape or student.boxes.shape != teacher.boxes.shape:
-        raise ValueError(
-            "dense_implicit_terms expects predictions of one shape, got logits "
-            f"{tuple(student.logits.shape)} and {tuple(teacher.logits.shape)}, boxes "
-            f"{tuple(student.boxes.shape)} and {tuple(teacher.boxes.shape)}"
-        )
+    _check_shapes("dense_implicit_terms", student, teacher)
     confidence = at_least_float32(teacher.logits.detach()).amax(-1).sigmoid()
     classes = quality_focal_loss(student.logits, teacher.logits, avg_factor, label_weights)
     return classes, similarity_loss(student.boxes, teacher.boxes, confidence, avg_factor, similarity)
@@ -287,18 +285,20 @@ def region_implicit_terms(
         >>> [term.item() for term in region_implicit_terms(same, same)]
         [0.0, 0.0]
     """
-    if student.logits.shape != teacher.logits.shape or student.deltas.shape != teacher.deltas.shape:
-        raise ValueError(
-            "region_implicit_terms expects predictions of one shape, got logits "
-            f"{tuple(student.logits.shape)} and {tuple(teacher.logits.shape)}, deltas "
-            f"{tuple(student.deltas.shape)} and {tuple(teacher.deltas.shape)}"
-        )
+    _check_shapes("region_implicit_terms", student, teacher)
     count = max(student.logits.shape[0], 1)
     classes = 0.5 * class_factor * kl_divergence(student.logits, teacher.logits, temperature).sum() / count
 
     weights, distance = _region_distance(student, teacher)
     boxes = (distance * weights[:, None]).sum() / (4 * weights.sum() + _EPSILON)
     return classes, boxes
+
+
+def _check_shapes(function: str, student: _PredictionsT, teacher: _PredictionsT) -> None:
+    pairs = {name: (getattr(student, name).shape, getattr(teacher, name).shape) for name in student._fields}
+    if any(first != second for first, second in pairs.values()):
+        shapes = ", ".join(f"{name} {tuple(first)} and {tuple(second)}" for name, (first, second) in pairs.items())
+        raise ValueError(f"{function} expects predictions of one shape, got {shapes}")
 
 
 def _quality_focal(student_logits: torch.Tensor, teacher_logits: torch.Tensor, beta: float) -> torch.Tensor:

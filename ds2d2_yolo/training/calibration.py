@@ -126,7 +126,7 @@ class ShareMeter:
         """
         norms = {name: self._norms(value, maps) for name, value in {"": detection, **terms}.items()}
         if bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
-            self._sums = {name: self._sums.get(name, 0) + own for name, own in norms.items()}
+            self._sums = {name: self._sums.get(name, 0) + norm for name, norm in norms.items()}
 
     def shares(self, terms: Iterable[str]) -> dict[str, float]:
         """Return the shares of the epoch so far, as columns of a table.
@@ -144,8 +144,8 @@ class ShareMeter:
         shares = {name: self._sums.get(name, unknown) / whole for name in terms}
         return {
             f"share/{name}{level}": share if math.isfinite(share) else math.nan
-            for name, own in shares.items()
-            for level, share in zip(names, own.tolist(), strict=True)
+            for name, values in shares.items()
+            for level, share in zip(names, values.tolist(), strict=True)
         }
 
     def _norms(self, value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:

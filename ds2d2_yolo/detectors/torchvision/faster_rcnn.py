@@ -115,7 +115,7 @@ class ProposalNetwork(RegionProposalNetwork):
     def losses(self, raw: Proposals, boxes: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return cross-entropy of objectness and L1 loss of the deltas, both per sampled anchor."""
         anchors = [raw.anchors] * len(boxes)
-        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": own} for own in boxes])
+        labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": objects} for objects in boxes])
         positive, negative = (torch.stack(masks).bool() for masks in self.fg_bg_sampler(labels))
         sampled = positive | negative
         count = sampled.sum().clamp(min=1)
@@ -136,7 +136,7 @@ class RegionPool(nn.Module):
 
     def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return (R, C, 7, 7) for maps (B, C, H_l, W_l) and regions (R_i, 4) of every image, in the regions' order."""
-        regions = torch.cat([F.pad(own, (1, 0), value=float(image)) for image, own in enumerate(boxes)])
+        regions = torch.cat([F.pad(rows, (1, 0), value=float(image)) for image, rows in enumerate(boxes)])
         side = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=0).sqrt()
         level = (side / _CANONICAL_SIDE + 1e-6).log2().floor().clamp(0, _POOLED - 1)
         chosen = [(level == number).nonzero()[:, 0] for number in range(_POOLED)]
@@ -194,10 +194,10 @@ class RegionHead(RoIHeads):
     @torch.no_grad()
     def sample(self, proposals: Sequence[torch.Tensor], truth: Truth) -> Regions:
         """Return the sampled regions, a quarter of them positive where there are enough, the objects among them."""
-        targets = [{"boxes": own, "labels": classes + 1} for own, classes in zip(*truth, strict=True)]
+        targets = [{"boxes": objects, "labels": classes + 1} for objects, classes in zip(*truth, strict=True)]
         boxes, _, labels, deltas = self.select_training_samples(list(proposals), targets)
-        positives = torch.stack([(own > 0).sum() for own in labels])
-        negatives = torch.stack([(own == 0).sum() for own in labels])
+        positives = torch.stack([(numbers > 0).sum() for numbers in labels])
+        negatives = torch.stack([(numbers == 0).sum() for numbers in labels])
         number = positives.clamp(min=1).sum() + negatives.clamp(min=1).sum()
         return Regions(boxes, (torch.cat(labels) - 1) % (self.classes + 1), torch.cat(deltas), number)
 
@@ -262,13 +262,13 @@ class FasterRCNNHead(nn.Module):
         """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class; without detections zeros."""
         proposals = self.rpn.propose(raw)
         predictions = self.regions(raw.maps, proposals)
-        counts = [len(own) for own in proposals]
+        counts = [len(regions) for regions in proposals]
         scores = at_least_float32(predictions.logits).softmax(1)[:, :-1].split(counts)
         boxes = self.regions.box_coder.decode_single(predictions.deltas.flatten(1), torch.cat(proposals))
         return torch.stack(
             [
-                self._detect_one(own, seen, raw.image_size)
-                for own, seen in zip(boxes.unflatten(1, (-1, 4)).split(counts), scores, strict=True)
+                self._detect_one(*found, raw.image_size)
+                for found in zip(boxes.unflatten(1, (-1, 4)).split(counts), scores, strict=True)
             ]
         )
 

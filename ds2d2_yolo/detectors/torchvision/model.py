@@ -189,8 +189,8 @@ class TorchvisionModel(DetectionModel):
                 f"pretrained=True: cannot get the ImageNet weights of {name} ({error}); put {Path(weights.url).name} "
                 f"into {folder}, or train from scratch with pretrained=False"
             ) from error
-        for own, source in zip(self.model[:5], backbone_stages(network, True), strict=True):
-            own.load_state_dict(source.state_dict())
+        for stage, source in zip(self.model[:5], backbone_stages(network, True), strict=True):
+            stage.load_state_dict(source.state_dict())
         self._set_imagenet(True)
 
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> TorchvisionModel:
@@ -296,9 +296,9 @@ def number_of(config: Config, key: str, least: float, most: float | None) -> Any
 
 
 def _known_backbone(name: object) -> str:
-    known = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
-    if name not in known:
-        raise DS2D2Error(f"backbone: {name} is none of {', '.join(known)}")
+    names = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
+    if name not in names:
+        raise DS2D2Error(f"backbone: {name} is none of {', '.join(names)}")
     return str(name)
 
 
@@ -306,6 +306,6 @@ def _imagenet_weights(backbone: str, name: str) -> WeightsEnum:
     try:
         weights: WeightsEnum = get_model_weights(backbone)[name]
     except KeyError:
-        known = ", ".join(get_model_weights(backbone).__members__)
-        raise DS2D2Error(f"weights: {backbone} has no {name}, take one of {known}") from None
+        names = ", ".join(get_model_weights(backbone).__members__)
+        raise DS2D2Error(f"weights: {backbone} has no {name}, take one of {names}") from None
     return weights

@@ -57,7 +57,7 @@ class RetinaAssigner(nn.Module):
     def forward(self, anchors: torch.Tensor, boxes: Sequence[torch.Tensor]) -> Assignment:
         """Return the assignment of anchors (A, 4) to the boxes (N_i, 4) of every image, all as xyxy pixels."""
         background = torch.full_like(anchors[:, 0], self.matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
-        objects = torch.stack([self.matcher(box_iou(own, anchors)) if len(own) else background for own in boxes])
+        objects = torch.stack([self.matcher(box_iou(rows, anchors)) if len(rows) else background for rows in boxes])
         positives = (objects >= 0).sum(1).clamp(min=1).sum()
         return Assignment(objects, (objects != self.matcher.BETWEEN_THRESHOLDS).float(), positives)
 
@@ -106,7 +106,7 @@ class RetinaHead(RetinaNetHead):
         boxes, classes = truth
         assignment: Assignment = self.assigner(raw.anchors, boxes)
         image, anchor = (assignment.objects >= 0).nonzero(as_tuple=True)
-        start = torch.tensor([0, *(len(own) for own in boxes)], device=image.device).cumsum(0)[image]
+        start = torch.tensor([0, *(len(rows) for rows in boxes)], device=image.device).cumsum(0)[image]
         matched = start + assignment.objects[image, anchor]
 
         logits, deltas = raw.logits.float(), raw.deltas[image, anchor].float()
