@@ -111,7 +111,7 @@ class _Jobs:
 
     def make_teacher(self) -> str:
         """Return the teacher's checkpoint."""
-        if Path(self.planned.teacher).suffix == ".pt":
+        if self.planned.run.states.get("teacher") == "given":
             return self.planned.teacher
         arguments = self._stage_arguments(teacher=self.planned.teacher)
         stage = plan(arguments, "teacher")
@@ -131,7 +131,7 @@ class _Jobs:
             if method.distil != "ds2d2":
                 continue
             settings = {key: value for key, value in method.arguments.items() if key != "epochs"}
-            arguments = self._stage_arguments(**settings, teacher=teacher)
+            arguments = self._stage_arguments(**settings, teacher=teacher, teacher_epochs=None)
             complete = check_arguments(arguments)
             if not complete.gains.im_high:
                 continue

@@ -59,7 +59,9 @@ class ComparisonPlan(Comparison):
         if method.distil == "ultralytics":
             dis = {"dis": self.arguments["dis"]} if "dis" in self.arguments else {}
             return dis | arguments | {"distill_model": teacher}
-        return arguments | ({"teacher": teacher, "amplifier": amplifier} if method.distil == "ds2d2" else {})
+        # Epochs for the teacher would fine-tune the finished one again
+        models = {"teacher": teacher, "teacher_epochs": None, "amplifier": amplifier}
+        return arguments | (models if method.distil == "ds2d2" else {})
 
 
 def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
@@ -197,9 +199,8 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
     """Return the folder of the comparison; without a name= it is found again by all that its runs have in common."""
     name, student = arguments.name, student_of(run)
     if not name:
-        teacher = fingerprint_of_model(run.teacher.model) if _is_trained(run) else architecture_of(arguments.teacher)
         inputs = {
-            "teacher": teacher,
+            "teacher": _fingerprint_of_teacher(arguments, run),
             "student": fingerprint_of_student(run.arguments, student),
             "data": fingerprint_of_data(run.data),
             "epochs": [arguments.epochs, arguments.teacher_epochs, arguments.amplifier_epochs],
@@ -210,11 +211,21 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
     return run.arguments.replace(name=name, exist_ok=True).run_folder
 
 
+def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
+    """Return what tells a teacher from another one: its weights, those that it starts from, or its architecture."""
+    if _is_trained(run):
+        return fingerprint_of_model(run.teacher.model)
+    start = run.teacher_stage.inputs.get("start") if run.teacher_stage else None
+    return start or architecture_of(arguments.teacher)
+
+
 def _shared_arguments(asked: Mapping[str, object], arguments: Arguments, run: Plan) -> dict[str, object]:
     """Return what was asked for as arguments of all runs: without places, files by their absolute paths."""
     shared = {key: value for key, value in asked.items() if key not in _PLACES}
     shared |= {"model": arguments.model, "data": run.data.get("yaml_file", run.arguments.data)}
     shared |= {"teacher": run.arguments.teacher if _is_trained(run) else arguments.teacher}
+    if run.teacher_stage and "start" in run.teacher_stage.inputs:
+        shared["teacher"] = run.teacher_stage.overrides["model"]  # where Ultralytics found a bare name
     shared |= {"amplifier": arguments.amplifier}
     for name in _FILES:  # a worker may have another working folder
         value = shared.get(name)

@@ -1,5 +1,7 @@
 """Teachers that know other classes than the data: what is fine-tuned, what is refused, and what carries over."""
 
+import json
+
 import pytest
 import torch
 from training_helpers import (
@@ -166,3 +168,20 @@ def test_one_command_from_two_pretrained_checkpoints(data, tmp_path, capsys):
 def test_a_missing_bare_name_says_where_the_file_belongs(data, tmp_path):
     with pytest.raises(DS2D2Error, match=r"teacher=no-such-model\.pt: cannot be loaded, .*; put the file into "):
         plan(asked("no-such-model.pt", data, tmp_path), "amplifier")
+
+
+def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path):
+    given = asked(checkpoint(tmp_path), data, tmp_path, student=str(small_yolo(tmp_path)), teacher_epochs=2)
+    words = [f"{name}={value}" for name, value in given.items()] + ["methods=builtin,ds2d2,db2", "seeds=0"]
+    assert main(["compare", *words]) == 0
+    folders = [path.name for path in (tmp_path / "runs").iterdir()]
+    assert sorted(name.split("-")[0] for name in folders) == ["amplifier", "amplifier", "compare", "teacher"]
+    (teacher,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("teacher"))
+    (comparison,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("compare"))
+    records = [json.loads(path.read_text()) for path in (comparison / "runs").glob("*-0-*.json")]
+    assert len(records) == 3
+    for record in records:
+        arguments = record["arguments"]
+        assert arguments.get("teacher", arguments.get("distill_model")) == str(teacher / "weights" / "best.pt")
+    assert main(["compare", *words]) == 0  # the same command finds everything
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(folders)
