@@ -174,12 +174,9 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
     return overrides
 
 
-def _check_classes(title: str, known: Mapping[int, str], expected: Mapping[int, str], single_cls: bool) -> None:
+def _check_classes(title: str, model_names: Mapping[int, str], expected: Mapping[int, str], single_cls: bool) -> None:
     """Refuse a model and data whose classes differ; spelling is the user's own affair, order is not."""
-    names, data_names = in_order(known), in_order(expected)
-    if len(set(data_names)) < len(data_names):
-        name = next(name for name, count in Counter(data_names).items() if count > 1)
-        raise DS2D2Error(f"data: the class name '{name}' occurs twice, results by class need different names")
+    names, data_names = in_order(model_names), in_order(expected)
     difference = None if single_cls else class_difference(names, data_names)
     if difference is None or (len(names) == len(data_names) and not set(names) & set(data_names)):
         return

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ds2d2_yolo.errors import DS2D2Error
 
 
 def in_order(names: Mapping[int, str]) -> list[str]:
@@ -13,6 +17,23 @@ def in_order(names: Mapping[int, str]) -> list[str]:
         ['ship', 'plane']
     """
     return [str(names[index]) for index in sorted(names)]
+
+
+def check_unique(path: str | Path, names: Sequence[str]) -> None:
+    """Refuse a data set of which two classes bear the same name.
+
+    Args:
+        path (str | Path): The data YAML.
+        names (Sequence[str]): Its class names.
+
+    Raises:
+        DS2D2Error: If a name occurs twice.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DS2D2Error(
+                f"data={path}: the class name '{name}' occurs twice, results by class need different names: rename one"
+            )
 
 
 def class_difference(names: Sequence[str], expected: Sequence[str], other: str = "the data set") -> str | None:

@@ -14,6 +14,7 @@ from ultralytics.utils.checks import check_file
 
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.loading.classes import check_unique, in_order
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.resources import own_file, resource_folder
 
@@ -50,6 +51,7 @@ def describe_data(path: str, single_cls: bool = False) -> dict[str, Any] | None:
         content = YAML.load(check_file(path))
         names = content.get("names") or [f"class_{index}" for index in range(content["nc"])]
         names = {0: "item"} if single_cls else check_class_names(names)
+        check_unique(path, in_order(names))
         description = {"names": names, "nc": len(names), "channels": int(content.get("channels", 3))}
         if _is_keypoint_shape(content.get("kpt_shape")):
             description["kpt_shape"] = content["kpt_shape"]
@@ -70,7 +72,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         (dict[str, Any]): The data set as Ultralytics describes it.
 
     Raises:
-        DS2D2Error: If the YAML is missing or malformed, or images are missing.
+        DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, or images are missing.
     """
     if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
         from ds2d2_yolo.scenes import render_dataset  # a renderer that no other data set needs
@@ -88,6 +90,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         raise DS2D2Error(f"data={path}: {message_of(error)}") from error
     if single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
+    check_unique(path, in_order(data["names"]))
     if not data.get(split):
         raise DS2D2Error(f"split={split}: the data set {path} has no such split")
     return data

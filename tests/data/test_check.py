@@ -21,6 +21,7 @@ from ultralytics.data.augment import RandomPerspective
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image, verify_image_label
 from ultralytics.utils.metrics import box_iou
+from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.data.check import (
     KINDS,
@@ -297,8 +298,61 @@ def test_unlabelled_images_are_background_unless_all_are(tmp_path):
     assert "no_label_files" not in findings(inspection.splits["val"])
     put(tmp_path, "train", "b.png", "\n")
     report = inspect(tmp_path).splits["train"]
-    assert findings(report) == {"image_without_label": 1, "class_without_object": 2}
+    assert findings(report) == {"no_objects": 1, "image_without_label": 1, "class_without_object": 2}
+    assert KINDS["no_objects"].error, "`ds2d2 train` refuses such a set"
     assert (report.kept, report.background) == (2, 2)
+
+
+def test_labels_beside_images_in_a_folder_images_are_never_read(tmp_path):
+    put(tmp_path, "train", "a.png")
+    for name in ("b", "c"):
+        image = put(tmp_path, "train", f"{name}.png", None)
+    write(image.with_suffix(".txt"), GOOD + GOOD.replace("0.5", "0.3"))
+    images = Split(sorted((tmp_path / "images" / "train").glob("*.png")))
+    report = inspect_dataset({"train": images}, Settings(["ship", "plane"]), tmp_path).splits["train"]
+    assert findings(report) == {"label_beside_image": 1, "image_without_label": 1, "class_without_object": 1}
+    assert places(report, "label_beside_image") == ["images/train/c.txt: 2 objects, expected in labels/train/c.txt"]
+    assert report.lost_objects == 2
+    labels = YOLODataset(img_path=str(tmp_path / "images/train"), data={"names": {0: "ship", 1: "plane"}}).labels
+    assert sum(len(label["cls"]) for label in labels) == report.objects == 1
+
+
+def test_labels_beside_images_in_another_folder_are_read(tmp_path):
+    image = write(tmp_path / "pictures" / "a.png", encoded())
+    write(image.with_suffix(".txt"), GOOD)
+    report = inspect_dataset({"train": Split([image])}, Settings(["ship"]), tmp_path).splits["train"]
+    assert (findings(report), report.objects) == ({}, 1)
+
+
+def test_images_that_share_a_label_file_are_listed(tmp_path):
+    put(tmp_path, "train", "a.jpg", image=encoded("JPEG"))
+    put(tmp_path, "train", "a.png")
+    report = inspect(tmp_path, ["train"]).splits["train"]
+    assert places(report, "shared_label") == ["images/train/a.png: as images/train/a.jpg"]
+
+
+def test_a_class_name_that_occurs_twice_is_an_error(tmp_path):
+    put(tmp_path, "train", "a.png")
+    inspection = inspect(tmp_path, ["train"], names=["ship", "plane", "ship"])
+    assert places(inspection.splits["train"], "class_name_twice") == ["ship, 2 times"]
+    assert inspection.has_errors
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits_are_listed_with_what_is_left_of_them(tmp_path, suffix, channels):
+    pixels = np.random.default_rng(0).integers(0, 2048, (48, 64, channels), np.uint16)
+    pixels[0, 0] = 2047
+    content = cv2.imencode(f".{suffix}", pixels)[1].tobytes()
+    path = put(tmp_path, "train", f"deep.{suffix}", image=content)
+    put(tmp_path, "train", "shallow.png")
+    report = inspect(tmp_path, ["train"]).splits["train"]
+    (place,) = places(report, "deep_image")
+    read = imread(str(path)).max()
+    assert read <= 8
+    assert place == f"images/train/deep.{suffix}: values up to 2047, which become {read} of 255"
+    assert (report.kept, KINDS["deep_image"].error) == (2, False)
+    assert findings(inspect(tmp_path, ["train"], images="header").splits["train"])["deep_image"] == 1
 
 
 def test_label_files_of_rejected_images_do_not_count_as_labels(tmp_path):

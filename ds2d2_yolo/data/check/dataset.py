@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.utils import TQDM
 
 from ds2d2_yolo.data.check.findings import Place, shown_path
+from ds2d2_yolo.data.check.labels import number_of_labels
 from ds2d2_yolo.data.check.report import Inspection, SplitReport
 from ds2d2_yolo.data.check.settings import Settings, Split
 from ds2d2_yolo.data.check.shared import shared_images
@@ -46,6 +49,10 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
             place = Place(shown_path(path, root), None, f"{objects} objects")
             reports[name].findings["label_without_image"].add(place)
             reports[name].lost_objects += objects
+        for report in islice(reports.values(), 1):
+            for name, count in Counter(settings.names).items():
+                if count > 1:
+                    report.findings["class_name_twice"].add(Place("", None, f"{name}, {count} times"))
         shared = shared_images(splits, settings.images != "none", root, pool)
     return Inspection(reports, shared)
 
@@ -84,15 +91,5 @@ def _labels_without_image(splits: Mapping[str, Split]) -> Iterator[tuple[str, Pa
             continue
         stems = {path.stem for path in images_in.glob("*.*") if path.suffix[1:].lower() in IMG_FORMATS}
         for path in unclaimed:
-            if path.stem not in stems and (objects := _number_of_labels(path)):
+            if path.stem not in stems and (objects := number_of_labels(path)):
                 yield name, path, objects
-
-
-def _number_of_labels(path: Path) -> int:
-    """Return the number of lines of a label file; 0 where it begins with something else, such as class names."""
-    try:
-        rows = [row for line in path.read_bytes().decode("utf-8-sig").splitlines() if (row := line.split())]
-        values = [float(word) for word in rows[0]] if rows else []
-    except (OSError, ValueError):
-        return 0
-    return len(rows) if len(values) >= 5 else 0

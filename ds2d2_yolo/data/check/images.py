@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 from PIL import Image
 from ultralytics.data.utils import IMG_FORMATS, exif_size
 from ultralytics.utils.patches import imread
@@ -26,12 +27,14 @@ class ImageFacts:
         kind (str | None): What is wrong with it, one of `KINDS`.
         detail (str): What is wrong with it, for people.
         form (str): Format of the file, lower case.
+        deep (bool): Whether its values have 16 bits.
     """
 
     size: tuple[int, int] | None = None
     kind: str | None = None
     detail: str = ""
     form: str = ""
+    deep: bool = False
 
     @property
     def rejected(self) -> bool:
@@ -60,6 +63,10 @@ def image_facts(path: Path, settings: Settings) -> ImageFacts:
         return ImageFacts(kind="truncated_image", detail=_first_line(error))
     if full and (fault := _decoding_fault(path, settings.channels)):
         return ImageFacts(kind="undecodable_image", detail=fault)
+    if header.deep:
+        return ImageFacts(
+            header.size, "deep_image", _brightest(path, settings.channels) if full else "", header.form, deep=True
+        )
     return ImageFacts(header.size, "unfinished_jpeg" if unfinished else None, form=header.form)
 
 
@@ -72,6 +79,7 @@ def _header_facts(path: Path) -> ImageFacts:
             return _unreadable("no known image format" if path.stat().st_size else "empty")
         with Image.open(path) as image:
             form = str(image.format).lower()
+            deep = form in {"png", "tiff"} and any("16" in _raw_mode(tile.args) for tile in image.tile)
             image.verify()
             width, height = exif_size(image)
     except Exception as error:  # Pillow raises a dozen kinds, by format
@@ -80,7 +88,19 @@ def _header_facts(path: Path) -> ImageFacts:
         return _unreadable(f"{width} x {height} pixels, must be at least 10")
     if form not in IMG_FORMATS | {"jpeg2000"}:
         return _unreadable(f"is a {form} file, which Ultralytics does not read")
-    return ImageFacts((width, height), form=form)
+    return ImageFacts((width, height), form=form, deep=deep)
+
+
+def _raw_mode(args: tuple[object, ...] | str | None) -> str:
+    """Return how the values lie in the file, from what Pillow hands to its decoder."""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _brightest(path: Path, channels: int) -> str:
+    """Say which values an image of 16 bits reaches, and what is left of them."""
+    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    used = imread(str(path), _decoder_flag(channels))
+    return "" if stored is None or used is None else f"values up to {stored.max()}, which become {used.max()} of 255"
 
 
 def _unreadable(detail: str) -> ImageFacts:

@@ -58,6 +58,16 @@ def read_labels(path: Path, settings: Settings) -> Labels | None:
     return parse_labels(text, len(settings.names), settings.keypoints)
 
 
+def number_of_labels(path: Path) -> int:
+    """Return the number of lines of a label file; 0 where it begins with something else, such as class names."""
+    try:
+        rows = [row for line in path.read_bytes().decode("utf-8-sig").splitlines() if (row := line.split())]
+        values = [float(word) for word in rows[0]] if rows else []
+    except (OSError, ValueError):
+        return 0
+    return len(rows) if len(values) >= 5 else 0
+
+
 def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -> Labels:
     r"""Read the text of a label file as Ultralytics' `verify_image_label` does, and say which lines it stumbles over.
 

@@ -16,7 +16,7 @@ from ultralytics.utils import TQDM
 
 from ds2d2_yolo.data.check.findings import KINDS, VANISHING, Place, shown_path
 from ds2d2_yolo.data.check.images import ImageFacts, image_facts
-from ds2d2_yolo.data.check.labels import Labels, read_labels
+from ds2d2_yolo.data.check.labels import Labels, number_of_labels, read_labels
 from ds2d2_yolo.data.check.report import SIZE_BANDS, SIZE_EDGES, SplitReport
 from ds2d2_yolo.data.check.settings import Settings, Split
 
@@ -49,12 +49,17 @@ def inspect_split(
         cells={stride: Counter() for stride in settings.strides},
     )
     has_label_file = False
+    image_of: dict[Path, Path] = {}  # by label file
     for start in range(0, len(split.images), _CHUNK):
         chunk = split.images[start : start + _CHUNK]
         labels = map(Path, img2label_paths([str(image) for image in chunk]))
         for sample in pool.starmap(partial(_read_sample, settings), zip(chunk, labels, strict=True), chunksize=16):
             has_label_file |= sample.labels is not None and not sample.facts.rejected
             _enter(sample, report, settings, root)
+            first = image_of.setdefault(sample.label, sample.image)
+            if first != sample.image and sample.labels is not None:
+                place = Place(shown_path(sample.image, root), None, f"as {shown_path(first, root)}")
+                report.findings["shared_label"].add(place)
         progress.update(len(chunk))
     findings = report.findings
     if not split.images:
@@ -64,6 +69,8 @@ def inspect_split(
     elif name == "train" and not has_label_file:
         expected = img2label_paths([str(split.images[0])])[0]
         findings["no_label_files"].add(Place(name, None, f"expected for example {shown_path(Path(expected), root)}"))
+    elif name == "train" and not report.objects:
+        findings["no_objects"].add(Place(name, None, ""))
     if report.kept:
         for index in np.flatnonzero(report.class_counts == 0).tolist():
             findings["class_without_object"].add(Place("", None, f"{name}: class {index} {settings.names[index]}"))
@@ -118,13 +125,25 @@ def _enter(sample: _Sample, report: SplitReport, settings: Settings, root: Path 
         report.lost_objects += labels.written if labels else 0
         return
     if labels is None:
-        findings["image_without_label"].add(Place(shown_path(sample.image, root), None, ""))
+        _enter_unlabelled(sample, report, root)
     number = 0 if labels is None else len(labels.classes)
     report.kept += 1
     report.background += number == 0
     report.objects_per_image[number] += 1
     if labels is not None and number:
         _enter_objects(sample, labels, report, settings, shown_path(sample.label, root))
+
+
+def _enter_unlabelled(sample: _Sample, report: SplitReport, root: Path | None) -> None:
+    """Add an image without label file to the report of its split; labels beside it lie where nobody reads them."""
+    beside = sample.image.with_suffix(".txt")
+    lost = number_of_labels(beside) if beside != sample.label else 0
+    if lost:
+        detail = f"{lost} objects, expected in {shown_path(sample.label, root)}"
+        report.findings["label_beside_image"].add(Place(shown_path(beside, root), None, detail))
+        report.lost_objects += lost
+    else:
+        report.findings["image_without_label"].add(Place(shown_path(sample.image, root), None, ""))
 
 
 def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, settings: Settings, file: str) -> None:
