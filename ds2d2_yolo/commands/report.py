@@ -14,9 +14,11 @@ from ds2d2_yolo.comparison.finished import COMPARISON_TABLE
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Evaluation, evaluate
 from ds2d2_yolo.loading.models import load_model
-from ds2d2_yolo.options import complete_options, new_folder, usable_path
-from ds2d2_yolo.report.comparison_page import report_comparison
+from ds2d2_yolo.options import complete_options, new_folder, option_defaults, usable_path
+from ds2d2_yolo.report.comparison_page import comparison_page
 from ds2d2_yolo.report.run import Run, read_run, run_page
+
+_COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok"}  # options that are about a comparison, too
 
 
 def run_report(given: Mapping[str, Any]) -> int:
@@ -41,7 +43,7 @@ def run_report(given: Mapping[str, Any]) -> int:
         raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
-        return report_comparison(folder, options)
+        return _report_comparison(folder, options)
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["val"] and run.weights is None:
@@ -53,19 +55,14 @@ def run_report(given: Mapping[str, Any]) -> int:
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
     try:
         measured = _measure(run, baseline, out, options) if options["val"] else {}
-        out.mkdir(parents=True, exist_ok=True)
         root = Path()
         if baseline is not None:
             root = Path(check_det_dataset(measured["student"].settings["data"], autodownload=False)["path"])
-        text = run_page(run, measured.get("student"), measured.get("baseline"), float(confidence), root)
-        (out / "report.html").write_text(text, encoding="utf-8")
+        _save(out, run_page(run, measured.get("student"), measured.get("baseline"), float(confidence), root))
     except DS2D2Error:
         with suppress(OSError):
             out.rmdir()  # only if nothing is in it
         raise
-    except OSError as error:
-        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
-    print(f"Saved as {out / 'report.html'}")
     return 0
 
 
@@ -75,6 +72,29 @@ def run(arguments: Sequence[str]) -> int:
     if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder, without run= before it
         arguments = [f"run={first}", *rest]
     return run_report(parse_arguments(arguments))
+
+
+def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
+    for name, default in option_defaults("report").items():
+        if name not in _COMPARISON_OPTIONS and options[name] != default:
+            raise DS2D2Error(
+                f"{name}={options[name]}: is about single runs; a comparison was measured already, leave it out", 2
+            )
+    out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
+    _save(out, comparison_page(folder, options["data"], float(options["conf"])))
+    return 0
+
+
+def _save(folder: Path, page: str) -> None:
+    """Write the page and say where it is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DS2D2Error(
+            f"out={folder}: cannot write here ({error.strerror or error}), choose another folder"
+        ) from error
+    print(f"Saved as {folder / 'report.html'}")
 
 
 def _weights_of(baseline: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from ultralytics.utils.torch_utils import unwrap_model
@@ -16,6 +16,38 @@ from ds2d2_yolo.explanation.views import LevelView, view_levels
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.training.adapters import adapt
 from ds2d2_yolo.training.student import StudentTrainer
+
+
+class ModelContent(TypedDict):
+    """A model of a pair, as JSON values."""
+
+    model: str
+    box_coding: str
+
+
+class LevelContent(TypedDict):
+    """A level of a pair, as JSON values: layers, channels, stride, and which terms compare it."""
+
+    student_layer: int
+    teacher_layer: int
+    student_channels: int
+    teacher_channels: int
+    stride: float
+    explicit: bool
+    implicit: bool
+
+
+class PairContent(TypedDict):
+    """What a training compares with what, as JSON values; gains that are still to be found are `auto`."""
+
+    student: ModelContent
+    teacher: ModelContent
+    classes: list[str]
+    gains: dict[str, float | str]
+    shares: dict[str, float]
+    weight: str
+    wavelet: str
+    levels: list[LevelContent]
 
 
 def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
@@ -86,12 +118,19 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
         return tuple(views), window
 
 
-def describe_pair(trainer: StudentTrainer) -> dict[str, Any]:
-    """Return what a training compares with what, as JSON values; gains that are still to be found are `auto`."""
+def describe_pair(trainer: StudentTrainer) -> PairContent:
+    """Return what a training compares with what.
+
+    Args:
+        trainer (StudentTrainer): The trainer, from the start of training on.
+
+    Returns:
+        (PairContent): The content of `pair.json`.
+    """
     assert trainer.distiller is not None
     assert trainer.pair is not None
     student, distiller, pair = trainer.detector, trainer.distiller, trainer.pair
-    shares = distiller.calibration.shares if distiller.calibration is not None else {}
+    shares = dict(distiller.calibration.shares) if distiller.calibration is not None else {}
     return {
         "student": {"model": student.title, "box_coding": student.box_coding},
         "teacher": {"model": distiller.teacher.title, "box_coding": distiller.teacher.box_coding},
@@ -101,7 +140,15 @@ def describe_pair(trainer: StudentTrainer) -> dict[str, Any]:
         "weight": distiller.loss.weight,
         "wavelet": distiller.loss.wavelet,
         "levels": [
-            {**asdict(tap), "explicit": index in pair.explicit, "implicit": index in pair.head}
+            {
+                "student_layer": tap.student_layer,
+                "teacher_layer": tap.teacher_layer,
+                "student_channels": tap.student_channels,
+                "teacher_channels": tap.teacher_channels,
+                "stride": tap.stride,
+                "explicit": index in pair.explicit,
+                "implicit": index in pair.head,
+            }
             for index, tap in enumerate(pair.taps)
         ],
     }

@@ -157,19 +157,19 @@ def make_explainer(
         guest = load_amplifier(amplifier, teacher, str(wavelet))
     for model in [*(detector.model for detector in models.values()), *([guest] if guest else [])]:
         model.float().to(device).requires_grad_(False)
-    weight = weight or trained_argument(student, "weight") or "confidence"
+    weight = weight or str(trained_argument(student, "weight") or "confidence")
     hulls = (footprint or trained_argument(student, "footprint")) == "hull"
     plain, wavelet = models.get("plain"), str(wavelet or "haar")
-    return Explainer(teacher, student, pair, size, guest, plain, wavelet, confidence, str(weight), hulls)
+    return Explainer(teacher, student, pair, size, guest, plain, wavelet, confidence, weight, hulls)
 
 
-def trained_argument(student: Detector, name: str) -> Any:
+def trained_argument(student: Detector, name: str) -> object:
     """Return an argument that a checkpoint was trained with, or None.
 
     From finished checkpoints Ultralytics takes the arguments that are not its own; `args.yaml` of their run has them.
     """
-    args: Any = getattr(student.model, "args", None)  # a namespace or a dict, by release
-    value = args.get(name) if isinstance(args, dict) else getattr(args, name, None)
+    args = getattr(student.model, "args", None)  # a namespace or a dict, by release
+    value: object = args.get(name) if isinstance(args, dict) else getattr(args, name, None)
     path = getattr(student.model, "pt_path", None)
     if value is not None or path is None:
         return value

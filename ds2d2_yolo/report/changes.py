@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
+from ds2d2_yolo.data.coco_truth import COCOAnnotation, COCODetection, COCOTruth
 from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.explanation.outcomes import match_detections
-from ds2d2_yolo.report import html
 from ds2d2_yolo.report.detections import draw_sides
+from ds2d2_yolo.report.page import Grid, Heading, Paragraph, Part, Picture
 
 _SHOWN = 3  # images that changed most, each way
 
@@ -26,15 +26,15 @@ class Pairing:
 
     Attributes:
         label (str): Which pair it is, such as `seed 0`; may be empty.
-        truth (Mapping[str, Any]): COCO data set.
-        new (Sequence[Mapping[str, Any]]): COCO detections of the one that is looked at.
-        old (Sequence[Mapping[str, Any]]): COCO detections of the baseline.
+        truth (COCOTruth): COCO data set.
+        new (Sequence[COCODetection]): COCO detections of the one that is looked at.
+        old (Sequence[COCODetection]): COCO detections of the baseline.
     """
 
     label: str
-    truth: Mapping[str, Any]
-    new: Sequence[Mapping[str, Any]]
-    old: Sequence[Mapping[str, Any]]
+    truth: COCOTruth
+    new: Sequence[COCODetection]
+    old: Sequence[COCODetection]
 
     @classmethod
     def of_folders(cls, label: str, new: Path, old: Path) -> Pairing:
@@ -47,17 +47,17 @@ class Pairing:
 
 
 def changes_by_image(
-    truth: Mapping[str, Any],
-    student: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]],
+    truth: COCOTruth,
+    student: Sequence[COCODetection],
+    baseline: Sequence[COCODetection],
     confidence: float,
 ) -> list[tuple[str, float]]:
     """Return how much better a student does than a baseline, image by image.
 
     Args:
-        truth (Mapping[str, Any]): COCO data set.
-        student (Sequence[Mapping[str, Any]]): COCO detections of the student.
-        baseline (Sequence[Mapping[str, Any]]): COCO detections of the baseline.
+        truth (COCOTruth): COCO data set.
+        student (Sequence[COCODetection]): COCO detections of the student.
+        baseline (Sequence[COCODetection]): COCO detections of the baseline.
         confidence (float): Least score of a detection that counts.
 
     Returns:
@@ -83,7 +83,7 @@ def changes_by_image(
 
 def show_changes(
     pairings: Sequence[Pairing], titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
-) -> str:
+) -> list[Part]:
     """Return the images where one detector does better than another, and where worse, for a page.
 
     Args:
@@ -94,7 +94,7 @@ def show_changes(
         single_cls (bool): Whether all objects count as one class.
 
     Returns:
-        (str): HTML.
+        (list[Part]): Parts of the page.
 
     Raises:
         DS2D2Error: If an image cannot be read.
@@ -105,8 +105,8 @@ def show_changes(
     order = sorted(means, key=lambda file: -means[file])
     better, worse = ([file for file in order if sign * means[file] > 0] for sign in (1, -1))
     whose = "" if len(pairings) == 1 else f", on average over {len(pairings)} seeds"
-    parts = [
-        html.paragraph(
+    parts: list[Part] = [
+        Paragraph(
             f"By the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or more{whose}: {titles[1]} "
             f"is better than {titles[0]} on {len(better)} of {len(order)} images, worse on {len(worse)}."
         )
@@ -119,10 +119,10 @@ def show_changes(
             pairing = pairings[index]
             seed = f"; shown: {pairing.label}, {changes[index].get(file, 0.0):+.2f}" if pairing.label else ""
             png = _draw_change(pairing, file, titles, confidence, root, single_cls)
-            pictures.append(html.picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
+            pictures.append(Picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
         if pictures:
-            parts += [f"<h3>Most changed {heading}</h3>", html.grid(pictures)]
-    return "\n".join(parts)
+            parts += [Heading(f"Most changed {heading}"), Grid(pictures)]
+    return parts
 
 
 def _draw_change(
@@ -138,21 +138,21 @@ def _draw_change(
     return draw_sides(read_image(root / file, len(pairing.truth["categories"]), True, single_cls, task), sides)
 
 
-def by_image(items: Sequence[Mapping[str, Any]]) -> dict[Any, np.ndarray]:
+def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[int, np.ndarray]:
     """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index.
 
     Those of oriented boxes are (N, 7): xywhr in pixels and radians, score, class index.
     """
-    rows: dict[Any, list[list[float]]] = defaultdict(list)
+    rows: dict[int, list[list[object]]] = defaultdict(list)
     columns = 6
     for item in items:
         x, y, width, height = item["bbox"]
         box = item.get("rbox") or [x, y, x + width, y + height]
         rows[item["image_id"]].append([*box, item.get("score", 1.0), item["category_id"] - 1])
         columns = len(box) + 2
-    arrays: dict[Any, np.ndarray] = defaultdict(lambda: np.zeros((0, columns)))
+    arrays: dict[int, np.ndarray] = defaultdict(lambda: np.zeros((0, columns)))
     for image, items_of_image in rows.items():
-        array = np.array(items_of_image)
+        array = np.array(items_of_image, float)
         arrays[image] = array[np.argsort(-array[:, -2], kind="stable")]
     return arrays
 

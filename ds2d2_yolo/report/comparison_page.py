@@ -1,13 +1,11 @@
-"""`ds2d2 report` about a comparison: one page from what its folder holds, nothing is measured again."""
+"""One page about a comparison, from what its folder holds: nothing is measured again."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
@@ -18,19 +16,16 @@ from ds2d2_yolo.comparison.records import Results, RunRecord, number
 from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metric_title, task_metrics, warnings_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.options import new_folder, option_defaults
-from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.comparison_plot import comparison_png
 from ds2d2_yolo.report.comparison_tables import READING, points_interval, stages_text, tables_of, versions_of
-from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.page import Folded, Heading, Paragraph, Part, Picture, Section, Table, facts, render_page
 from ds2d2_yolo.report.palette import METHODS
 from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent
 from ds2d2_yolo.training.results import read_columns
 
-_PAGE_OPTIONS = {"run", "data", "conf", "out", "exist_ok"}  # options that are about a comparison, too
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large", "AP": "all"}
 _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
 
@@ -38,31 +33,24 @@ Pairs = dict[int, tuple[RunRecord, RunRecord]]
 """A method's record and the plain student's, by seed."""
 
 
-def report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
-    """Write `report.html` about a comparison.
+def comparison_page(folder: Path, data: str | None = None, confidence: float = 0.25) -> str:
+    """Return a page about a finished comparison, from what its folder holds.
 
     Args:
         folder (Path): Folder of a finished comparison.
-        options (Mapping[str, Any]): Options of `cfg/report.yaml`; those about measuring must be at their defaults.
+        data (str | None): Data YAML whose images are shown; None takes the one that was measured on, if it is there.
+        confidence (float): Least confidence of the detections that are compared image by image.
 
     Returns:
-        (int): Exit code 0.
+        (str): HTML.
 
     Raises:
-        DS2D2Error: If an option is about runs alone, or something in the folder is missing or damaged.
+        DS2D2Error: If something in the folder is missing or damaged, or `data` cannot be used.
 
     Example:
-        >>> report_comparison(Path("runs/detect/compare-yolo11n-a8279e04"), {"out": None})  # doctest: +SKIP
-        0
+        >>> comparison_page(Path("runs/detect/compare-yolo11n-a8279e04"))  # doctest: +SKIP
     """
-    for name, default in option_defaults("report").items():
-        if name not in _PAGE_OPTIONS and options[name] != default:
-            raise DS2D2Error(
-                f"{name}={options[name]}: is about single runs; a comparison was measured already, leave it out",
-                2,
-            )
     comparison, results = read_comparison(folder)
-    out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
     compared = [method for method in comparison.methods if method.name != PLAIN]
     # The one whose changes are in sight: the first of this package's
     compared.sort(key=lambda method: method.distil != "ds2d2")
@@ -73,18 +61,11 @@ def report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
         _numbers(comparison, results),
         _curves(comparison, results),
         _changes(results, compared if has_plain else []),
-        _images(results, compared if has_plain else [], options),
+        _images(results, compared if has_plain else [], folder, data, confidence),
     ]
     arguments = comparison.arguments
     title = f"{model_name(arguments['model'])} learning from {model_name(arguments['teacher'])}: a comparison"
-    text = html.page(title, str(folder.resolve()), sections)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.html").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
-    print(f"Saved as {out / 'report.html'}")
-    return 0
+    return render_page(title, str(folder.resolve()), sections)
 
 
 # ------------------------------------------------------------------------------------------------ sections
@@ -106,11 +87,9 @@ def _summary(comparison: Comparison, results: Results) -> Section:
         "training before that": f"{stages_text(results)}.",
         "versions": "; ".join(versions_of(results)),
     }
-    notes = [html.paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]
+    notes = [Paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]
     settings = {key: value for key, value in arguments.items() if key not in {"model", "teacher", "data"}}
-    return Section(
-        "Summary", html.facts(values) + "".join(notes) + html.folded("Arguments of all runs", html.facts(settings))
-    )
+    return Section("Summary", [facts(values), *notes, Folded("Arguments of all runs", [facts(settings)])])
 
 
 def _methods(comparison: Comparison, results: Results) -> Section:
@@ -124,17 +103,17 @@ def _methods(comparison: Comparison, results: Results) -> Section:
     header = ["method", "distillation", *(f"gain {name}" for name in TERMS), "settings"]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    note = html.paragraph("Gains are means over the seeds; found ones differ a little from run to run.", note=True)
-    return Section("Methods", html.table(header, rows, text_columns=(len(TERMS) + 2,)) + note)
+    note = Paragraph("Gains are means over the seeds; found ones differ a little from run to run.", note=True)
+    return Section("Methods", [Table(header, rows, text_columns=(len(TERMS) + 2,)), note])
 
 
 def _numbers(comparison: Comparison, results: Results) -> Section:
-    parts = []
+    parts: list[Part] = []
     for title, (header, *rows) in tables_of(comparison, results).items():
-        parts += [f"<h3>{escape(title)}</h3>", html.table(header, rows)]
+        parts += [Heading(title), Table(header, rows)]
     alt = "AP of every run, differences to plain, AP over time"
-    parts += [html.paragraph(f"{READING}.", note=True), html.picture(comparison_png(results), alt)]
-    return Section("Results", "\n".join(parts))
+    parts += [Paragraph(f"{READING}.", note=True), Picture(comparison_png(results), alt)]
+    return Section("Results", parts)
 
 
 def _curves(comparison: Comparison, results: Results) -> Section:
@@ -151,7 +130,7 @@ def _curves(comparison: Comparison, results: Results) -> Section:
         }
         for metric in task_metrics(results)
     }
-    parts = [html.picture(draw_curves(groups, steps, colours=METHODS).png(), "AP by epoch and method")]
+    parts: list[Part] = [Picture(draw_curves(groups, steps, colours=METHODS).png(), "AP by epoch and method")]
     for method in comparison.methods:
         if method.distil != "ds2d2":
             continue
@@ -164,13 +143,13 @@ def _curves(comparison: Comparison, results: Results) -> Section:
             length = len(next(iter(next(iter(terms.values())).values())))
             canvas = draw_curves(terms, range(1, length + 1), logarithmic=LOGARITHMIC)
             caption = f"{method.name}, mean of {len(tables)} seeds. Numbers are those of the last epoch."
-            parts.append(html.picture(canvas.png(), f"Terms of {method.name} by epoch", caption))
-    return Section("Curves", "\n".join(parts))
+            parts.append(Picture(canvas.png(), f"Terms of {method.name} by epoch", caption))
+    return Section("Curves", parts)
 
 
 def _changes(results: Results, compared: Sequence[Method]) -> Section:
-    parts = []
-    for index, method in enumerate(compared):
+    parts: list[Part] = []
+    for method in compared:
         pairs = _pairs(results, method.name)
         if not pairs:
             continue
@@ -187,24 +166,24 @@ def _changes(results: Results, compared: Sequence[Method]) -> Section:
             for name in sorted(by_class, key=lambda name: -_sortable(by_class[name].mean))
         ]
         header = ["class", "objects", f"AP {PLAIN}", f"AP {method.name}", "change"]
-        body = (
-            _bars(by_size, {}, f"Change of AP by size, {method.name}", "By size of the objects.")
-            + _bars(by_class, objects, f"Change of AP by class, {method.name}", "By class, with its objects.")
-            + html.table(header, rows)
-        )
+        body: list[Part] = [
+            _bars(by_size, {}, f"Change of AP by size, {method.name}", "By size of the objects."),
+            _bars(by_class, objects, f"Change of AP by class, {method.name}", "By class, with its objects."),
+            Table(header, rows),
+        ]
         heading = f"{method.name} against {PLAIN}"
-        parts.append(f"<h3>{escape(heading)}</h3>{body}" if index == 0 else html.folded(heading, body))
+        parts += [Heading(heading), *body] if method is compared[0] else [Folded(heading, body)]
     if parts:
         note = "COCO's AP in percentage points; means of the seeds, lines are 95 % intervals where there are several."
-        parts.insert(0, html.paragraph(note, note=True))
-    return Section(f"Change against {PLAIN}", "\n".join(parts))
+        parts.insert(0, Paragraph(note, note=True))
+    return Section(f"Change against {PLAIN}", parts)
 
 
-def _images(results: Results, compared: Sequence[Method], options: Mapping[str, Any]) -> Section:
+def _images(results: Results, compared: Sequence[Method], folder: Path, data: str | None, confidence: float) -> Section:
     title = "Images that changed most"
     if not compared:
-        return Section(title, "")
-    folder, method = Path(options["run"]), compared[0]
+        return Section(title, [])
+    method = compared[0]
     pairings = []
     for seed, pair in _pairs(results, method.name).items():
         new, old = (folder_of(run, folder) / "coco" for run in pair)
@@ -212,18 +191,18 @@ def _images(results: Results, compared: Sequence[Method], options: Mapping[str, 
             pairings.append(Pairing.of_folders(f"seed {seed}", new, old))
     evaluation = coco_evaluation(folder, results.runs[0])
     settings = evaluation["settings"] if evaluation else {}
-    data = options["data"] or str(settings.get("data") or "")
-    if not pairings or not data:
-        return Section(title, html.paragraph("The runs' detections are not in the folder any more.", note=True))
+    measured_on = data or str(settings.get("data") or "")
+    if not pairings or not measured_on:
+        return Section(title, [Paragraph("The runs' detections are not in the folder any more.", note=True)])
     try:
-        root = Path(check_det_dataset(data, autodownload=False)["path"])
+        root = Path(check_det_dataset(measured_on, autodownload=False)["path"])
         single = bool(settings.get("single_cls"))
-        body = show_changes(pairings, (PLAIN, method.name), float(options["conf"]), root, single)
+        return Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root, single))
     except (DS2D2Error, OSError, SyntaxError, RuntimeError) as error:
-        if options["data"]:
+        if data:
             raise DS2D2Error(f"data={data}: {error}") from error
-        body = html.paragraph(f"The images are not where they were, pass data= to see them ({error}).", note=True)
-    return Section(title, body)
+        note = f"The images are not where they were, pass data= to see them ({error})."
+        return Section(title, [Paragraph(note, note=True)])
 
 
 # ------------------------------------------------------------------------------------------------- helpers
@@ -269,7 +248,7 @@ def _mean_columns(tables: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, 
     return {name: [fmean(table[name][row] for table in tables) for row in range(length)] for name in names}
 
 
-def _bars(changes: Mapping[str, Interval], notes: Mapping[str, str], alt: str, caption: str) -> str:
+def _bars(changes: Mapping[str, Interval], notes: Mapping[str, str], alt: str, caption: str) -> Picture:
     intervals = {
         name: (100 * change.low, 100 * change.high)
         for name, change in changes.items()
@@ -277,4 +256,4 @@ def _bars(changes: Mapping[str, Interval], notes: Mapping[str, str], alt: str, c
     }
     means = {name: 100 * change.mean for name, change in changes.items()}
     canvas = draw_changes(means, "change of AP, percentage points", notes, intervals)
-    return html.picture(canvas.png(), alt, caption)
+    return Picture(canvas.png(), alt, caption)

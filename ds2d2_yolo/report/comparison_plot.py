@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ds2d2_yolo.comparison.methods import PLAIN
 from ds2d2_yolo.comparison.records import Epoch, Results, value_of
 from ds2d2_yolo.comparison.statistics import Summary, main_metrics, metric_title, summarise
+from ds2d2_yolo.report.figures import plain_figure, png_of, tidy
 from ds2d2_yolo.report.palette import METHODS
 
 if TYPE_CHECKING:
@@ -41,8 +39,7 @@ def comparison_png(results: Results) -> bytes:
     compared = [summary for summary in summaries if PLAIN in summary.differences]
     main = main_metrics(results)
     heights = (1.6 + 0.34 * len(names), 4.4)
-    figure = Figure(figsize=(11, len(main) * sum(heights)), dpi=120, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plain_figure(11, len(main) * sum(heights), dpi=120)
     places: list[HashableList[str]] = []
     for metric in main:
         places.append([f"runs {metric}", f"{'differences' if compared else 'runs'} {metric}"])
@@ -53,9 +50,7 @@ def comparison_png(results: Results) -> bytes:
         if compared:
             _draw_differences(axes[f"differences {metric}"], compared, names, metric)
         _draw_curves(axes[f"curves {metric}"], results, names, metric)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _draw_runs(axes: Axes, results: Results, names: Sequence[str], metric: str) -> None:
@@ -96,7 +91,7 @@ def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
     axes.xaxis.set_major_formatter(FuncFormatter(_percent_mark))
     axes.set_xlabel("percent" if "minus" not in title else "percentage points", fontsize=9)
-    _plain_look(axes, "x")
+    tidy(axes, "x", labels=9, lines="black")
 
 
 def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str) -> None:
@@ -128,14 +123,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str
     axes.set_ylabel("percent", fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent_mark))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _plain_look(axes, "both")
-
-
-def _plain_look(axes: Axes, grid: Literal["x", "both"]) -> None:
-    axes.grid(axis=grid, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, "both", labels=9, lines="black")
 
 
 def _running_best(curve: Sequence[Epoch], metric: str) -> list[float]:

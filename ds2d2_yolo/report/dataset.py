@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
 
 from ds2d2_yolo.data.check import (
     KINDS,
@@ -112,7 +111,7 @@ def _example_lines(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"        ... and {rest:,} more, see check.json"
 
 
-def _line(name: str, cells: Sequence[str] | Mapping[str, Any]) -> str:
+def _line(name: str, cells: Iterable[str]) -> str:
     name = name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 3] + "..."
     return (f"{name:<{_NAME_WIDTH}}" + "".join(f"{cell:>{_COLUMN_WIDTH}}" for cell in cells)).rstrip()
 
@@ -132,7 +131,7 @@ def _cell(settings: Settings, stride: int) -> float:
 
 def report_content(
     inspection: Inspection, settings: Settings, title: str, missing: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return everything that was found as plain JSON values; see `report_lines` for the arguments."""
     return {
         "data": title,
@@ -150,8 +149,8 @@ def report_content(
     }
 
 
-def _split_content(report: SplitReport, settings: Settings) -> dict[str, Any]:
-    content: dict[str, Any] = {
+def _split_content(report: SplitReport, settings: Settings) -> dict[str, object]:
+    content: dict[str, object] = {
         "images": report.images,
         "used_images": report.kept,
         "images_without_object": report.background,
@@ -187,7 +186,7 @@ def _split_content(report: SplitReport, settings: Settings) -> dict[str, Any]:
     return content
 
 
-def _finding_content(kind: str, finding: Finding) -> dict[str, Any]:
+def _finding_content(kind: str, finding: Finding) -> dict[str, object]:
     return {
         "severity": "error" if KINDS[kind].error else "warning",
         "title": KINDS[kind].title,

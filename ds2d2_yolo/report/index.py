@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explanation
-from ds2d2_yolo.report.html import Section, page, paragraph, picture, table
+from ds2d2_yolo.report.page import Paragraph, Part, Picture, Section, Table, render_page
 from ds2d2_yolo.report.sheet import draw_sheet
 
 
@@ -46,32 +46,32 @@ def save_sheets(
 
 def _page(sheets: Mapping[Path, Explanation], models: str, origin: str) -> str:
     """Return the page of all sheets."""
-    introduction = [
-        paragraph(
+    introduction: list[Part] = [
+        Paragraph(
             "Each sheet goes from what comes out back to what is compared inside. Detections come first, then where "
             "the predictions of teacher and student differ when one frozen head looks at the maps of both (the "
             "implicit terms), then the weight of the errors, and by level the four bands of "
             "both and their squared difference before and after it is weighted (the explicit terms)."
         ),
-        paragraph(
+        Paragraph(
             f"The student's maps are shown through adapters: {origin}. Energies are the root of the mean square over "
             "the channels; teacher and student share one scale."
         ),
-        paragraph(
+        Paragraph(
             "Numbers of the explicit terms are those of one level each, named by its stride, without the terms' gains; "
             "those of the implicit terms are sums over all places."
         ),
         _numbers_table(sheets.values()),
     ]
-    sections = [Section("How to read the sheets", "\n".join(introduction))]
+    sections = [Section("How to read the sheets", introduction)]
     for file, explanation in sheets.items():
         path = explanation.image.path
-        sections.append(Section(path.name, picture(file, f"Sheet of {path.name}", str(path))))
-    return page("What the student learns from its teacher", models, sections)
+        sections.append(Section(path.name, [Picture(file, f"Sheet of {path.name}", str(path))]))
+    return render_page("What the student learns from its teacher", models, sections)
 
 
-def _numbers_table(explanations: Iterable[Explanation]) -> str:
+def _numbers_table(explanations: Iterable[Explanation]) -> Table:
     numbers = [(explanation.image.path.name, explanation.numbers) for explanation in explanations]
     columns = list(numbers[0][1])
     rows = [[name, *(f"{values[column]:.3g}" for column in columns)] for name, values in numbers]
-    return table(["image", *(column.replace("_weighted", " weighted").replace("/", ", ") for column in columns)], rows)
+    return Table(["image", *(column.replace("_weighted", " weighted").replace("/", ", ") for column in columns)], rows)

@@ -13,11 +13,11 @@ from ultralytics.utils import YAML
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, figures_beside_boxes
+from ds2d2_yolo.explanation.progress import PairContent
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report import html
 from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
-from ds2d2_yolo.report.html import Section
+from ds2d2_yolo.report.page import Folded, Grid, Paragraph, Part, Picture, Section, Table, facts, render_page
 from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
 from ds2d2_yolo.report.text import model_name, percent, points
 from ds2d2_yolo.training.results import read_columns
@@ -32,16 +32,16 @@ class Run:
 
     Attributes:
         folder (Path): The folder.
-        args (dict[str, Any]): What args.yaml says.
+        args (dict[str, Any]): What args.yaml says. Any: Ultralytics' arguments are of many kinds.
         columns (dict[str, list[float]]): What results.csv says, by column.
-        pair (dict[str, Any] | None): What pair.json says; None where the run was made without plots.
+        pair (PairContent | None): What pair.json says; None where the run was made without plots.
         weights (Path | None): best.pt, or last.pt where there is no best; None where there is neither.
     """
 
     folder: Path
     args: dict[str, Any]
     columns: dict[str, list[float]]
-    pair: dict[str, Any] | None
+    pair: PairContent | None
     weights: Path | None
 
 
@@ -100,7 +100,7 @@ def run_page(run: Run, student: Evaluation | None, baseline: Evaluation | None, 
     ]
     student_name, teacher_name = (model_name(run.args.get(role)) for role in ("model", "teacher"))
     title = f"{run.folder.name}: {student_name} learning from {teacher_name}"
-    return html.page(title, str(run.folder.resolve()), sections)
+    return render_page(title, str(run.folder.resolve()), sections)
 
 
 # ------------------------------------------------------------------------------------------------ sections
@@ -130,12 +130,12 @@ def _summary(run: Run) -> Section:
             )
     if "time" in columns:
         values["time"] = f"{columns['time'][-1] / 60:.0f} minutes"
-    return Section("Summary", html.facts(values))
+    return Section("Summary", [facts(values)])
 
 
 def _pair(run: Run) -> Section:
     if run.pair is None:
-        return Section("Pair", html.paragraph(f"No {PAIR_FILE} in this run: it was made with plots=False.", note=True))
+        return Section("Pair", [Paragraph(f"No {PAIR_FILE} in this run: it was made with plots=False.", note=True)])
     rows = [
         [
             f"{level['stride']:g}",
@@ -147,12 +147,11 @@ def _pair(run: Run) -> Section:
         ]
         for level in run.pair["levels"]
     ]
-    who = {role: f"{run.pair[role]['model']}, {run.pair[role]['box_coding']}" for role in ("student", "teacher")}
+    models = {"student": run.pair["student"], "teacher": run.pair["teacher"]}
+    values = {role: f"{model['model']}, {model['box_coding']}" for role, model in models.items()}
     header = ["stride", "student layer", "channels", "teacher layer", "channels", "compared by"]
     classes = ", ".join(run.pair["classes"])
-    return Section(
-        "Pair", html.facts({**who, "wavelet": run.pair["wavelet"], "classes": classes}) + html.table(header, rows)
-    )
+    return Section("Pair", [facts({**values, "wavelet": run.pair["wavelet"], "classes": classes}), Table(header, rows)])
 
 
 def _curves(run: Run) -> Section:
@@ -182,12 +181,12 @@ def _curves(run: Run) -> Section:
         "Numbers are those of the last epoch; terms and gains on logarithmic axes. The gradient of a term, times its "
         "gain, to the student's maps is told as a multiple of the detection loss's, over all levels and at each."
     )
-    return Section("Curves", html.picture(canvas.png(), "Losses, terms and metrics by epoch", caption))
+    return Section("Curves", [Picture(canvas.png(), "Losses, terms and metrics by epoch", caption)])
 
 
 def _scores(student: Evaluation | None, baseline: Evaluation | None) -> Section:
     if student is None:
-        return Section("Average precision", "")
+        return Section("Average precision", [])
     sides = {"student": student} | ({"baseline": baseline} if baseline else {})
     values = {
         side: {name: getattr(scores, name) for name in AP_COLUMNS} | scores.figures for side, scores in sides.items()
@@ -211,35 +210,32 @@ def _scores(student: Evaluation | None, baseline: Evaluation | None) -> Section:
         for name, scores in student.classes.items()
     ]
     header = ["class", "objects", *(f"AP50 {side}" for side in sides), *(f"AP {side}" for side in sides)]
-    table = html.table(["", *(name.removeprefix("metrics/") for name in values["student"])], rows)
-    return Section("Average precision", table + html.paragraph(note, note=True) + html.table(header, classes))
+    means = Table(["", *(name.removeprefix("metrics/") for name in values["student"])], rows)
+    return Section("Average precision", [means, Paragraph(note, note=True), Table(header, classes)])
 
 
 def _changes(student: Evaluation | None, baseline: Evaluation | None) -> Section:
     if student is None or baseline is None:
-        return Section("Change against the baseline", "")
+        return Section("Change against the baseline", [])
     by_class = {name: 100 * (scores.AP - baseline.classes[name].AP) for name, scores in student.classes.items()}
     counts = {name: f"{scores.objects:,}" for name, scores in student.classes.items()}
     by_size = {text: 100 * (getattr(student, name) - getattr(baseline, name)) for name, text in _SIZES.items()}
     by_size["all"] = 100 * (student.AP - baseline.AP)
     sizes = {**{name: f"{count:,}" for name, count in student.sizes.items()}, "all": f"{student.objects:,}"}
     label = "change of AP, percentage points"
-    return Section(
-        "Change against the baseline",
-        html.picture(
-            draw_changes(by_class, label, counts).png(), "Change of AP by class", "By class, with its objects."
-        )
-        + html.picture(draw_changes(by_size, label, sizes).png(), "Change of AP by size", "By size of the objects.")
-        + html.paragraph(
-            "One run each: another seed moves AP, too. Compare several before you believe a small change.", note=True
-        ),
-    )
+    class_bars, size_bars = draw_changes(by_class, label, counts), draw_changes(by_size, label, sizes)
+    parts: list[Part] = [
+        Picture(class_bars.png(), "Change of AP by class", "By class, with its objects."),
+        Picture(size_bars.png(), "Change of AP by size", "By size of the objects."),
+        Paragraph("One run each: another seed moves AP, too. Compare several before you believe a small change.", True),
+    ]
+    return Section("Change against the baseline", parts)
 
 
 def _images(student: Evaluation | None, baseline: Evaluation | None, confidence: float, root: Path) -> Section:
     title = "Images that changed most"
     if student is None or baseline is None:
-        return Section(title, "")
+        return Section(title, [])
     pairing = Pairing.of_folders("", student.folder, baseline.folder)
     single = bool(student.settings["single_cls"])
     return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root, single))
@@ -253,14 +249,12 @@ def _pictures(run: Run) -> Section:
     ]
     first = [path for path in first if path.is_file()]
     others = sorted(path for kind in ("png", "jpg") for path in run.folder.glob(f"*.{kind}") if path not in first)
-    body = "".join(html.picture(path, path.stem, path.name) for path in first)
+    parts: list[Part] = [Picture(path, path.stem, path.name) for path in first]
     if others:
-        body += html.folded(
-            f"{len(others)} pictures by Ultralytics",
-            html.grid([html.picture(path, path.stem, path.name) for path in others]),
-        )
-    return Section("Pictures of the run", body)
+        pictures = Grid([Picture(path, path.stem, path.name) for path in others])
+        parts.append(Folded(f"{len(others)} pictures by Ultralytics", [pictures]))
+    return Section("Pictures of the run", parts)
 
 
 def _arguments(run: Run) -> Section:
-    return Section("Arguments", html.folded("args.yaml", html.facts(run.args)))
+    return Section("Arguments", [Folded("args.yaml", [facts(run.args)])])

@@ -34,7 +34,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     """Draw everything about one image.
 
     Args:
-        explanation (Explanation): What is known about it.
+        explanation (Explanation): What was computed in it.
         names (Sequence[str]): Class names.
         origin (str): Where the adapters come from.
         bands (bool): Whether to draw the bands and errors of every level, too.

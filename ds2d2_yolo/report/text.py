@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 
 def percent(value: float) -> str:
@@ -27,12 +26,12 @@ def points(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:+.1f}"
 
 
-def model_name(path: Any) -> str:
+def model_name(path: object) -> str:
     """Return what a person calls a model: for best.pt in a run's folder, the run.
 
     Example:
         >>> model_name("runs/teacher-yolo11s/weights/best.pt"), model_name("yolo11n.yaml")
         ('teacher-yolo11s', 'yolo11n')
     """
-    path = Path(str(path))
-    return path.parent.parent.name if path.parent.name == "weights" else path.stem
+    file = Path(str(path))
+    return file.parent.parent.name if file.parent.name == "weights" else file.stem

@@ -19,6 +19,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
 from ds2d2_yolo.report.comparison_tables import save_comparison
+from ds2d2_yolo.report.page import Section, render_page
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,8 @@ def test_images_are_ranked_by_mean_and_shown_by_typical_seed(tmp_path):
         Pairing("seed 2", truth, second, []),
     ]
     assert changes_by_image(truth, both, [], 0.25) == [("once.png", 1.0), ("always.png", 1.0)]
-    page = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path, False)
+    parts = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path, False)
+    page = render_page("", "", [Section("Images that changed most", parts)])
     assert "on average over 3 seeds: ds2d2 is better than plain on 2 of 2 images, worse on 0" in page
     assert page.index("always.png: F1 +1.00; shown: seed 0, +1.00") < page.index(
         "once.png: F1 +0.33; shown: seed 1, +0.00"

@@ -7,9 +7,19 @@ import pytest
 from matplotlib.colors import LogNorm
 from PIL import Image
 
-from ds2d2_yolo.report import html
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.figures import Canvas, scale_of, show_map
+from ds2d2_yolo.report.page import (
+    Folded,
+    Grid,
+    Heading,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    facts,
+    render_page,
+)
 from ds2d2_yolo.report.palette import CARD, DIFFERENCE, ENERGY, ERROR, FAINT, INK, WEIGHT
 
 
@@ -75,14 +85,17 @@ def test_changes_are_sorted_with_the_best_on_top():
 
 def test_pages_escape_what_is_not_theirs():
     evil = "<script>alert('&')</script>"
-    section = html.Section(evil, html.paragraph(evil) + html.table([evil], [[evil]]) + html.facts({evil: evil}))
-    text = html.page(evil, evil, [section, html.Section("empty", "")])
+    picture = Picture(b"\x89PNG", '">', evil)
+    parts = [Heading(evil), Paragraph(evil), Table([evil], [[evil]]), facts({evil: evil}), picture, Grid([picture])]
+    text = render_page(evil, evil, [Section(evil, [*parts, Folded(evil, parts)]), Section("empty", [])])
     assert "<script" not in text
-    assert "&lt;script&gt;" in text
+    assert text.count("&lt;script&gt;") == 6 + 2 * 8
     assert ">empty<" not in text
-    assert 'alt="&quot;&gt;"' in html.picture(b"\x89PNG", '">')
-    assert "data:image/jpeg;base64" in html.picture(b"\xff\xd8\xff", "photo")
+    assert text.count('alt="&#34;&gt;"') == 4
+    assert "data:image/jpeg;base64" in Picture(b"\xff\xd8\xff", "photo").source
 
 
-def test_dollar_signs_in_names_are_text():
-    assert "$title $x" in html.page("$title $x", "", [html.Section("$y", "$z")])
+def test_signs_of_templates_in_names_are_text():
+    name = "{{ x }} $x {% y %}"
+    page = render_page(name, "", [Section(name, [Paragraph(name)])])
+    assert page.count(name) == 5
