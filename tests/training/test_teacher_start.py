@@ -14,6 +14,7 @@ from training_helpers import (
     tiny_yaml,
     write_data,
 )
+from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 
@@ -168,6 +169,16 @@ def test_one_command_from_two_pretrained_checkpoints(data, tmp_path, capsys):
 def test_a_missing_bare_name_says_where_the_file_belongs(data, tmp_path):
     with pytest.raises(DS2D2Error, match=r"teacher=no-such-model\.pt: cannot be loaded, .*; put the file into "):
         plan(asked("no-such-model.pt", data, tmp_path), "amplifier")
+
+
+def test_ultralytics_own_way_of_training_follows_the_rule(data, tmp_path):
+    student = save_checkpoint(lively_model(small_yolo(tmp_path), classes=80, seed=5), tmp_path / "student.pt")
+    given = asked(checkpoint(tmp_path), data, tmp_path)
+    model = YOLO(str(student))
+    model.train(trainer=DS2D2Trainer, **given)
+    assert model.trainer.plan.states == {"teacher": "reused", "amplifier": "reused"}
+    assert model.names == NAMES
+    assert "teacher-elsewhere-" in model.trainer.args.teacher
 
 
 def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path):
