@@ -11,7 +11,7 @@ from ultralytics.utils import LOGGER, colorstr
 
 from ds2d2_yolo.comparison.inputs import distillation_arguments, fingerprint_of_student, shaping_arguments
 from ds2d2_yolo.comparison.methods import Distil, Method
-from ds2d2_yolo.comparison.plan import ComparisonPlan, student_of
+from ds2d2_yolo.comparison.plan import ComparisonPlan, has_teacher, student_of
 from ds2d2_yolo.comparison.processes import Job, run_jobs
 from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, read_record, training_seconds
 from ds2d2_yolo.comparison.statistics import BOX_METRICS, metric_title
@@ -111,7 +111,7 @@ class _Jobs:
 
     def make_teacher(self) -> str:
         """Return the teacher's checkpoint."""
-        if self.planned.run.states.get("teacher") == "given":
+        if has_teacher(self.planned.run):
             return self.planned.teacher
         arguments = self._stage_arguments(teacher=self.planned.teacher)
         stage = plan(arguments, "teacher")

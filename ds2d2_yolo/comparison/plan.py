@@ -153,7 +153,8 @@ def student_of(run: Plan) -> Detector:
     return run.student
 
 
-def _is_trained(run: Plan) -> bool:
+def has_teacher(run: Plan) -> bool:
+    """Return whether the teacher was given: neither a YAML, nor a checkpoint that fine-tuning starts from."""
     return run.states.get("teacher") == "given"
 
 
@@ -187,7 +188,7 @@ def _check_amplifier(arguments: Arguments, run: Plan) -> None:
     if not _has_amplifier(arguments):
         return
     path = str(arguments.amplifier)
-    if not _is_trained(run):
+    if not has_teacher(run):
         raise DS2D2Error(f"amplifier={path}: belongs to a trained teacher, but {arguments.teacher} is not yet")
     load_amplifier(path, run.teacher, read_amplifier(path)["wavelet"])
 
@@ -213,7 +214,7 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
 
 def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
     """Return what tells a teacher from another one: its weights, those that it starts from, or its architecture."""
-    if _is_trained(run):
+    if has_teacher(run):
         return fingerprint_of_model(run.teacher.model)
     start = run.teacher_stage.inputs.get("start") if run.teacher_stage else None
     return start or architecture_of(arguments.teacher)
@@ -223,7 +224,7 @@ def _shared_arguments(asked: Mapping[str, object], arguments: Arguments, run: Pl
     """Return what was asked for as arguments of all runs: without places, files by their absolute paths."""
     shared = {key: value for key, value in asked.items() if key not in _PLACES}
     shared |= {"model": arguments.model, "data": run.data.get("yaml_file", run.arguments.data)}
-    shared |= {"teacher": run.arguments.teacher if _is_trained(run) else arguments.teacher}
+    shared |= {"teacher": run.arguments.teacher if has_teacher(run) else arguments.teacher}
     if run.teacher_stage and "start" in run.teacher_stage.inputs:
         shared["teacher"] = run.teacher_stage.overrides["model"]  # where Ultralytics found a bare name
     shared |= {"amplifier": arguments.amplifier}

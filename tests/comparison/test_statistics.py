@@ -8,12 +8,14 @@ from comparison_records import FLAT, TEACHER, comparison_of, curve_of, masked, r
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from ultralytics.utils.metrics import Metric, PoseMetrics, SegmentMetrics
 
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.comparison.records import Results
 from ds2d2_yolo.comparison.statistics import (
     best_by,
     finishing_times,
+    fitness_of,
     gap_closed,
     late_rise,
     mean_interval,
@@ -21,6 +23,7 @@ from ds2d2_yolo.comparison.statistics import (
     summarise,
     warnings_of,
 )
+from ds2d2_yolo.evaluation import figures_beside_boxes
 
 SHARES = st.floats(0, 1)
 
@@ -172,3 +175,16 @@ def test_warnings_name_what_a_reader_must_know():
     assert "different versions" in mixed
     (warning,) = warnings_of(comparison_of(cluster=Cluster("local")), results_of())
     assert "shared machines" in warning
+
+
+def test_fitness_is_the_sum_of_ap50_95_as_equal_time_has_it():
+    metric = Metric()
+    metric.p = metric.r = np.array([0.3])
+    metric.all_ap = np.linspace(0.9, 0.0, 10)[None]
+    assert metric.fitness() == pytest.approx(metric.map) != metric.map50
+    for kind, part in ((SegmentMetrics, "seg"), (PoseMetrics, "pose")):
+        metrics = kind()
+        metrics.box = metric
+        setattr(metrics, part, metric)
+        figures = {"AP50": metric.map50, "AP50-95": metric.map, **figures_beside_boxes(metrics.results_dict)}
+        assert fitness_of(figures) == pytest.approx(metrics.fitness) == pytest.approx(2 * metric.map)

@@ -1,4 +1,4 @@
-"""Masks and keypoints in `compare`, `val` and `report`: what is measured beside their boxes is told everywhere."""
+"""Masks and keypoints in `compare`, `val` and `report`: what is measured beside their boxes is shown everywhere."""
 
 import csv
 import json
@@ -32,30 +32,30 @@ def compared(request, tmp_path_factory):
     given = {"teacher": str(teacher), "student": str(small_yolo(folder, task=request.param)), "data": str(data)}
     given |= {"methods": "plain,builtin,ds2d2", "seeds": "0", "project": str(folder / "runs")}
     given |= short(lr0=0.01)
-    told = []
+    messages = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             engine,
             "run_jobs",
             lambda jobs, worker, done, cluster: [(execute(job, DS2D2Trainer), done(job)) for job in jobs],
         )
-        patch.setattr(engine.LOGGER, "info", told.append)
+        patch.setattr(engine.LOGGER, "info", messages.append)
         comparison = plan_comparison(given)
         results = engine.run_comparison(comparison)
     save_comparison(comparison, results)
-    return comparison, results, FIGURES[request.param], told
+    return comparison, results, FIGURES[request.param], messages
 
 
 def test_records_have_ultralytics_own_figures(compared):
-    comparison, results, figures, told = compared
+    comparison, results, figures, messages = compared
     assert [run["method"] for run in results.runs] == ["plain", "builtin", "ds2d2"]
     for record in (results.teacher, *results.runs):
-        theirs = YOLO(record["weights"]).val(
+        validated = YOLO(record["weights"]).val(
             data=comparison.arguments["data"], imgsz=64, batch=8, device="cpu", workers=0, plots=False, verbose=False
         )
         names = {"AP50": "metrics/mAP50(B)", "AP50-95": "metrics/mAP50-95(B)", **dict.fromkeys(figures)}
         assert {name: record[name] for name in names} == {
-            name: theirs.results_dict[other or name] for name, other in names.items()
+            name: validated.results_dict[other or name] for name, other in names.items()
         }
         assert record["coco"].keys() == {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     for run in results.runs:
@@ -65,7 +65,7 @@ def test_records_have_ultralytics_own_figures(compared):
         assert ("train/dis_loss" in header) == (run["method"] == "builtin")
         assert ("train/im_high_loss" in header) == (run["method"] == "ds2d2")
     short = figures[1].removeprefix("metrics/")
-    assert sum(f", {short} " in str(line) for line in told) == 4
+    assert sum(f", {short} " in str(line) for line in messages) == 4
 
 
 def test_table_and_files_tell_them(compared):

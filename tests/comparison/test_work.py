@@ -1,0 +1,173 @@
+"""Inside a job: equal starts, records, and runs that were interrupted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from training_helpers import short
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.utils.callbacks import get_default_callbacks
+from ultralytics.utils.torch_utils import unwrap_model
+
+from ds2d2_yolo import DS2D2Trainer
+from ds2d2_yolo.comparison.work import execute
+from ds2d2_yolo.errors import DS2D2Error
+
+SHORT = short(epochs=2)
+KINDS = ("none", "ultralytics", "ds2d2")
+
+
+@pytest.fixture
+def job_of(models, teacher, amplifier, data, tmp_path):
+    """Return the job of one run."""
+
+    def build(distil, name="run", **changes):
+        arguments = {**SHORT, "model": str(models[1]), "data": str(data), "seed": 3, **changes}
+        if distil == "ultralytics":
+            arguments["distill_model"] = str(teacher)
+        if distil == "ds2d2":
+            arguments |= {"teacher": str(teacher), "amplifier": str(amplifier)}
+        files = {"folder": str(tmp_path / name), "record": str(tmp_path / f"{name}.json")}
+        more = {"method": distil, "seed": 3, "distil": distil, "arguments": arguments, "inputs": {"name": name}}
+        return {"kind": "run", "title": name, **files, **more}
+
+    return build
+
+
+def record_of(job):
+    return json.loads(Path(job["record"]).read_text())
+
+
+def student_of(trainer):
+    model = unwrap_model(trainer.model)
+    return getattr(model, "student_model", model)
+
+
+@pytest.mark.slow
+def test_methods_share_batches_and_initial_weights(job_of):
+    runs = {}
+    for distil in KINDS:
+        starts, batches = [], []
+
+        def watch(trainer, starts=starts, batches=batches):
+            starts.append({key: value.clone() for key, value in student_of(trainer).state_dict().items()})
+            prepare = trainer.preprocess_batch
+
+            def note(batch):
+                batches.append((batch["im_file"], batch["img"].clone(), batch["bboxes"].clone()))
+                return prepare(batch)
+
+            trainer.preprocess_batch = note
+
+        callbacks = get_default_callbacks()
+        callbacks["on_train_start"].append(watch)
+        execute(job_of(distil, distil), DS2D2Trainer, callbacks)
+        runs[distil] = starts[0], batches
+    (weights, batches), *others = runs.values()
+    assert len(batches) == 4  # two epochs of eight images
+    assert not torch.equal(batches[0][1], batches[2][1])  # shuffled and augmented, so equality says something
+    for other_weights, other_batches in others:
+        for key, value in weights.items():
+            # Ultralytics' own distillation passes an empty image through it, which counts
+            assert key.endswith("num_batches_tracked") or torch.equal(value, other_weights[key])
+        for (files, images, boxes), (other_files, other_images, other_boxes) in zip(
+            batches, other_batches, strict=True
+        ):
+            assert files == other_files
+            assert torch.equal(images, other_images)
+            assert torch.equal(boxes, other_boxes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distil", KINDS)
+def test_an_interrupted_run_continues_where_it_was(distil, job_of):
+    def weights_of(trainer):
+        return {n: value.detach().clone() for n, value in unwrap_model(trainer.model).named_parameters()}
+
+    def stop(trainer):
+        if trainer.epoch == 1:
+            left.update(weights_of(trainer))
+            raise KeyboardInterrupt
+
+    starts, left = [], {}
+    job = job_of(distil, epochs=4)
+    for event in ("on_train_epoch_start", "on_fit_epoch_end"):  # before an epoch is saved, and after
+        callbacks = get_default_callbacks()
+        callbacks[event].append(stop)
+        with pytest.raises(KeyboardInterrupt):
+            execute(job, DS2D2Trainer, callbacks)
+        assert not Path(job["record"]).exists()
+    callbacks = get_default_callbacks()
+
+    def note(trainer):
+        starts.append((trainer.start_epoch, weights_of(trainer)))
+        moments = [state["momentum_buffer"] for state in trainer.optimizer.state.values()]
+        starts.append(sum(float(moment.abs().sum()) for moment in moments))
+
+    callbacks["on_train_start"].append(note)
+    execute(job, DS2D2Trainer, callbacks)
+    (start, weights), momentum = starts
+    assert start == 2
+    assert momentum > 0  # the optimiser goes on, it does not start anew
+    assert {"none": False, "ultralytics": True, "ds2d2": True}[distil] == any(
+        "projector" in name or "adapters" in name for name in weights
+    )
+    assert weights.keys() == left.keys()
+    for name, value in left.items():
+        assert torch.equal(weights[name], value), name
+    record = record_of(job)
+    assert [epoch["epoch"] for epoch in record["curve"]] == [1, 2, 3, 4]
+    times = [epoch["seconds"] for epoch in record["curve"]]
+    assert times == sorted(times)
+    assert record["continued_after"] == [1, 2]
+    model, checkpoint = load_checkpoint(record["weights"])
+    assert type(model) is DetectionModel
+    assert checkpoint["epoch"] == -1
+    modified = Path(job["record"]).stat().st_mtime_ns
+    execute(job, DS2D2Trainer)
+    assert Path(job["record"]).stat().st_mtime_ns == modified
+
+
+@pytest.mark.parametrize("distil", KINDS)
+def test_a_run_killed_after_its_last_epoch_is_completed(distil, job_of):
+    def kill(trainer):
+        raise KeyboardInterrupt
+
+    job = job_of(distil, epochs=1)
+    callbacks = get_default_callbacks()
+    callbacks["on_fit_epoch_end"].append(kill)
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, DS2D2Trainer, callbacks)
+    execute(job, DS2D2Trainer)
+    record = record_of(job)
+    assert len(record["curve"]) == 1
+    assert record["peak_bytes"] is None
+    model, checkpoint = load_checkpoint(record["weights"])
+    assert type(model) is DetectionModel
+    assert not hasattr(model, "ds2d2_adapters")
+    assert checkpoint["optimizer"] is None
+
+
+def test_a_damaged_checkpoint_starts_the_run_over(job_of):
+    job = job_of("none", epochs=1)
+    weights = Path(job["folder"]) / "weights"
+    weights.mkdir(parents=True)
+    (weights / "last.pt").write_bytes(b"cut short")
+    (Path(job["folder"]) / "starts.txt").write_text("0\n1\n")
+    execute(job, DS2D2Trainer)
+    assert record_of(job)["continued_after"] == []
+
+
+def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
+    failed = []
+
+    def fail_once(module, inputs):
+        if not failed and module.training:
+            failed.append(True)
+            raise RuntimeError("CUDA out of memory")
+
+    callbacks = get_default_callbacks()
+    callbacks["on_train_start"].append(lambda t: t.model.model[4].register_forward_pre_hook(fail_once))
+    with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics went on with batch=2.*pass batch=2 for all"):
+        execute(job_of("none"), DS2D2Trainer, callbacks)
