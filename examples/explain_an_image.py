@@ -13,13 +13,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.setup import load_models, make_explainer
 from ds2d2_yolo.loading.fingerprint import images_of_split
-from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.sheet import draw_sheet
-from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.training.pair import check_pair
 
 
 def main() -> None:
@@ -34,20 +31,15 @@ def main() -> None:
     parser.add_argument("--dpi", type=int, default=84)
     options = parser.parse_args()
 
-    teacher, _ = load_model("teacher", options.teacher)
-    student, _ = load_model("student", options.student)
-    plain = load_model("plain", options.plain)[0] if options.plain else None
-    wavelet, amplifier = "haar", None
-    if options.amplifier:
-        wavelet = read_amplifier(options.amplifier)["wavelet"]
-        amplifier = load_amplifier(options.amplifier, teacher, wavelet)
-    pair = check_pair(teacher, student, options.imgsz)
-    explainer = Explainer(teacher, student, pair, options.imgsz, amplifier, plain, wavelet)
-    read = partial(read_image, classes=len(student.class_names))
+    paths = {"teacher": options.teacher, "student": options.student}
+    models = load_models(paths | ({"plain": options.plain} if options.plain else {}))
+    explainer = make_explainer(models, options.amplifier, options.imgsz)
+    names = models["student"].class_names
+    read = partial(read_image, classes=len(names))
     if not explainer.take_adapters(options.student.with_name("adapters.pt")):
         explainer.fit_adapters(images_of_split(str(options.image.parent)), "of the images beside this one", read)
     explanation = explainer.explain(read(options.image))
-    canvas = draw_sheet(explanation, student.class_names, explainer.origin, not options.no_bands)
+    canvas = draw_sheet(explanation, names, explainer.origin, not options.no_bands)
     with Image.open(io.BytesIO(canvas.png(options.dpi))) as picture:
         # A palette that covers all colours, so that rare ones, those of the boxes, keep theirs
         small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
