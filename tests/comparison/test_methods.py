@@ -24,7 +24,7 @@ def test_every_shipped_method_is_valid_and_documented():
     assert YAML.load(file)["no-disw"] == {"weight": "none"}
 
 
-def test_a_file_of_the_users_own_names_methods_as_the_shipped_one(tmp_path):
+def test_a_file_of_the_user_names_methods_as_the_shipped_one(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("strong: {im_full: 10}\nds2d2:\nharder: {distil: ultralytics, dis: 12}\n")
     methods = read_methods(["plain", str(path)])
