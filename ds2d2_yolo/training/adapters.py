@@ -74,18 +74,18 @@ def fit_adapters(maps: Iterable[tuple[Sequence[torch.Tensor], Sequence[torch.Ten
         True
     """
     products: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for student, teacher in maps:
-        pairs = [
-            (ours.transpose(0, 1).flatten(1).double(), theirs.transpose(0, 1).flatten(1).double())
-            for ours, theirs in zip(student, teacher, strict=True)
+    for student_maps, teacher_maps in maps:
+        rows = [
+            [x.transpose(0, 1).flatten(1).double() for x in pair]
+            for pair in zip(student_maps, teacher_maps, strict=True)
         ]
-        new = [(ours @ ours.T, theirs @ ours.T) for ours, theirs in pairs]
+        new = [(student @ student.T, teacher @ student.T) for student, teacher in rows]
         products = [(a + c, b + d) for (a, b), (c, d) in zip(products, new, strict=True)] if products else new
     fitted = []
-    for own, cross in products:
-        power = own.diagonal().mean().clamp(min=1e-12)  # maps may be zero throughout
-        own = own + _RIDGE * power * torch.eye(len(own), dtype=own.dtype, device=own.device)
-        fitted.append(torch.linalg.solve(own, cross.T).T.float().contiguous())
+    for squares, crosses in products:
+        power = squares.diagonal().mean().clamp(min=1e-12)  # maps may be zero throughout
+        ridge = _RIDGE * power * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
+        fitted.append(torch.linalg.solve(squares + ridge, crosses.T).T.float().contiguous())
     return fitted
 
 
