@@ -189,10 +189,10 @@ def _with_teacher(planned: Plan, models: Models) -> Plan:
         # What goes on with a finished teacher does not fine-tune it again.
         args = args.replace(teacher=str(Path(source or args.teacher).resolve()), teacher_epochs=None)
         return replace(planned, arguments=args, states={"teacher": "given"})
-    if goal == "student" and not args.needs_teacher:
-        return planned
     start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
     stage = teacher_stage(args, planned.data, models, start)
+    if goal == "student" and not args.needs_teacher:
+        return replace(planned, teacher_stage=stage)  # it has no state: it is not run
     planned = replace(
         planned,
         arguments=args.replace(teacher=str(stage.weights), teacher_epochs=None),

@@ -20,6 +20,7 @@ from ultralytics.utils import YAML
 
 from ds2d2_yolo import DS2D2Trainer, plan
 from ds2d2_yolo.cli import main
+from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -196,3 +197,10 @@ def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path):
         assert arguments.get("teacher", arguments.get("distill_model")) == str(teacher / "weights" / "best.pt")
     assert main(["compare", *words]) == 0  # the same command finds everything
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(folders)
+
+
+def test_a_comparison_without_terms_of_its_own_knows_the_start(data, tmp_path):
+    nothing = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high", "response"), 0)
+    given = asked(checkpoint(tmp_path), data, tmp_path, student=str(small_yolo(tmp_path)), methods="plain,builtin")
+    assert "teacher" not in plan({key: value for key, value in given.items() if key != "methods"} | nothing).states
+    assert plan_comparison(given | nothing).teacher == str(tmp_path / "elsewhere.pt")
