@@ -13,6 +13,7 @@ from ultralytics.utils.torch_utils import select_device
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer
+from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_bank
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.index import save_sheets
@@ -38,6 +39,8 @@ def run_explain(given: Mapping[str, Any]) -> int:
     """
     options = complete_options("explain", given, required=("source", "teacher", "student"))
     _check_options(options)
+    if options["safe"]:
+        check_safety({role: options[role] for role in ("teacher", "student", "plain", "amplifier")})
     paths = {role: options[role] for role in ("teacher", "student", "plain") if options[role] is not None}
     models = load_models(paths)
     student = models["student"]

@@ -14,11 +14,12 @@ from ds2d2_yolo.comparison.finished import COMPARISON_TABLE
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Evaluation, evaluate
 from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.options import complete_options, new_folder, option_defaults, usable_path
 from ds2d2_yolo.report.comparison_page import comparison_page
 from ds2d2_yolo.report.run import Run, read_run, run_page
 
-_COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok"}  # options that are about a comparison, too
+_COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok", "safe"}  # options that are about a comparison, too
 
 
 def run_report(given: Mapping[str, Any]) -> int:
@@ -44,6 +45,9 @@ def run_report(given: Mapping[str, Any]) -> int:
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
         return _report_comparison(folder, options)
+    if options["safe"]:
+        baseline = _weights_of(options["baseline"]) if options["baseline"] else None
+        check_safety({"run": folder / "weights" / "best.pt", "baseline": baseline})
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["val"] and run.weights is None:

@@ -10,6 +10,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.evaluation import AP_COLUMNS, Evaluation, evaluate
+from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.tables import text_table
 
@@ -35,7 +36,10 @@ def run(words: Sequence[str]) -> None:
         if not given.get(name):
             raise DS2D2Error(f"{name}= is missing, for example {name}={example}", 2)
     options = complete_options("val", {name: value for name, value in given.items() if name in defaults})
-    print("\n".join(table_lines(evaluate(**{**given, **options}))))
+    if options.pop("safe"):
+        check_safety({"model": given["model"]})
+    arguments = {name: value for name, value in given.items() if name != "safe"}
+    print("\n".join(table_lines(evaluate(**{**arguments, **options}))))
 
 
 def table_lines(evaluation: Evaluation) -> list[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.loading.safety import check_safety
 
 
 def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = None) -> tuple[Detector, bool]:
@@ -164,26 +164,6 @@ def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, 
             f"{role}={path}: finds keypoints of kpt_shape={list(found)}, the data set has "
             f"kpt_shape={list(data['kpt_shape'])}: train it on these"
         )
-
-
-def check_safety(files: Mapping[str, Any]) -> None:
-    """Refuse checkpoints that hold more than tensors and classes of torch and Ultralytics.
-
-    Args:
-        files (Mapping[str, Any]): Values of arguments by name; those that are paths of checkpoints are looked into.
-
-    Raises:
-        DS2D2Error: If one of them holds anything else, or this torch cannot tell.
-    """
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
-    for name, path in files.items():
-        if not isinstance(path, (str, Path)) or Path(path).suffix != ".pt" or not Path(path).is_file():
-            continue
-        try:
-            torch_safe_load(path, safe_only=True)
-        except Exception as error:  # as in `load_model`
-            raise DS2D2Error(f"{name}={path}: refused by safe=True, {message_of(error)}") from error
 
 
 def _describe(model: nn.Module) -> str:

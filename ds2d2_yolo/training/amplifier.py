@@ -20,6 +20,7 @@ from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.checks import check_teacher, with_task
@@ -88,6 +89,8 @@ class AmplifierTrainer(PlainTrainer):
             overrides["model"] = teacher
         if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
             arguments = check_arguments(overrides, cfg)
+            if arguments.safe:
+                check_safety({"teacher": arguments.model})
             detector, trained = load_model("teacher", arguments.model)
             arguments = with_task(arguments, detector)
             if not trained:

@@ -21,7 +21,8 @@ from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
-from ds2d2_yolo.loading.models import check_safety, load_model
+from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import TERMS, DS2D2Loss
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import Arguments, check_arguments

@@ -67,7 +67,9 @@ class PlainTrainer(DetectionTrainer):
         _callbacks: Callbacks | None = None,
     ) -> Any:
         """Make a trainer for the task of the model."""
-        return super().__new__(trainer_for(cls, overrides))
+        asked = {**(overrides or {})}
+        asked["safe"] = asked.get("safe", complete_configuration(cfg)["safe"])
+        return super().__new__(trainer_for(cls, asked))
 
     def __init__(
         self,

@@ -1,0 +1,137 @@
+"""Attempts to have code run by a file, under `safe=True`: each is refused, and a marker proves that nothing ran."""
+
+import pickle
+import shutil
+
+import pytest
+import torch
+from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
+from ultralytics.utils import SETTINGS
+
+from ds2d2_yolo.cli import main
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.safety import check_safety
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="safe=True needs torch 2.6"
+)
+SPELLINGS = ["{zip}", "{legacy}", "{pickle}", "{upper}", "{mixed}", "{inside}", "trap-in-weights.pt"]
+TRAIN = "train teacher={good} student={yaml} data={data} imgsz=64 epochs=1 device=cpu plots=False"
+ATTEMPTS = [
+    *(f"{TRAIN} {role}={file}" for role in ("teacher", "student", "pretrained") for file in SPELLINGS),
+    *(f"{TRAIN} {role}={{coded}}" for role in ("teacher", "student")),  # a YAML
+    *(f"{TRAIN} {role}={{rebuilt}}" for role in ("teacher", "student", "pretrained")),  # a checkpoint
+    *(f"amplifier teacher={file} data={{data}} imgsz=64" for file in ("{zip}", "{upper}", "{rebuilt}", "{inside}")),
+    *(f"teacher teacher={{yaml}} pretrained={file} data={{data}} imgsz=64" for file in ("{zip}", "{mixed}")),
+    "teacher teacher={coded} data={data} imgsz=64",
+    *(f"train resume={file}" for file in ("{zip}", "{upper}", "{stored}", "{beside}")),
+    *(f"val model={file} data={{data}} imgsz=64" for file in ("{zip}", "{mixed}", "{rebuilt}", "trap-in-weights.pt")),
+    *(
+        f"explain source={{image}} teacher={{good}} student={{good}} {role}={{zip}}"
+        for role in ("teacher", "student", "plain", "amplifier")
+    ),
+    "report run={run} baseline={zip}",
+    "report run={run_of_trap}",
+    *(
+        f"compare teacher={{good}} student={{yaml}} data={{data}} imgsz=64 {role}={{upper}}"
+        for role in ("teacher", "student")
+    ),
+]
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("safety")
+    marker = folder / "marker"
+    model = lively_model(small_yolo(folder))
+    found = {"marker": marker, "yaml": small_yolo(folder), "data": write_data(folder / "set", train=2, val=2)}
+    found |= {"image": folder / "set" / "images" / "val" / "0.png", "good": save_checkpoint(model, folder / "good.pt")}
+    trap = {"model": Trap(marker), "epoch": -1, "train_args": {}}
+    for name in ("zip.pt", "upper.PT", "mixed.Pt"):
+        torch.save(trap, folder / name)
+    torch.save(trap, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    (folder / "pickle.pt").write_bytes(pickle.dumps(trap))
+    torch.save({"model": model, "epoch": -1, "train_args": {"note": Trap(marker)}}, folder / "inside.pt")
+    found |= {
+        name.split(".")[0]: folder / name for name in ("zip.pt", "upper.PT", "mixed.Pt", "legacy.pt", "pickle.pt")
+    }
+    found["inside"] = folder / "inside.pt"
+    code = f"torch.nn.SiLU() if open({str(marker)!r}, 'w') else None"
+    found["coded"] = folder / "coded.yaml"
+    found["coded"].write_text(found["yaml"].read_text() + f'activation: "{code}"\n')
+    rebuilt = lively_model(found["yaml"])
+    rebuilt.yaml["activation"] = code
+    found["rebuilt"] = save_checkpoint(rebuilt, folder / "rebuilt.pt")
+    for run, arguments, best in (("stored", {"teacher": str(folder / "zip.pt")}, "good.pt"), ("beside", {}, "zip.pt")):
+        weights = folder / run / "weights"
+        weights.mkdir(parents=True)
+        arguments |= {"epochs": 1, "task": "detect", "data": str(found["data"])}
+        torch.save({"model": model, "ema": model, "epoch": 0, "train_args": arguments}, weights / "last.pt")
+        shutil.copy(folder / best, weights / "best.pt")
+        found[run] = weights / "last.pt"
+    found |= {"run": folder / "stored", "run_of_trap": folder / "beside"}
+    return found
+
+
+@pytest.fixture
+def trap_in_weights(files, monkeypatch, tmp_path):
+    """Ultralytics' folder of weights has a trap under a bare name."""
+    shutil.copy(files["zip"], tmp_path / "trap-in-weights.pt")
+    monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path))
+
+
+@pytest.mark.parametrize("words", ATTEMPTS)
+def test_nothing_runs(words, files, trap_in_weights, fresh_machine, capsys):
+    files["marker"].unlink(missing_ok=True)
+    before = sorted(fresh_machine.rglob("*"))
+    code = main([*words.format(**files).split(), "safe=True"])
+    assert not files["marker"].exists()
+    assert code == 1
+    assert "refused by safe=True" in capsys.readouterr().err
+    assert sorted(fresh_machine.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", ["resume", "resume=True"])
+def test_the_last_run_is_looked_into(words, files, fresh_machine, monkeypatch, capsys):
+    files["marker"].unlink(missing_ok=True)
+    monkeypatch.chdir(files["run"])  # whose last.pt names a trap as its teacher
+    assert main(["train", words, "safe=True"]) == 1
+    assert not files["marker"].exists()
+    assert "teacher=" in (error := capsys.readouterr().err)
+    assert "refused by safe=True" in error
+
+
+@pytest.mark.parametrize(
+    "words", [f"{TRAIN} teacher={{zip}}", f"{TRAIN} student={{coded}}", "amplifier teacher={upper} data={data}"]
+)
+def test_the_traps_are_real(words, files, fresh_machine, capsys):
+    files["marker"].unlink(missing_ok=True)
+    main([*words.format(**files).split()])
+    assert files["marker"].exists()
+
+
+@pytest.mark.parametrize("text", ["nn.SiLU()", "torch.nn.LeakyReLU(0.1)", "nn.ReLU(inplace=True)"])
+def test_ordinary_activations_pass(text, files, tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text(files["yaml"].read_text() + f"activation: {text}\n")
+    check_safety({"student": path, "teacher": files["good"], "pretrained": True, "amplifier": None})
+
+
+@pytest.mark.parametrize(
+    "text", ["nn.SiLU", "print()", "nn.init.zeros_(1)", "nn.SiLU(print())", "nn.Module.to()", "(lambda: 1)()"]
+)
+def test_other_activations_are_refused(text, files, tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text(files["yaml"].read_text() + f'activation: "{text}"\n')
+    with pytest.raises(DS2D2Error, match="its activation is code"):
+        check_safety({"student": path})
