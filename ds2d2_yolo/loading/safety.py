@@ -15,7 +15,7 @@ from ultralytics.utils.files import get_latest_run
 from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.resources import own_file
 
-_NAMED = ("teacher", "model", "pretrained", "amplifier", "distill_model")
+_NAMED = {"teacher", "model", "pretrained", "amplifier", "distill_model"}
 """Arguments stored in a checkpoint that name files, which a resumed run loads."""
 
 
@@ -49,9 +49,9 @@ def _check_run(last: Path) -> None:
     content = _check_file("resume", last)
     if last.with_name("best.pt").is_file():  # it is completed where the training had ended
         _check_file("resume", last.with_name("best.pt"))
-    arguments = content.get("train_args") if content else None
-    for name in _NAMED if isinstance(arguments, dict) else ():
-        if isinstance(value := arguments.get(name), (str, Path)):
+    arguments = (content or {}).get("train_args")
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        if name in _NAMED and isinstance(value, (str, Path)):
             _check_file(f"resume={last}: {name}", value)
 
 
