@@ -104,8 +104,10 @@ class StudentTrainer(PlainTrainer):
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
         asked = self.args.resume
+        # Files that have moved since the run began; Ultralytics would take the old places
+        moved = {name: str(overrides[name]) for name in ("teacher", "amplifier") if overrides.get(name)}
         try:
-            super().check_resume(overrides)
+            super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
             if isinstance(asked, (str, Path)) and Path(asked).is_file():
                 raise DS2D2Error(
@@ -113,6 +115,8 @@ class StudentTrainer(PlainTrainer):
                     "resume from another checkpoint of the run, or start it again"
                 ) from error
             raise DS2D2Error(f"resume={asked}: no checkpoint there, pass the last.pt of a run") from error
+        if self.resume:
+            vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
             _check_resumable(Path(self.args.resume), self.arguments)
 
@@ -294,7 +298,10 @@ def _check_resumable(last: Path, arguments: Arguments) -> None:
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
     for role in (role for role, is_needed in needed.items() if is_needed):
         if not Path(str(path := getattr(arguments, role))).is_file():
-            raise DS2D2Error(f"{role}={path}: the run to be resumed needs it, but there is no such file")
+            raise DS2D2Error(
+                f"{role}={path}: the run to be resumed needs it, but there is no such file; pass {role}= with its new "
+                "place"
+            )
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 
 

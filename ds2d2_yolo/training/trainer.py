@@ -101,14 +101,28 @@ class PlainTrainer(DetectionTrainer):
         return detector
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Resume as Ultralytics does; arguments that came after the run was started have their defaults."""
+        """Resume as Ultralytics does, in the folder of the checkpoint, wherever the run began.
+
+        Arguments that came after the run was started have their defaults.
+        """
         super().check_resume(overrides)
+        if self.resume and "save_dir" not in overrides:
+            self._stay_in(Path(str(self.args.resume)).resolve())
         four_terms = not hasattr(self.args, "response")  # there were no more then
         for name, default in DEFAULTS.items():
             if not hasattr(self.args, name):
                 setattr(self.args, name, default)
         if self.resume and four_terms:
             self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
+
+    def _stay_in(self, last: Path) -> None:
+        """Go on in the folder of a checkpoint: a copy of a run leaves the run that it was copied from alone."""
+        folder, began = last.parents[1], self.args.save_dir
+        if last.parent.name != "weights" or (began and Path(began).resolve() == folder):
+            return
+        if RANK in {-1, 0}:
+            LOGGER.info(f"{colorstr('DS2D2:')} this run began in {began} and goes on in {folder}, where its last.pt is")
+        self.args.save_dir = str(folder)
 
     def get_model(
         self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True

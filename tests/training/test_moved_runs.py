@@ -1,0 +1,63 @@
+"""Runs whose folder, or whose teacher, is elsewhere when they resume."""
+
+import shutil
+
+import pytest
+from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from ultralytics.utils.callbacks import get_default_callbacks
+
+from ds2d2_yolo import DS2D2Trainer
+from ds2d2_yolo.errors import DS2D2Error
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run that was interrupted after its first epoch of two, with its own data, teacher and amplifier."""
+    data = write_data(tmp_path / "set", train=4, val=2)
+    teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 24)), tmp_path / "teacher.pt")
+    given = short(teacher=str(teacher), data=str(data), project=str(tmp_path / "runs"), epochs=2)
+    amplifier = shutil.move(make_stage({**given, "amplifier_epochs": 1}, "amplifier"), tmp_path / "amplifier.pt")
+
+    def stop(trainer):
+        raise KeyboardInterrupt
+
+    callbacks = get_default_callbacks()
+    callbacks["on_model_save"].append(stop)
+    given |= {"student": str(small_yolo(tmp_path)), "amplifier": str(amplifier), "name": "run"}
+    trainer = DS2D2Trainer(overrides=given, _callbacks=callbacks)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    return trainer
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copy_of_a_run_resumes_in_its_own_folder(stopped, tmp_path):
+    backup = shutil.copytree(stopped.save_dir, tmp_path / "backup")
+    DS2D2Trainer(overrides={"resume": str(stopped.last)}).train()
+    finished = contents(stopped.save_dir)
+    again = DS2D2Trainer(overrides={"resume": str(backup / "weights" / "last.pt")})
+    assert again.save_dir == backup
+    again.train()
+    assert contents(stopped.save_dir) == finished
+    assert len((backup / "results.csv").read_text().splitlines()) == 3
+
+
+def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    places = {role: shutil.move(tmp_path / f"{role}.pt", elsewhere / f"{role}.pt") for role in ("teacher", "amplifier")}
+    with pytest.raises(
+        DS2D2Error, match=r"teacher=.*teacher\.pt: the run to be resumed needs it, but there is no such file"
+    ):
+        DS2D2Trainer(overrides={"resume": str(stopped.last)})
+    resumed = DS2D2Trainer(
+        overrides={"resume": str(stopped.last), **{role: str(path) for role, path in places.items()}}
+    )
+    resumed.train()
+    assert resumed.args.teacher == str(elsewhere / "teacher.pt")
+    assert len(resumed.csv.read_text().splitlines()) == 3
