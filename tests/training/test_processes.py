@@ -16,7 +16,7 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import AssignsObjects, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.amplifier import load_amplifier
@@ -54,7 +54,7 @@ def step(paths, batch, group=False):
         settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
         model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
     positives = [None]  # of every image one at least, by which implicit terms of a YOLO are divided
-    if student.assigns_by_predictions:
+    if isinstance(student, AssignsObjects):
         assigner = student.assignment_modules()["assigner"]
         assigner.register_forward_hook(
             lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum())
@@ -212,6 +212,7 @@ def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
     data = write_data(tmp_path / "set", train=4, val=2)
     overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
     trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path / "runs")})
+    trainer._make_stages(trainer.plan)  # which `train` does before it starts workers
     teacher, amplifier = trainer.args.teacher, trainer.args.amplifier
     assert load_checkpoint(teacher)[1]["epoch"] == -1  # made before a worker starts
     load_amplifier(amplifier, detector_of(load_checkpoint(teacher)[0]), "haar")
