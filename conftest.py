@@ -22,6 +22,10 @@ settings.load_profile("ours")
 settings.register_profile("long", max_examples=20_000)
 
 
+# Doctests are in modules; pytest would import every conftest.py by the same name to look for some there.
+collect_ignore_glob = ["*conftest.py"]
+
+
 @pytest.fixture
 def fresh_machine(tmp_path, monkeypatch):
     """Run in an empty folder, with Ultralytics' and torch's folders below it, and without a network."""

@@ -285,7 +285,7 @@ def _check_resumable(last: Path, arguments: Arguments) -> None:
     epoch = checkpoint.get("epoch", -1)
     if epoch < 0:
         raise DS2D2Error(f"resume={last}: this training is finished, there is nothing to resume")
-    if not arguments.teacher:
+    if not (checkpoint.get("train_args") or {}).get("teacher"):  # a teacher named by this command makes none
         raise DS2D2Error(
             f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
             "training with 'yolo train resume'"

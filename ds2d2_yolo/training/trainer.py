@@ -117,7 +117,7 @@ class PlainTrainer(DetectionTrainer):
 
     def _stay_in(self, last: Path) -> None:
         """Go on in the folder of a checkpoint: a copy of a run leaves the run that it was copied from alone."""
-        folder, began = last.parents[1], self.args.save_dir
+        folder, began = last.parents[1], getattr(self.args, "save_dir", None)  # files of others have none
         if last.parent.name != "weights" or (began and Path(began).resolve() == folder):
             return
         if RANK in {-1, 0}:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from golden_arrays import Golden
 from reference_weights import region_head, retina_head
 
 from ds2d2_yolo.detectors import DenseAssignment, FasterRCNNDetector, RetinaNetDetector
@@ -20,8 +21,6 @@ def levels(arrays, name, numbers=range(5), dim=1):
 
 @pytest.fixture(scope="module")
 def retina():
-    from conftest import Golden
-
     arrays, maps = Golden("implicit_retina"), Golden("explicit_retina")
     student, teacher = ([maps[f"{side}_feat_l{i}"] for i in range(5)] for side in ("stu", "tea"))
     return arrays, student, teacher

@@ -474,7 +474,7 @@ def test_a_model_that_finds_nothing_has_an_ap_of_0(tmp_path):
 
 
 def test_the_default_of_max_dets_is_the_documented_one():
-    assert option_defaults("val") == {"max_dets": inspect.signature(evaluate).parameters["max_dets"].default}
+    assert option_defaults("val")["max_dets"] == inspect.signature(evaluate).parameters["max_dets"].default
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,7 @@ def test_it_is_decided_before_data_are_rendered(fresh_machine, tmp_path):
     assert not list(fresh_machine.rglob("*.jpg")) + list(fresh_machine.rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_one_command_from_two_pretrained_checkpoints(data, tmp_path, capsys):
     teacher = checkpoint(tmp_path)
     student = save_checkpoint(lively_model(small_yolo(tmp_path), classes=80, seed=5), tmp_path / "student.pt")
@@ -182,6 +183,7 @@ def test_ultralytics_own_way_of_training_follows_the_rule(data, tmp_path):
     assert "teacher-elsewhere-" in model.trainer.args.teacher
 
 
+@pytest.mark.slow
 def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path):
     given = asked(checkpoint(tmp_path), data, tmp_path, student=str(small_yolo(tmp_path)), teacher_epochs=2)
     words = [f"{name}={value}" for name, value in given.items()] + ["methods=builtin,ds2d2,db2", "seeds=0"]
