@@ -45,7 +45,7 @@ def describe_data(path: str, single_cls: bool = False) -> dict[str, Any] | None:
 
     Returns:
         (dict[str, Any] | None): `names` by index, `nc`, `channels` of the images, and `kpt_shape` where it makes sense;
-            None where `load_data` is going to say what is wrong with the YAML.
+            None where the file is no YAML that tells them: `load_data` reads an archive, or says what is wrong.
     """
     try:
         content = YAML.load(check_file(path))

@@ -15,16 +15,14 @@ from ds2d2_yolo.training.arguments import Arguments, Goal
 from ds2d2_yolo.training.pair import check_tasks
 
 
-def settle(
-    arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any] | None
-) -> tuple[Arguments, Models]:
+def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> tuple[Arguments, Models]:
     """Return arguments and models of a run as they go together, after the checks of whether they do.
 
     Args:
         arguments (Arguments): Arguments of the run.
         goal (str): How far it goes.
         models (Models): Its models.
-        data (Mapping[str, Any] | None): What the data YAML says of its classes, from `describe_data`.
+        data (Mapping[str, Any]): What the data set's classes are, as `describe_data` or Ultralytics describes it.
 
     Returns:
         arguments (Arguments): The same with the models' task, with reference gains where they are asked for, and
@@ -37,15 +35,14 @@ def settle(
     if models.student is not None:
         check_tasks(models.teacher, models.student)
     arguments = with_task(arguments, models.teacher)
-    if data is not None and models.teacher_is_trained and is_start(models.teacher, arguments, data):
+    if models.teacher_is_trained and is_start(models.teacher, arguments, data):
         if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
             raise DS2D2Error(
                 f"pretrained={arguments.pretrained}: the teacher starts from {arguments.teacher}, give one of them", 2
             )
         models = models.with_start(data)
     teacher, trained, student = models.teacher, models.teacher_is_trained, models.student
-    if data is not None:
-        check_teacher(teacher, arguments.teacher, data)
+    check_teacher(teacher, arguments.teacher, data)
     if not trained and arguments.teacher_epochs == 0:
         raise DS2D2Error(f"teacher_epochs=0: teacher={arguments.teacher} must be trained first, pass at least 1", 2)
     if goal == "amplifier":

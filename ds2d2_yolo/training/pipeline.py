@@ -15,7 +15,7 @@ from ultralytics.utils import LOGGER, colorstr
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import validate
-from ds2d2_yolo.loading.data import describe_data, load_training_data
+from ds2d2_yolo.loading.data import describe_data, load_data, load_training_data
 from ds2d2_yolo.loading.models import Models, load_model, load_models
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.method import TERMS
@@ -161,6 +161,9 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     # Whether it can work at all, as far as names and models tell, before data are rendered or downloaded
     classes = describe_data(args.data, args.single_cls)
     models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
+    if classes is None:  # those of an archive are known when it is unpacked
+        classes = load_data(args.data, args.split, args.single_cls)
+        models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
     args, models = settle(args, goal, models, classes)
     teacher, student = models.teacher, models.student
     pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None

@@ -1,6 +1,7 @@
 """Teachers that know other classes than the data: what is fine-tuned, what is refused, and what carries over."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -206,3 +207,12 @@ def test_a_comparison_without_terms_of_its_own_knows_the_start(data, tmp_path):
     given = asked(checkpoint(tmp_path), data, tmp_path, student=str(small_yolo(tmp_path)), methods="plain,builtin")
     assert "teacher" not in plan({key: value for key, value in given.items() if key != "methods"} | nothing).states
     assert plan_comparison(given | nothing).teacher == str(tmp_path / "elsewhere.pt")
+
+
+def test_classes_of_an_archive_are_compared_too(fresh_machine, tmp_path):
+    write_data(tmp_path / "packed", train=2, val=2)
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path, "packed")
+    given = asked(checkpoint(tmp_path), archive, tmp_path)
+    assert "knows 5 classes" in plan(given, "teacher").start
+    with pytest.raises(DS2D2Error, match="knows 5 classes, the data set has 2"):
+        plan({**given, "teacher_epochs": 0}, "teacher")
