@@ -105,7 +105,8 @@ class StudentTrainer(PlainTrainer):
         """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
         asked = self.args.resume
         # Files that have moved since the run began; Ultralytics would take the old places
-        moved = {name: str(overrides[name]) for name in ("teacher", "amplifier") if overrides.get(name)}
+        named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier")}
+        moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
@@ -148,12 +149,12 @@ class StudentTrainer(PlainTrainer):
         # Ultralytics allows again what is not deterministic.
         init_seeds(self.args.seed + 1 + RANK, deterministic=self.args.deterministic)
         set_random_state(state, self.device)
+        vars(self.args).update(self.plan.completed)
+        YAML.save(self.save_dir / "args.yaml", vars(self.args))
         if self._loggers_wait:
             self._loggers_wait = False
             if not self.ddp:
-                self.run_callbacks("on_pretrain_routine_start")
-        vars(self.args).update(self.plan.completed)
-        YAML.save(self.save_dir / "args.yaml", vars(self.args))
+                self.run_callbacks("on_pretrain_routine_start")  # with the stages' files in the arguments
 
     def set_model_attributes(self) -> None:
         """Attach the adapters to the student: after this, optimiser, DDP and EMA take them up."""

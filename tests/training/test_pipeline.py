@@ -1,5 +1,7 @@
 """The plan of a run: it finds out everything and trains nothing; running it makes what is missing, once."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
@@ -100,13 +102,18 @@ def test_a_stage_that_fails_leaves_no_folder_of_its_student(asked, tmp_path):
 def test_loggers_open_the_record_of_a_student_after_its_stages(asked):
     opened = []
     callbacks = get_default_callbacks()
-    callbacks["on_pretrain_routine_start"].append(lambda trainer: opened.append(trainer.save_dir.name))
+    amplifiers = []
+    callbacks["on_pretrain_routine_start"] += [
+        lambda trainer: opened.append(trainer.save_dir.name),
+        lambda trainer: amplifiers.append(Path(trainer.args.amplifier).name),
+    ]
     trainer = DS2D2Trainer(overrides={**asked, "name": "student"}, _callbacks=callbacks)
     assert opened == []
     trainer.train()
     assert opened == ["student"]
     DS2D2Trainer(overrides={**asked, "name": "next"}, _callbacks=callbacks)
     assert opened == ["student", "next"]
+    assert amplifiers == ["amplifier.pt"] * 2
 
 
 def test_a_given_teacher_is_loaded_at_most_twice(data, tmp_path, monkeypatch):
