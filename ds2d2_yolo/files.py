@@ -10,9 +10,11 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -125,6 +127,48 @@ def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> I
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+class FolderLock:
+    """Keeps other processes out of a folder, on every machine that sees it; a process may hold it several times.
+
+    The lock is a file beside the folder, which goes when it is released. One that a killed process left locks nothing.
+
+    Args:
+        folder (Path): The folder, which need not exist.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> lock = FolderLock(folder)
+        >>> lock.acquire(wait=False), [path.name for path in folder.parent.iterdir()]
+        (True, ['.run.lock'])
+        >>> lock.release()
+        >>> list(folder.parent.iterdir())
+        []
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder = folder.resolve()
+        # Not in the folder itself, which Ultralytics empties before it starts DDP workers
+        self._file = folder.with_name(f".{folder.name[:60]}.lock")
+        self._lock = FileLock(self._file, is_singleton=True, thread_local=False)
+
+    def acquire(self, wait: bool) -> bool:
+        """Return whether this process holds the lock now; with `wait`, it does when no other one holds it any more."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, once for every time that it was acquired."""
+        if self._lock.lock_counter == 1:
+            with suppress(OSError):  # on Windows, filelock removes it; here, who waits sees that its file has gone
+                self._file.unlink()
+        self._lock.release()
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -108,6 +108,11 @@ class AmplifierTrainer(PlainTrainer):
         finally:
             LOGGER.removeFilter(_is_not_freezing)
 
+    def complete(self) -> None:
+        """Make the final checkpoints of a run that was killed before its end, and the amplifier."""
+        super().complete()
+        export_amplifier(self.best if self.best.exists() else self.last, self.amplifier, self.args.wavelet)
+
     def get_model(
         self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> nn.Module:

@@ -10,16 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, USER_CONFIG_DIR, colorstr
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import write_json
+from ds2d2_yolo.files import FolderLock, write_json
 from ds2d2_yolo.loading.fingerprint import (
     describe_outdated,
     effective_arguments,
@@ -244,17 +243,12 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         what (str): What is trained there, for the message.
 
     Yields:
-        (None): While no other process of this machine is in the same block.
+        (None): While no other process trains there.
     """
-    # Not in the folder itself, which Ultralytics empties before it starts DDP workers.
-    locks = USER_CONFIG_DIR / "ds2d2"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{fingerprint_of_inputs({'folder': str(folder)})[:16]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lock = FolderLock(folder)
+    if not lock.acquire(wait=False):
         LOGGER.info(f"{colorstr('DS2D2:')} {what}: waiting for the process that trains it in {folder}")
-        lock.acquire()
+        lock.acquire(wait=True)
     try:
         yield
     finally:

@@ -35,10 +35,8 @@ from ds2d2_yolo.training.protocols import Callbacks, Configuration, Trainer
 from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
-    complete_checkpoints,
     random_state,
     set_random_state,
-    training_is_over,
 )
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
@@ -119,15 +117,16 @@ class StudentTrainer(PlainTrainer):
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
-            _check_resumable(Path(self.args.resume), self.arguments)
+            _check_resumable(Path(self.args.resume), self.arguments, self.is_over)
 
     def train(self) -> None:
         """Make the stages that are missing, then train the student."""
-        if self.plan is not None:
-            self._make_stages(self.plan)
         try:
+            if self.plan is not None:
+                self._make_stages(self.plan)
             super().train()
         finally:
+            self._unlock()
             if self.distiller is not None:
                 self.distiller.disarm()
 
@@ -139,6 +138,7 @@ class StudentTrainer(PlainTrainer):
         try:
             self.plan = planned.run()
         except BaseException:  # Ctrl-C too: the folder of a student that never began is not left behind
+            self._unlock()
             names = {path.name for path in self.save_dir.iterdir()}
             if names == {"args.yaml", "weights"} and not any(self.wdir.iterdir()):
                 shutil.rmtree(self.save_dir)
@@ -280,24 +280,16 @@ class StudentTrainer(PlainTrainer):
         return header
 
 
-def _check_resumable(last: Path, arguments: Arguments) -> None:
-    """Refuse to resume what is no interrupted student's run, or lacks something; complete one whose epochs are done."""
+def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
+    """Refuse to resume what is no student's run, or lacks something that the epochs to come need."""
     _, checkpoint = load_checkpoint(last)
-    epoch = checkpoint.get("epoch", -1)
-    if epoch < 0:
-        raise DS2D2Error(f"resume={last}: this training is finished, there is nothing to resume")
     if not (checkpoint.get("train_args") or {}).get("teacher"):  # a teacher named by this command makes none
         raise DS2D2Error(
             f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
             "training with 'yolo train resume'"
         )
-    if training_is_over(last, checkpoint):
-        complete_checkpoints(last.parent)
-        raise DS2D2Error(
-            f"resume={last}: its training had ended; best.pt and last.pt are now completed, nothing to resume"
-        )
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
-    for role in (role for role, is_needed in needed.items() if is_needed):
+    for role in (role for role, is_needed in needed.items() if is_needed and not is_over):
         if not Path(str(path := getattr(arguments, role))).is_file():
             raise DS2D2Error(
                 f"{role}={path}: the run to be resumed needs it, but there is no such file; pass {role}= with its new "

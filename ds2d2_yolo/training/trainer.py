@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -13,23 +14,28 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
+from ultralytics.cfg import get_save_dir
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import FolderLock
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
+    complete_checkpoints,
     load_state,
     remove_states,
     restore_gradients,
     restore_state,
     save_state,
     state_file,
+    training_is_over,
     whole_files,
     without_adapters,
 )
@@ -45,12 +51,19 @@ class PlainTrainer(DetectionTrainer):
     They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
 
     Checkpoints are replaced as a whole, so that a process killed at any moment leaves good ones; and a run that resumes
-    continues exactly where the interrupted one was (see `ds2d2_yolo.training.resume`).
+    continues exactly where the interrupted one was (see `ds2d2_yolo.training.resume`). No other process trains in the
+    folder of the run from the constructor on, until `train` has ended.
 
     Args:
         cfg (Configuration): As for Ultralytics' trainers.
         overrides (dict[str, Any] | None): Arguments of both kinds.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
+
+    Attributes:
+        is_over (bool): Whether a run that resumes has no epoch left to train: `train` only completes its checkpoints.
+
+    Raises:
+        DS2D2Error: If another process trains in the folder, or a finished run would be overwritten by resuming.
     """
 
     # Ultralytics sets these when training begins, with other types before
@@ -77,7 +90,13 @@ class PlainTrainer(DetectionTrainer):
         overrides: dict[str, Any] | None = None,
         _callbacks: Callbacks | None = None,
     ) -> None:
-        super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        self.is_over = False
+        self._unlock: Callable[[], object] = lambda: None
+        try:
+            super().__init__(complete_configuration(cfg), overrides, _callbacks)
+        except BaseException:
+            self._unlock()
+            raise
         if RANK != -1:
             check_launch(self.world_size)
         self.data_fingerprint = ""  # known when training starts
@@ -103,11 +122,17 @@ class PlainTrainer(DetectionTrainer):
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume as Ultralytics does, in the folder of the checkpoint, wherever the run began.
 
-        Arguments that came after the run was started have their defaults.
+        Arguments that came after the run was started have their defaults. Here the folder is known, and nothing is
+        written yet: it is locked.
         """
         super().check_resume(overrides)
+        last = Path(str(self.args.resume)).resolve()
         if self.resume and "save_dir" not in overrides:
-            self._stay_in(Path(str(self.args.resume)).resolve())
+            self._stay_in(last)
+        if RANK == -1:  # workers of a DDP run train in the folder that their parent has locked
+            self._lock_folder()
+            if self.resume:
+                self.is_over = check_unfinished(last, Path(self.args.save_dir) / "weights")
         four_terms = not hasattr(self.args, "response")  # there were no more then
         for name, default in DEFAULTS.items():
             if not hasattr(self.args, name):
@@ -123,6 +148,42 @@ class PlainTrainer(DetectionTrainer):
         if RANK in {-1, 0}:
             LOGGER.info(f"{colorstr('DS2D2:')} this run began in {began} and goes on in {folder}, where its last.pt is")
         self.args.save_dir = str(folder)
+
+    def _lock_folder(self) -> None:
+        """Have this process alone train in the folder of the run, until `train` has ended."""
+        is_given = bool(self.args.exist_ok or getattr(self.args, "save_dir", None))
+        while True:
+            folder = get_save_dir(self.args)
+            lock = FolderLock(folder)
+            if lock.acquire(wait=False):
+                if is_given or not folder.exists():
+                    break
+                lock.release()
+            elif is_given:
+                raise DS2D2Error(
+                    f"{folder}: another process trains here, and nothing was changed; wait for its end, or give this "
+                    "run a name= of its own"
+                )
+            time.sleep(0.05)  # another process has chosen the same new folder, and is about to make it
+        self.args.save_dir = str(folder)
+        self._unlock = weakref.finalize(self, lock.release)
+
+    def train(self) -> None:
+        """Train as Ultralytics does; where no epoch is left, do what a killed run left undone."""
+        try:
+            if self.is_over:
+                self.complete()
+            else:
+                super().train()
+        finally:
+            self._unlock()
+
+    def complete(self) -> None:
+        """Make the final checkpoints of a run that was killed between its last epoch and its end."""
+        complete_checkpoints(self.wdir)
+        if self.args.plots:
+            self.plot_metrics()
+        LOGGER.info(f"{colorstr('DS2D2:')} {self.save_dir}: its last epoch was done; its checkpoints are completed")
 
     def get_model(
         self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
@@ -257,6 +318,40 @@ class PlainTrainer(DetectionTrainer):
             f"{colorstr('DS2D2:')} images or labels of {self.args.data} changed since the run began: its metrics and "
             "those of other runs are about different data"
         )
+
+
+def check_unfinished(last: Path, weights: Path) -> bool:
+    """Refuse to resume where a finished run would be overwritten.
+
+    Args:
+        last (Path): The checkpoint that a run is to be resumed from.
+        weights (Path): Folder of checkpoints that the resumed run writes to.
+
+    Returns:
+        (bool): Whether no epoch is left to train.
+
+    Raises:
+        DS2D2Error: If the run is finished, or one in that folder is.
+    """
+    _, checkpoint = load_checkpoint(last)
+    if checkpoint.get("epoch", -1) < 0:
+        raise DS2D2Error(f"resume={last}: this training is finished, there is nothing to resume")
+    is_over = training_is_over(last, checkpoint)
+    if last.parent == weights.resolve() and last.name == "last.pt":
+        return is_over
+    if is_over:
+        raise DS2D2Error(
+            f"resume={last}: its last epoch is done; resume {weights / 'last.pt'}, which completes the run"
+        )
+    try:
+        _, there = load_checkpoint(weights / "last.pt") if (weights / "last.pt").is_file() else (None, {"epoch": 0})
+    except Exception:  # damaged: torch raises many kinds; nothing finished is lost with it
+        return False
+    if there.get("epoch", -1) < 0:
+        raise DS2D2Error(
+            f"resume={last}: would overwrite the finished run in {weights.parent}; pass save_dir= with a new folder"
+        )
+    return False
 
 
 def check_launch(devices: int) -> None:
