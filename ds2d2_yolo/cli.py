@@ -28,7 +28,8 @@ MODES = (
 )
 """Every mode is a module of `ds2d2_yolo.commands` of the same name."""
 
-_TRAINING = {"train", "teacher", "amplifier", "demo"}
+_TRAINING = {"train", "teacher", "amplifier"}
+_COMPARING = {"compare", "demo"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode = None
     try:
         mode, rest = _mode_of(arguments)
-        if mode in _TRAINING and os.environ.get("LOCAL_RANK", "-1") != "-1":
+        if mode in _TRAINING | _COMPARING and os.environ.get("LOCAL_RANK", "-1") != "-1":
             raise DS2D2Error(
                 f"ds2d2 {mode} starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1",
                 2,
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         how = "; the same command continues its stages, resume= its student" if mode in _TRAINING else ""
-        how = "; the same command continues it" if mode == "compare" else how
+        how = "; the same command continues it" if mode in _COMPARING else how
         print(f"\nds2d2: interrupted{how}", file=sys.stderr)
         return 130
 

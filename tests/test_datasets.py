@@ -20,6 +20,8 @@ CLASSES = {
     "coco-folders": DIOR_CLASSES,
     "scenes": CLASS_NAMES,
     "scenes-close": CLASS_NAMES,
+    "scenes-demo": ("airplane", "ship", "storagetank"),
+    "scenes-demo-obb": ("airplane", "ship", "storagetank"),
     "scenes-obb": CLASS_NAMES,
 }
 CONVERTED = sorted(name for name in CLASSES if not name.startswith("scenes"))

@@ -172,7 +172,8 @@ def small_yolo(folder: Path, name: str = "small", width: int = 16, task: str = "
     Ultralytics' own smallest models have some hundred modules, which take seconds to build, copy, save and load in
     every run: too long where a test is about the trainer.
     """
-    head = {"detect": "Detect, [nc]", "segment": "Segment, [nc, 8, 16]", "pose": "Pose, [nc, kpt_shape]"}[task]
+    heads = {"detect": "Detect, [nc]", "obb": "OBB, [nc, 1]", "segment": "Segment, [nc, 8, 16]"}
+    head = (heads | {"pose": "Pose, [nc, kpt_shape]"})[task]
     points = "kpt_shape: [4, 2]\n" if task == "pose" else ""
     layers = [f"  - [-1, 1, Conv, [{channels}, 3, 2]]\n" for channels in (16, 16, width, width, 2 * width)]
     path = folder / f"{name}.yaml"

@@ -7,10 +7,26 @@ from collections.abc import Mapping, Sequence
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.comparison.jobs import WORKER, run_comparison
-from ds2d2_yolo.comparison.plan import plan_comparison
+from ds2d2_yolo.comparison.plan import ComparisonPlan, plan_comparison
 from ds2d2_yolo.comparison.work import work
 from ds2d2_yolo.report.comparison_tables import report_lines, save_comparison
 from ds2d2_yolo.trainer import DS2D2Trainer
+
+
+def make_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> None:
+    """Do what is missing of a comparison, print its tables and save them.
+
+    Args:
+        planned (ComparisonPlan): The comparison.
+        worker (Sequence[str]): Arguments of Python that start the process of a run, see `run_comparison`.
+
+    Raises:
+        DS2D2Error: If a run fails.
+    """
+    results = run_comparison(planned, worker)
+    print("\n".join(["", *report_lines(planned, results)]))
+    save_comparison(planned, results)
+    print(f"saved in {planned.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
 
 
 def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> int:
@@ -35,10 +51,7 @@ def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> 
         0
     """
     planned = plan_comparison(given)
-    results = run_comparison(planned, worker)
-    print("\n".join(["", *report_lines(planned, results)]))
-    save_comparison(planned, results)
-    print(f"saved in {planned.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
+    make_comparison(planned, worker)
     print(f"'ds2d2 report {planned.folder}' makes a page of it, with the images that changed most")
     return 0
 

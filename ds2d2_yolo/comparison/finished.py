@@ -11,6 +11,7 @@ from typing import TypedDict, cast
 from ds2d2_yolo.comparison.methods import Comparison, Distil, Method
 from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, training_seconds
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_inputs
 from ds2d2_yolo.training.amplifier import read_amplifier
 
 COMPARISON_TABLE = "comparison.csv"
@@ -67,6 +68,11 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
 def folder_of(run: RunRecord, folder: Path) -> Path:
     """Return the folder of a run in the folder of its comparison, which may have been moved."""
     return folder / "runs" / Path(run["weights"]).parent.parent.name
+
+
+def folder_of_teacher(results: Results, folder: Path) -> Path:
+    """Return the folder of the teacher's evaluation in the folder of its comparison, which may have been moved."""
+    return folder / "runs" / f"teacher-{fingerprint_of_inputs(results.teacher['inputs'])[:8]}"
 
 
 def coco_evaluation(folder: Path, run: RunRecord | None = None) -> CocoEvaluation | None:

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, TQDM, colorstr
 
 from ds2d2_yolo.comparison.inputs import distillation_arguments, fingerprint_of_student, shaping_arguments
 from ds2d2_yolo.comparison.methods import Distil, Method
 from ds2d2_yolo.comparison.plan import ComparisonPlan, has_teacher, student_of
 from ds2d2_yolo.comparison.processes import Job, run_jobs
-from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, read_record, training_seconds
+from ds2d2_yolo.comparison.records import (
+    EvaluationRecord,
+    Results,
+    RunRecord,
+    read_curve,
+    read_record,
+    training_seconds,
+)
 from ds2d2_yolo.comparison.statistics import BOX_METRICS, metric_title
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import figures_beside_boxes
@@ -34,9 +41,11 @@ WORKER = ("-m", "ds2d2_yolo.commands.compare")
 
 
 class StageJob(Job):
-    """A teacher or an amplifier to be trained, with its arguments."""
+    """A teacher or an amplifier to be trained in a folder, for a number of epochs, with its arguments."""
 
     kind: StageKind
+    folder: str
+    epochs: int
     arguments: dict[str, object]
 
 
@@ -66,6 +75,7 @@ class RunJob(RecordedJob):
     """A student to be trained and evaluated."""
 
     kind: Literal["run"]
+    epochs: int
     method: str
     seed: int
     distil: Distil
@@ -116,7 +126,7 @@ class _Jobs:
         arguments = self._stage_arguments(teacher=self.planned.teacher)
         stage = plan(arguments, "teacher")
         if not stage.is_ready:
-            self._run([self._stage_job("teacher", "teacher", arguments)])
+            self._run([self._stage_job("teacher", "teacher", stage.arguments.teacher, arguments)])
         return stage.arguments.teacher
 
     def make_amplifiers(self, teacher: str) -> dict[str, str]:
@@ -144,7 +154,8 @@ class _Jobs:
                 stage = plan(arguments, "amplifier")
                 stages[key] = str(stage.arguments.amplifier)
                 if not stage.is_ready:
-                    jobs.append(self._stage_job("amplifier", f"amplifier of {method.name}", arguments))
+                    title = f"amplifier of {method.name}"
+                    jobs.append(self._stage_job("amplifier", title, stages[key], arguments))
             amplifiers[method.name] = stages[key]
         self._run(jobs)
         return amplifiers
@@ -187,6 +198,7 @@ class _Jobs:
             method=method.name,
             seed=seed,
             distil=method.distil,
+            epochs=complete.epochs,
             **self._recorded(f"{method.name}-{seed}", _json({**inputs, **shaping}), arguments),
         )
 
@@ -206,15 +218,50 @@ class _Jobs:
         shared = {key: value for key, value in self.planned.arguments.items() if key not in {"model", "dis"}}
         return without_student_start({**shared, **changes})
 
-    def _stage_job(self, kind: StageKind, title: str, arguments: dict[str, object]) -> StageJob:
-        log = self.planned.runs / f"{title.replace(' ', '-')}.log"
-        return {"kind": kind, "title": title, "log": str(log), "arguments": arguments}
+    def _stage_job(self, kind: StageKind, title: str, weights: str, arguments: dict[str, object]) -> StageJob:
+        complete = check_arguments(arguments)
+        epochs = (complete.teacher_epochs if kind == "teacher" else complete.amplifier_epochs) or complete.epochs
+        return {
+            "kind": kind,
+            "title": title,
+            "log": str(self.planned.runs / f"{title.replace(' ', '-')}.log"),
+            "folder": str(Path(weights).parent.parent),
+            "epochs": epochs,
+            "arguments": arguments,
+        }
 
     def _run(self, jobs: Sequence[AnyJob]) -> None:
         if jobs:
             titles = ", ".join(job["title"] for job in jobs)
             LOGGER.info(f"{colorstr('DS2D2:')} to do: {titles}; output in {self.planned.runs}")
-        run_jobs(jobs, self.worker, lambda job: LOGGER.info(f"  {_outcome(job)}"), self.planned.cluster)
+        progress = _Progress()
+        run_jobs(jobs, self.worker, progress.end, self.planned.cluster, progress.look)
+
+
+class _Progress:
+    """A progress bar of the job that runs, by the epochs in its `results.csv`; its outcome when it has ended."""
+
+    def __init__(self) -> None:
+        self._bar: TQDM | None = None
+
+    def look(self, job: AnyJob) -> None:
+        """Show how many epochs a job has done."""
+        if job["kind"] == "evaluation":
+            return
+        try:
+            done = len(read_curve(Path(job["folder"]) / "results.csv"))
+        except DS2D2Error:  # its first epoch has not ended
+            return
+        if self._bar is None:  # epochs of an earlier start say nothing about the rate
+            self._bar = TQDM(total=job["epochs"], initial=done, desc=f"  {job['title']}", unit="epoch")
+        self._bar.update(done - self._bar.n)
+
+    def end(self, job: AnyJob) -> None:
+        """Say what a job came to."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        LOGGER.info(f"  {_outcome(job)}")
 
 
 def _json(inputs: Mapping[str, object]) -> dict[str, object]:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -22,6 +23,7 @@ from typing import TypedDict, TypeVar, cast
 from ds2d2_yolo.errors import DS2D2Error
 
 _GRACE = 60  # seconds that an interrupted job has for its end
+_GLANCE = 2  # seconds between two looks at what a job has done
 
 
 class Job(TypedDict):
@@ -64,6 +66,7 @@ def run_jobs(
     worker: Sequence[str],
     done: Callable[[SomeJob], object],
     cluster: Cluster | None = None,
+    watch: Callable[[SomeJob], object] | None = None,
 ) -> None:
     """Run every job; the first that fails ends all.
 
@@ -72,6 +75,7 @@ def run_jobs(
         worker (Sequence[str]): Arguments of Python that start a process which calls `take_job`.
         done (Callable[[Job], object]): Called with each job as it ends.
         cluster (Cluster | None): Where they run at the same time; None runs one after the other, here.
+        watch (Callable[[Job], object] | None): Called with a job every few seconds while it runs here.
 
     Raises:
         DS2D2Error: If a job fails, or the cluster does.
@@ -81,7 +85,7 @@ def run_jobs(
         _run_with_ray(jobs, worker, done, cluster)
         return
     for job in jobs:
-        if (failure := _run_job(job, worker)) is not None:
+        if (failure := _run_job(job, worker, watch and partial(watch, job))) is not None:
             raise DS2D2Error(failure)
         done(job)
 
@@ -107,7 +111,7 @@ def _interrupt_at_end_of_input() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run_job(job: Job, worker: Sequence[str]) -> str | None:
+def _run_job(job: Job, worker: Sequence[str], glance: Callable[[], object] | None = None) -> str | None:
     """Run a job and return None, or one line that says how it failed."""
     log = Path(job["log"])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +129,7 @@ def _run_job(job: Job, worker: Sequence[str]) -> str | None:
             with suppress(BrokenPipeError):  # it died at once, which its exit code tells
                 process.stdin.write(json.dumps(job).encode() + b"\n")
                 process.stdin.flush()
-            code = process.wait()
+            code = _wait(process, glance)
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
@@ -140,6 +144,16 @@ def _run_job(job: Job, worker: Sequence[str]) -> str | None:
     last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
     last = f"killed by signal {-code}" if code < 0 else last.removeprefix("ds2d2: error: ")
     return f"{job['title']} failed: {shorten(last, 400)}; its output is in {log}; the same command tries it again"
+
+
+def _wait(process: subprocess.Popen[bytes], glance: Callable[[], object] | None) -> int:
+    """Return the exit code of a process, and glance at what it does until it ends."""
+    while glance is not None:
+        try:
+            return process.wait(_GLANCE)
+        except subprocess.TimeoutExpired:
+            glance()
+    return process.wait()
 
 
 def _run_with_ray(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,10 +14,11 @@ import numpy as np
 from ds2d2_yolo.data.coco_truth import COCOAnnotation, COCODetection, COCOTruth
 from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.explanation.outcomes import match_detections
-from ds2d2_yolo.report.detections import draw_sides
+from ds2d2_yolo.report.detections import draw_sides, draw_table
 from ds2d2_yolo.report.page import Grid, Heading, Paragraph, Part, Picture
 
 _SHOWN = 3  # images that changed most, each way
+_ROWS = 6  # images in which all detectors are shown
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,41 @@ def show_changes(
     return parts
 
 
+def show_detections(
+    truth: COCOTruth, found: Mapping[str, Sequence[COCODetection]], confidence: float, root: Path, single_cls: bool
+) -> list[Part]:
+    """Return what several detectors find in a few images, one row per image, for a page.
+
+    Args:
+        truth (COCOTruth): COCO data set. Images are taken from those with objects at even distances.
+        found (Mapping[str, Sequence[COCODetection]]): COCO detections by the title of their column.
+        confidence (float): Least score of a detection that is shown.
+        root (Path): Folder that the image files are relative to.
+        single_cls (bool): Whether all objects count as one class.
+
+    Returns:
+        (list[Part]): Parts of the page.
+
+    Raises:
+        DS2D2Error: If an image cannot be read.
+    """
+    labelled = {item["image_id"] for item in truth["annotations"]}
+    files = {image["id"]: str(image["file_name"]) for image in truth["images"] if image["id"] in labelled}
+    chosen = list(files)[:: max(len(files) // _ROWS, 1)][:_ROWS]
+    if not chosen:
+        return []
+    names = [category["name"] for category in truth["categories"]]
+    images = [read_image(root / files[number], len(names), True, single_cls, _task_of(truth)) for number in chosen]
+    sides = {title: by_image([item for item in side if item["score"] >= confidence]) for title, side in found.items()}
+    table = draw_table(images, {title: [side[number] for number in chosen] for title, side in sides.items()}, names)
+    caption = f"Detections with a confidence of {confidence:g} or more; images at even distances, not chosen by result."
+    return [Picture(table, f"Detections of {', '.join(found)} in {len(chosen)} images", caption)]
+
+
+def _task_of(truth: COCOTruth) -> str:
+    return "obb" if any("rbox" in item for item in truth["annotations"]) else "detect"
+
+
 def _draw_change(
     pairing: Pairing, file: str, titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
 ) -> bytes:
@@ -134,8 +170,8 @@ def _draw_change(
         title: by_image([item for item in found if item["score"] >= confidence])[number]
         for title, found in zip(titles, (pairing.old, pairing.new), strict=True)
     }
-    task = "obb" if any("rbox" in item for item in pairing.truth["annotations"]) else "detect"
-    return draw_sides(read_image(root / file, len(pairing.truth["categories"]), True, single_cls, task), sides)
+    image = read_image(root / file, len(pairing.truth["categories"]), True, single_cls, _task_of(pairing.truth))
+    return draw_sides(image, sides)
 
 
 def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[int, np.ndarray]:

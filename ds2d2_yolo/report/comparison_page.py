@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from statistics import fmean
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.comparison.finished import coco_evaluation, folder_of, read_comparison
+from ds2d2_yolo.comparison.finished import coco_evaluation, folder_of, folder_of_teacher, read_comparison
 from ds2d2_yolo.comparison.methods import PLAIN, Comparison, Method
 from ds2d2_yolo.comparison.records import Results, RunRecord, number
 from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metric_title, task_metrics, warnings_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.changes import Pairing, show_changes
+from ds2d2_yolo.report.changes import Pairing, show_changes, show_detections
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.comparison_plot import comparison_png
 from ds2d2_yolo.report.comparison_tables import READING, points_interval, stages_text, tables_of, versions_of
@@ -61,7 +62,7 @@ def comparison_page(folder: Path, data: str | None = None, confidence: float = 0
         _numbers(comparison, results),
         _curves(comparison, results),
         _changes(results, compared if has_plain else []),
-        _images(results, compared if has_plain else [], folder, data, confidence),
+        *_images(results, compared[0] if has_plain and compared else None, folder, data, confidence),
     ]
     arguments = comparison.arguments
     title = f"{model_name(arguments['model'])} learning from {model_name(arguments['teacher'])}: a comparison"
@@ -179,11 +180,13 @@ def _changes(results: Results, compared: Sequence[Method]) -> Section:
     return Section(f"Change against {PLAIN}", parts)
 
 
-def _images(results: Results, compared: Sequence[Method], folder: Path, data: str | None, confidence: float) -> Section:
+def _images(
+    results: Results, method: Method | None, folder: Path, data: str | None, confidence: float
+) -> list[Section]:
+    """Return what teacher, plain student and a method's find in a few images, and the images that changed most."""
     title = "Images that changed most"
-    if not compared:
-        return Section(title, [])
-    method = compared[0]
+    if method is None:
+        return []
     pairings = []
     for seed, pair in _pairs(results, method.name).items():
         new, old = (folder_of(run, folder) / "coco" for run in pair)
@@ -193,16 +196,22 @@ def _images(results: Results, compared: Sequence[Method], folder: Path, data: st
     settings = evaluation["settings"] if evaluation else {}
     measured_on = data or str(settings.get("data") or "")
     if not pairings or not measured_on:
-        return Section(title, [Paragraph("The runs' detections are not in the folder any more.", note=True)])
+        return [Section(title, [Paragraph("The runs' detections are not in the folder any more.", note=True)])]
+    found = {PLAIN: pairings[0].old, method.name: pairings[0].new}
+    if (of_teacher := folder_of_teacher(results, folder) / "coco" / "predictions.json").is_file():
+        found = {"teacher": json.loads(of_teacher.read_text(encoding="utf-8")), **found}
     try:
         root = Path(check_det_dataset(measured_on, autodownload=False)["path"])
         single = bool(settings.get("single_cls"))
-        return Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root, single))
+        return [
+            Section("What they find", show_detections(pairings[0].truth, found, confidence, root, single)),
+            Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root, single)),
+        ]
     except (DS2D2Error, OSError, SyntaxError, RuntimeError) as error:
         if data:
             raise DS2D2Error(f"data={data}: {error}") from error
         note = f"The images are not where they were, pass data= to see them ({error})."
-        return Section(title, [Paragraph(note, note=True)])
+        return [Section(title, [Paragraph(note, note=True)])]
 
 
 # ------------------------------------------------------------------------------------------------- helpers

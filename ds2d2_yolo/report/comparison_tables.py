@@ -129,11 +129,19 @@ def tables_of(comparison: Comparison, results: Results) -> dict[str, Table]:
 
 
 def _accuracy(results: Results, summaries: Sequence[Summary]) -> Table:
-    metrics = all_metrics(results)
+    metrics, seconds = all_metrics(results), results.stages["teacher"]
+    minutes = "" if seconds is None else f"{seconds / 60:.1f}"
     return [
-        ["", *map(metric_title, metrics)],
-        ["teacher", *(percent(value_of(results.teacher, metric)) for metric in metrics)],
-        *([summary.method, *(percent(summary.values[metric].mean) for metric in metrics)] for summary in summaries),
+        ["", *map(metric_title, metrics), "minutes"],
+        ["teacher", *(percent(value_of(results.teacher, metric)) for metric in metrics), minutes],
+        *(
+            [
+                summary.method,
+                *(percent(summary.values[metric].mean) for metric in metrics),
+                f"{summary.seconds / 60:.1f}",
+            ]
+            for summary in summaries
+        ),
     ]
 
 
@@ -154,12 +162,11 @@ def _cost(results: Results, summaries: Sequence[Summary]) -> Table:
     metrics = task_metrics(results)
     reached = [f"{metric_title(metric)} at equal time" for metric in metrics]
     return [
-        ["", "epochs", "minutes", "s per epoch", "peak MiB", *reached],
+        ["", "epochs", "s per epoch", "peak MiB", *reached],
         *(
             [
                 summary.method,
                 str(summary.epochs),
-                f"{summary.seconds / 60:.1f}",
                 f"{summary.seconds_per_epoch:.1f}",
                 "" if summary.peak_bytes is None else f"{summary.peak_bytes / _MIB:,.0f}",
                 *(percent(summary.equal_time[metric].mean) for metric in metrics),

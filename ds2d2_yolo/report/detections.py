@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,22 +60,15 @@ def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray]) -> bytes:
 
 
 def draw_table(
-    path: Path,
-    images: Sequence[InputImage],
-    detections: Mapping[str, Sequence[np.ndarray]],
-    names: Sequence[str] = (),
-) -> Path:
-    """Draw one row per image: the objects, then what each model detects.
+    images: Sequence[InputImage], detections: Mapping[str, Sequence[np.ndarray]], names: Sequence[str] = ()
+) -> bytes:
+    """Return one row per image as a PNG: the objects, then what each model detects.
 
     Args:
-        path (Path): Picture to write.
         images (Sequence[InputImage]): The images, labelled.
         detections (Mapping[str, Sequence[np.ndarray]]): Detections as for `draw_outcomes`, image by image, by the title
             of their column.
         names (Sequence[str]): Class names, written beside the objects of the first column.
-
-    Returns:
-        (Path): `path`.
     """
     columns = 1 + len(detections)
     figure = plain_figure(3.1 * columns, 3.1 * len(images) + 0.7, dpi=110)
@@ -91,5 +83,4 @@ def draw_table(
             draw_outcomes(grid[row, column], image, found[row], title if first else "")
     handles = outcome_legend(("object", "hit", "false alarm", "miss"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10)
-    path.write_bytes(png_of(figure))
-    return path
+    return png_of(figure)

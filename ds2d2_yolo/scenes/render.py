@@ -12,7 +12,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict
@@ -35,7 +35,7 @@ MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
 
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
-_UNSAID = {"task": "detect"}  # of manifests that are older than the choice
+_UNSAID = {"task": "detect", "kinds": list(KINDS)}  # of manifests that are older than the choice
 
 
 class _Choices(TypedDict):
@@ -47,6 +47,7 @@ class _Choices(TypedDict):
     size: int
     counts: dict[str, int]
     classes: list[str]
+    kinds: list[str]
     task: str
 
 
@@ -102,6 +103,8 @@ def render_dataset(
     size: int = 320,
     seed: int = 0,
     task: str = "detect",
+    classes: Sequence[str] = CLASS_NAMES,
+    kinds: Sequence[str] = SCENE_KINDS,
 ) -> Path:
     """Render the data set into a folder, unless it is there already.
 
@@ -121,6 +124,9 @@ def render_dataset(
         size (int): Side of the images in pixels, 96 or more.
         seed (int): 0 or more; another seed gives other scenes.
         task (str): What the labels are for, `detect` or `obb`.
+        classes (Sequence[str]): Of `CLASS_NAMES`: what is labelled, in the order of the labels' numbers. Objects of
+            other classes are drawn all the same.
+        kinds (Sequence[str]): Of `SCENE_KINDS`. All of them are drawn at random by their shares; fewer take turns.
 
     Returns:
         (Path): The folder, absolute.
@@ -142,6 +148,8 @@ def render_dataset(
         raise DS2D2Error(f"task={task}: choose one of {', '.join(_LABELS)}")
     if not counts:
         raise DS2D2Error("counts: no split at all, name at least one")
+    _check_names("classes", classes, CLASS_NAMES)
+    _check_names("kinds", kinds, SCENE_KINDS)
     target = Path(folder).expanduser().absolute()
     chosen: _Choices = {
         "format": _FORMAT,
@@ -149,7 +157,8 @@ def render_dataset(
         "seed": seed,
         "size": size,
         "counts": dict(counts),
-        "classes": list(CLASS_NAMES),
+        "classes": list(classes),
+        "kinds": list(kinds),
         "task": task,
     }
     if target.exists() or target.is_symlink():
@@ -165,6 +174,13 @@ def _check_numbers(seed: int, size: int) -> None:
         raise DS2D2Error(f"seed={seed}: must be 0 or more")
     if size < MINIMUM_SIZE:
         raise DS2D2Error(f"size={size}: scenes need {MINIMUM_SIZE} pixels or more")
+
+
+def _check_names(argument: str, names: Sequence[str], choices: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in choices]:
+        raise DS2D2Error(f"{argument}: no such name as {unknown[0]}, choose from {', '.join(choices)}")
+    if not names or len(set(names)) < len(names):
+        raise DS2D2Error(f"{argument}={list(names)}: name at least one, and none twice")
 
 
 # ---------------------------------------------------------------------------------------------- the camera
@@ -216,20 +232,23 @@ def _render_into(folder: Path, chosen: _Choices) -> None:
     progress = TQDM(
         total=sum(chosen["counts"].values()), desc="Rendering overhead scenes", unit="image", file=sys.stderr
     )
+    classes, kinds, lines = chosen["classes"], chosen["kinds"], _LABELS[chosen["task"]]
+    numbers = {CLASS_NAMES.index(name): number for number, name in enumerate(classes)}
     for split, count in chosen["counts"].items():
-        lines = _LABELS[chosen["task"]]
-        for kind in ("images", *lines):
-            (folder / kind / split).mkdir(parents=True)
-        objects_of_class: Counter[int] = Counter()
+        for label in ("images", *lines):
+            (folder / label / split).mkdir(parents=True)
+        objects_of_class: Counter[str] = Counter()
         for index in range(count):
-            image, objects = render_scene(chosen["seed"], split, index, chosen["size"])
+            kind = None if len(kinds) == len(KINDS) else kinds[index % len(kinds)]
+            image, objects = render_scene(chosen["seed"], split, index, chosen["size"], kind)
+            objects = [item for item in objects if item.class_index in numbers]
             _write_image(folder / "images" / split / f"{index:06d}.png", image)
             name = f"{index:06d}.txt"
-            for kind, line in lines.items():
-                (folder / kind / split / name).write_text("".join(line(item) for item in objects))
-            objects_of_class.update(item.class_index for item in objects)
+            for label, line in lines.items():
+                (folder / label / split / name).write_text("".join(line(item, numbers) for item in objects))
+            objects_of_class.update(CLASS_NAMES[item.class_index] for item in objects)
             progress.update(1)
-        counted[split] = {name: objects_of_class[index] for index, name in enumerate(CLASS_NAMES)}
+        counted[split] = {name: objects_of_class[name] for name in classes}
     progress.close()
     manifest = {**chosen, "objects": counted, "made_with": {"numpy": np.__version__, "opencv": cv2.__version__}}
     write_json(folder / _MANIFEST, manifest)
@@ -241,18 +260,18 @@ def _write_image(path: Path, image: Array) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _box_line(item: SceneObject) -> str:
+def _box_line(item: SceneObject, numbers_of_classes: Mapping[int, int]) -> str:
     left, top, right, bottom = (value / item.size for value in item.box)
     numbers = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
-    return " ".join([str(item.class_index), *(f"{number:.6f}" for number in numbers)]) + "\n"
+    return " ".join([str(numbers_of_classes[item.class_index]), *(f"{number:.6f}" for number in numbers)]) + "\n"
 
 
-def _corners_line(item: SceneObject) -> str:
+def _corners_line(item: SceneObject, numbers_of_classes: Mapping[int, int]) -> str:
     numbers = np.clip(item.corners / item.size, 0.0, 1.0).ravel()
-    return " ".join([str(item.class_index), *(f"{number:.6f}" for number in numbers)]) + "\n"
+    return " ".join([str(numbers_of_classes[item.class_index]), *(f"{number:.6f}" for number in numbers)]) + "\n"
 
 
-_LABELS: dict[str, dict[str, Callable[[SceneObject], str]]] = {
+_LABELS: dict[str, dict[str, Callable[[SceneObject, Mapping[int, int]], str]]] = {
     "detect": {"labels": _box_line, "labels_obb": _corners_line},
     "obb": {"labels": _corners_line},
 }

@@ -1,38 +1,44 @@
-"""`ds2d2 demo`: that the whole of it runs, and the mistakes it answers."""
+"""`ds2d2 demo`: that the whole of it runs, goes on, and answers mistakes."""
 
-import numpy as np
 import pytest
-from PIL import Image
-from training_helpers import tiny_yaml, write_data
-from ultralytics.utils import YAML
+from pages import Page, assert_self_contained
+from training_helpers import small_yolo, write_data
 
 from ds2d2_yolo.cli import main
+from ds2d2_yolo.commands.demo import comparison_of_demo
+from ds2d2_yolo.comparison.plan import plan_comparison
 
-pytestmark = pytest.mark.slow  # nearly all of them train
 
-
-def test_demo_compares_all_models_and_draws_them(tmp_path, caplog):
-    data = write_data(tmp_path / "set")
-    words = [f"data={data}", "teacher=yolo11n.yaml", "imgsz=64", "batch=4", "epochs=1", "teacher_epochs=1"]
+@pytest.mark.slow
+def test_demo_compares_students_on_a_page_and_goes_on(tmp_path, capsys, caplog):
+    data, model = write_data(tmp_path / "set", task="obb"), small_yolo(tmp_path, task="obb")
+    words = ["demo", "task=obb", f"data={data}", f"teacher={model}", f"student={model}", "imgsz=64", "batch=4"]
+    words += ["teacher_epochs=1", "epochs=1", "amplifier=none", "device=cpu", f"project={tmp_path / 'runs'}"]
     with caplog.at_level("INFO", logger="ultralytics"):
-        assert main(["demo", *words, "amplifier_epochs=1", "device=cpu", f"project={tmp_path / 'runs'}"]) == 0
-    folders = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs").iterdir()}
-    assert folders == {"amplifier-yolo11n", "demo", "teacher-yolo11n"}
-    for title in ("teacher", "plain student", "DS2D2 student"):
-        assert sum(message.split("  ")[0] == title for message in caplog.messages) == 1
-    with Image.open(tmp_path / "runs" / "demo" / "detections.png") as picture:
-        assert picture.width > 1000
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+        assert main(words) == 0
+        assert any("to do: teacher, plain-0, ds2d2-0" in message for message in caplog.messages)
+        caplog.clear()
+        lines = capsys.readouterr().out.splitlines()
+        page = tmp_path / "runs" / "demo" / "report" / "report.html"
+        assert lines[-1] == f"Saved as {page}"
+        assert sum(line.startswith(("  ds2d2 check data=", "  ds2d2 train teacher=")) for line in lines) == 2
+        header = next(line for line in lines if "AP50" in line).split()
+        assert header[-1] == "minutes"
+        shown = Page(page)
+        assert_self_contained(shown)
+        assert any(alt.startswith("Detections of teacher, plain, ds2d2 in") for alt in shown.alts)
+
+        assert main(words) == 0  # all is there
+        assert not any("to do" in message for message in caplog.messages)
 
 
-def test_demo_trains_two_students_of_any_family_by_one_schedule(tmp_path):
-    data = write_data(tmp_path / "set", train=4, val=2)
-    model = tiny_yaml(tmp_path, "RetinaNet")
-    words = [f"data={data}", f"teacher={model}", f"student={model}", "pretrained=False", "imgsz=64", "batch=4"]
-    words += ["teacher_epochs=1", "epochs=1", "lr_steps=[1]", "amplifier=none", "device=cpu", f"project={tmp_path}"]
-    assert main(["demo", *words]) == 0
-    for name in ("demo-plain", "demo-ds2d2"):
-        assert YAML.load(tmp_path / name / "args.yaml")["lr_steps"] == [1]
+@pytest.mark.parametrize("task", ["detect", "obb"])
+def test_demo_knows_a_pair_for_each_task(task, tmp_path):
+    data = write_data(tmp_path / "set", task=task)
+    planned = plan_comparison(comparison_of_demo({"task": task, "data": str(data), "project": str(tmp_path)}))
+    assert [method.name for method in planned.methods] == ["plain", "ds2d2"]
+    assert planned.run.arguments.task == task
+    assert planned.folder == tmp_path / "demo"
 
 
 def test_demo_refuses_a_mismatched_pair_before_training(tmp_path, capsys):
@@ -43,7 +49,7 @@ def test_demo_refuses_a_mismatched_pair_before_training(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("words", [["epochs=many"], ["techer=x"], ["data=missing.yaml"]])
+@pytest.mark.parametrize("words", [["epochs=many"], ["techer=x"], ["data=missing.yaml"], ["task=segment"]])
 def test_demo_answers_mistakes_in_one_line(words, tmp_path, capsys):
     assert main(["demo", *words, f"project={tmp_path}"]) in {1, 2}
     assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("ds2d2: error:")]) == 1

@@ -35,7 +35,7 @@ def compared(tmp_path_factory):
     given |= short(lr0=0.01)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            engine, "run_jobs", lambda jobs, worker, done, cluster: [execute(job, DS2D2Trainer) for job in jobs]
+            engine, "run_jobs", lambda jobs, worker, done, cluster, watch: [execute(job, DS2D2Trainer) for job in jobs]
         )
         comparison = plan_comparison(given)
         save_comparison(comparison, engine.run_comparison(comparison))

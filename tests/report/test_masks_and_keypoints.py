@@ -37,7 +37,7 @@ def compared(request, tmp_path_factory):
         patch.setattr(
             engine,
             "run_jobs",
-            lambda jobs, worker, done, cluster: [(execute(job, DS2D2Trainer), done(job)) for job in jobs],
+            lambda jobs, worker, done, cluster, watch: [(execute(job, DS2D2Trainer), done(job)) for job in jobs],
         )
         patch.setattr(engine.LOGGER, "info", messages.append)
         comparison = plan_comparison(given)
