@@ -1,0 +1,227 @@
+"""Write the tables of `docs/results/*.md` from the runs in `docs/results/*.csv`.
+
+A page holds blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes what is between them:
+
+- `facts yolo11-scenes`: data, models, hardware, date and command, from `experiments.yaml`.
+- `means yolo11-scenes plain builtin ds2d2`: means of methods, and their differences to the first one.
+- `seeds yolo11-scenes plain builtin`: AP50 / AP50-95 of every run of these methods.
+- `rows yolo11-airbus-long`: the rows of the CSV as they are.
+- `overview yolo11-scenes yolo11-airbus`: a row for each experiment.
+
+    python benchmarks/tables.py            # after a change of a CSV, of experiments.yaml or of a block
+    python benchmarks/tables.py --check    # exit code 1 where a page is not what its CSVs give
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from ds2d2_yolo.comparison.statistics import Interval, gap_closed, mean_interval, paired_differences
+
+FOLDER = Path(__file__).parents[1] / "docs" / "results"
+MAIN = ("AP50", "AP50-95")
+SIZES = ("AP75", "APs", "APm", "APl")
+BLOCK = re.compile(r"<!-- (facts|means|seeds|rows|overview) (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+NAMES = {"plain": "plain", "builtin": "Ultralytics' own distillation", "ds2d2": "DS2D2"}
+FOUR_TERMS = "DS2D2, four terms"
+
+Run = dict[str, str]
+Table = list[list[str]]
+
+
+@cache
+def described(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what `experiments.yaml` says, by experiment."""
+    return yaml.safe_load((folder / "experiments.yaml").read_text(encoding="utf-8"))
+
+
+class Experiment:
+    """The runs of one CSV, and what `experiments.yaml` says about them."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.facts: dict[str, Any] = described(folder)[name]
+        with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            self.header, *rows = list(csv.reader(file))
+        self.rows: list[Run] = [dict(zip(self.header, row, strict=True)) for row in rows]
+
+    def values(self, method: str, metric: str) -> dict[int, float]:
+        """Return what the runs of a method reached, by seed."""
+        rows = (row for row in self.rows if row["method"] == method and row["seed"].isdigit())
+        return {int(row["seed"]): float(row[metric]) for row in rows if row.get(metric)}
+
+    def seeds(self, method: str, among: Iterable[int] = ()) -> str:
+        """Return the seeds that a method was trained with, if given only those among others: `0-4`, or `0, 2`."""
+        seeds = [row["seed"] for row in self.rows if row["method"] == method]
+        numbers = sorted({int(seed) for seed in seeds if seed.isdigit()} & {*(among or range(100))})
+        if not numbers:
+            return seeds[0].removeprefix("mean ") if seeds else ""
+        whole = len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1))
+        return f"{numbers[0]}-{numbers[-1]}" if whole else ", ".join(map(str, numbers))
+
+    def mean(self, method: str, metric: str, among: Iterable[int] = ()) -> float:
+        """Return the mean over the runs with these seeds, or that of the CSV where the runs were not kept."""
+        values = self.values(method, metric)
+        if chosen := [value for seed, value in values.items() if seed in (among or values)]:
+            return fmean(chosen)
+        kept = f"mean {self.seeds(method, among)}"
+        found = [row[metric] for row in self.rows if (row["method"], row["seed"]) == (method, kept) and row.get(metric)]
+        return float(found[0]) if found else math.nan
+
+    def difference(self, method: str, reference: str, metric: str) -> Interval:
+        """Return the mean difference of runs with the same seed."""
+        return mean_interval(paired_differences(self.values(method, metric), self.values(reference, metric)))
+
+    def ahead(self, method: str, reference: str) -> str:
+        """Return in how many pairs a method has the higher AP50-95."""
+        pairs = paired_differences(self.values(method, MAIN[1]), self.values(reference, MAIN[1]))
+        return f"{sum(pair > 0 for pair in pairs)} of {len(pairs)}" if pairs else ""
+
+    def gap(self, method: str) -> str:
+        """Return which share of the way from plain to the teacher a method goes, in AP50-95, over the seeds of both."""
+        seeds = self.values(method, MAIN[1])
+        if len(seeds) == 1:
+            return ""
+        share = gap_closed(
+            self.mean(method, MAIN[1]), self.mean("plain", MAIN[1], seeds), self.mean("teacher", MAIN[1])
+        )
+        return "" if share is None else f"{share:.0%}"
+
+    def shared_seeds(self, methods: Iterable[str]) -> set[int]:
+        """Return the seeds that any of the methods was trained with."""
+        return {seed for method in methods for seed in self.values(method, MAIN[0])}
+
+    def title(self, method: str) -> str:
+        """Return what a method is called: a name, or the word that `methods=` takes."""
+        if method == "ds2d2" and "older" in self.facts:
+            return FOUR_TERMS
+        return NAMES.get(method, method if method.startswith("teacher") and "-" not in method else f"`{method}`")
+
+
+def number(value: float) -> str:
+    """Return a number with one digit; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.1f}"
+
+
+def signed(interval: Interval) -> str:
+    """Return a difference with its interval, if there are two pairs or more."""
+    if math.isnan(interval.mean):
+        return ""
+    low, high = interval.low, interval.high
+    return f"{interval.mean:+.1f}" + ("" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]")
+
+
+def facts(experiment: Experiment) -> list[str]:
+    """Return data, models, hardware and date as a table, then the command."""
+    what = experiment.facts
+    rows = [
+        ["data", what["data"]],
+        ["models", what["models"]],
+        ["schedule", f"{what['image size']} px; epochs: {what['epochs']}"],
+        ["hardware", what["hardware"]],
+        ["measured", f"{what['date']}, ds2d2-yolo before 0.1.0, torch 2.14.1, Ultralytics 8.4.190"],
+        *([["**older version**", what["older"]]] if "older" in what else []),
+        *([["cost", what["cost"]]] if "cost" in what else []),
+        *(["note", note] for note in what.get("notes", [])),
+    ]
+    return [*markdown([["", ""], *rows]), "", "```bash", *what["command"].rstrip().splitlines(), "```"]
+
+
+def means(experiment: Experiment, reference: str, *methods: str) -> list[str]:
+    """Return the mean AP of methods, and their differences to the reference."""
+    sizes = [size for size in SIZES if size in experiment.header]
+    differences = [f"{metric} - {experiment.title(reference)}" for metric in MAIN]
+    header = ["", "seeds", *MAIN, *sizes, *differences, "pairs ahead", "gap closed"]
+    rows = []
+    for method in (name for name in ("teacher", reference, *methods) if name != "teacher" or reference == "plain"):
+        among = experiment.shared_seeds(methods) if method == reference else ()
+        cells = [experiment.title(method), experiment.seeds(method, among)]
+        cells += [number(experiment.mean(method, metric, among)) for metric in (*MAIN, *sizes)]
+        if method in {reference, "teacher"}:
+            cells += [""] * 4
+        else:
+            cells += [signed(experiment.difference(method, reference, metric)) for metric in MAIN]
+            cells += [experiment.ahead(method, reference), experiment.gap(method) if reference == "plain" else ""]
+        rows.append(cells)
+    return markdown(without_empty_columns([header, *rows]))
+
+
+def seeds(experiment: Experiment, *methods: str) -> list[str]:
+    """Return AP50 / AP50-95 of the runs that have their seed in common with one of the methods after the first."""
+    found = {method: [experiment.values(method, metric) for metric in MAIN] for method in methods}
+    every = sorted(experiment.shared_seeds(methods[1:]))
+    rows = [
+        [experiment.title(method), *(f"{box[seed]} / {main[seed]}" if seed in box else "" for seed in every)]
+        for method, (box, main) in found.items()
+    ]
+    return markdown([["AP50 / AP50-95", *(f"seed {seed}" for seed in every)], *rows])
+
+
+def as_they_are(experiment: Experiment) -> list[str]:
+    """Return the rows of the CSV."""
+    rows = [[experiment.title(row["method"]), *list(row.values())[1:]] for row in experiment.rows]
+    return markdown([["", *experiment.header[1:]], *rows])
+
+
+def overview(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return a row for each experiment: AP50-95 of teacher, plain, Ultralytics' own and DS2D2, with the differences."""
+    header = ["AP50-95", "seeds", "teacher", "plain", "Ultralytics'", "DS2D2", "DS2D2 - plain", "DS2D2 - Ultralytics'"]
+    rows = []
+    for name in names:
+        experiment = Experiment(folder, name)
+        models = experiment.facts["models"].split(",")[0].split(";")[0]
+        older = " (four terms)" if "older" in experiment.facts else ""
+        row = [f"{experiment.facts['title']}: {models}{older}", experiment.seeds("ds2d2")]
+        row += [number(experiment.mean(method, MAIN[1])) for method in ("teacher", "plain", "builtin", "ds2d2")]
+        row += [signed(experiment.difference("ds2d2", reference, MAIN[1])) for reference in ("plain", "builtin")]
+        rows.append(row)
+    return markdown([header, *rows])
+
+
+def without_empty_columns(table: Table) -> Table:
+    """Leave out columns that have a header and nothing below."""
+    columns = zip(*table, strict=True)
+    return [list(row) for row in zip(*(column for column in columns if any(column[1:])), strict=True)]
+
+
+def markdown(table: Table) -> list[str]:
+    """Return rows as lines of Markdown, the header first."""
+    header, *rows = ("| " + " | ".join(row) + " |" for row in table)
+    return [header, "|" + "---|" * len(table[0]), *rows]
+
+
+def written(text: str, folder: Path = FOLDER) -> str:
+    """Return a page with every block as the CSVs in the folder give it."""
+    kinds: dict[str, Callable[..., list[str]]] = {"facts": facts, "means": means, "seeds": seeds, "rows": as_they_are}
+
+    def block(match: re.Match[str]) -> str:
+        kind, words = match[1], match[2].split()
+        lines = overview(folder, words) if kind == "overview" else kinds[kind](Experiment(folder, words[0]), *words[1:])
+        return "\n".join([f"<!-- {kind} {match[2]} -->", "", *lines, "", "<!-- end -->"])
+
+    return BLOCK.sub(block, text)
+
+
+def main() -> int:
+    changed = []
+    for page in sorted(FOLDER.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if (new := written(text)) != text:
+            changed.append(page.name)
+            if "--check" not in sys.argv:
+                page.write_text(new, encoding="utf-8")
+    print(f"{'not what the CSVs give' if '--check' in sys.argv else 'written'}: {', '.join(changed) or 'none'}")
+    return int("--check" in sys.argv and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
