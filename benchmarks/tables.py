@@ -1,4 +1,4 @@
-"""Write the tables of `docs/results/*.md` from the runs in `docs/results/*.csv`.
+"""Write the tables of `docs/results/*.md`, and `differences.svg` there, from the runs in `docs/results/*.csv`.
 
 A page holds blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes what is between them:
 
@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from ds2d2_yolo.comparison.statistics import Interval, gap_closed, mean_interval, paired_differences
+from ds2d2_yolo.report.palette import AXIS, BETTER, CARD, FAINT, GRID, INK, WORSE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
 MAIN = ("AP50", "AP50-95")
@@ -106,6 +107,11 @@ class Experiment:
             return FOUR_TERMS
         return NAMES.get(method, method if method.startswith("teacher") and "-" not in method else f"`{method}`")
 
+    def subject(self) -> str:
+        """Return data and models in a few words."""
+        models = re.split("[,;]", self.facts["models"])[0]
+        return f"{self.facts['title']}: {models}{' (four terms)' if 'older' in self.facts else ''}"
+
 
 def number(value: float) -> str:
     """Return a number with one digit; nothing for NaN."""
@@ -178,9 +184,7 @@ def overview(folder: Path, names: Iterable[str]) -> list[str]:
     rows = []
     for name in names:
         experiment = Experiment(folder, name)
-        models = experiment.facts["models"].split(",")[0].split(";")[0]
-        older = " (four terms)" if "older" in experiment.facts else ""
-        row = [f"{experiment.facts['title']}: {models}{older}", experiment.seeds("ds2d2")]
+        row = [experiment.subject(), experiment.seeds("ds2d2")]
         row += [number(experiment.mean(method, MAIN[1])) for method in ("teacher", "plain", "builtin", "ds2d2")]
         row += [signed(experiment.difference("ds2d2", reference, MAIN[1])) for reference in ("plain", "builtin")]
         rows.append(row)
@@ -211,16 +215,62 @@ def written(text: str, folder: Path = FOLDER) -> str:
     return BLOCK.sub(block, text)
 
 
+def picture(folder: Path, names: Iterable[str]) -> str:
+    """Return an SVG of the differences in AP50-95 between DS2D2 and plain, with their intervals."""
+    left, width, height, low, high = 420, 840, 24, -4, 10  # pixels, then the ends of the axis in points of AP50-95
+
+    def x(points: float) -> float:
+        return round(left + (min(max(points, low), high) - low) / (high - low) * (width - left - 20), 1)
+
+    found = [Experiment(folder, name) for name in names]
+    bottom = 40 + height * len(found)
+
+    def write(at: float, y: float, words: object, colour: str = FAINT, anchor: str = "start") -> str:
+        return f'<text x="{at}" y="{y}" font-size="12" text-anchor="{anchor}" fill="{colour}">{words}</text>'
+
+    def line(path: str, colour: str, thick: int = 1) -> str:
+        return f'<path d="{path}" stroke="{colour}" stroke-width="{thick}"/>'
+
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 44}" font-family="sans-serif">',
+        f'<rect width="100%" height="100%" fill="{CARD}"/>',
+        write(left, 24, "AP50-95, DS2D2 minus plain, with 95 % interval", INK),
+    ]
+    for points in range(low, high + 1, 2):
+        lines.append(line(f"M{x(points)} 36V{bottom}", GRID if points else AXIS))
+        lines.append(write(x(points), bottom + 16, points, anchor="middle"))
+    for row, experiment in enumerate(found):
+        interval, y = experiment.difference("ds2d2", "plain", MAIN[1]), 40 + height * row + height // 2
+        start, end = interval.low or 0.0, interval.high or 0.0
+        colour = BETTER if start > 0 else WORSE if end < 0 else FAINT
+        lines += [
+            write(left - 12, y + 4, experiment.subject(), INK, "end"),
+            line(f"M{x(start)} {y}H{x(end)}", colour, 2),
+            f'<circle cx="{x(interval.mean)}" cy="{y}" r="4" fill="{colour}"/>',
+        ]
+    note = "grey: not significant; a line that ends at the rim goes on"
+    lines += [write(left, bottom + 36, note), "</svg>"]
+    return "\n".join(lines) + "\n"
+
+
+def outputs(folder: Path = FOLDER) -> dict[Path, str]:
+    """Return the pages and the picture as the CSVs in a folder give them."""
+    pages = {path: written(path.read_text(encoding="utf-8"), folder) for path in sorted(folder.glob("*.md"))}
+    shown = re.findall(r"<!-- overview (.+?) -->", pages[folder / "index.md"])[0]
+    return pages | {folder / "differences.svg": picture(folder, shown.split())}
+
+
 def main() -> int:
-    changed = []
-    for page in sorted(FOLDER.glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        if (new := written(text)) != text:
-            changed.append(page.name)
-            if "--check" not in sys.argv:
-                page.write_text(new, encoding="utf-8")
-    print(f"{'not what the CSVs give' if '--check' in sys.argv else 'written'}: {', '.join(changed) or 'none'}")
-    return int("--check" in sys.argv and bool(changed))
+    new = outputs()
+    stale = [path for path, text in new.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    names = ", ".join(path.name for path in stale) or "none"
+    if "--check" in sys.argv:
+        print(f"not what the CSVs give: {names}")
+        return int(bool(stale))
+    for path in stale:
+        path.write_text(new[path], encoding="utf-8")
+    print(f"written: {names}")
+    return 0
 
 
 if __name__ == "__main__":
