@@ -43,7 +43,7 @@ def add_pictures(trainer: StudentTrainer) -> None:
     album = _Album()
     events: dict[str, Callback] = {
         "on_train_start": album.start,
-        "on_fit_epoch_end": album.look_at_half_time,
+        "on_fit_epoch_end": album.look_between,
         "on_train_end": album.finish,
     }
     for event, callback in events.items():
@@ -51,7 +51,7 @@ def add_pictures(trainer: StudentTrainer) -> None:
 
 
 class _Album:
-    """Looks at a few validation images at the start, at half time and at the end of a training."""
+    """Looks at a few validation images at the start, at half time and at the end of a distillation."""
 
     def __init__(self) -> None:
         self.images: list[InputImage] = []
@@ -66,20 +66,21 @@ class _Album:
             self.images = choose_images(trainer, _IMAGES)
             self._look(trainer, f"epoch {trainer.start_epoch}")
 
-    def look_at_half_time(self, trainer: StudentTrainer) -> None:
-        if self.images and trainer.epoch + 1 == trainer.epochs // 2:
-            self._look(trainer, f"epoch {trainer.epoch + 1}")
+    def look_between(self, trainer: StudentTrainer) -> None:
+        done = trainer.epoch + 1
+        is_last = trainer.arguments.is_plain(done, trainer.epochs)  # the teacher is let go when the next one starts
+        if self.images and trainer.distiller is not None and (is_last or done == trainer.epochs // 2):
+            self._look(trainer, f"epoch {done}")
 
     def finish(self, trainer: StudentTrainer) -> None:
-        if trainer.distiller is None:
-            return
         columns = read_columns(trainer.csv)
         if groups := curves_of_terms(columns):
             canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
             trainer.on_plot(canvas.save(trainer.save_dir / TERMS_PICTURE))
         if not self.images:
             return
-        self._look(trainer, f"epoch {trainer.epoch + 1}")
+        if trainer.distiller is not None:
+            self._look(trainer, f"epoch {trainer.epoch + 1}")
         for number, (image, window) in enumerate(zip(self.images, self.windows, strict=True)):
             looks = {when: views[number] for when, views in self.looks.items()}
             canvas = draw_looks(image, window, looks)

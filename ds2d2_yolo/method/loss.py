@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -47,6 +47,21 @@ class Gains:
     def active(self) -> tuple[str, ...]:
         """Names of the terms whose gain is not 0."""
         return tuple(name for name, gain in asdict(self).items() if gain != 0)
+
+    def only(self, terms: Container[str]) -> Gains:
+        """Return the gains of some terms; the others are off.
+
+        Args:
+            terms (Container[str]): Names of the terms that stay.
+
+        Returns:
+            (Gains): The same gains, 0 for the terms left out.
+
+        Example:
+            >>> Gains(ex_low=1.0, im_full=2.0).only(["ex_low"]).active
+            ('ex_low',)
+        """
+        return Gains(**{name: gain if name in terms else 0.0 for name, gain in asdict(self).items()})
 
 
 @dataclass(frozen=True)
@@ -186,11 +201,12 @@ class DS2D2Loss(nn.Module):
         explicit = maps.explicit if gains.ex_low or gains.ex_high else ()
         self.adapters = _make_adapters(maps, explicit, shared_adapter)
 
-    def forward(self, inputs: LossInputs) -> dict[str, torch.Tensor]:
+    def forward(self, inputs: LossInputs, gains: Gains | None = None) -> dict[str, torch.Tensor]:
         """Return the terms whose gain is not 0, each multiplied by its gain.
 
         Args:
             inputs (LossInputs): Maps, ground truth and heads of one batch.
+            gains (Gains | None): Factors for this batch, for leaving terms out; None takes `gains` of the loss.
 
         Returns:
             (dict[str, torch.Tensor]): Scalar by name of the term.
@@ -198,7 +214,7 @@ class DS2D2Loss(nn.Module):
         Raises:
             ValueError: If a term has a gain but nothing to compute it from, or shapes do not fit together.
         """
-        gains = self.gains
+        gains = self.gains if gains is None else gains
         adapted = [adapter(x) for adapter, x in zip(self.adapters, inputs.student_maps, strict=True)]
         terms: dict[str, torch.Tensor] = {}
         if gains.ex_low or gains.ex_high:

@@ -63,15 +63,18 @@ class Arguments:
     amplifier_epochs: int | None
     assignment: str
     batch: int | float
+    close_distill: int
     compile: bool | str
     cos_lr: bool
     data: str
     device: Any
+    distill_every: int
     distill_model: str | None
     epochs: int
     exist_ok: bool
     footprint: str | None
     freeze: int | list[int] | None
+    im_every: int
     imgsz: int
     iou: float
     lr_steps: list[float] | None
@@ -165,6 +168,15 @@ class Arguments:
     def needs_teacher(self) -> bool:
         """Whether the run asks its teacher anything: for a term, or for the assignment of objects."""
         return bool(self.gains.active) or self.assignment == "teacher"
+
+    def is_plain(self, epoch: int, epochs: int | None = None) -> bool:
+        """Return whether an epoch is one of the last ones, which `close_distill` leaves to the student alone.
+
+        Args:
+            epoch (int): The epoch, from 0.
+            epochs (int | None): Number of epochs where it is not the argument: with `time=` it changes in a training.
+        """
+        return self.close_distill > 0 and epoch >= (epochs or self.epochs) - self.close_distill
 
 
 def complete_configuration(cfg: Configuration) -> dict[str, Any]:
@@ -296,6 +308,15 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         _check_number(name, values[name], minimum=0)
     _check_number("teacher_epochs", values["teacher_epochs"], minimum=0, whole=True)
     _check_number("amplifier_epochs", values["amplifier_epochs"], minimum=1, whole=True)
+    for name, minimum in (("distill_every", 1), ("im_every", 1), ("close_distill", 0)):
+        _check_number(name, values[name], minimum, whole=True, optional=False)
+    closed, epochs = values["close_distill"], values["epochs"]
+    if closed and closed >= epochs:
+        raise DS2D2Error(
+            f"close_distill={closed}: would leave no distilled epoch, as epochs={epochs}; pass close_distill="
+            f"{max(epochs - 1, 0)} or less",
+            2,
+        )
     shares = values["shares"]
     listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
     # `type` rather than `isinstance`: True is an int
@@ -303,8 +324,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
 
 
-def _check_number(name: str, value: object, minimum: float, whole: bool = False) -> None:
-    if value is None:
+def _check_number(name: str, value: object, minimum: float, whole: bool = False, optional: bool = True) -> None:
+    if value is None and optional:
         return
     kinds = (int,) if whole else (int, float)
     # `not value >= minimum` rather than `value < minimum`: it refuses NaN too

@@ -87,7 +87,7 @@ class ShareMeter:
 
     Args:
         levels (Sequence[str]): Name of the level of every tapped map; maps of one name count as one level.
-        every (int): The first of so many batches of an epoch is measured.
+        every (int): The first of so many distilled batches of an epoch is measured, or the next one with all terms.
 
     Example:
         >>> maps = [torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(1, 1, 1, 1, requires_grad=True)]
@@ -109,12 +109,20 @@ class ShareMeter:
     def start_epoch(self) -> None:
         """Forget what was measured."""
         self._batches = 0
+        self._is_waiting = False
         self._sums: dict[str, torch.Tensor] = {}
 
-    def is_due(self) -> bool:
-        """Count a batch, and return whether it is to be measured."""
+    def is_due(self, has_all: bool = True) -> bool:
+        """Count a batch, and return whether it is to be measured.
+
+        Args:
+            has_all (bool): Whether the batch has every term: shares of different terms are measured on one batch.
+        """
         self._batches += 1
-        return self._batches % self._every == 1 % self._every
+        self._is_waiting |= self._batches % self._every == 1 % self._every
+        is_due = self._is_waiting and has_all
+        self._is_waiting &= not is_due
+        return is_due
 
     def observe(self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
         """Take the gradients of one batch into account, unless one is not finite.

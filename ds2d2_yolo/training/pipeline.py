@@ -118,6 +118,7 @@ class Plan:
         ]
         if arguments.assignment == "teacher":
             lines.append("  assignment: objects are assigned by the teacher's predictions")
+        lines += _describe_steps(arguments)
         stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
         if not arguments.gains.im_high:
             stages.append("no amplifier, im_high is off")
@@ -177,6 +178,22 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
         student.load_backbone()
     planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models)
     return _with_amplifier(planned, architecture=args.teacher)
+
+
+def _describe_steps(args: Arguments) -> list[str]:
+    """Return the line that tells which steps are distilled; none where all have all terms."""
+    words = []
+    if args.distill_every > 1:
+        words.append(f"teacher and terms at one batch in {args.distill_every}")
+    if args.im_every > 1:
+        words.append(
+            f"implicit terms at one in {args.im_every} of these"
+            if words
+            else f"implicit terms at one batch in {args.im_every}"
+        )
+    if args.close_distill:
+        words.append(f"none in the last {args.close_distill} of {args.epochs} epochs")
+    return [f"  steps: {'; '.join(words)}"] if words else []
 
 
 def _start_of(args: Arguments) -> str | Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Generic
 
@@ -24,7 +24,7 @@ from ds2d2_yolo.detectors import (
     Taps,
 )
 from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
-from ds2d2_yolo.method import DS2D2Loss, HeadComparison, LossInputs
+from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 
 Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
@@ -87,7 +87,7 @@ class Distiller:
         self._student_taps = Taps()
         self._step: Step | None = None
 
-    def arm(self, student: Detector, batch: Batch) -> None:
+    def arm(self, student: Detector, batch: Batch, terms: Container[str] = TERMS) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
 
         Where the teacher assigns the objects, it does so in that pass.
@@ -95,10 +95,12 @@ class Distiller:
         Args:
             student (Detector): The student, its model in training mode.
             batch (Batch): The batch as the model will be given it, on the model's device.
+            terms (Container[str]): Names of the terms that the batch may have; those without a gain stay off.
         """
         self.disarm()
-        if self.loss.gains.active or self.assignment == "teacher":
-            self._step = Step(self, student, batch)
+        gains = self.loss.gains.only(terms)
+        if gains.active or self.assignment == "teacher":
+            self._step = Step(self, student, batch, gains)
             self._step.begin()
 
     def disarm(self, report: bool = True) -> None:
@@ -129,10 +131,11 @@ class Distiller:
         """Return those of the teacher's maps that its head was given."""
         return [outputs.maps[index] for index in self.loss.maps.head]
 
-    def watch(self, student: Detector) -> None:
+    def watch(self, student: Detector, gains: Gains | None = None) -> None:
         """Tap the student's next pass, for `terms`; the pass is to compute the student's loss, too."""
+        gains = self.loss.gains if gains is None else gains
         taps = {index: student.layer(index) for index in self.student_layers}
-        response = student.response_modules() if self.loss.gains.response and isinstance(student, Responds) else {}
+        response = student.response_modules() if gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
     def watched(self) -> TapOutputs:
@@ -146,6 +149,7 @@ class Distiller:
         student_outputs: TapOutputs,
         teacher_outputs: TeacherOutputs,
         adapters: Mapping[str, torch.Tensor] | None = None,
+        gains: Gains | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return the terms of a batch that both models have seen.
 
@@ -156,24 +160,26 @@ class Distiller:
             teacher_outputs (TeacherOutputs): What `consult` returned.
             adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of an
                 average of students; None takes those in training.
+            gains (Gains | None): Factors of the terms, for leaving some out; None takes those of the loss.
 
         Returns:
             (dict[str, torch.Tensor]): The terms by name, each times its gain.
         """
+        gains = self.loss.gains if gains is None else gains
         inputs = LossInputs(
             student_maps=[student_outputs[index] for index in self.student_layers],
             teacher_maps=teacher_outputs.maps,
             boxes=self.teacher.footprints(batch),
             batch_index=batch["batch_idx"],
             input_size=(batch["img"].shape[2], batch["img"].shape[3]),
-            confidence=self._confidence(teacher_outputs),
-            heads=self._heads(student, student_outputs, teacher_outputs),
+            confidence=self._confidence(teacher_outputs, gains),
+            heads=self._heads(student, student_outputs, teacher_outputs, gains),
         )
-        terms: dict[str, torch.Tensor] = (
-            self.loss(inputs)
-            if adapters is None
-            else functional_call(self.loss, {f"adapters.{name}": value for name, value in adapters.items()}, (inputs,))
-        )
+        if adapters is None:
+            terms: dict[str, torch.Tensor] = self.loss(inputs, gains)
+        else:
+            parameters = {f"adapters.{name}": value for name, value in adapters.items()}
+            terms = functional_call(self.loss, parameters, (inputs, gains))
         return terms
 
     def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
@@ -181,18 +187,20 @@ class Distiller:
         assert isinstance(self.teacher, ComparesPredictions)  # others are refused `val_kd`
         return self.teacher.detections_of(outputs.raw, self.head_maps(outputs), confidence)
 
-    def _heads(self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs) -> HeadComparison:
+    def _heads(
+        self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs, gains: Gains
+    ) -> HeadComparison:
         """Return what compares predictions; nothing where the family has the explicit terms only."""
         if not isinstance(self.teacher, ComparesPredictions):
             return HeadComparison()
         heads = BatchHeads(self.teacher, self.amplifier, student, outputs)
-        if self.loss.gains.im_full or self.loss.gains.response:
+        if gains.im_full or gains.response:
             heads.take_predictions(teacher_outputs.raw, self.head_maps(teacher_outputs))
         return heads
 
-    def _confidence(self, outputs: TeacherOutputs) -> list[torch.Tensor] | None:
+    def _confidence(self, outputs: TeacherOutputs, gains: Gains) -> list[torch.Tensor] | None:
         """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""
-        gains, maps = self.loss.gains, self.loss.maps
+        maps = self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
         grids = self.teacher.confidence(outputs.raw, self.head_maps(outputs))
@@ -210,12 +218,14 @@ class Step:
         distiller (Distiller): The distillation.
         student (Detector): The student.
         batch (Batch): The batch that the student is about to be given.
+        gains (Gains): Gains of the terms that the batch has; of the others they are 0.
     """
 
-    def __init__(self, distiller: Distiller, student: Detector, batch: Batch) -> None:
+    def __init__(self, distiller: Distiller, student: Detector, batch: Batch, gains: Gains) -> None:
         self._distiller = distiller
         self._student = student
         self._batch = batch
+        self._gains = gains
         self._handles: list[RemovableHandle] = []
         self._adapted_sums: list[torch.Tensor] = []
 
@@ -226,7 +236,7 @@ class Step:
         if distiller.assignment == "teacher":
             assert isinstance(student, AssignsObjects)  # others are refused it
             self._handles.append(student.assign_by(outputs.raw, distiller.head_maps(outputs)))
-        distiller.watch(student)
+        distiller.watch(student, self._gains)
         self._handles.append(student.model.register_forward_hook(self._end))
 
     def close(self) -> None:
@@ -240,8 +250,9 @@ class Step:
         distiller = self._distiller
         outputs = distiller.watched()
         distiller.disarm(report=False)
-        if not distiller.loss.gains.active:
+        if not self._gains.active:
             return output
+        has_all = self._gains.active == distiller.loss.gains.active
         maps = [outputs[index] for index in distiller.student_layers]
         terms = self._terms(outputs)
         distiller.warnings.inspect(terms, maps)
@@ -249,10 +260,10 @@ class Step:
         loss, items = output
         # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
         factor = self._student.loss_factor(self._batch["img"].shape[0])
-        if distiller.calibration is not None and not distiller.calibration.finished:
+        if has_all and distiller.calibration is not None and not distiller.calibration.finished:
             terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, maps)
         distiller.warnings.note(terms, maps, self._adapted_sums, self._teacher_outputs.maps)
-        if distiller.meter is not None and distiller.meter.is_due():
+        if distiller.meter is not None and distiller.meter.is_due(has_all):
             distiller.meter.observe(loss.sum() / factor, terms, maps)
         vector = torch.stack(list(terms.values())) * factor
         items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
@@ -264,7 +275,7 @@ class Step:
         for adapter in dict.fromkeys(distiller.loss.adapters):
             self._handles.append(adapter.register_forward_hook(self._sum_adapted))
         try:
-            return distiller.terms(self._student, self._batch, outputs, self._teacher_outputs)
+            return distiller.terms(self._student, self._batch, outputs, self._teacher_outputs, gains=self._gains)
         finally:
             self.close()
 

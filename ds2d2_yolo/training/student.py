@@ -38,6 +38,7 @@ from ds2d2_yolo.training.resume import (
     random_state,
     set_random_state,
 )
+from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
 from ds2d2_yolo.training.validation import DistillationValidator
@@ -57,9 +58,11 @@ class StudentTrainer(PlainTrainer):
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
 
     Attributes:
-        plan (Plan | None): What the run is going to do; None in a run that resumes, and in workers of a DDP run.
-        distiller (Distiller | None): The distillation, from the start of training on.
+        plan (Plan | None): What the run is going to do; None in a run that resumes, in workers of a DDP run, and in the
+            last epochs if these are plain.
+        distiller (Distiller | None): The distillation, from the start of training on; None in plain epochs at the end.
         pair (Pair | None): The maps that it compares, likewise.
+        schedule (TermSchedule | None): Which steps it distils, likewise.
 
     Raises:
         DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
@@ -79,6 +82,8 @@ class StudentTrainer(PlainTrainer):
         self.plan: Plan | None = None
         self.distiller: Distiller | None = None
         self.pair: Pair | None = None
+        self.schedule: TermSchedule | None = None
+        self._resumed: dict[str, Any] | None = None
         self._loggers_wait = False
         if RANK == -1:  # workers of a DDP run are given what their parent has checked
             if overrides.get("resume"):
@@ -156,11 +161,21 @@ class StudentTrainer(PlainTrainer):
             if not self.ddp:
                 self.run_callbacks("on_pretrain_routine_start")  # with the stages' files in the arguments
 
+    def setup_model(self) -> dict[str, Any] | None:
+        """Make or load the student, and keep the checkpoint of a run that resumes: it has the adapters."""
+        checkpoint: dict[str, Any] | None = super().setup_model()
+        self._resumed = checkpoint if self.resume else None
+        return checkpoint
+
     def set_model_attributes(self) -> None:
         """Attach the adapters to the student: after this, optimiser, DDP and EMA take them up."""
         super().set_model_attributes()
-        arguments = self.arguments
+        arguments, resumed, self._resumed = self.arguments, self._resumed, None
         if not arguments.needs_teacher:
+            return
+        if resumed is not None and arguments.is_plain(resumed["epoch"] + 1):
+            # They rest, but optimiser and checkpoints know them
+            setattr(self.model, ADAPTERS, getattr(resumed["ema"], ADAPTERS).float().to(self.device))
             return
         gains = arguments.gains
         teacher = self._load_teacher()
@@ -186,10 +201,41 @@ class StudentTrainer(PlainTrainer):
         meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if RANK in {-1, 0} else None
         layers = pair.student_layers, pair.teacher_layers
         self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, arguments.assignment)
-        if meter is not None:
-            self.add_callback("on_train_epoch_start", partial(_start_measuring, meter))
+        self.schedule = TermSchedule(gains.active, arguments.distill_every, arguments.im_every)
+        self.add_callback("on_train_epoch_start", _begin_epoch)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))
+
+    def begin_epoch(self) -> None:
+        """Count and measure anew; at the start of the plain epochs at the end, let teacher and amplifier go."""
+        if self.distiller is None or self.schedule is None:
+            return
+        if not self.arguments.is_plain(self.epoch, self.epochs):
+            self.schedule.start_epoch()
+            if self.distiller.meter is not None:
+                self.distiller.meter.start_epoch()
+            return
+        self.distiller.disarm()
+        self.plan = self.distiller = self.schedule = None
+        self.loss_names = tuple(name for name in self.loss_names if name.removesuffix("_loss") not in TERMS)
+        if self.args.val_kd:
+            self.validator = self.get_validator()  # the other one holds the teacher
+        self._clear_memory()
+        LOGGER.info(
+            f"{colorstr('DS2D2:')} close_distill={self.args.close_distill}: teacher and amplifier are let go, the "
+            f"student learns alone from here on{'; val_kd measures no more' if self.args.val_kd else ''}"
+        )
+
+    @property
+    def loss_items(self) -> dict[str, torch.Tensor] | None:
+        """Loss items of the last step; one that lacks terms has their means so far."""
+        return self._loss_items
+
+    @loss_items.setter
+    def loss_items(self, items: dict[str, torch.Tensor] | None) -> None:
+        if items is not None and self.schedule is not None and not self.schedule.is_every_step:
+            items = self.schedule.complete(items)
+        self._loss_items = items
 
     def _load_teacher(self) -> Detector:
         """Return the teacher that the plan has loaded; workers of a DDP run and resumed runs load it."""
@@ -231,8 +277,10 @@ class StudentTrainer(PlainTrainer):
         """Prepare a batch, and have the next forward pass of the student return the terms with its loss."""
         batch = super().preprocess_batch(batch)
         # The EMA is made last in the set-up: a batch seen before that is for calibration, not for training.
-        if self.distiller is not None and self.ema is not None:
-            self.distiller.arm(self.detector, cast(Batch, batch))
+        if self.distiller is not None and self.schedule is not None and self.ema is not None:
+            terms = self.schedule.next_step()
+            if terms is not None:
+                self.distiller.arm(self.detector, cast(Batch, batch), terms)
         return batch
 
     def label_loss_items(
@@ -243,22 +291,29 @@ class StudentTrainer(PlainTrainer):
         Unless `val_kd` asks for it the terms are measured in training only, and validation has no column for them.
         """
         labelled = super().label_loss_items(loss_items, prefix)
-        if self.distiller is None:
+        if prefix == "train" and isinstance(labelled, dict):
+            return {**labelled, **self._columns_of_training(labelled)}
+        if self.distiller is None or prefix != "val" or self.args.val_kd:
             return labelled
-        active = self.distiller.loss.gains.active
-        if prefix == "train" and isinstance(labelled, dict) and self.distiller.meter is not None:
-            gains = asdict(self.distiller.loss.gains)
-            return {
-                **labelled,
-                **{f"gain/{name}": gains[name] for name in active},
-                **self.distiller.meter.shares(active),
-            }
-        if prefix != "val" or self.args.val_kd:
-            return labelled
-        own = {f"val/{name}_loss" for name in active}
+        own = {f"val/{name}_loss" for name in self.distiller.loss.gains.active}
         if isinstance(labelled, dict):
             return {key: value for key, value in labelled.items() if key not in own}
         return [key for key in labelled if key not in own]
+
+    def _columns_of_training(self, labelled: Mapping[str, float]) -> dict[str, float]:
+        """Return the columns that distillation adds to those of the losses, and the terms' means over their steps."""
+        if self.distiller is None or self.schedule is None:
+            return {"steps/distilled": 0.0} if self.args.close_distill else {}
+        if self.distiller.meter is None:
+            return {}
+        active, gains = self.distiller.loss.gains.active, asdict(self.distiller.loss.gains)
+        means = {f"train/{name}": round(value.item(), 5) for name, value in self.schedule.means.items()}
+        return {
+            **{key: value for key, value in means.items() if key in labelled},
+            **{f"gain/{name}": gains[name] for name in active},
+            **self.distiller.meter.shares(active),
+            **({} if self.schedule.is_every_step and not self.args.close_distill else self.schedule.columns()),
+        }
 
     def auto_batch(self) -> int:  # type: ignore[override] # as DetectionTrainer, whose base has arguments
         """Return the batch size that fits with teacher, amplifier and terms."""
@@ -288,8 +343,9 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
             f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
             "training with 'yolo train resume'"
         )
+    is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
-    for role in (role for role, is_needed in needed.items() if is_needed and not is_over):
+    for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
         if not Path(str(path := getattr(arguments, role))).is_file():
             raise DS2D2Error(
                 f"{role}={path}: the run to be resumed needs it, but there is no such file; pass {role}= with its new "
@@ -298,9 +354,9 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 
 
-def _start_measuring(meter: ShareMeter, trainer: Trainer) -> None:
-    """Callback: shares are those of one epoch."""
-    meter.start_epoch()
+def _begin_epoch(trainer: StudentTrainer) -> None:
+    """Callback."""
+    trainer.begin_epoch()
 
 
 def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:

@@ -72,6 +72,9 @@ class PlainTrainer(DetectionTrainer):
     optimizer: Optimizer  # type: ignore[assignment]
     scheduler: LRScheduler  # type: ignore[assignment]
     lf: Callable[[int], float]  # type: ignore[assignment]
+    validator: DetectionValidator  # type: ignore[assignment]
+    metrics: dict[str, Any]  # type: ignore[assignment]
+    loss_names: tuple[str, ...]  # type: ignore[assignment]
 
     def __new__(
         cls,

@@ -59,13 +59,22 @@ def step(paths, batch, group=False):
         assigner.register_forward_hook(
             lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum())
         )
-    distiller.arm(student, batch)
-    vector, items = model(batch)
-    (vector.sum() * (PROCESSES if group else 1)).backward()
-    gradients = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
+
+    def compute(is_distilled):
+        student.model.zero_grad()
+        if is_distilled:
+            distiller.arm(student, batch)
+        vector, items = model(batch)
+        (vector.sum() * (PROCESSES if group else 1)).backward()
+        found = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}
+        return vector, items, found
+
+    vector, items, gradients = compute(True)
     weights = b"".join(value.numpy().tobytes() for value in distiller.teacher.model.state_dict().values())
     terms = vector.detach()[-len(TERMS) :]
     found = {"terms": terms, "items": items, "gradients": gradients, "positives": positives[-1]}
+    # As with distill_every=2: one step is plain, the next one is not
+    found |= {"plain": compute(False)[2], "next": compute(True)[2]}
     return found | {"teacher": hashlib.sha256(weights).hexdigest()}
 
 
@@ -151,6 +160,16 @@ def test_two_processes_have_one_gradient(results):
     for found in results.values():
         first, second = (rank["gradients"] for rank in found["ranks"])
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_plain_steps_between_distilled_ones_have_one_gradient(results):
+    for found in results.values():
+        first, second = found["ranks"]
+        assert all(torch.equal(first["plain"][name], second["plain"][name]) for name in first["plain"])
+        assert set(first["gradients"]) - set(first["plain"]) == {f"ds2d2_adapters.{level}.weight" for level in range(3)}
+        assert_close(first["next"], first["gradients"])
+        accumulated = {name: sum(half["plain"][name] for half in found["halves"]) for name in first["plain"]}
+        assert_close(first["plain"], accumulated)
 
 
 @pytest.mark.parametrize("images", ["same", "different"])

@@ -97,6 +97,7 @@ RUNS = {
         DS2D2Trainer,
         {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
     ),
+    "cheap": (DS2D2Trainer, {"student": None, "distill_every": 2, "close_distill": 2}),  # a plain step waits at the end
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
     "teacher": (PlainTrainer, {"teacher": None, "cache": "ram"}),
 }
@@ -108,7 +109,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifie
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
     if trainer_class is DS2D2Trainer:
         overrides["amplifier"] = str(amplifier)
-    if trainer_class is PlainTrainer:
+    if trainer_class is PlainTrainer or not overrides.get("student"):
         overrides["model"] = student
     overrides = {key: value for key, value in overrides.items() if value is not None}
     expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
