@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ds2d2_yolo"
 # Modules of the ground serve every room and import none.
-GROUND = {"errors", "files", "options", "resources", "tables"}
+GROUND = {"compatibility", "errors", "files", "options", "resources", "tables"}
 # A room imports rooms of the floors below its own, not those beside it.
 FLOORS = [
     {"method"},

@@ -34,7 +34,7 @@ HELP = """
       help       this text
       cfg        all arguments of training: ds2d2's own, then Ultralytics'; 'ds2d2 cfg convert': those of a mode
       version    versions of ds2d2-yolo and Ultralytics
-      checks     what Ultralytics reports about this machine
+      checks     whether the installed Ultralytics has what ds2d2-yolo relies on, in seconds
 
     ARGUMENTS OF TRAINING
       teacher=    .pt of these classes; .pt of others, which is fine-tuned first; or a model .yaml, trained first

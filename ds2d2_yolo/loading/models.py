@@ -12,6 +12,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import intersect_dicts
 
+from ds2d2_yolo.compatibility import warn_of_untested_release
 from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.loading.safety import check_safety
@@ -33,6 +34,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     Raises:
         DS2D2Error: If the file is missing or damaged, or holds no detector that can be distilled.
     """
+    warn_of_untested_release()
     name, suffix = str(path), Path(str(path)).suffix.lower()
     if suffix in {".yaml", ".yml"}:
         classes = {"ch": data["channels"], "nc": data["nc"]} if data else {}

@@ -1,0 +1,432 @@
+"""What this package relies on inside Ultralytics, beyond what its documentation promises: one check for each thing.
+
+A release that breaks one of them needs a change here. `ds2d2 checks` runs them on the user's machine, and the tests run
+the same ones. Imports from Ultralytics are inside the checks, so that a name that is gone is what one of them finds.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ds2d2_yolo.errors import message_of
+
+Check = Callable[[Path], None]
+"""Takes an empty folder. Raises an exception, of any kind, where the thing does not hold.
+
+The first sentence of its docstring says what holds. The one after "Without it:" says what fails where it does not.
+"""
+
+CHECKS: list[Check] = []
+
+
+class DoesNotHold(Exception):
+    """What a check has found in place of what we rely on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check has found.
+
+    Attributes:
+        holds (str): What should hold.
+        without (str): What fails where it does not.
+        failure (str | None): How it does not hold, in one line; None where it holds.
+    """
+
+    holds: str
+    without: str
+    failure: str | None
+
+
+def run_checks(checks: Iterable[Check]) -> Iterator[Outcome]:
+    """Run checks, each in an empty folder that is gone afterwards.
+
+    Args:
+        checks (Iterable[Check]): The checks, usually `CHECKS`.
+
+    Yields:
+        (Outcome): What each of them has found, as soon as it has.
+
+    Example:
+        >>> [outcome.failure for outcome in run_checks([models_return_losses])]
+        [None]
+    """
+    for check in checks:
+        holds, _, without = inspect.cleandoc(check.__doc__ or check.__name__).partition("\n\nWithout it: ")
+        failure = None
+        with TemporaryDirectory() as folder, _silence():
+            try:
+                check(Path(folder))
+            except DoesNotHold as error:
+                failure = message_of(error)
+            except Exception as error:  # whatever another release raises
+                failure = f"{type(error).__name__}: {message_of(error)}"
+        yield Outcome(" ".join(holds.split()), " ".join(without.split()), failure)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what Ultralytics logs, as about every model that it builds, from between the outcomes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _relied_on(check: Check) -> Check:
+    CHECKS.append(check)
+    return check
+
+
+def _need(found: object, otherwise: str) -> None:
+    if not found:
+        raise DoesNotHold(otherwise)
+
+
+def _need_order(function: Callable[..., Any], *parts: str) -> None:
+    """Raise unless the source of a function has the parts in this order."""
+    text = inspect.getsource(function)
+    end = 0
+    for part in parts:
+        place = text.find(part, end)
+        _need(place >= 0, f"{function.__qualname__}: '{part}' is missing, or not where it was")
+        end = place + len(part)
+
+
+@_relied_on
+def imported_names_exist(folder: Path) -> None:
+    """Every name that this package imports from Ultralytics is there.
+
+    Without it: commands that need the name end with an ImportError.
+    """
+    missing = []
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "ultralytics":
+                missing += [
+                    f"{node.module}.{alias.name} ({path.relative_to(package)})"
+                    for alias in node.names
+                    if not _is_there(str(node.module), alias.name)
+                ]
+    _need(not missing, f"not there: {', '.join(missing)}")
+
+
+def _is_there(module: str, name: str) -> bool:
+    try:
+        return hasattr(import_module(module), name) or bool(import_module(f"{module}.{name}"))
+    except ImportError:
+        return False
+
+
+@_relied_on
+def overridden_methods_are_as_they_were(folder: Path) -> None:
+    """Methods of trainers and validators that are extended here exist, with the arguments that they had.
+
+    Without it: trainings stop with an error, or Ultralytics no longer calls what distils.
+    """
+    from ds2d2_yolo.training.amplifier import AmplifierTrainer
+    from ds2d2_yolo.training.student import StudentTrainer
+    from ds2d2_yolo.training.validation import DistillationValidator
+
+    wrong = set()
+    for kind in (StudentTrainer, AmplifierTrainer, DistillationValidator):
+        theirs = [base for base in kind.__mro__ if base.__module__.startswith("ultralytics.")]
+        for name, ours in _extending_methods(kind).items():
+            method = next((vars(base)[name] for base in theirs if name in vars(base)), None)
+            if method is None or _arguments(method) != _arguments(ours):
+                wrong.add(f"{theirs[0].__name__}.{name}")
+    _need(not wrong, f"missing, or with other arguments: {', '.join(sorted(wrong))}")
+
+
+def _extending_methods(kind: type) -> dict[str, Callable[..., Any]]:
+    """Return by name the methods of this package's trainer or validator that call the method of Ultralytics."""
+    methods: dict[str, Callable[..., Any]] = {}
+    for base in kind.__mro__:
+        if base.__module__.startswith("ds2d2_yolo."):
+            methods |= {name: value for name, value in vars(base).items() if inspect.isfunction(value)}
+    # Of several classes here that have a method, the last one is the one whose base is Ultralytics'
+    return {
+        name: method
+        for name, method in methods.items()
+        if not name.startswith("__") and f"super().{name}(" in inspect.getsource(method)
+    }
+
+
+def _arguments(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)
+
+
+@_relied_on
+def unknown_arguments_are_refused(folder: Path) -> None:
+    """A configuration refuses arguments that its defaults lack, and takes those that they have.
+
+    Without it: arguments of this package are lost, or mistyped ones pass unnoticed.
+    """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    try:
+        get_cfg(overrides={"teacher": "x.pt"})
+    except SyntaxError:
+        pass
+    else:
+        raise DoesNotHold("get_cfg takes an argument that its defaults lack")
+    config = get_cfg({**DEFAULT_CFG_DICT, "teacher": None}, {"teacher": "x.pt"})
+    _need(config.teacher == "x.pt", "get_cfg loses an argument that its defaults have")
+
+
+@_relied_on
+def the_set_up_has_its_order(folder: Path) -> None:
+    """A trainer sets attributes of the model before it makes the optimiser and the EMA, and resumes last.
+
+    Without it: adapters are not trained or not saved, and resumed runs lose their state.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+
+    parts = ["self.setup_model()", "self.set_model_attributes()", "freeze_list", "DistributedDataParallel"]
+    parts += ["self.auto_batch()", "self._build_train_pipeline()", "ModelEMA(", "self.resume_training("]
+    _need_order(BaseTrainer._setup_train, *parts)
+
+
+@_relied_on
+def frozen_layers_keep_their_statistics(folder: Path) -> None:
+    """BatchNorm of layers that `freeze` names keeps its statistics.
+
+    Without it: frozen layers drift, those of public backbones as well.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+
+    _need_order(BaseTrainer._model_train, ".train()", "self.freeze_layer_names", "BatchNorm2d", ".eval()")
+
+
+@_relied_on
+def a_step_has_its_order(folder: Path) -> None:
+    """A batch is prepared right before the model is called with it; steps, saving and stopping follow in their order.
+
+    Without it: terms are not computed for the batch that they belong to, and resuming is not exact.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+
+    for parts in (
+        ("self.optimizer.zero_grad()", "while True", '"on_train_epoch_start"', "self.accumulate = max("),
+        ("self.preprocess_batch(batch)", "self.model(batch)", "loss.sum()", "self.loss *= self.world_size"),
+        ("ni - last_opt_step >= self.accumulate", "self.optimizer_step()", '"on_train_batch_end"'),
+        ("self.stop |=", "self.save_model()", '"on_fit_epoch_end"'),
+        ("last_opt_step = -1", "mosaic_closed = not self.args.close_mosaic", "self.train_loader.reset()"),
+    ):
+        _need_order(BaseTrainer._do_train, *parts)
+
+
+@_relied_on
+def losses_are_normalised_in_each_process(folder: Path) -> None:
+    """Losses are divided by the target scores of the process's own images.
+
+    Without it: implicit terms have another weight on several GPUs than on one.
+    """
+    from ultralytics.utils import loss
+
+    _need_order(loss.v8DetectionLoss, "target_scores.sum()")
+    _need("all_reduce" not in inspect.getsource(loss), "losses are normalised over all processes")
+
+
+@_relied_on
+def checkpoints_go_to_three_places(folder: Path) -> None:
+    """Checkpoints are written to last.pt, best.pt and the folder of weights, and the last one is stripped in the end.
+
+    Without it: a killed run can leave half a checkpoint, and finished models keep their adapters.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    _need_order(BaseTrainer.save_model, "self.last.write_bytes", "self.best.write_bytes", "(self.wdir / f")
+    _need_order(BaseTrainer.final_eval, "strip_optimizer(self.last)")
+    _need(_arguments(strip_optimizer)[:2] == ["f", "s"], "strip_optimizer has other arguments")
+
+
+@_relied_on
+def resumed_runs_start_from_the_ema(folder: Path) -> None:
+    """A resumed run takes its state from the EMA of the checkpoint, and makes its loss anew.
+
+    Without it: resumed runs do not continue where they were.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+
+    _need_order(BaseTrainer._load_checkpoint_state, "load_state_dict(ckpt", 'ckpt["ema"]', 'ckpt["updates"]')
+    _need_order(BaseTrainer.resume_training, "model.init_criterion()")
+    _need_order(BaseTrainer.check_resume, "FileNotFoundError")
+
+
+@_relied_on
+def loaders_can_be_continued(folder: Path) -> None:
+    """The order of a loader's images comes from its generator, and its iterator can be replaced.
+
+    Without it: resumed runs see other images than an uninterrupted run.
+    """
+    from ultralytics.data.build import InfiniteDataLoader
+
+    _need_order(InfiniteDataLoader.__iter__, "if self.iterator is None", "next(self.iterator)")
+    dataset: Any = list(range(4))
+    loader: Any = InfiniteDataLoader(dataset, batch_size=2, shuffle=True, generator=torch.Generator())
+    _need(loader.sampler.generator is loader.generator, "the sampler has another generator than the loader")
+    _need(list(loader.batch_sampler.sampler), "the loader has no sampler")
+
+
+@_relied_on
+def models_return_losses(folder: Path) -> None:
+    """A model called with a batch returns a vector of losses and a dictionary of named scalars.
+
+    Without it: terms cannot be added to the loss.
+    """
+    model = _model("yolo26n.yaml")
+    loss, items = model(_batch())
+    _need(loss.shape == (3,), f"the losses have the shape {tuple(loss.shape)}")
+    wrong = [name for name, value in items.items() if not name.endswith("_loss") or value.dim()]
+    _need(not wrong, f"not a scalar loss: {', '.join(wrong)}")
+
+
+@_relied_on
+def heads_take_maps(folder: Path) -> None:
+    """A head's one-to-many branch predicts boxes and classes from maps that it is given.
+
+    Without it: implicit terms and amplifiers cannot be computed.
+    """
+    for name in ("yolov8n.yaml", "yolo26n.yaml"):
+        head = _model(name).model[-1]
+        _need_predictions(name, head.forward_head(_maps(), **head.one2many))
+
+
+@_relied_on
+def assigners_tell_what_is_foreground(folder: Path) -> None:
+    """An assigner is given scores and boxes in pixels, and returns fourth which anchors are foreground.
+
+    Without it: implicit terms are normalised wrongly, and `assignment=teacher` fails.
+    """
+    for name in ("yolov8n.yaml", "yolo26n.yaml"):
+        model = _model(name)
+        seen: list[tuple[torch.Tensor, ...]] = []
+        criterion = model.criterion = model.init_criterion()
+        # `o2m` is the weight of the one-to-many loss, beside that of the other one
+        twofold = {"o2m": hasattr(criterion, "o2m"), "one2many": hasattr(criterion, "one2many")}
+        _need(set(twofold.values()) == {name == "yolo26n.yaml"}, f"{name}: its loss has {twofold}")
+        assigner = getattr(criterion, "one2many", criterion).assigner
+        assigner.register_forward_hook(lambda _, inputs, output, seen=seen: seen.append((*inputs[:2], output[3])))
+        model(_batch())
+        scores, boxes, foreground = seen[0]
+        _need(foreground.dtype is torch.bool, f"{name}: the fourth output is {foreground.dtype}")
+        _need(scores.shape == (*foreground.shape, 2), f"{name}: the first input is {tuple(scores.shape)}")
+        _need(boxes.shape == (*foreground.shape, 4), f"{name}: the second input is {tuple(boxes.shape)}")
+        _need(boxes.max() > 32, f"{name}: boxes are not in pixels")  # an image of 64 pixels has 8 cells a side
+        _need(0 <= scores.min() <= scores.max() <= 1, f"{name}: scores are no probabilities")
+
+
+@_relied_on
+def raw_predictions_are_returned(folder: Path) -> None:
+    """A head returns its raw predictions alone in training, and as the second of two otherwise.
+
+    Without it: a teacher's predictions cannot be read.
+    """
+    for name in ("yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo11n-seg", "yolo11n-pose"):
+        head = _model(f"{name}.yaml").model[-1]
+        for raw in (head.train()(_maps()), head.eval()(_maps())[1]):
+            _need_predictions(name, raw.get("one2many", raw))
+
+
+@_relied_on
+def autobatch_calls_the_model(folder: Path) -> None:
+    """AutoBatch copies the trainer's model and calls it with images.
+
+    Without it: `batch=-1` does not measure the memory of teacher and terms.
+    """
+    from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.utils.autobatch import check_train_batch_size
+    from ultralytics.utils.torch_utils import profile_ops
+
+    _need_order(BaseTrainer.auto_batch, "model=self.model")
+    _need_order(check_train_batch_size, "deepcopy(model).train()")
+    _need_order(profile_ops, "y = m(x)", ".backward()", "m.stride", "m.names")
+    _need_order(DetectionTrainer.build_dataset, "unwrap_model(self.model).stride")
+
+
+@_relied_on
+def data_sets_are_described(folder: Path) -> None:
+    """A data YAML is read and a label is verified without downloading or training anything.
+
+    Without it: `ds2d2 check` and the checks before a training cannot read data sets.
+    """
+    from ultralytics.data.utils import check_det_dataset, verify_image_label
+
+    for split in ("train", "val"):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        cv2.imwrite(str(folder / "images" / split / "0.png"), np.zeros((64, 64, 3), np.uint8))
+        (folder / "labels" / split / "0.txt").write_text("0 0.5 0.5 0.4 0.2\n1 0.4 0.4 0.2 0.2\n")
+    path = folder / "data.yaml"
+    path.write_text(f"path: {folder.as_posix()}\ntrain: images/train\nval: images/val\nnames: [ship, vehicle]\n")
+    lacking = {"train", "val", "names", "nc", "channels", "path"} - check_det_dataset(str(path), False, "val").keys()
+    _need(not lacking, f"check_det_dataset returns no {', '.join(sorted(lacking))}")
+    image, label = str(folder / "images" / "train" / "0.png"), str(folder / "labels" / "train" / "0.txt")
+    good = verify_image_label((image, label, "", False, 2, 0, 0, False))
+    _need(good[0] == image and len(good[1]) == 2, "verify_image_label returns no file and labels")
+    wrong = folder / "wrong.txt"
+    wrong.write_text("0 5 5 4 2\n")
+    bad = verify_image_label((image, str(wrong), "", False, 2, 0, 0, False))
+    _need(bad[0] is None, "verify_image_label takes boxes outside of the image")
+
+
+@_relied_on
+def checkpoints_load_safely(folder: Path) -> None:
+    """A checkpoint can be loaded without running what it holds.
+
+    Without it: `safe=True` fails.
+    """
+    from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+
+    _need("safe_only" in _arguments(torch_safe_load), "torch_safe_load has no argument safe_only")
+    _need(_arguments(load_checkpoint)[0] == "weight", "load_checkpoint has other arguments")
+
+
+def _model(name: str) -> Any:
+    """Return a new model of two classes, as a trainer would build it."""
+    from ultralytics.nn import tasks
+    from ultralytics.utils import DEFAULT_CFG
+
+    kinds = {"obb": tasks.OBBModel, "segment": tasks.SegmentationModel, "pose": tasks.PoseModel}
+    with torch.random.fork_rng(devices=[]):
+        model: Any = kinds.get(tasks.guess_model_task(tasks.yaml_model_load(name)), tasks.DetectionModel)(
+            name, nc=2, verbose=False
+        )
+    model.args = DEFAULT_CFG
+    return model.train()
+
+
+def _batch() -> dict[str, torch.Tensor]:
+    """Return two images of 64 pixels with an object each, as a trainer prepares them."""
+    boxes = torch.tensor([[0.5, 0.5, 0.4, 0.2]] * 2)
+    return {"img": torch.zeros(2, 3, 64, 64), "cls": torch.zeros(2, 1), "bboxes": boxes, "batch_idx": torch.arange(2.0)}
+
+
+def _maps() -> list[torch.Tensor]:
+    """Return maps of the three levels of an image of 64 pixels, in the channels of the smallest YOLO models."""
+    return [torch.zeros(1, channels, size, size) for channels, size in ((64, 8), (128, 4), (256, 2))]
+
+
+def _need_predictions(name: str, found: Any) -> None:
+    lacking = {"boxes", "scores", "feats"} - found.keys()
+    _need(not lacking, f"{name}: raw predictions have no {', '.join(sorted(lacking))}")
