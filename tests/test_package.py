@@ -148,6 +148,19 @@ def test_source_files_that_the_documentation_names_exist():
     assert missing == []
 
 
+def test_links_of_pages_at_the_top_lead_somewhere():
+    """Those of `docs` are checked when the site is built."""
+    dead = []
+    for page in ROOT.glob("*.md"):
+        for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+            target = ROOT / path if path else page
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.M) if target.suffix == ".md" else []
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            if not target.exists() or (anchor and anchor not in anchors):
+                dead.append(f"{page.name}: {path}#{anchor}")
+    assert dead == []
+
+
 def test_missing_resources_are_named():
     with pytest.raises(FileNotFoundError, match="the folder 'nowhere' of ds2d2_yolo is missing"):
         resource_folder("nowhere")
