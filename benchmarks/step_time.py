@@ -6,8 +6,15 @@
 "Parts" is the sum of what no implementation can do without, each measured alone: the plain step, the teacher's forward
 pass, and the passes through teacher's head and amplifier. "Without" is a step of DS2D2 that lacks some of its terms, to
 see what they cost. Ultralytics' own distillation is for its own models only. A step is a forward and a backward pass
-over one batch, without the optimiser. Models are freshly built: time does not depend on what they know. Peak memory is
-measured in a process of its own for each method.
+over one batch, without the optimiser. Models are freshly built: time does not depend on what they know.
+
+With `--every 2 4`, `--im-every 4` or `--close 0.5` the average step is measured, too, where only some are distilled:
+
+- "every 2": teacher and terms in every second step (`distill_every=2`);
+- "im 4": implicit terms in every fourth step (`im_every=4`);
+- "close 0.5": a run whose second half of epochs is plain (`close_distill`), from the times of both kinds of steps.
+
+Peak memory is measured in a process of its own for each method.
 """
 
 from __future__ import annotations
@@ -39,6 +46,7 @@ from ds2d2_yolo.detectors import (
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller, TeacherOutputs
 
 METHODS = ("plain", "builtin", "ds2d2")
@@ -70,6 +78,7 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     if method == "plain":
         return lambda batch: student(batch)[0].sum()
     teacher = build(options.teacher, options)
+    every, im_every = steps_between(method)
     if method == "builtin":
         model: Any = DistillationModel(teacher, student).train()
         return lambda batch: model(batch)[0].sum()
@@ -88,12 +97,22 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     if method == HALF:
         halve(distiller, options)
 
+    schedule = TermSchedule(gains.active, every, im_every)
+
     def step(batch: Batch) -> torch.Tensor:
-        distiller.arm(student_detector, batch)
+        terms = schedule.next_step()
+        if terms is not None:
+            distiller.arm(student_detector, batch, terms)
         total: torch.Tensor = student(batch)[0].sum()
         return total
 
     return step
+
+
+def steps_between(method: str) -> tuple[int, int]:
+    """Return `distill_every` and `im_every` of a method."""
+    kind, _, number = method.partition(" ")
+    return (int(number), 1) if kind == "every" else (1, int(number)) if kind == "im" else (1, 1)
 
 
 def halve(distiller: Any, options: argparse.Namespace) -> None:
@@ -224,6 +243,11 @@ def main() -> None:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="of the explicit terms")
     parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
+    parser.add_argument("--every", type=int, nargs="*", default=[], help="measure distill_every=k, too")
+    parser.add_argument("--im-every", type=int, nargs="*", default=[], help="measure im_every=k, too")
+    parser.add_argument(
+        "--close", type=float, nargs="*", default=[], help="tell of close_distill, as a share of the epochs"
+    )
     parser.add_argument("--half-teacher", action="store_true", help="measure a teacher in bfloat16, too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -231,16 +255,20 @@ def main() -> None:
     stock = YOLODetector.accepts(build(options.student, options))
     methods = [method for method in METHODS if stock or method != "builtin"]
     variants = [*(f"without {part}" for part in WITHOUT), *([HALF] if options.half_teacher else [])]
+    variants += [*(f"every {k}" for k in options.every), *(f"im {k}" for k in options.im_every)]
     steps: dict[str, Step] = {method: make_step(method, options) for method in (*methods, *variants)}
     steps |= {f"part {part}": make_part(part, options) for part in PARTS}
     batch = make_batch(options)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(options.repeats + 2):
         for name, step in steps.items():
-            value = run(step, batch, options)
+            value = statistics.mean(run(step, batch, options) for _ in range(max(steps_between(name))))
             if repeat >= 2:  # the first two warm up
                 seconds[name].append(value)
     seconds["parts"] = [sum(values) for values in zip(*(seconds[f"part {part}"] for part in PARTS), strict=True)]
+    for share in options.close:
+        pairs = zip(seconds["plain"], seconds["ds2d2"], strict=True)
+        seconds[f"close {share:g}"] = [share * plain + (1 - share) * distilled for plain, distilled in pairs]
     context, memory = multiprocessing.get_context("spawn"), {}
     for method in methods:
         queue = context.Queue()

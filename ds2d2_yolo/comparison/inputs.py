@@ -12,7 +12,7 @@ from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
 from ds2d2_yolo.training.stages import architecture_of
 
 _MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
-_CHECKS = {"val", "val_kd", "safe"}
+_CHECKS = {"val", "val_kd", "safe", "preset"}  # what a preset sets is there by itself
 
 
 def shaping_arguments(arguments: Arguments) -> dict[str, object]:

@@ -140,7 +140,7 @@ class _Jobs:
         for method in self.planned.methods:
             if method.distil != "ds2d2":
                 continue
-            settings = {key: value for key, value in method.arguments.items() if key != "epochs"}
+            settings = {key: value for key, value in method.arguments.items() if key not in {"epochs", "close_distill"}}
             arguments = self._stage_arguments(**settings, teacher=teacher, teacher_epochs=None)
             complete = check_arguments(arguments)
             if not complete.gains.im_high:

@@ -138,8 +138,10 @@ def _cluster(options: Mapping[str, object], arguments: Arguments) -> Cluster | N
 
 def _arguments_of(method: Method, asked: Mapping[str, object]) -> Arguments:
     """Return the complete arguments of a method; a mistake in them names it."""
+    distilling = set() if method.distil == "ds2d2" else set(DEFAULTS)
+    shared = {name: value for name, value in asked.items() if name not in distilling}
     try:
-        return check_arguments({**asked, **method.arguments})
+        return check_arguments({**shared, **method.arguments})
     except DS2D2Error as error:
         raise DS2D2Error(f"method {method.name}: {error}", error.exit_code) from error
 

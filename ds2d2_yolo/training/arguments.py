@@ -20,11 +20,15 @@ from ds2d2_yolo.training.protocols import Configuration
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """Own arguments and their defaults, from `cfg/default.yaml`."""
 
+PRESETS: dict[str, dict[str, Any]] = YAML.load(resource_folder("cfg") / "presets.yaml")
+"""What the argument `preset` sets, by its values, from `cfg/presets.yaml`."""
+
 FOOTPRINTS = ("rotated", "hull")
 """What an oriented object covers, for its weight: the cells in its own box, or those of its upright hull."""
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "gains": ("auto", "reference"),  # found by calibration, or those of the paper's authors
+    "preset": (None, *PRESETS),
+    "gains": ("auto", "running", "reference"),  # found by calibration, adapted further, or those of the authors
     "weight": (None, *WEIGHTS),
     "footprint": (None, *FOOTPRINTS),
     "assignment": ("student", "teacher"),
@@ -83,6 +87,7 @@ class Arguments:
     name: str | None
     optimizer: str
     plots: bool
+    preset: str | None
     pretrained: bool | str | Path
     project: str | None
     quantize: Any
@@ -138,6 +143,11 @@ class Arguments:
         return dict(zip(TERMS, map(float, vars(self)["shares"]), strict=True))
 
     @property
+    def has_running_gains(self) -> bool:
+        """Whether gains that calibration finds are adapted in the course of the training."""
+        return vars(self)["gains"] == "running"
+
+    @property
     def layers(self) -> LayerPairs | None:
         """The layers that the explicit terms compare, (student's, teacher's), or None where the default applies.
 
@@ -177,6 +187,26 @@ class Arguments:
             epochs (int | None): Number of epochs where it is not the argument: with `time=` it changes in a training.
         """
         return self.close_distill > 0 and epoch >= (epochs or self.epochs) - self.close_distill
+
+
+def preset_arguments(preset: str | None, epochs: int) -> dict[str, Any]:
+    """Return the arguments that a preset sets.
+
+    Args:
+        preset (str | None): Its name in `cfg/presets.yaml`.
+        epochs (int): Epochs of the run, of which the preset may leave a share plain.
+
+    Returns:
+        (dict[str, Any]): Arguments by name; none without a preset.
+
+    Example:
+        >>> preset_arguments("fast", epochs=25)
+        {'im_full': 0, 'im_high': 0, 'close_distill': 12}
+    """
+    values = dict(PRESETS[preset]) if preset else {}
+    if "close_distill" in values:
+        values["close_distill"] = int(values["close_distill"] * epochs)
+    return values
 
 
 def complete_configuration(cfg: Configuration) -> dict[str, Any]:
@@ -227,12 +257,16 @@ def check_arguments(
             )
         overrides["model"] = student
     check_keys(overrides)
+    cfg = DEFAULT_CFG_DICT if cfg is None else cfg
     try:
-        values = dict(vars(get_cfg(complete_configuration(DEFAULT_CFG_DICT if cfg is None else cfg), overrides)))
+        given = {*overrides, *cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg)}
+        values = dict(vars(get_cfg(complete_configuration(cfg), overrides)))
     except (TypeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise DS2D2Error(str(error), 2) from error
-    _check_numbers(values)
     _check_choices(values)
+    preset = preset_arguments(values["preset"], values["epochs"])
+    values |= {name: value for name, value in preset.items() if name not in given}
+    _check_numbers(values)
     try:
         filter_bank(str(values["wavelet"]))
     except ValueError as error:

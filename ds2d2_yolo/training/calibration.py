@@ -8,6 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 import torch.distributed as dist
 
+DETECTION = ""
+"""Name of the detection loss among the terms."""
+
+_FOLLOWING = 0.1  # weight of a new batch in running averages, which so forget within some ten measured batches
+_STATE = ("gains", "batches", "finished", "_sums")
+
 # Gradients are taken of values this much larger: unscaled ones vanish in float16, whose scaler is not at work here.
 _SCALE = 2.0**10
 
@@ -22,9 +28,12 @@ class Calibration:
     batches are added to the means. All workers of a distributed run take the means over all of them, and thus have the
     same gains.
 
+    Running gains go on from there: the batches that a `ShareMeter` measures join averages that forget slowly.
+
     Args:
         shares (Mapping[str, float]): Share of every term whose gain is wanted.
         batches (int): Number of batches to measure.
+        is_running (bool): Whether `follow` adapts the gains after these batches.
 
     Attributes:
         gains (dict[str, float]): The gains by name of the term; empty before the first batch.
@@ -38,8 +47,9 @@ class Calibration:
         ({'ex_low': 0.125}, True)
     """
 
-    def __init__(self, shares: Mapping[str, float], batches: int = 50) -> None:
+    def __init__(self, shares: Mapping[str, float], batches: int = 50, is_running: bool = False) -> None:
         self.shares = dict(shares)
+        self.is_running = is_running
         self.gains: dict[str, float] = {}
         self.finished = False
         self.batches = 0
@@ -58,19 +68,41 @@ class Calibration:
             maps (Sequence[torch.Tensor]): The student's tapped maps.
         """
         values = [detection, *(terms[name] for name in self.shares)]
-        norms = torch.stack([gradient_norms(value, maps).norm() for value in values])
+        self._add(torch.stack([gradient_norms(value, maps).norm() for value in values]))
+
+    def follow(self, norms: Mapping[str, torch.Tensor], gains: Mapping[str, float]) -> None:
+        """Adapt running gains to what a `ShareMeter` has measured on a batch.
+
+        Args:
+            norms (Mapping[str, torch.Tensor]): Norms of gradients as `ShareMeter.observe` returns them.
+            gains (Mapping[str, float]): Gains that the terms had.
+        """
+        self._add(torch.stack([norms[DETECTION], *(norms[name] / gains[name] for name in self.shares)]))
+
+    def state(self) -> dict[str, object]:
+        """Return what running gains stand on, as values that can be saved."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Go on from what `state` returned."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+
+    def _add(self, norms: torch.Tensor) -> None:
+        """Take norms into account: of the detection loss, then of the terms without their gains."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(norms)
         if not bool(torch.isfinite(norms).all()) or not bool(norms[0] > 0):
             return
-        self._sums = [total + norm for total, norm in zip(self._sums, norms.tolist(), strict=True)]
-        self.batches += 1
+        kept, new = (1.0 - _FOLLOWING, _FOLLOWING * self.batches) if self.finished else (1.0, 1.0)
+        self._sums = [kept * total + new * norm for total, norm in zip(self._sums, norms.tolist(), strict=True)]
+        self.batches += not self.finished
         # A term without gradient has nothing to be scaled; that it teaches nothing is reported elsewhere.
         self.gains = {
             name: float(f"{share * self._sums[0] / total:.4g}") if total > 0 else share
             for (name, share), total in zip(self.shares.items(), self._sums[1:], strict=True)
         }
-        self.finished = self.batches >= self._wanted
+        self.finished |= self.batches >= self._wanted
 
     def finish(self) -> None:
         """Make the gains final, whatever number of batches they stand on."""
@@ -124,17 +156,23 @@ class ShareMeter:
         self._is_waiting &= not is_due
         return is_due
 
-    def observe(self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
+    def observe(
+        self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """Take the gradients of one batch into account, unless one is not finite.
 
         Args:
             detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
             terms (Mapping[str, torch.Tensor]): The terms by name, times their gains.
             maps (Sequence[torch.Tensor]): The student's tapped maps.
+
+        Returns:
+            (dict[str, torch.Tensor]): Norms of the gradients to all maps, of the terms by name and of `DETECTION`.
         """
-        norms = {name: self._norms(value, maps) for name, value in {"": detection, **terms}.items()}
+        norms = {name: self._norms(value, maps) for name, value in {DETECTION: detection, **terms}.items()}
         if bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
             self._sums = {name: self._sums.get(name, 0) + norm for name, norm in norms.items()}
+        return {name: norm[0] for name, norm in norms.items()}
 
     def shares(self, terms: Iterable[str]) -> dict[str, float]:
         """Return the shares of the epoch so far, as columns of a table.
@@ -148,7 +186,7 @@ class ShareMeter:
         """
         names = ["", *(f"/{level}" for level in self.levels)]
         unknown = torch.full((len(names),), torch.nan)
-        whole = self._sums.get("", unknown)[0]
+        whole = self._sums.get(DETECTION, unknown)[0]
         shares = {name: self._sums.get(name, unknown) / whole for name in terms}
         return {
             f"share/{name}{level}": share if math.isfinite(share) else math.nan

@@ -11,7 +11,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.models import Models, check_keypoints
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.training.arguments import Arguments, Goal
+from ds2d2_yolo.training.arguments import Arguments, Goal, preset_arguments
 from ds2d2_yolo.training.pair import check_tasks
 
 
@@ -150,14 +150,16 @@ def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
         teacher (Detector): The teacher, for whose family the authors have gains or not.
 
     Returns:
-        (Arguments): The same where the gains come from calibration.
+        (Arguments): The same where the gains come from calibration, as in a preset where the authors have none.
 
     Raises:
-        DS2D2Error: If the authors have none.
+        DS2D2Error: If the authors have none, and no preset has asked for them.
     """
     entries, reference = vars(arguments), teacher.reference_gains
     if entries["gains"] != "reference":
         return arguments
+    if reference is None and preset_arguments(arguments.preset, arguments.epochs).get("gains") == "reference":
+        return arguments.replace(gains="auto")  # which the summary of the run tells
     if reference is None:
         raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}, use gains=auto", 2)
     changes: dict[str, object] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}

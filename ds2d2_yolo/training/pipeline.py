@@ -18,9 +18,8 @@ from ds2d2_yolo.evaluation import validate
 from ds2d2_yolo.loading.data import describe_data, load_data, load_training_data
 from ds2d2_yolo.loading.models import Models, load_model, load_models
 from ds2d2_yolo.loading.place import check_place
-from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import Arguments, Goal, check_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, Goal, check_arguments, preset_arguments
 from ds2d2_yolo.training.checks import settle
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
@@ -97,16 +96,16 @@ class Plan:
     @property
     def completed(self) -> dict[str, Any]:
         """The arguments that the plan has completed, for a trainer."""
-        names = ("model", "data", "teacher", "teacher_epochs", "amplifier", *TERMS, "sum_regions", "weight")
-        return {name: vars(self.arguments)[name] for name in names}
+        return {name: vars(self.arguments)[name] for name in ("model", "data", *DEFAULTS)}
 
     def summary(self) -> list[str]:
         """Return the lines that tell a person what a student's run is going to do."""
         assert self.student is not None
         assert self.pair is not None
         arguments, shares = self.arguments, self.arguments.shares
+        how = "running" if arguments.has_running_gains else "auto"
         gains = {
-            name: f"auto (share {shares[name]:g})" if name in shares else f"{gain:g}"
+            name: f"{how} (share {shares[name]:g})" if name in shares else f"{gain:g}"
             for name, gain in asdict(arguments.gains).items()
         }
         lines = [
@@ -118,7 +117,7 @@ class Plan:
         ]
         if arguments.assignment == "teacher":
             lines.append("  assignment: objects are assigned by the teacher's predictions")
-        lines += _describe_steps(arguments)
+        lines += [*_describe_steps(arguments), *_describe_preset(arguments)]
         stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
         if not arguments.gains.im_high:
             stages.append("no amplifier, im_high is off")
@@ -194,6 +193,19 @@ def _describe_steps(args: Arguments) -> list[str]:
     if args.close_distill:
         words.append(f"none in the last {args.close_distill} of {args.epochs} epochs")
     return [f"  steps: {'; '.join(words)}"] if words else []
+
+
+def _describe_preset(args: Arguments) -> list[str]:
+    """Return the line that tells what a preset has set, and what it has not."""
+    if args.preset is None:
+        return []
+    entries, own = vars(args), preset_arguments(args.preset, args.epochs)
+    groups = (
+        ", ".join(f"{name}={entries[name]}" for name in own if (entries[name] == own[name]) is kept)
+        for kept in (True, False)
+    )
+    kept, others = groups
+    return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; not of the preset: {others}' if others else ''}"]
 
 
 def _start_of(args: Arguments) -> str | Path | None:

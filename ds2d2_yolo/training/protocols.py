@@ -58,6 +58,9 @@ class Trainer(Protocol):
     train_time_start: float
     data_fingerprint: str
 
+    def state_of_distillation(self) -> dict[str, Any]:
+        """Return what distillation adds to the exact state; of our trainers."""
+
 
 Callbacks = dict[str, list[Callable[[Any], object]]]
 """Ultralytics' callbacks by event. Any: each is given the trainer of its run, which it knows by its own type."""

@@ -85,6 +85,7 @@ def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
         "unstepped": unstepped,
         "random": random_state(trainer.device),
         "order": _order_of(loader).get_state(),
+        "distillation": trainer.state_of_distillation(),
         "buffer": list(getattr(loader.dataset, "buffer", [])),  # images that mosaics draw from
     }
     torch.save(content, path)

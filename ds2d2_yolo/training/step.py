@@ -264,7 +264,9 @@ class Step:
             terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, maps)
         distiller.warnings.note(terms, maps, self._adapted_sums, self._teacher_outputs.maps)
         if distiller.meter is not None and distiller.meter.is_due(has_all):
-            distiller.meter.observe(loss.sum() / factor, terms, maps)
+            norms = distiller.meter.observe(loss.sum() / factor, terms, maps)
+            if distiller.calibration is not None and distiller.calibration.is_running:
+                self._follow(distiller.calibration, norms)
         vector = torch.stack(list(terms.values())) * factor
         items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
         return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
@@ -282,6 +284,13 @@ class Step:
     def _sum_adapted(self, adapter: nn.Module, inputs: object, output: torch.Tensor) -> None:
         """Forward hook of the adapters."""
         self._adapted_sums.append(_sum(output))
+
+    def _follow(self, calibration: Calibration, norms: Mapping[str, torch.Tensor]) -> None:
+        """Adapt running gains, for the next step."""
+        loss = self._distiller.loss
+        if calibration.finished:
+            calibration.follow(norms, asdict(loss.gains))
+            loss.gains = replace(loss.gains, **calibration.gains)
 
     def _calibrate(
         self,

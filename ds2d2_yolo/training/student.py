@@ -6,12 +6,13 @@ import math
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
@@ -197,11 +198,18 @@ class StudentTrainer(PlainTrainer):
             for module in (teacher.model, amplifier, loss):  # maps of one layout need no conversion on the way
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
-        calibration = Calibration(arguments.shares) if arguments.shares else None
-        meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if RANK in {-1, 0} else None
+        self._begin_distilling(teacher, amplifier, loss, pair)
+
+    def _begin_distilling(self, teacher: Detector, amplifier: nn.Module | None, loss: DS2D2Loss, pair: Pair) -> None:
+        """Make the distiller with what measures and counts, and have epochs and gains followed."""
+        arguments, shares = self.arguments, self.arguments.shares
+        is_running = arguments.has_running_gains
+        calibration = Calibration(shares, is_running=is_running) if shares else None
+        measures = RANK in {-1, 0} or (is_running and shares)  # by running gains, all processes do
+        meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if measures else None
         layers = pair.student_layers, pair.teacher_layers
         self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, arguments.assignment)
-        self.schedule = TermSchedule(gains.active, arguments.distill_every, arguments.im_every)
+        self.schedule = TermSchedule(loss.gains.active, arguments.distill_every, arguments.im_every)
         self.add_callback("on_train_epoch_start", _begin_epoch)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))
@@ -255,6 +263,17 @@ class StudentTrainer(PlainTrainer):
         super().resume_training(ckpt)
         if RANK in {-1, 0} and isinstance(self.validator, DistillationValidator):
             self.metrics |= dict.fromkeys(AGREEMENT, 0)  # columns that are there before the first validation
+
+    def state_of_distillation(self) -> dict[str, Any]:
+        """Return what running gains stand on."""
+        calibration = None if self.distiller is None else self.distiller.calibration
+        return calibration.state() if calibration is not None and calibration.is_running else {}
+
+    def restore_distillation(self, state: dict[str, Any]) -> None:
+        """Go on with running gains."""
+        if state and self.distiller is not None and self.distiller.calibration is not None:
+            self.distiller.calibration.restore(state)
+            self.distiller.loss.gains = replace(self.distiller.loss.gains, **self.distiller.calibration.gains)
 
     def get_validator(self) -> DetectionValidator:
         """Return Ultralytics' validator, or with `val_kd` one that compares the student with its teacher, too."""
@@ -360,7 +379,13 @@ def _begin_epoch(trainer: StudentTrainer) -> None:
 
 
 def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:
-    """Callback: end the calibration with the first epoch, and put its gains where a resumed run finds them."""
+    """Callback: end the calibration with the first epoch, and put its gains where a resumed run finds them.
+
+    Running gains are in the exact state of a checkpoint.
+    """
+    if calibration.is_running:
+        calibration.finish()
+        return
     if all(getattr(trainer.args, name) is not None for name in calibration.shares):
         return
     calibration.finish()

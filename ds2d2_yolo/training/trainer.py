@@ -268,6 +268,13 @@ class PlainTrainer(DetectionTrainer):
         remove_states(self.wdir, keep=self.wdir / state.name)
         return saved
 
+    def state_of_distillation(self) -> dict[str, Any]:
+        """Return what distillation adds to the exact state: nothing in a plain training."""
+        return {}
+
+    def restore_distillation(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_of_distillation` returned."""
+
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Resume as Ultralytics does, then make the state exact."""
         super().resume_training(ckpt)
@@ -285,6 +292,7 @@ class PlainTrainer(DetectionTrainer):
         if RANK in {-1, 0} and state["data"] != self.data_fingerprint:
             self._warn_of_data()
         restore_state(self, state)
+        self.restore_distillation(state.get("distillation", {}))  # older states have none
         self._unstepped, self._gradients = state["unstepped"], state["gradients"]
         # Ultralytics counts batches over all epochs, and in a resumed run takes the last step to be that of batch -1.
         self._offset = len(self.train_loader) * self.start_epoch - self._unstepped

@@ -59,6 +59,35 @@ def test_a_batch_that_is_not_finite_is_passed_over(strength):
     assert (calibration.gains, calibration.batches) == ({"ex_low": pytest.approx(0.25)}, 1)
 
 
+def test_running_gains_go_on_and_forget_slowly():
+    maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=1, is_running=True)
+    calibration.observe(pull(maps, 1.0), {"ex_low": pull(maps, 2.0)}, maps)
+    assert calibration.finished
+    gain, gains = calibration.gains["ex_low"], []
+    for _ in range(60):  # the gradient of the term falls to a tenth
+        calibration.follow({"": torch.tensor(1.0), "ex_low": torch.tensor(0.2 * gain)}, {"ex_low": gain})
+        gain = calibration.gains["ex_low"]
+        gains.append(gain)
+    assert gains[0] == pytest.approx(1 / (0.9 * 2 + 0.1 * 0.2), rel=1e-3)
+    assert gains == sorted(gains)
+    assert gains[-1] == pytest.approx(1 / 0.2, rel=0.05)
+    calibration.follow({"": torch.tensor(math.nan), "ex_low": torch.tensor(1.0)}, calibration.gains)
+    assert calibration.gains["ex_low"] == gains[-1]
+
+
+def test_running_gains_go_on_from_their_state():
+    maps, calibration = maps_of(), Calibration({"ex_low": 1.0, "response": 2.0}, batches=5, is_running=True)
+    calibration.observe(pull(maps, 3.0), {"ex_low": pull(maps, 2.0), "response": pull(maps, 0.7)}, maps)
+    calibration.finish()  # the first epoch has ended
+    resumed = Calibration({"ex_low": 1.0, "response": 2.0}, batches=5, is_running=True)
+    resumed.restore(calibration.state())
+    norms = {"": torch.tensor(0.3), "ex_low": torch.tensor(1.1), "response": torch.tensor(0.4)}
+    for either in (calibration, resumed):
+        either.follow(norms, either.gains)
+    assert resumed.gains == calibration.gains
+    assert resumed.finished
+
+
 def test_nothing_measured_is_nothing_finished():
     calibration = Calibration({"ex_low": 1.0}, batches=5)
     calibration.finish()
@@ -90,7 +119,9 @@ def _calibrate_as_worker(rank, port, queue):
     maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=2)
     for strength in (1.0, 3.0):
         calibration.observe(pull(maps, strength + rank), {"ex_low": pull(maps, 1.0 + 2 * rank)}, maps)
-    queue.put((rank, calibration.gains["ex_low"]))
+    calibrated = calibration.gains["ex_low"]
+    calibration.follow({"": torch.tensor(10.0 + rank), "ex_low": torch.tensor(1.0 + rank)}, {"ex_low": 0.5})
+    queue.put((rank, (calibrated, calibration.gains["ex_low"])))
     torch.distributed.destroy_process_group()
 
 
@@ -107,7 +138,10 @@ def test_all_workers_find_the_same_gains():
     found = dict(queue.get(timeout=120) for _ in workers)
     for worker in workers:
         worker.join()
-    assert found[0] == found[1] == pytest.approx((1 + 2 + 3 + 4) / (1 + 3 + 1 + 3))
+    assert found[0] == found[1]
+    detection, term = 1 + 2 + 3 + 4, 1 + 3 + 1 + 3
+    running = (0.9 * detection + 0.2 * (10 + 11)) / (0.9 * term + 0.2 * (1 + 2) / 0.5)
+    assert found[0] == pytest.approx((detection / term, running), rel=1e-3)
 
 
 def test_numbers_win_and_what_is_unset_is_calibrated():
@@ -137,7 +171,7 @@ def test_reference_gains_are_refused_where_there_are_none():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gains": "best"}, "gains=best: expected auto or reference"),
+        ({"gains": "best"}, "gains=best: expected auto or running or reference"),
         ({"weight": "area"}, "weight=area: expected confidence or disw or none"),
         ({"assignment": "both"}, "assignment=both: expected student or teacher"),
         ({"shares": 0.5}, "shares=0.5: expected numbers >= 0 for ex_low, ex_high, im_full, im_high, response"),

@@ -97,7 +97,7 @@ RUNS = {
         DS2D2Trainer,
         {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
     ),
-    "cheap": (DS2D2Trainer, {"student": None, "distill_every": 2, "close_distill": 2}),  # a plain step waits at the end
+    "cheap": (DS2D2Trainer, {"student": None, "distill_every": 2, "close_distill": 2, "gains": "running"}),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
     "teacher": (PlainTrainer, {"teacher": None, "cache": "ram"}),
 }
