@@ -99,8 +99,10 @@ class Reader(Protocol):
     layout: str
     """Name of the layout for people, such as `DIOR`."""
 
-    class_names: tuple[str, ...]
-    """Classes in the order in which they are numbered."""
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order in which they are numbered."""
+        ...
 
     def splits(self) -> Mapping[str, int]:
         """Return the number of images of every split, for the progress bar."""
@@ -128,6 +130,7 @@ class Account:
         entered (Counter[str]): Number of `images` and `objects` found in the source.
         written (Counter[str]): Number of `images` and `objects` in the result.
         left_out (list[Omission]): One entry per file, line and reason.
+        remarks (dict[str, list[str]]): What was read otherwise than it is written, and where: `file:line`.
 
     Example:
         >>> account = Account()
@@ -143,6 +146,7 @@ class Account:
     entered: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
     left_out: list[Omission] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def enter(self, kind: Kind, count: int = 1) -> None:
         """Count what was found in the source."""
@@ -192,6 +196,23 @@ class Account:
             reason = f"{reason} ({detail})" if detail else reason
             raise DS2D2Error(f"{place}: {reason}; mend it, or pass on_error=skip to leave it out and list it")
         self.leave_out(kind, file, reason, line, count)
+
+    def remark(self, what: str, file: Path | str, line: int | None = None) -> None:
+        """Note something that is carried over, but was read otherwise than it is written.
+
+        Args:
+            what (str): A few words that are the same for the same thing, as they follow a number.
+            file (Path | str): As for `leave_out`.
+            line (int | None): As for `leave_out`.
+        """
+        self.remarks.setdefault(what, []).append(f"{file}:{line}" if line is not None else str(file))
+
+    def notes(self) -> list[str]:
+        """Return a line for each kind of remark."""
+        return [
+            f"{len(places)} {what}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}"
+            for what, places in self.remarks.items()
+        ]
 
     def reasons(self) -> dict[tuple[str, str], int]:
         """Return the number of images and objects left out, by kind and reason."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils import LOGGER, colorstr
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.data.annotations import Account, Reader
-from ds2d2_yolo.data.formats.files import file_names, relative
+from ds2d2_yolo.data.depth import Stretch
+from ds2d2_yolo.data.formats.rules import file_names, relative
 from ds2d2_yolo.data.layouts import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import TileSettings
@@ -25,7 +27,7 @@ from ds2d2_yolo.options import complete_options, usable_path
 MANIFEST = "conversion.json"
 """Name of the report in the folder of a converted data set."""
 
-_FORMAT = 2  # of the report and of the folder; raised whenever the same source and options give another result
+_FORMAT = 3  # of the report and of the folder; raised whenever the same source and options give another result
 _TILING = ("overlap", "scales", "min_visible", "empty", "cut")
 
 
@@ -77,7 +79,9 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
     source = usable_path("src", str(src)).absolute()
     named = None if chosen["layout"] is None else str(chosen["layout"])
     layout = recognise(source, chosen["task"], str(chosen["splits"]), named, _version(chosen["version"]))
+    LOGGER.info(f"{colorstr('DS2D2:')} {source} is {layout.notes[0]}")
     account = Account(on_error=chosen["on_error"])
+    stretch = None if chosen["stretch"] is None else Stretch.of(chosen["stretch"])
     tiles = _tile_settings(chosen, options, layout)
     reader: Reader | None = None
     if not out:
@@ -102,6 +106,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
             "crowd": chosen["crowd"],
             "on_error": chosen["on_error"],
             "copy": chosen["copy"],
+            "stretch": stretch and str(stretch),
             "patch": tiles.patch if tiles else 0,
             **({name: chosen[name] for name in _TILING} if tiles else {}),
         },
@@ -109,10 +114,10 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
     if target.exists() or target.is_symlink():
         return Conversion(target, _check_finished(target, identity), made=False)
     with atomic_folder(target, "conversion", lambda folder: _check_finished(folder, identity)) as folder:
-        writer = DatasetWriter(folder, source, reader or layout.open(account), account, chosen, tiles)
+        writer = DatasetWriter(folder, source, reader or layout.open(account), account, chosen, tiles, stretch)
         writer.write()
         account.check_balance()
-        notes = [*layout.notes, *writer.notes()]
+        notes = [*layout.notes, *account.notes(), *writer.notes()]
         manifest = {**identity, "data": f"{target.name}.yaml", **writer.report(), "notes": notes}
         _write_data_yaml(folder / manifest["data"], manifest, notes)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -230,5 +235,8 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
             notes.append(f"the split {split} has no images: {path.name} names those of {used} instead")
         if used == split and not (path.parent / "labels" / split).is_dir():
             notes.append(f"the split {split} has no labels: nothing can be measured on it")
+    if manifest["deep"]["stretched"]:
+        how = manifest["options"]["stretch"]
+        lines.append(f"stretch: '{how}' # {manifest['deep']['stretched']} images of more than 8 bits became 8 by this")
     names = yaml.safe_dump({"names": dict(enumerate(manifest["classes"]))}, sort_keys=False, allow_unicode=True)
     path.write_text("\n".join([*lines, "", names]), encoding="utf-8")

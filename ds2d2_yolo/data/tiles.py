@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from ultralytics.data.split_dota import get_windows
 
 from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
+from ds2d2_yolo.data.depth import Stretch
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -131,12 +132,14 @@ class CutImage:
         size (tuple[int, int]): Its width and height in pixels.
         tiles (list[Tile]): Scale by scale, from left to right, in each column from top to bottom.
         lost (list[tuple[Annotation, str]]): Objects that no tile labels, as they came in, and why.
+        deep (bool): Whether the image has more than 8 bits per value.
     """
 
     name: str
     size: tuple[int, int]
     tiles: list[Tile]
     lost: list[tuple[Annotation, str]]
+    deep: bool = False
 
 
 def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettings, task: Task) -> CutImage:
@@ -192,7 +195,9 @@ def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettin
     return CutImage(image.name, size, tiles, lost)
 
 
-def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folder: Path) -> CutImage:
+def write_tiles(
+    image: AnnotatedImage, settings: TileSettings, task: Task, folder: Path, stretch: Stretch | None = None
+) -> CutImage:
     """Cut an image and write its tiles, `folder/<name of the tile>.png`, or `.jpg` where the source is a JPEG.
 
     The image is decoded once and held in memory with one resampled copy. Tiles have its depth (8 or 16 bits) and are
@@ -203,6 +208,7 @@ def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folde
         settings (TileSettings): How to cut.
         task (str): `detect` or `obb`.
         folder (Path): An existing folder.
+        stretch (Stretch | None): How an image of more than 8 bits becomes one of 8 before it is cut. None: not at all.
 
     Returns:
         (CutImage): As from `cut_tiles`; its size is that of the pixels, whatever the labels state.
@@ -213,16 +219,19 @@ def write_tiles(image: AnnotatedImage, settings: TileSettings, task: Task, folde
     if image.image is None:
         raise DS2D2Error(f"{image.labels}: there is no image {image.name}, only images can be cut into tiles")
     pixels = read_pixels(image.image)
+    deep = pixels.dtype != np.uint8
+    if deep and stretch:
+        pixels = stretch(pixels)
     height, width = pixels.shape[:2]
     smallest = min(settings.scales)
     if min(_resampled_size((width, height), smallest)) < _LEAST:
         raise DS2D2Error(
             f"{image.image}: is less than {_LEAST} pixels wide or high at scale {smallest:g}, which Ultralytics refuses"
         )
-    cut = cut_tiles(image, (width, height), settings, task)
+    cut = replace(cut_tiles(image, (width, height), settings, task), deep=deep)
     suffix = ".jpg" if image.image.suffix.lower() in _JPEG else ".png"
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}, convert it to 8 or 16 bits")
+        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}, pass stretch=2,98 to make 8 bits of them")
     for scale in settings.scales:
         tiles = [tile for tile in cut.tiles if tile.scale == scale]
         if tiles:

@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 from PIL import Image
 from ultralytics.data.utils import exif_size
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
-from ds2d2_yolo.data.formats.files import relative
+from ds2d2_yolo.data.depth import Stretch, is_deep
 from ds2d2_yolo.data.formats.geometry import place
-from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, write_tiles
+from ds2d2_yolo.data.formats.rules import relative
+from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, read_pixels, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
 
 OTHER_SIZE = "another size than its labels state"
@@ -65,12 +67,15 @@ class DatasetWriter:
         account: Account,
         options: Mapping[str, Any],
         tiles: TileSettings | None,
+        stretch: Stretch | None = None,
     ) -> None:
         self._folder = folder
         self._root = root
         self._reader = reader
         self._account = account
         self._tiles = tiles
+        self._stretch = stretch
+        self._deep: list[str] = []  # images of more than 8 bits
         self._task: Task = options["task"]
         self._copy = bool(options["copy"])
         self._keep_crowds = options["crowd"] == "keep"
@@ -127,7 +132,9 @@ class DatasetWriter:
         header = self._header_of(image)
         if header is None:
             return
-        size, whole = header
+        size, whole, deep = header
+        if deep and not self._put_stretched(image, self._folder / "images" / split):
+            return
         lines = []
         for item in self._chosen(image):
             shares = place(item, *size, oriented=self._task == "obb")
@@ -138,7 +145,8 @@ class DatasetWriter:
                 tally.kept[item.name] += 1
         # Some releases of Ultralytics mend a JPEG without end in place: through a link, that is the user's own file.
         copy = self._copy or not whole
-        self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
+        if not (deep and self._stretch):
+            self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
         self._put_labels(lines, split, image.name, image.labelled)
         tally.files += 1
         tally.labels += len(lines)
@@ -155,7 +163,7 @@ class DatasetWriter:
         settings = self._tiles if image.labelled else replace(self._tiles, empty="keep")
         chosen = replace(image, objects=list(self._chosen(image)))
         try:
-            cut = write_tiles(chosen, settings, self._task, folder)
+            cut = write_tiles(chosen, settings, self._task, folder, self._stretch)
         except DS2D2Error as error:
             if self._account.on_error == "stop" or error.exit_code == 2:  # 2: an option, not the image
                 raise
@@ -165,6 +173,8 @@ class DatasetWriter:
             for tile in cut.tiles:
                 next(folder.glob(f"{glob.escape(tile.name)}.*")).unlink()
             return
+        if cut.deep:
+            self._deep.append(self._shown(image.image))
         for item, reason in cut.lost:
             self._account.leave_out("object", self._shown(image.labels), reason, item.line)
         if not cut.tiles:
@@ -191,12 +201,13 @@ class DatasetWriter:
             else:
                 yield item
 
-    def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool] | None:
-        """Return width and height of an image, and whether the file has its end; None if the image is left out."""
+    def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool, bool] | None:
+        """Return an image's size, whether the file has its end and over 8 bits; None if the image is left out."""
         assert image.image is not None
         whole = True
         try:
             with Image.open(image.image) as opened:
+                deep = is_deep(opened) or opened.mode in ("I", "F")  # first: for its EXIF data, a PNG is loaded
                 size: tuple[int, int] = exif_size(opened)
                 if opened.format == "JPEG" and opened.fp is not None:
                     opened.fp.seek(-2, os.SEEK_END)
@@ -210,7 +221,7 @@ class DatasetWriter:
             if min(size) < 10:
                 self._leave_out_image(image, "less than 10 pixels wide or high, which Ultralytics refuses")
             elif self._fits(image, size):
-                return size, whole
+                return size, whole, deep
         return None
 
     def _fits(self, image: AnnotatedImage, size: tuple[int, int]) -> bool:
@@ -228,6 +239,20 @@ class DatasetWriter:
             return True
         self._leave_out_image(image, reason, sizes.text())
         return False
+
+    def _put_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
+        """Note an image of more than 8 bits, and write it with 8 if that is wanted; say whether it can be used."""
+        assert image.image is not None
+        if self._stretch:
+            try:
+                pixels = read_pixels(image.image)
+            except DS2D2Error:
+                self._leave_out_image(image, UNREADABLE)
+                return False
+            _, data = cv2.imencode(".png", self._stretch(pixels))
+            (folder / f"{image.name}.png").write_bytes(data.tobytes())
+        self._deep.append(self._shown(image.image))
+        return True
 
     def _leave_out_image(self, image: AnnotatedImage, reason: str, detail: str = "") -> None:
         assert image.image is not None
@@ -262,6 +287,20 @@ class DatasetWriter:
 
     def notes(self) -> list[str]:
         """Return what the user should know, one line each."""
+        return [*self._notes_of_depth(), *self._notes_of_sizes()]
+
+    def _notes_of_depth(self) -> list[str]:
+        if not self._deep:
+            return ["no image has more than 8 bits: stretch= changed nothing"] if self._stretch else []
+        images = f"{len(self._deep)} images have more than 8 bits, such as {self._deep[0]}"
+        if self._stretch:
+            return [f"{images}: stretched to 8 bits by stretch={self._stretch}"]
+        return [
+            f"{images}, of which training reads the upper 8: images that use 11 bits become almost black. Convert "
+            "into another folder with stretch=2,98 (percentiles of each band) or stretch=0:2047 (a range)"
+        ]
+
+    def _notes_of_sizes(self) -> list[str]:
         if not self._other_sizes:
             return []
         first, number = self._other_sizes[0], len(self._other_sizes)
@@ -292,6 +331,8 @@ class DatasetWriter:
                 {"kind": kind, "reason": reason, "count": count} for (kind, reason), count in account.reasons().items()
             ],
             "left_out": account.left_out,
+            "deep": {"images": len(self._deep), "stretched": len(self._deep) if self._stretch else 0},
+            "remarks": account.remarks,
             "other_sizes": [asdict(sizes) for sizes in self._other_sizes],
         }
 

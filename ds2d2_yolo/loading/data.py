@@ -12,6 +12,7 @@ from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
 
+from ds2d2_yolo.data.depth import warn_of_depth
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.loading.classes import check_unique, in_order
@@ -133,6 +134,7 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
                 f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
                 f"'ds2d2 check data={path}' lists what is wrong"
             )
+    warn_of_depth(path, images["training"])
     return data
 
 

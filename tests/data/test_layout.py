@@ -116,9 +116,8 @@ def test_the_version_of_dota_is_in_its_folders_or_classes(tmp_path, labels, adde
 def test_of_several_versions_of_dota_one_is_to_be_named(tmp_path):
     miniatures.dota(tmp_path, "labelTxt-v1.0")
     miniatures.dota(tmp_path, "labelTxt-v1.5")
-    with pytest.raises(
-        DS2D2Error, match=r"labels of train in .*labelTxt-v1.0 and .*labelTxt-v1.5, say which with version="
-    ):
+    complaint = r"labelTxt-v1.0 and .*labelTxt-v1.5 both have labels of .*, choose by version=1.0 or .* version=1.5"
+    with pytest.raises(DS2D2Error, match=complaint):
         recognise(tmp_path)
     layout = recognise(tmp_path, version="1.0")
     assert layout.name == "DOTA v1.0"
@@ -194,13 +193,17 @@ def test_what_does_not_fit_is_told(tmp_path, options, complaint):
 
 
 def test_an_unknown_version_of_dota_is_told(tmp_path):
-    with pytest.raises(DS2D2Error, match=r"version=3.0: no such version of DOTA, choose 1.0, 1.5, 2.0"):
+    with pytest.raises(DS2D2Error, match=r"version=3.0: no such version of DOTA, choose 1.0, 1.5, 2.0, own"):
         recognise(miniatures.dota(tmp_path), version="3.0")
 
 
-def test_splits_of_dota_and_coco_cannot_be_united(tmp_path):
-    with pytest.raises(DS2D2Error, match="cannot be united"):
-        recognise(miniatures.dota(tmp_path), splits="train:train+val,val:val")
+@pytest.mark.parametrize("layout", ["dota", "coco", "voc"])
+def test_splits_of_every_layout_can_be_united(tmp_path, layout):
+    source = getattr(miniatures, layout)(tmp_path)
+    found = recognise(source, splits="train-val-test" if layout != "coco" else "paper").splits.values()
+    names = [name for names in found for name in names]
+    united = recognise(source, splits=f"train:{'+'.join(names[:2])}")
+    assert len(images_of(united)["train"]) == {"dota": 3, "coco": 4, "voc": 2}[layout]
 
 
 def test_trainval_alone_is_no_train_val_test(tmp_path):
@@ -222,7 +225,9 @@ def test_an_unknown_layout_is_an_error_with_what_is_expected(tmp_path):
 def test_several_layouts_in_one_folder_are_told(tmp_path):
     miniatures.dior(tmp_path / "DIOR")
     miniatures.dota(tmp_path / "DOTA")
-    with pytest.raises(DS2D2Error, match="has the layouts of DIOR and DOTA, say which with layout="):
+    with pytest.raises(
+        DS2D2Error, match="has the layouts of DIOR and DOTA, say which with layout=, such as layout=dior"
+    ):
         recognise(tmp_path)
 
 
@@ -248,7 +253,9 @@ def test_what_is_not_read_is_told(tmp_path):
 def test_two_data_sets_of_one_layout_are_told(tmp_path):
     miniatures.voc(tmp_path / "VOC2007")
     miniatures.voc(tmp_path / "VOC2012")
-    with pytest.raises(DS2D2Error, match="VOC2007/Annotations and VOC2012/Annotations, pass the folder of one"):
+    with pytest.raises(
+        DS2D2Error, match=r"lists of splits in .*, pass the folder of one data set, such as src=.*VOC20(07|12)$"
+    ):
         recognise(tmp_path)
 
 
@@ -322,9 +329,19 @@ def test_what_only_dior_has_is_said(tmp_path, names, classes, why):
     assert layout.notes[0].endswith(why)
 
 
+def test_a_split_of_dior_with_few_classes_is_dior_too(tmp_path):
+    for split, classes in {"train": ("golffield", "trainstation", "ship"), "valid": ("ship",)}.items():
+        boxes = [(cls, 10, 10, 40, 40) for cls in classes]
+        miniatures.write(tmp_path / split / "a.xml", miniatures.horizontal("a", boxes))
+        miniatures.picture(tmp_path / split / "a.jpg")
+    layout = recognise(tmp_path)
+    assert (layout.name, layout.splits) == ("DIOR", {"train": ("train",), "val": ("val",)})
+    assert images_of(layout) == {"train": ["a"], "val": ["a"]}
+
+
 def test_a_named_layout_needs_no_reason(tmp_path):
     layout = recognise(xml_set(tmp_path, ["a", "b"], ["ship", "ship"]), layout="dior")
-    assert (layout.name, layout.notes) == ("DIOR", ())
+    assert (layout.name, layout.notes[0]) == ("DIOR", "taken for dior, as layout= says")
 
 
 @pytest.mark.parametrize("task", ["detect", "obb"])

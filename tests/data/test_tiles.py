@@ -412,7 +412,7 @@ def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, content):
 
 def test_an_image_of_another_depth_is_refused(tmp_path):
     source = store(tmp_path / "a.tif", np.zeros((50, 50), np.float32))
-    with pytest.raises(DS2D2Error, match=r"a\.tif: has pixels of type float32, convert it to 8 or 16 bits"):
+    with pytest.raises(DS2D2Error, match=r"a\.tif: has pixels of type float32, pass stretch=2,98"):
         write_tiles(annotated(image=source), TileSettings(), "detect", tmp_path)
 
 

@@ -14,6 +14,7 @@ from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.data.check.findings import KINDS
 from ds2d2_yolo.data.check.settings import Settings
+from ds2d2_yolo.data.depth import is_deep
 
 _JPEG = ("jpg", "jpeg")
 
@@ -79,7 +80,7 @@ def _header_facts(path: Path) -> ImageFacts:
             return _unreadable("no known image format" if path.stat().st_size else "empty")
         with Image.open(path) as image:
             form = str(image.format).lower()
-            deep = form in {"png", "tiff"} and any("16" in _raw_mode(tile.args) for tile in image.tile)
+            deep = form in {"png", "tiff"} and is_deep(image)
             image.verify()
             width, height = exif_size(image)
     except Exception as error:  # Pillow raises a dozen kinds, by format
@@ -89,11 +90,6 @@ def _header_facts(path: Path) -> ImageFacts:
     if form not in IMG_FORMATS | {"jpeg2000"}:
         return _unreadable(f"is a {form} file, which Ultralytics does not read")
     return ImageFacts((width, height), form=form, deep=deep)
-
-
-def _raw_mode(args: tuple[object, ...] | str | None) -> str:
-    """Return how the values lie in the file, from what Pillow hands to its decoder."""
-    return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def _brightest(path: Path, channels: int) -> str:

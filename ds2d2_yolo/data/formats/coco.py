@@ -6,37 +6,49 @@ import json
 import math
 import os
 import posixpath
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
-from ds2d2_yolo.data.formats.files import (
+from ds2d2_yolo.data.formats.rules import (
+    ELSEWHERE,
     IMAGE_SUFFIXES,
     LABELS_WITHOUT_IMAGE,
+    SEVERAL_IMAGES,
+    SWAPPED_CORNERS,
+    FileIndex,
     MalformedError,
+    Part,
+    as_class,
+    as_id,
+    as_size,
     decode,
+    hull_of,
+    in_order,
     relative,
     shortened,
-    stays_inside,
+    unique_names,
 )
 from ds2d2_yolo.errors import DS2D2Error
 
 _REFERENCE_ORDERS = (DIOR_CLASSES, *(DOTA_CLASSES + added for added in DOTA_ADDED_CLASSES.values()))
 
-_Id = int | str
+_Entry = tuple[int, dict[str, object]]
 
 
 @dataclass(slots=True)
 class _Image:
     """An entry of the list `images`; where it is malformed, `fault` says how."""
 
-    id: _Id | None = None
+    id: str | None = None
     file_name: str = ""
-    name: str = ""
+    path: Path | None = None
     size: tuple[int, int] | None = None
     fault: str = ""
 
@@ -47,23 +59,25 @@ class _Content:
 
     images: list[_Image]
     annotations: list[object] | None
-    categories: dict[_Id, str]
+    categories: dict[str, str]
+    parents: set[str]
 
 
 class COCOReader:
-    """Reads COCO instances files.
+    """Reads COCO instances files, those of Roboflow, CVAT and Label Studio too.
 
     Ids are names here: they may begin anywhere and leave gaps. One file is in memory at a time, and each is parsed
     twice: for its categories and the names of its images, and when its split is read. A file without the list
     `annotations`, as COCO's `image_info_test2017.json`, gives images without labels.
 
-    An image is called by its file name without folder and suffix or, where several would be called the same, with the
-    folders, joined by `__`. Where two images share an id, or a name even so, nobody can tell whose the objects are,
-    and none of them is read.
+    Images are found by the rules of `FileIndex` and called by those of `unique_names`. Where two images share an id,
+    or a name even so, nobody can tell whose the objects are, and none of them is read.
+
+    Classes are the categories of all files, by name. A category that has no object, but others below it, is none.
 
     Args:
-        files (Mapping[str, tuple[Path, Path]]): For every split of the result the JSON file and the folder that its
-            file names are relative to.
+        splits (Mapping[str, Sequence[Part]]): For every split of the result its JSON files, each with the folder that
+            its file names are relative to.
         account (Account): Takes what is found and what cannot be read; images in the folders that no file names are
             noted at once, the rest when a split is read.
         root (Path): Folder of the data set; files are named relative to it in messages.
@@ -71,93 +85,109 @@ class COCOReader:
             `bbox`.
 
     Attributes:
-        class_names (tuple[str, ...]): In the order of the first file's categories; in the reference's order if they
-            are those of DIOR or of a version of DOTA.
+        class_names (tuple[str, ...]): In the order of the first file's categories, then those of the others; in the
+            reference's order if they are those of DIOR or of a version of DOTA.
 
     Raises:
-        DS2D2Error: If a file is no COCO JSON, whatever `on_error` says, as its whole split would be missing; or if
-            the files have different categories.
+        DS2D2Error: If a file is no COCO JSON, whatever `on_error` says, as its whole split would be missing.
 
     Example:
-        >>> reader = COCOReader(  # doctest: +SKIP
-        ...     {"train": (root / "trainval.json", root / "JPEGImages-trainval")}, Account(), root, oriented=False
-        ... )
+        >>> part = Part((root / "trainval.json",), (root / "JPEGImages-trainval",))  # doctest: +SKIP
+        >>> reader = COCOReader({"train": [part]}, Account(), root, oriented=False)  # doctest: +SKIP
     """
 
     layout = "COCO"
 
-    def __init__(self, files: Mapping[str, tuple[Path, Path]], account: Account, root: Path, oriented: bool) -> None:
-        self._files = dict(files)
+    def __init__(self, splits: Mapping[str, Sequence[Part]], account: Account, root: Path, oriented: bool) -> None:
+        self._parts = {split: list(parts) for split, parts in splits.items()}
         self._account = account
         self._root = root
         self._oriented = oriented
-        self._counts: dict[str, int] = {}
-        self.class_names: tuple[str, ...] = ()
+        self._called: dict[str, list[str]] = {}  # names of the images by split, in their order
+        categories: dict[str, list[Path]] = {}  # by name the files that have it
+        used: set[str] = set()
+        parents: set[str] = set()
         named: set[str] = set()
-        for split, (path, folder) in self._files.items():
-            content = self._load(path)
-            found = _in_order(content.categories.values())
-            if self.class_names and set(found) != set(self.class_names):
-                other = min(set(found) ^ set(self.class_names))
-                self._refuse(path, f"its categories are not those of the other files, only one has {shortened(other)}")
-            self.class_names = self.class_names or found
-            self._counts[split] = len(content.images)
-            named.update(os.path.normpath(folder / image.file_name) for image in content.images if image.file_name)
+        for split, part in ((split, part) for split, parts in self._parts.items() for part in parts):
+            content = self._load(part)
+            for name in content.categories.values():
+                categories.setdefault(name, []).append(part.labels[0])
+            parents |= content.parents
+            used |= {content.categories.get(key or "", "") for key in map(_category_of, content.annotations or [])}
+            paths = [image.path for image in content.images]
+            named.update(str(path) for path in paths if path)
+            self._called.setdefault(split, []).extend(
+                os.path.relpath(image.path, root).replace(os.sep, "/") if image.path else image.file_name
+                for image in content.images
+            )
+        self._called = {split: unique_names(paths) for split, paths in self._called.items()}
+        self.class_names = self._choose_classes(categories, parents - used if used - {""} else set())
         self._leave_out_unnamed(named)
 
     def splits(self) -> Mapping[str, int]:
         """Return the number of images of every split."""
-        return dict(self._counts)
+        return {split: len(names) for split, names in self._called.items()}
 
     def read(self, split: str) -> Iterator[AnnotatedImage]:
-        """Yield the images of a split in the order of its file.
+        """Yield the images of a split in the order of its files.
 
         Raises:
             DS2D2Error: With `on_error="stop"`, for what is malformed.
         """
-        path, folder = self._files[split]
-        content = self._load(path)
+        called = iter(self._called[split])
+        counts = Counter(self._called[split])
+        for part in self._parts[split]:
+            yield from self._read_part(part, called, counts)
+
+    def _read_part(self, part: Part, called: Iterator[str], counts: Mapping[str, int]) -> Iterator[AnnotatedImage]:
+        content = self._load(part)
+        path, labelled = part.labels[0], content.annotations is not None
         file = relative(path, self._root)
         ids = Counter(image.id for image in content.images)
-        names = Counter(image.name for image in content.images)
         entries_of = self._group(content.annotations or [], ids, file)
-        labelled = content.annotations is not None
-        for number, image in enumerate(content.images, start=1):
+        for number, (image, name) in enumerate(zip(content.images, called, strict=False), start=1):
             self._account.enter("image")
-            image_file = folder / image.file_name
-            fault = image.fault or self._fault(image, image_file, path, ids, names, labelled)
-            if fault and image.file_name:
-                self._account.malformed("image", relative(image_file, self._root), fault)
-            elif fault:
-                self._account.malformed("image", file, f"image of this number: {fault}", number)
+            lacking = LABELS_WITHOUT_IMAGE if labelled else f"no such image, though {path.name} names it"
+            fault = image.fault
+            for applies, what in (
+                (ids[image.id] > 1, f"several images of this id in {path.name}"),
+                (counts[name] > 1, SEVERAL_IMAGES),
+                (image.path is None, lacking),
+            ):
+                fault = fault or what * applies
+            self._note_image(image, part, fault, number)
             objects = self._read_objects(entries_of.pop(image.id, []), content.categories, file)
-            if not fault:
-                labels = path if labelled else image_file
-                yield AnnotatedImage(image.name, labels, image_file, image.size, objects, labelled)
+            if not fault and image.path is not None:
+                yield AnnotatedImage(name, path if labelled else image.path, image.path, image.size, objects, labelled)
             elif objects:
                 self._account.leave_out("object", file, fault, count=len(objects))
 
-    @staticmethod
-    def _fault(
-        image: _Image,
-        image_file: Path,
-        path: Path,
-        ids: Mapping[_Id | None, int],
-        names: Mapping[str, int],
-        labelled: bool,
-    ) -> str:
-        """Say why an entry of `images` cannot be used among the others; empty where it can."""
-        if ids[image.id] > 1:
-            return f"several images of this id in {path.name}"
-        if names[image.name] > 1:
-            return f"several images of this name in {path.name}"
-        if not os.path.isfile(image_file):  # noqa: PTH113 - `is_file` raises for names that are too long
-            return LABELS_WITHOUT_IMAGE if labelled else f"no such image, though {path.name} names it"
-        return ""
+    def _note_image(self, image: _Image, part: Part, fault: str, number: int) -> None:
+        """Note what is wrong with an image, or that it was not where its name says."""
+        if fault and image.file_name:
+            where = image.path or part.images[0] / image.file_name
+            self._account.malformed("image", relative(where, self._root), fault)
+        elif fault:
+            file = relative(part.labels[0], self._root)
+            self._account.malformed("image", file, f"image of this number: {fault}", number)
+        elif not str(image.path).endswith(image.file_name):
+            self._account.remark(ELSEWHERE, relative(image.path or Path(), self._root))
 
     # ------------------------------------------------------------------------------------------------ files
 
-    def _load(self, path: Path) -> _Content:
+    def _load(self, part: Part) -> _Content:
+        path = part.labels[0]
+        content = self._parsed(path)
+        annotations = content.get("annotations")
+        for key in ("images", "categories", *(["annotations"] if "annotations" in content else [])):
+            if not isinstance(content.get(key), list):
+                self._refuse(path, f"expected the list {key}, as COCO instances files have it")
+        images = [_as_image(entry) for entry in content["images"]]
+        for image in images:
+            self._find(image, part.images[0])
+        return _Content(images, annotations, *self._categories(path, content["categories"]))
+
+    def _parsed(self, path: Path) -> dict[str, list[object]]:
         try:
             content = json.loads(decode(path.read_bytes()))
         except OSError as error:
@@ -170,53 +200,80 @@ class COCOReader:
             self._refuse(path, "JSON that no such file holds, with endless numbers or nesting")
         if not isinstance(content, dict):
             self._refuse(path, "expected an object with the lists images, annotations and categories")
-        annotations = content.get("annotations")
-        for key in ("images", "categories", *(["annotations"] if "annotations" in content else [])):
-            if not isinstance(content.get(key), list):
-                self._refuse(path, f"expected the list {key}, as COCO instances files have it")
-        images = [_as_image(entry) for entry in content["images"]]
-        _name_images(images)
-        return _Content(images, annotations, self._categories(path, content["categories"]))
+        return content
 
-    def _categories(self, path: Path, entries: list[object]) -> dict[_Id, str]:
-        categories: dict[_Id, str] = {}
+    def _find(self, image: _Image, folder: Path) -> None:
+        """Look for the file of an image: where its name leads from the folder, then by the rules for all formats."""
+        if not image.file_name:
+            return
+        direct = os.path.normpath(folder / image.file_name)
+        if direct.startswith(f"{self._root}{os.sep}") and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
+            image.path = Path(direct)
+            return
+        found = self._index.find(image.file_name)
+        image.path = found[0] if len(found) == 1 else None
+        if len(found) > 1 and not image.fault:
+            image.fault = SEVERAL_IMAGES
+
+    @cached_property
+    def _index(self) -> FileIndex:
+        return FileIndex(Path(place) for place, _ in _walk(self._root))
+
+    def _categories(self, path: Path, entries: list[object]) -> tuple[dict[str, str], set[str]]:
+        """Return the names of the categories by id, and which of these are parents of others."""
+        categories: dict[str, str] = {}
+        parents: set[str] = set()
         for number, entry in enumerate(entries, start=1):
-            key, name = (_as_id(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
-            if key is None or not isinstance(name, str) or not name.strip() or not name.isprintable():
+            key = as_id(entry.get("id")) if isinstance(entry, dict) else None
+            try:
+                name = as_class(entry.get("name") if isinstance(entry, dict) else None)
+            except MalformedError:
+                name = ""
+            if key is None or not name:
                 self._refuse(path, f"category number {number}: expected an id and a name")
-            if key in categories or name.strip() in categories.values():
+            if key in categories or name in categories.values():
                 self._refuse(path, f"category number {number}: id or name {shortened(name)} occurs twice")
-            categories[key] = name.strip()
+            categories[key] = name
+            if isinstance(entry, dict) and entry.get("supercategory") != name:
+                parents.add(str(entry.get("supercategory")))
         if not categories:
             self._refuse(path, "the list categories is empty")
-        return categories
+        return categories, parents & set(categories.values())
+
+    def _choose_classes(self, categories: Mapping[str, Sequence[Path]], without: set[str]) -> tuple[str, ...]:
+        """Return one list of classes for all files, and note what is not the same in all of them."""
+        for name in sorted(without):
+            self._account.remark("root category without objects, which is no class", f"'{name}'")
+        files = {path for paths in categories.values() for path in paths}
+        for path in sorted(files):
+            lacking = [name for name, having in categories.items() if path not in having and name not in without]
+            if lacking:
+                what = "file(s) without some category of the others, classes are joined by name"
+                more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+                self._account.remark(what, f"{relative(path, self._root)} lacks {shortened(lacking[0])}{more}")
+        return _in_order(name for name in categories if name not in without)
 
     def _refuse(self, path: Path, reason: str, line: int | None = None) -> NoReturn:
         place = relative(path, self._root) if line is None else f"{relative(path, self._root)}:{line}"
         raise DS2D2Error(f"{place}: {reason}; mend the file, or fetch it again")
 
     def _leave_out_unnamed(self, named: set[str]) -> None:
-        folders = {folder for _, folder in self._files.values()}
+        folders = {folder for parts in self._parts.values() for part in parts for folder in part.images}
         for top in sorted(folder for folder in folders if not folders & set(folder.parents)):
-            for place, inner, file_names in os.walk(top):
-                inner[:] = sorted(name for name in inner if not name.startswith("."))
-                for file_name in sorted(file_names):
+            for place, file_names in _walk(top):
+                for file_name in file_names:
                     path = Path(place, file_name)
-                    if (
-                        path.suffix.lower() in IMAGE_SUFFIXES
-                        and file_name[0] != "."
-                        and os.path.normpath(path) not in named
-                    ):
+                    if path.suffix.lower() in IMAGE_SUFFIXES and file_name[0] != "." and str(path) not in named:
                         self._account.enter("image")
                         self._account.leave_out("image", relative(path, self._root), "in no split")
 
     # ---------------------------------------------------------------------------------------------- objects
 
-    def _group(self, entries: list[object], ids: Mapping[_Id | None, int], file: str) -> dict[_Id | None, list[_Entry]]:
+    def _group(self, entries: list[object], ids: Mapping[str | None, int], file: str) -> dict[str | None, list[_Entry]]:
         """Return the annotations of each image, with their numbers; what belongs to none is malformed."""
-        groups: dict[_Id | None, list[_Entry]] = {}
+        groups: dict[str | None, list[_Entry]] = {}
         for number, entry in enumerate(entries, start=1):
-            key = _as_id(entry.get("image_id")) if isinstance(entry, dict) else None
+            key = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
             if isinstance(entry, dict) and key is not None and key in ids:
                 groups.setdefault(key, []).append((number, entry))
             else:
@@ -224,38 +281,51 @@ class COCOReader:
                 self._account.malformed("object", file, "annotation of this number: its image is unknown", number)
         return groups
 
-    def _read_objects(self, entries: list[_Entry], categories: Mapping[_Id, str], file: str) -> list[Annotation]:
+    def _read_objects(self, entries: list[_Entry], categories: Mapping[str, str], file: str) -> list[Annotation]:
         objects = []
         for number, entry in entries:
             self._account.enter("object")
             try:
-                objects.append(self._read_object(entry, number, categories))
+                objects.append(self._read_object(entry, number, categories, file))
             except MalformedError as error:
                 self._account.malformed("object", file, f"annotation of this number: {error}", number)
         return objects
 
-    def _read_object(self, entry: dict[str, object], number: int, categories: Mapping[_Id, str]) -> Annotation:
-        category = _as_id(entry.get("category_id"))
+    def _read_object(
+        self, entry: dict[str, object], number: int, categories: Mapping[str, str], file: str
+    ) -> Annotation:
+        category = _category_of(entry)
         if category is None or category not in categories:
             raise MalformedError(f"unknown category {shortened(entry.get('category_id'))}")
         crowd = [entry.get(key) or 0 for key in ("iscrowd", "ignore")]
-        difficult = _as_id(entry.get("difficult", 0))
-        if any(value not in (0, 1) for value in crowd) or not isinstance(difficult, int) or difficult < 0:
+        difficult = as_id(entry.get("difficult", 0)) or ""
+        if any(value not in (0, 1) for value in crowd) or not re.fullmatch("[0-9]{1,9}", difficult):
             raise MalformedError("expected 0 or 1 for iscrowd and ignore, a whole number for difficult")
-        if self._oriented:
-            polygons = entry.get("segmentation")
-            if not isinstance(polygons, list) or len(polygons) != 1:
-                raise MalformedError("expected one polygon of four corners as segmentation")
-            points = _as_points(polygons[0], 8, "expected one polygon of four corners as segmentation")
-        else:
-            x, y, width, height = _as_points(entry.get("bbox"), 4, "expected four finite numbers as bbox")
-            points = (x, y, x + width, y + height)
-            if not all(map(math.isfinite, points)):
-                raise MalformedError("expected four finite numbers as bbox")
-        return Annotation(categories[category], points, difficult, any(crowd), number)
+        points = self._corners(entry) if self._oriented else _box(entry)
+        if len(points) == 4 and points != in_order(points):
+            self._account.remark(SWAPPED_CORNERS, file, number)
+            points = in_order(points)
+        return Annotation(categories[category], points, int(difficult), any(crowd), number)
+
+    @staticmethod
+    def _corners(entry: Mapping[str, object]) -> tuple[float, ...]:
+        polygons = entry.get("segmentation")
+        if not isinstance(polygons, list) or len(polygons) != 1:
+            raise MalformedError("expected one polygon of four corners as segmentation")
+        return _as_points(polygons[0], 8, "expected one polygon of four corners as segmentation")
 
 
-_Entry = tuple[int, dict[str, object]]
+def _box(entry: Mapping[str, object]) -> tuple[float, ...]:
+    """Return x1, y1, x2, y2 from `bbox` or, where there is none, from the polygons."""
+    box, polygons = entry.get("bbox"), entry.get("segmentation")
+    if not box and isinstance(polygons, list) and polygons:
+        flat = [_as_points(polygon, None, "expected polygons of finite numbers") for polygon in polygons]
+        return hull_of([value for polygon in flat for value in polygon])
+    x, y, width, height = _as_points(box, 4, "expected four finite numbers as bbox")
+    points = (x, y, x + width, y + height)
+    if not all(map(math.isfinite, points)):
+        raise MalformedError("expected four finite numbers as bbox")
+    return points
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -263,50 +333,43 @@ def _in_order(names: Iterable[str]) -> tuple[str, ...]:
     return next((order for order in _REFERENCE_ORDERS if set(order) == set(given)), given)
 
 
-def _as_id(value: object) -> _Id | None:
-    """Return an id that can be looked up, None where there is none; some tools write whole numbers as 1.0."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+def _category_of(entry: object) -> str | None:
+    return as_id(entry.get("category_id")) if isinstance(entry, dict) else None
 
 
 def _as_image(entry: object) -> _Image:
     if not isinstance(entry, dict):
         return _Image(fault="expected an object")
-    image = _Image(_as_id(entry.get("id")))
+    image = _Image(as_id(entry.get("id")), size=as_size(entry.get("width"), entry.get("height")))
     file_name = entry.get("file_name")
-    if not isinstance(file_name, str) or not stays_inside(file_name):
-        image.fault = "expected a file_name that stays in its folder"
-        return image
-    image.file_name = posixpath.normpath(file_name.replace("\\", "/"))  # JSON written on Windows has backslashes
-    if image.id is None:
+    if isinstance(file_name, str) and "\0" not in file_name:
+        image.file_name = posixpath.normpath(file_name.replace("\\", "/"))  # JSON written on Windows has backslashes
+    if image.file_name.rpartition("/")[2] in ("", ".", ".."):
+        image.file_name, image.fault = "", "expected the path of an image as file_name"
+    elif image.id is None:
         image.fault = "expected an id"
-    width, height = _as_id(entry.get("width")), _as_id(entry.get("height"))
-    if entry.get("width") is None and entry.get("height") is None:
-        return image
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-        image.size = (width, height)
-    else:
-        image.fault = "expected whole numbers above 0 as width and height"
     return image
 
 
-def _name_images(images: list[_Image]) -> None:
-    """Call the images by their file names: without folders, unless these tell them apart."""
-    split = [image.file_name.rpartition("/")[::2] for image in images]
-    stems = [name.rpartition(".")[0] or name for _, name in split]
-    counts = Counter(stems)
-    for image, (folder, _), stem in zip(images, split, stems, strict=True):
-        image.name = f"{folder}/{stem}".replace("/", "__") if folder and counts[stem] > 1 else stem
+def _walk(top: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below one, and it, with the names in them, without hidden ones."""
+    for place, inner, names in os.walk(top):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield place, sorted(names)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _as_points(values: object, count: int, expectation: str) -> tuple[float, ...]:
+def _as_points(values: object, count: int | None, expectation: str) -> tuple[float, ...]:
+    """Return numbers, `count` of them or any even number from 6."""
     try:
-        if isinstance(values, list) and len(values) == count and all(map(_is_number, values)):
+        if (
+            isinstance(values, list)
+            and all(map(_is_number, values))
+            and (len(values) == count if count else len(values) in range(6, 1 << 20, 2))
+        ):
             return tuple(map(float, values))
     except OverflowError:  # a whole number beyond what a float holds
         pass

@@ -6,11 +6,12 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ds2d2_yolo.data.formats.coco import COCOReader
+from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.data.layouts.layout import Layout
 from ds2d2_yolo.data.layouts.source import SAMPLE, Source, head_of, role_of
 from ds2d2_yolo.data.layouts.splits import assign_splits
@@ -18,14 +19,15 @@ from ds2d2_yolo.errors import DS2D2Error
 
 
 def coco_files(source: Source) -> list[Path]:
-    """Return the files that begin as COCO JSON does."""
+    """Return the files that begin as COCO JSON does, or have its lists further down."""
     pattern = re.compile(r'\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
-    return [
-        path
-        for folder in source.having("json")
-        for path in (folder.path / name for name in folder.first["json"])
-        if pattern.match(head_of(path, 4096).removeprefix("\ufeff"))
-    ]
+    found = []
+    for folder in source.having("json"):
+        for path in (folder.path / name for name in folder.first["json"]):
+            head = head_of(path, 4096).removeprefix("\ufeff")
+            if pattern.match(head) or (head.lstrip().startswith("{") and _has(path, '"images"', '"categories"')):
+                found.append(path)
+    return found
 
 
 def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, notes: list[str]) -> Layout:
@@ -43,18 +45,54 @@ def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, n
     """
     if not files:
         raise DS2D2Error(f"src={source.root}: has no COCO JSON, found {source.summary()}")
-    by_name = {path.stem: path for path in files}
-    if len(by_name) < len(files):
-        raise DS2D2Error(f"src={source.root}: has JSON files of the same name, pass the folder of one data set")
-    assigned = assign_splits({name: role_of(name) for name in by_name}, splits, source.root, unite=False)
+    named = _names_of(source, files)
+    roles = {name: role_of(source.words(path)) for name, path in named.items()}
+    candidates = roles if ":" in splits else _instances(named, roles)
+    assigned = assign_splits({name: roles[name] for name in candidates}, splits, source.root)
     folders = [folder.path for folder in source.folders]
-    used = {split: by_name[names[0]] for split, names in assigned.items()}
-    pairs = {split: (path, _folder_of(path, folders, source)) for split, path in used.items()}
-    notes += [f"{path.name} is not read: in no split" for path in files if path not in used.values()]
-    inputs = tuple(dict.fromkeys(path for pair in pairs.values() for path in pair))
+    parts = {
+        split: [Part((named[name],), (_folder_of(named[name], folders, source),)) for name in names]
+        for split, names in assigned.items()
+    }
+    used = [part for chosen in parts.values() for part in chosen]
+    read = {path for part in used for path in part.labels}
+    notes += [f"{source.below(path)} is not read: in no split" for path in files if path not in read]
+    inputs = tuple(dict.fromkeys(path for part in used for path in (*part.labels, *part.images)))
     return Layout(
-        "COCO", assigned, inputs, partial(COCOReader, pairs, root=source.root, oriented=task == "obb"), tuple(notes)
+        "COCO", assigned, inputs, partial(COCOReader, parts, root=source.root, oriented=task == "obb"), tuple(notes)
     )
+
+
+def _names_of(source: Source, files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files by what `splits=` calls them: name, else folder (Roboflow names all alike), else both."""
+    for call in (
+        lambda path: path.stem,
+        lambda path: path.parent.name,
+        lambda path: source.below(path.with_suffix("")),
+    ):
+        named = {call(path): path for path in files}
+        if len(named) == len(files):
+            break
+    return named
+
+
+def _instances(named: Mapping[str, Path], roles: Mapping[str, str | None]) -> list[str]:
+    """Return the files of boxes of each split, where COCO's others (captions, keypoints, ...) lie beside them."""
+    chosen: list[str] = []
+    for role in dict.fromkeys(roles.values()):
+        names = [name for name in named if roles[name] == role]
+        boxes = [name for name in names if name.startswith("instances")]
+        boxes = boxes or [name for name in names if _has(named[name], '"categories"')]
+        chosen += boxes or names
+    return chosen
+
+
+def _has(path: Path, *keys: str) -> bool:
+    """Whether a file has all of some words."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(key.encode()) >= 0 for key in keys)
 
 
 def _folder_of(path: Path, folders: Sequence[Path], source: Source) -> Path:
@@ -64,7 +102,7 @@ def _folder_of(path: Path, folders: Sequence[Path], source: Source) -> Path:
         folder: sum(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - `is_file` raises for names that are too long
         for folder in folders
     }
-    role = role_of(path.stem)
+    role = role_of(source.words(path))
     alike = {folder: role is not None and role_of(source.words(folder)) == role for folder in folders}
     best = max(folders, key=lambda folder: (present[folder], alike[folder]))
     return best if present[best] or alike[best] else source.root

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES
-from ds2d2_yolo.data.formats.dota import DOTAReader
+from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
+from ds2d2_yolo.data.formats.dota import OWN, DOTAReader
+from ds2d2_yolo.data.formats.rules import Part, file_names
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import Source, head_of, role_of
-from ds2d2_yolo.data.layouts.splits import SPLITS, assign_splits
+from ds2d2_yolo.data.layouts.source import Source, head_of
+from ds2d2_yolo.data.layouts.splits import SPLITS, assign_splits, only_labelled, parts_by_folder
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -40,52 +42,74 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
         source (Source): The data set.
         folders (Sequence[Path]): Its label files.
         splits (str): What the user asked for.
-        version (str | None): `1.0`, `1.5` or `2.0`. None: by names of folders, or by the classes that occur.
+        version (str | None): `1.0`, `1.5`, `2.0` or `own`. None: by names of folders, headers and classes.
         notes (list[str]): What the user should know; more is added.
 
     Raises:
         DS2D2Error: If it has not the labels, the images or the splits asked for.
     """
+    _check_choice(source, folders, version)
+    labels = _of_one_version(source, folders, version)
+    notes += [
+        f"{source.below(folder.path)} is not read: the boxes of Task 2 are the hulls of those that are"
+        for folder in source.having("txt")
+        if _is_task2(source, folder.path) and folder.path not in labels
+    ]
+    if version is None:
+        version, why = _version_of(source, labels)
+        called = "classes of its own" if version == OWN else f"version {version}"
+        notes.append(f"taken for {called}, version={'1.0' if version == OWN else ''} says otherwise; found {why}")
+    images = [folder.path for folder in source.having("images")]
+    parts = only_labelled(
+        source, parts_by_folder(source, labels, images, "labels" if version == OWN else "both"), notes
+    )
+    _check_images(source, parts)
+    roles: dict[str, str | None] = {split: split for split in (*SPLITS, *parts) if split in parts}
+    assigned = assign_splits(roles, splits, source.root, scored="test" in parts and bool(parts["test"].labels))
+    by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
+    used = (folder for chosen in by_split.values() for part in chosen for folder in (*part.images, *part.labels))
+    reader = partial(DOTAReader, by_split, root=source.root, version=version)
+    name = "DOTA with classes of its own" if version == OWN else f"DOTA v{version}"
+    return Layout(name, assigned, tuple(dict.fromkeys(used)), reader, tuple(notes))
+
+
+def _check_choice(source: Source, folders: Sequence[Path], version: str | None) -> None:
     if not folders:
         raise DS2D2Error(
             f"src={source.root}: has no labels of DOTA (*.txt with x1 y1 ... x4 y4 class difficulty), "
             f"found {source.summary()}"
         )
-    if version is not None and version not in DOTA_ADDED_CLASSES:
-        raise DS2D2Error(f"version={version}: no such version of DOTA, choose {', '.join(DOTA_ADDED_CLASSES)}", 2)
-    labels = _labels_by_split(source, folders, version)
-    notes += [
-        f"{source.below(folder.path)} is not read: the boxes of Task 2 are the hulls of those that are"
-        for folder in source.having("txt")
-        if _is_task2(source, folder.path) and folder.path not in labels.values()
-    ]
-    if version is None:
-        stated = {_stated_version(source.words(path)) for path in labels.values()} - {None}
-        version = stated.pop() if len(stated) == 1 else _occurring_version(list(labels.values()))
-        notes.append(f"taken for version {version}, version= says otherwise")
-    images = _images_by_split(source, labels, notes)
-    roles: dict[str, str | None] = {split: split for split in (*SPLITS, *labels) if split in images}
-    assigned = assign_splits(roles, splits, source.root, unite=False, scored=False)
-    pairs = {split: (images[names[0]], labels.get(names[0])) for split, names in assigned.items()}
-    inputs = tuple(path for pair in pairs.values() for path in pair if path is not None)
-    reader = partial(DOTAReader, pairs, root=source.root, version=str(version))
-    return Layout(f"DOTA v{version}", assigned, inputs, reader, tuple(notes))
+    if version is not None and version not in (*DOTA_ADDED_CLASSES, OWN):
+        raise DS2D2Error(
+            f"version={version}: no such version of DOTA, choose {', '.join((*DOTA_ADDED_CLASSES, OWN))}", 2
+        )
 
 
-def _labels_by_split(source: Source, folders: Sequence[Path], version: str | None) -> dict[str, Path]:
-    stated = {path: _stated_version(source.words(path)) for path in folders}
-    if version is not None and version in stated.values():
-        folders = [path for path in folders if stated[path] == version]
-    labels: dict[str, Path] = {}
-    for path in folders:
-        split = role_of(source.words(path)) or "train"
-        if split in labels:
-            shown = f"{source.below(labels[split])} and {source.below(path)}"
+def _check_images(source: Source, parts: Mapping[str, Part]) -> None:
+    for split, part in parts.items():
+        if not part.images:
             raise DS2D2Error(
-                f"src={source.root}: labels of {split} in {shown}, say which with version=, or pass one data set"
+                f"src={source.root}: no images for the labels in {source.below(part.labels[0])}, "
+                f"expected a folder such as {split}/images; found {source.summary()}"
             )
-        labels[split] = path
-    return labels
+
+
+def _of_one_version(source: Source, folders: Sequence[Path], version: str | None) -> list[Path]:
+    """Return the folders of the labels of one version; of a split they must not have labels of the same names."""
+    stated = {path: _stated_version(source.words(path)) for path in folders}
+    chosen = [path for path in folders if version is None or version not in stated.values() or stated[path] == version]
+    for paths in source.by_role(chosen).values():
+        names: dict[str, Path] = {}
+        for path in paths:
+            for name in file_names(path):
+                if (other := names.setdefault(name, path)) != path:
+                    versions = sorted({str(stated[path]), str(stated[other])} - {"None"})
+                    ways = [f"choose by version={version}" for version in versions[: 2 * (len(versions) > 1)]]
+                    raise DS2D2Error(
+                        f"{source.root}: {source.below(other)} and {source.below(path)} both have labels of {name}, "
+                        f"{' or '.join(ways) or f'move {path} out of it'}"
+                    )
+    return chosen
 
 
 def _without_role(words: str) -> str:
@@ -93,9 +117,10 @@ def _without_role(words: str) -> str:
 
 
 def _is_dota(head: str) -> bool:
-    lines = (line for line in head.splitlines() if line.strip() and not line.lower().startswith(("imagesource", "gsd")))
+    """Whether a label file has a line of DOTA; others of it may be odd, as the reader says."""
     number = r"[+-]?[\d.]+(?:e[+-]?\d+)?"
-    return re.match(rf"\s*(?:{number}\s+){{8}}[a-z][\w-]*(\s+\d+)?\s*$", next(lines, ""), re.IGNORECASE) is not None
+    line = re.compile(rf"\s*(?:{number}\s+){{8}}(?=.*[^\s\d.e+-])\S", re.IGNORECASE)
+    return any(line.match(text) for text in head.splitlines()[:40])
 
 
 def _stated_version(words: str) -> str | None:
@@ -103,39 +128,34 @@ def _stated_version(words: str) -> str | None:
     return stated[-1] if stated and stated[-1] in DOTA_ADDED_CLASSES else None
 
 
-def _occurring_version(folders: Sequence[Path]) -> str:
-    """The first version that has all classes which occur."""
-    added = {name for names in DOTA_ADDED_CLASSES.values() for name in names}
-    pattern = re.compile(rf"\s({'|'.join(map(re.escape, sorted(added)))})(?:\s|$)".encode())
-    occurring: set[str] = set()
-    for folder in folders:
-        for path in folder.glob("*.txt"):
-            try:
-                occurring.update(name.decode() for name in pattern.findall(path.read_bytes()))
-            except OSError:
-                continue  # the reader reports it
-    return next(version for version, names in DOTA_ADDED_CLASSES.items() if occurring <= set(names))
+def _version_of(source: Source, folders: Sequence[Path]) -> tuple[str, str]:
+    """Return the version of labels, and why: what their folders say or, of what only DOTA has, the first that fits."""
+    stated = {_stated_version(source.words(path)) for path in folders} - {None}
+    if len(stated) == 1:
+        version = str(stated.pop())
+        return version, f"it in the name of {source.below(folders[0])}"
+    occurring, from_dota = _occurring(folders)
+    known = {name for version in DOTA_ADDED_CLASSES.values() for name in version} | set(DOTA_CLASSES)
+    distinctive = sorted(name for name in occurring if name in known and "-" in name)
+    why = "the header lines imagesource and gsd" if from_dota else f"classes such as {' and '.join(distinctive[:2])}"
+    # One odd class in many is a mistake in a line, which the reader tells.
+    odd = sum(number for name, number in occurring.items() if name not in known)
+    if (not from_dota and len(distinctive) < 2) or odd * 10 > sum(occurring.values()):
+        listed = ", ".join(sorted(occurring)[:3]) or "none"
+        return OWN, f"the classes {listed}{', ...' if len(occurring) > 3 else ''}"
+    added = set(occurring) & known - set(DOTA_CLASSES)
+    return next(version for version, names in DOTA_ADDED_CLASSES.items() if added <= set(names)), why
 
 
-def _images_by_split(source: Source, labels: Mapping[str, Path], notes: list[str]) -> dict[str, Path]:
-    """Folders of the images by split; with labels or, of test, without."""
-    images: dict[str, Path] = {}
-    for folder in source.having("images"):
-        split = role_of(source.words(folder.path)) or "train"
-        if split not in labels and split != "test":
-            where = source.below(folder.path)
-            notes.append(f"{where} with {folder.count['images']} image(s) is not read: no labels")
-            continue
-        if split in images:
-            shown = " and ".join(source.below(path) for path in (images[split], folder.path))
-            raise DS2D2Error(
-                f"src={source.root}: images of {split} in {shown}, put those of a split into one folder (links will do)"
-            )
-        images[split] = folder.path
-    missing = [split for split in labels if split not in images]
-    if missing:
-        raise DS2D2Error(
-            f"src={source.root}: no images for the labels in {source.below(labels[missing[0]])}, "
-            f"expected a folder such as {missing[0]}/images; found {source.summary()}"
-        )
-    return images
+def _occurring(folders: Sequence[Path]) -> tuple[Counter[str], bool]:
+    """Return the classes that occur, how often, and whether files begin with the header of DOTA."""
+    occurring: Counter[str] = Counter()
+    headed = False
+    for path in (path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".txt"):
+        try:
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue  # the reader reports it
+        headed |= text.lstrip("\ufeff").lower().startswith(("imagesource:", "gsd:"))
+        occurring.update(fields[8] for fields in map(str.split, text.splitlines()) if len(fields) > 8)
+    return occurring, headed

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ds2d2_yolo.data.classes import DIOR_CLASSES
+from ds2d2_yolo.data.layouts.advice import advice_for
 from ds2d2_yolo.data.layouts.coco import coco_files, coco_layout
 from ds2d2_yolo.data.layouts.dota import dota_folders, dota_layout
 from ds2d2_yolo.data.layouts.layout import Layout
 from ds2d2_yolo.data.layouts.source import Source
-from ds2d2_yolo.data.layouts.voc import voc_layout, xml_folders
+from ds2d2_yolo.data.layouts.voc import XMLFolder, voc_layout, xml_folders
 from ds2d2_yolo.errors import DS2D2Error
 
 LAYOUTS: tuple[str, ...] = ("dior", "dior-r", "dota", "coco", "voc")
@@ -18,8 +20,8 @@ LAYOUTS: tuple[str, ...] = ("dior", "dior-r", "dota", "coco", "voc")
 _EXPECTED = (
     "expected DIOR (Annotations/Horizontal Bounding Boxes/*.xml, ImageSets/Main/*.txt, JPEGImages-trainval), "
     "DOTA (train/images, train/labelTxt/*.txt, or images, labelTxt), "
-    "COCO (trainval.json, test.json beside folders of images), "
-    "or VOC (Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages)"
+    "COCO (trainval.json, test.json beside folders of images, or _annotations.coco.json in train, valid, test), "
+    "or VOC (Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages, or XML beside images)"
 )
 
 
@@ -56,19 +58,14 @@ def recognise(
         raise DS2D2Error(f"src={src}: no such folder, {advice}")
     source = Source.of(src)
     xml, dota, coco = xml_folders(source), dota_folders(source), coco_files(source)
-    evidence = {
-        "DIOR": [folder.dior for folder in xml if folder.dior],
-        "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class in a line" for path in dota],
-        "COCO": [f"{source.below(path)} with images, annotations and categories" for path in coco],
-        "VOC": [f"{source.below(folder.path)}/*.xml" for folder in xml if not folder.dior],
-    }
-    notes = []
+    evidence = _evidence(source, xml, dota, coco)
     if layout:
         wanted = layout.lower()
+        notes = [f"taken for {wanted}, as layout= says"]
     else:
         name = _only_one(source, evidence)
         wanted = name.lower()
-        notes.append(f"taken for {name}, layout= says otherwise; found {evidence[name][0]}")
+        notes = [f"taken for {name}, layout= says otherwise; found {evidence[name][0]}"]
     if coco and wanted != "coco":
         notes.append(f"{coco[0].name} is not read: layout=coco converts COCO JSON")
     if version is not None and wanted != "dota":
@@ -80,16 +77,32 @@ def recognise(
     return voc_layout(source, xml, wanted, task, splits, notes)
 
 
+def _evidence(
+    source: Source, xml: Sequence[XMLFolder], dota: Sequence[Path], coco: Sequence[Path]
+) -> dict[str, list[str]]:
+    """Say what speaks for each layout."""
+    evidence = {
+        "DIOR": [folder.dior for folder in xml if folder.dior],
+        "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class in a line" for path in dota],
+        "COCO": [f"{source.below(path)} with images, annotations and categories" for path in coco],
+        "VOC": [f"{source.below(folder.path)}/*.xml" for folder in xml if not folder.dior],
+    }
+    if evidence["DIOR"] and all(folder.classes <= set(DIOR_CLASSES) for folder in xml):
+        evidence["VOC"] = []  # folders of a split with a few classes
+    return evidence
+
+
 def _only_one(source: Source, evidence: Mapping[str, Sequence[str]]) -> str:
     """Return the layout of which something was found."""
     names = [name for name, found in evidence.items() if found]
     if len(names) == 2 and names[1] == "COCO":
         names.pop()  # made from what lies beside it
     if not names:
-        raise DS2D2Error(f"src={source.root}: no known layout, found {source.summary()}; {_EXPECTED}")
+        advice = advice_for(source) or _EXPECTED
+        raise DS2D2Error(f"src={source.root}: no known layout, found {source.summary()}; {advice}")
     if len(names) > 1:
         raise DS2D2Error(
-            f"src={source.root}: has the layouts of {' and '.join(names)}, say which with layout=, or pass a folder of "
-            "one"
+            f"src={source.root}: has the layouts of {' and '.join(names)}, say which with layout=, such as "
+            f"layout={names[0].lower()}, or pass a folder of one"
         )
     return names[0]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ds2d2_yolo.data.formats.files import IMAGE_SUFFIXES
+from ds2d2_yolo.data.formats.rules import IMAGE_SUFFIXES
 from ds2d2_yolo.errors import DS2D2Error
 
 SAMPLE = 40
@@ -55,6 +56,14 @@ class Source:
         """Path below the source in lower case, of which parts are compared."""
         return f"/{self.below(path).lower()}"
 
+    def by_role(self, folders: Iterable[Path]) -> dict[str | None, tuple[Path, ...]]:
+        """Sort folders by the split that their names stand for; None where they stand for none."""
+        found: dict[str | None, tuple[Path, ...]] = {}
+        for path in folders:
+            role = role_of(self.words(path))
+            found[role] = (*found.get(role, ()), path)
+        return found
+
     def summary(self) -> str:
         """Say in a few words what was found."""
         filled = [folder for folder in self.folders if folder.count]
@@ -79,7 +88,7 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
                     continue
                 if entry.is_dir():
                     below.append(entry.name)
-                else:
+                elif entry.is_file():  # no pipe, which would never end
                     names.setdefault(_kind_of(entry.name), []).append(entry.name)
     except OSError as error:
         raise DS2D2Error(f"{folder}: this folder cannot be read ({error.strerror or error})") from error
@@ -96,7 +105,7 @@ def _kind_of(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "images"
-    return suffix[1:] if suffix in (".xml", ".txt", ".json", ".zip") else "other files"
+    return suffix[1:] if suffix in (".xml", ".txt", ".json", ".yaml", ".zip") else "other files"
 
 
 def head_of(path: Path, size: int = 1 << 16) -> str:
@@ -107,17 +116,23 @@ def head_of(path: Path, size: int = 1 << 16) -> str:
     """
     try:
         with path.open("rb") as file:
-            return file.read(size).decode("utf-8", errors="replace")
+            head = file.read(size)
     except OSError as error:
         raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from error
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return head.decode("utf-16" if wide else "utf-8", errors="replace")
+
+
+_ROLES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_ROLE = re.compile(r"(?<![a-z])(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?![a-z])")
 
 
 def role_of(words: str) -> str | None:
     """Which split a name stands for.
 
     Example:
-        >>> role_of("instances_train2017"), role_of("JPEGImages-trainval"), role_of("labelTxt")
-        ('train', 'trainval', None)
+        >>> role_of("instances_train2017"), role_of("JPEGImages-trainval"), role_of("valid/a"), role_of("labelTxt")
+        ('train', 'trainval', 'val', None)
     """
-    roles = re.findall(r"(?<![a-z])(trainval|train|val|test)(?![a-z])", words.lower())
-    return roles[-1] if roles else None
+    roles = _ROLE.findall(words.lower())
+    return _ROLES.get(roles[-1], roles[-1]) if roles else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from ds2d2_yolo.data.formats.rules import Part
+from ds2d2_yolo.data.layouts.source import Source
 from ds2d2_yolo.errors import DS2D2Error
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
@@ -13,9 +16,50 @@ SPLITS: tuple[str, ...] = ("train", "val", "test")
 Assignment = dict[str, tuple[str, ...]]
 """For every split of the result those of the source that make it up."""
 
+Names = Literal["both", "labels"]
+
+
+def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Path], names: Names) -> dict[str, Part]:
+    """Say which folders of label files and of images make up which split of the source, where no lists do.
+
+    Args:
+        source (Source): The data set.
+        labels (Sequence[Path]): Its folders of label files.
+        images (Sequence[Path]): Its folders of images.
+        names (Names): Who says which images there are, where both are divided into splits, or neither is.
+
+    Returns:
+        (dict[str, Part]): By split; without labels where only images are named so.
+    """
+    by_labels, by_images = source.by_role(labels), source.by_role(images)
+    if len(by_labels) > 1 and None in by_labels:
+        by_labels["train"] = by_labels.get("train", ()) + by_labels.pop(None)
+    parts: dict[str, Part] = {}
+    if set(by_labels) == {None} and set(by_images) - {None}:
+        by_images["train"] = by_images.get("train", ()) + by_images.pop(None, ())
+        return {str(role): Part(tuple(labels), folders, "images") for role, folders in by_images.items() if folders}
+    for role, folders in by_labels.items():
+        # A folder of images that several splits share has images of the others, too.
+        shared = len(by_labels) > 1 and role not in by_images
+        own = by_images.get(role) or by_images.get(None) or ()
+        parts[role or "train"] = Part(folders, own, "labels" if shared else names)
+    for role, folders in by_images.items():
+        if role and role not in parts:
+            parts[role] = Part((), folders, "images")
+    return parts
+
+
+def only_labelled(source: Source, parts: Mapping[str, Part], notes: list[str]) -> dict[str, Part]:
+    """Return the parts with labels, and test without them; note which images are not read."""
+    for role, part in parts.items():
+        if not part.labels and role != "test":
+            number = sum(folder.count["images"] for folder in source.having("images") if folder.path in part.images)
+            notes.append(f"{source.below(part.images[0])} with {number} image(s) is not read: no labels")
+    return {role: part for role, part in parts.items() if part.labels or role == "test"}
+
 
 def assign_splits(
-    found: Mapping[str, str | None], wish: str, src: Path, unite: bool, scored: bool = True
+    found: Mapping[str, str | None], wish: str, src: Path, unite: bool = False, scored: bool = True
 ) -> Assignment:
     """Say which splits of the source make up which of the result.
 
@@ -23,7 +67,7 @@ def assign_splits(
         found (Mapping[str, str | None]): Role of every split of the source, such as `trainval`; None stands for train.
         wish (str): What the user asked for: `paper`, `train-val-test`, or such as `train:train+val,val:test`.
         src (Path): For messages.
-        unite (bool): Whether several splits can make up one.
+        unite (bool): Whether papers train on train and val together, if there is a test.
         scored (bool): Whether the labels of test are published, so that it can be evaluated on.
 
     Returns:
@@ -37,7 +81,7 @@ def assign_splits(
         {'train': ('trainval',), 'val': ('test',)}
     """
     if ":" in wish:
-        return _assign_as_written(found, wish, src, unite)
+        return _assign_as_written(found, wish, src)
     if wish not in ("paper", "train-val-test"):
         raise DS2D2Error(f"splits={wish}: expected paper, train-val-test, or such as train:trainval,val:test", 2)
     by_role = _by_role(found, src)
@@ -54,9 +98,12 @@ def _by_role(found: Mapping[str, str | None], src: Path) -> dict[str, str]:
         by_role.setdefault(role or "train", []).append(name)
     for role, names in by_role.items():
         if len(names) > 1:
+            splits = {"trainval": "train"}
+            chosen = {splits.get(role, role): listed[0] for role, listed in by_role.items()}
+            example = ",".join(f"{split}:{name}" for split, name in chosen.items())
             raise DS2D2Error(
                 f"src={src}: {' and '.join(names)} could both be {role}, say which with splits=, such as "
-                f"splits=train:{names[0]}"
+                f"splits={example}; '+' joins several"
             )
     return {role: name for role, (name,) in by_role.items()}
 
@@ -75,7 +122,7 @@ def _assign_as_in_papers(by_role: Mapping[str, str], unite: bool, scored: bool) 
     return {split: plain[split] for split in SPLITS if split in plain}
 
 
-def _assign_as_written(found: Mapping[str, str | None], wish: str, src: Path, unite: bool) -> Assignment:
+def _assign_as_written(found: Mapping[str, str | None], wish: str, src: Path) -> Assignment:
     assigned: Assignment = {}
     for part in wish.split(","):
         split, _, names = (word.strip() for word in part.partition(":"))
@@ -85,7 +132,5 @@ def _assign_as_written(found: Mapping[str, str | None], wish: str, src: Path, un
         for name in made_of:
             if name not in found:
                 raise DS2D2Error(f"splits={wish}: {src} has no split '{name}', only {', '.join(found)}", 2)
-        if len(made_of) > 1 and not unite:
-            raise DS2D2Error(f"splits={wish}: '{part}', splits of this layout cannot be united, name one", 2)
         assigned[split] = made_of
     return assigned

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ds2d2_yolo.data.annotations import Account, Reader
 from ds2d2_yolo.data.classes import DIOR_CLASSES
+from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.data.formats.voc import VOCReader
 from ds2d2_yolo.data.layouts.layout import Layout
 from ds2d2_yolo.data.layouts.source import Folder, Source, head_of, role_of
-from ds2d2_yolo.data.layouts.splits import Assignment, assign_splits
+from ds2d2_yolo.data.layouts.splits import assign_splits, only_labelled, parts_by_folder
 from ds2d2_yolo.errors import DS2D2Error
 
 _DISTINCTIVE = {
     *("Expressway-Service-area", "Expressway-toll-station", "baseballfield", "basketballcourt", "golffield"),
     *("groundtrackfield", "storagetank", "tenniscourt", "trainstation"),
 }  # classes that other data sets spell otherwise, if they have them
+
+_SPLIT = re.compile("trainval|train(ing)?|val(id(ation)?)?|test(ing)?|default")  # the last is CVAT's
 
 
 @dataclass
@@ -29,11 +32,13 @@ class XMLFolder:
         path (Path): The folder.
         oriented (bool): Whether their boxes are oriented.
         dior (str): What speaks for DIOR, which other data sets do not share; empty if nothing does.
+        classes (set[str]): Classes of the first annotations.
     """
 
     path: Path
     oriented: bool
     dior: str
+    classes: set[str]
 
 
 def xml_folders(source: Source) -> list[XMLFolder]:
@@ -41,11 +46,11 @@ def xml_folders(source: Source) -> list[XMLFolder]:
     found = []
     for folder in source.having("xml"):
         heads = [head_of(folder.path / name) for name in folder.first["xml"]]
-        heads = [head for head in heads if "<annotation" in head]
+        heads = [head for head in heads if re.search(r"<annotation[\s>]", head)]
         if heads:
             names = set(re.findall(r"<name>\s*([^<]*?)\s*</name>", "".join(heads)))
             oriented = any("<robndbox>" in head for head in heads)
-            found.append(XMLFolder(folder.path, oriented, _evidence_of_dior(source, folder, names)))
+            found.append(XMLFolder(folder.path, oriented, _evidence_of_dior(source, folder, names), names))
     return found
 
 
@@ -81,67 +86,69 @@ def voc_layout(
     Raises:
         DS2D2Error: If it has not the annotations or the splits asked for.
     """
-    chosen = _annotations(source, folders, oriented=wanted == "dior-r" or task == "obb")
-    dior = wanted != "voc"
-    assigned, lists = _lists_by_split(source, splits, notes)
-    images = _image_folders(source)
-    name = ("DIOR-R" if chosen.oriented else "DIOR") if dior else "VOC"
-    if name == "DIOR-R" and task == "detect":
+    corners = wanted == "dior-r" or task == "obb"
+    chosen = _annotations(source, folders, corners)
+    oriented = any(folder.oriented for folder in chosen)
+    name, classes, first_pixel = "VOC", None, 1
+    if wanted != "voc":
+        name, classes, first_pixel = "DIOR-R" if oriented else "DIOR", DIOR_CLASSES, 0
+    if oriented and task == "detect":
         notes.append("oriented annotations, of which the hulls are taken")
+    labels, images = tuple(folder.path for folder in chosen), tuple(_image_folders(source))
+    lists = _lists(source)
+    parts = {split: Part(labels, images, path) for split, path in lists.items()}
+    parts = parts or _parts(source, labels, images, notes)
+    assigned = assign_splits({split: role_of(split) for split in parts}, splits, source.root, unite=bool(lists))
+    by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
 
     def open_reader(account: Account) -> Reader:
-        classes = DIOR_CLASSES if dior else None
-        return VOCReader(
-            *(chosen.path, images, lists, account, source.root, classes, chosen.oriented, name),
-            first_pixel=0 if dior else 1,
-        )
+        return VOCReader(by_split, account, source.root, classes, corners, name, first_pixel=first_pixel)
 
-    inputs = (chosen.path, *images, *sorted({path for paths in lists.values() for path in paths}))
-    return Layout(name, assigned, inputs, open_reader, tuple(notes))
+    used = (lists[split] for names in assigned.values() for split in names if lists)
+    inputs = dict.fromkeys((*labels, *images, *used))
+    return Layout(name, assigned, tuple(inputs), open_reader, tuple(notes))
 
 
-def _annotations(source: Source, folders: Sequence[XMLFolder], oriented: bool) -> XMLFolder:
-    """Return the folder of the horizontal or of the oriented annotations."""
-    fitting = [folder for folder in folders if folder.oriented == oriented]
-    if not fitting and not oriented and folders:
-        fitting, oriented = list(folders), True  # the hulls of oriented boxes are horizontal ones
-    kind = "oriented" if oriented else "horizontal"
-    if not fitting:
+def _parts(source: Source, labels: Sequence[Path], images: Sequence[Path], notes: list[str]) -> dict[str, Part]:
+    """Return the splits by folders, where there are no lists."""
+    parts = only_labelled(source, parts_by_folder(source, labels, images, "labels"), notes)
+    alone = " and no folders of splits: all images become the split train" if set(parts) == {"train"} else ""
+    notes.append(f"no ImageSets/Main/*.txt{alone or ': folders make up the splits'}")
+    return parts
+
+
+def _annotations(source: Source, folders: Sequence[XMLFolder], oriented: bool) -> list[XMLFolder]:
+    """Return the folders of the horizontal or, of each split that has them, of the oriented annotations."""
+    if not folders or (oriented and not any(folder.oriented for folder in folders)):
+        kind = "robndbox; task=detect takes those with bndbox" if oriented else "bndbox"
         raise DS2D2Error(
-            f"src={source.root}: has no {kind} annotations (*.xml with {'robndbox' if oriented else 'bndbox'}), "
+            f"src={source.root}: has no {'oriented' if oriented else 'horizontal'} annotations (*.xml with {kind}), "
             f"found {source.summary()}"
         )
-    if len(fitting) > 1:
-        shown = " and ".join(source.below(folder.path) for folder in fitting)
-        raise DS2D2Error(f"src={source.root}: has {kind} annotations in {shown}, pass the folder of one data set")
-    return fitting[0]
-
-
-def _lists_by_split(source: Source, wish: str, notes: list[str]) -> tuple[Assignment, Mapping[str, Sequence[Path]]]:
-    """Return which splits make up which of the result, and their lists; no list stands for all images."""
-    lists = _lists(source)
-    if lists:
-        assigned = assign_splits({name: role_of(name) for name in lists}, wish, source.root, unite=True)
-        return assigned, {split: [lists[name] for name in names] for split, names in assigned.items()}
-    if ":" in wish:
-        raise DS2D2Error(f"splits={wish}: {source.root} has no lists (ImageSets/Main/train.txt, ...)", 2)
-    notes.append("no ImageSets/Main/*.txt: all images become the split train")
-    return {"train": ("all",)}, {"train": []}
+    chosen: list[XMLFolder] = []
+    for paths in source.by_role(folder.path for folder in folders).values():
+        of_role = [folder for folder in folders if folder.path in paths]
+        chosen += [folder for folder in of_role if folder.oriented == oriented] or of_role
+    return chosen
 
 
 def _lists(source: Source) -> dict[str, Path]:
     """The lists of the splits by name; those for detection where there are others, too."""
-    folders = [
-        folder.path
-        for folder in source.having("txt")
-        if any((folder.path / f"{name}.txt").is_file() for name in ("train", "val", "test", "trainval"))
-    ]
-    folders = [path for path in folders if path.name.lower() == "main"] or folders
-    if len(folders) > 1:
-        shown = " and ".join(source.below(path) for path in folders)
-        raise DS2D2Error(f"src={source.root}: lists of splits in {shown}, pass the folder of one data set")
-    names = ("train", "val", "trainval", "test")
-    return {name: folder / f"{name}.txt" for folder in folders for name in names if (folder / f"{name}.txt").is_file()}
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for folder in source.having("txt"):
+        for path in sorted(folder.path.iterdir()):
+            if path.suffix.lower() == ".txt" and _SPLIT.fullmatch(path.stem.lower()) and path.is_file():
+                by_folder.setdefault(folder.path, {})[path.stem] = path
+    main = {path: lists for path, lists in by_folder.items() if path.name.lower() == "main"} or by_folder
+    if len(main) > 1:
+        shown = " and ".join(map(source.below, main))
+        example = source.root / next(iter(main)).relative_to(source.root).parts[0]
+        raise DS2D2Error(
+            f"src={source.root}: lists of splits in {shown}, pass the folder of one data set, such as src={example}"
+        )
+    lists = next(iter(main.values()), {})
+    order = ("train", "val", "trainval", "test", None)
+    return {name: lists[name] for name in sorted(lists, key=lambda name: order.index(role_of(name)))}
 
 
 def _image_folders(source: Source) -> list[Path]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats import COCOReader
+from ds2d2_yolo.data.formats.rules import ELSEWHERE, Part
 from ds2d2_yolo.errors import DS2D2Error
 
 CONTENT = {
@@ -42,7 +43,8 @@ def write(root, content, split="train", names=("a.png", "b.jpg", "c.jpg")):
 
 
 def reader(root, account, oriented=False, splits=("train",)):
-    return COCOReader({split: (root / f"{split}.json", root / split) for split in splits}, account, root, oriented)
+    parts = {split: [Part((root / f"{split}.json",), (root / split,))] for split in splits}
+    return COCOReader(parts, account, root, oriented)
 
 
 # ------------------------------------------------------------------------------------------------ what is read
@@ -142,7 +144,7 @@ def test_splits_may_share_a_folder(tmp_path):
     write(tmp_path, changed(lambda content: content["images"].pop(0)), names=("a.png", "b.jpg", "c.jpg", "d.jpg"))
     (tmp_path / "train.json").write_text(json.dumps({**CONTENT, "images": CONTENT["images"][1:], "annotations": []}))
     (tmp_path / "val.json").write_text(json.dumps({**CONTENT, "images": CONTENT["images"][:1], "annotations": []}))
-    files = {split: (tmp_path / f"{split}.json", tmp_path / "train") for split in ("train", "val")}
+    files = {split: [Part((tmp_path / f"{split}.json",), (tmp_path / "train",))] for split in ("train", "val")}
     account = Account()
     images = read_all(COCOReader(files, account, tmp_path, False), account)
     assert [[image.name for image in split] for split in images.values()] == [["a", "c"], ["b"]]
@@ -191,13 +193,21 @@ def test_a_file_that_is_no_coco_json_stops_in_any_case(tmp_path, content, compla
         reader(tmp_path, Account(on_error))
 
 
-def test_a_missing_file_and_files_of_different_categories_stop(tmp_path):
+def test_a_missing_file_stops(tmp_path):
     with pytest.raises(DS2D2Error, match=r"^train\.json: cannot be read"):
         reader(tmp_path, Account("skip"))
+
+
+def test_files_of_different_categories_have_one_list_of_classes(tmp_path):
     write(tmp_path, CONTENT)
-    write(tmp_path, {**CONTENT, "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "bike"}]}, "val")
-    with pytest.raises(DS2D2Error, match=r"^val\.json: its categories are not those of the other files, .* 'bike'"):
-        reader(tmp_path, Account("skip"), splits=("train", "val"))
+    val = {**CONTENT, "categories": [{"id": 0, "name": "bike"}, {"id": 3, "name": "boat"}]}
+    write(tmp_path, val, "val")
+    opened = reader(tmp_path, account := Account(), splits=("train", "val"))
+    assert opened.class_names == ("car", "boat", "bike")
+    assert [item.name for item in read_all(opened, account)["val"][0].objects] == ["boat", "bike"]
+    assert account.notes() == [
+        "2 file(s) without some category of the others, classes are joined by name: train.json lacks 'bike' and 1 more"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,20 +250,10 @@ def test_without_a_polygon_of_four_there_is_no_oriented_box(tmp_path, polygons):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"file_name": "../b.jpg"}, "train.json:1 image of this number: expected a file_name that stays in its folder"),
-        (
-            {"file_name": "/etc/b.jpg"},
-            "train.json:1 image of this number: expected a file_name that stays in its folder",
-        ),
-        (
-            {"file_name": "C:\\b.jpg"},
-            "train.json:1 image of this number: expected a file_name that stays in its folder",
-        ),
-        ({"file_name": None}, "train.json:1 image of this number: expected a file_name that stays in its folder"),
+        ({"file_name": None}, "train.json:1 image of this number: expected the path of an image as file_name"),
+        ({"file_name": "a/.."}, "train.json:1 image of this number: expected the path of an image as file_name"),
         ({"file_name": "lost.jpg"}, "train/lost.jpg labels without image"),
         ({"file_name": "x" * 300}, f"train/{'x' * 300} labels without image"),
-        ({"width": 0}, "train/b.jpg expected whole numbers above 0 as width and height"),
-        ({"height": None}, "train/b.jpg expected whole numbers above 0 as width and height"),
     ],
 )
 def test_an_unreadable_image_stops_or_is_listed_with_objects(tmp_path, change, complaint):
@@ -269,6 +269,22 @@ def test_an_unreadable_image_stops_or_is_listed_with_objects(tmp_path, change, c
     ]
 
 
+@pytest.mark.parametrize("stated", ["../b.jpg", "/etc/b.jpg", "C:\\data\\b.jpg", "/up/0a1b2c3d-b.jpg", "/x/?d=y/b.jpg"])
+def test_an_image_is_found_by_its_name_wherever_it_was(tmp_path, stated):
+    write(tmp_path, changed(lambda content: content["images"][0].update(file_name=stated)))
+    (image, *_) = read_all(reader(tmp_path, account := Account()), account)["train"]
+    assert (image.name, image.image, len(image.objects)) == ("b", tmp_path / "train" / "b.jpg", 2)
+    (note,) = account.notes()
+    assert note == f"1 {ELSEWHERE}: train/b.jpg"
+
+
+@pytest.mark.parametrize("size", [(0, 0), (None, None), (100, None), ("100", "x"), (-1, 80)])
+def test_an_unfit_size_is_unknown(tmp_path, size):
+    change = dict(zip(("width", "height"), size, strict=True))
+    write(tmp_path, changed(lambda content: content["images"][0].update(change)))
+    assert read_all(reader(tmp_path, account := Account()), account)["train"][0].size is None
+
+
 @pytest.mark.parametrize("entry", [3, {}, {"id": None, "file_name": "b.jpg"}, {"id": [7], "file_name": "b.jpg"}])
 def test_an_entry_that_is_no_image_orphans_its_objects(tmp_path, entry):
     write(tmp_path, changed(lambda content: content["images"].__setitem__(0, entry)))
@@ -279,17 +295,22 @@ def test_an_entry_that_is_no_image_orphans_its_objects(tmp_path, entry):
 
 
 @pytest.mark.parametrize(
-    ("change", "what"), [({"id": 7}, "id"), ({"file_name": "b.jpg"}, "name"), ({"file_name": "b.png"}, "name")]
+    ("change", "what"),
+    [
+        ({"id": 7}, "id in train.json"),
+        ({"file_name": "b.jpg"}, "name"),
+        ({"file_name": "b.png"}, "name"),
+    ],
 )
 def test_of_images_that_share_an_id_or_a_name_none_is_read(tmp_path, change, what):
     content = changed(lambda content: content["images"][1].update(change))
     del content["annotations"][1]
     write(tmp_path, content, names=("a.png", "b.jpg", "b.png", "c.jpg"))
-    with pytest.raises(DS2D2Error, match=rf"^train/b\.jpg: several images of this {what} in train\.json"):
+    with pytest.raises(DS2D2Error, match=rf"^train/b\.jpg: several images of this {what};"):
         list(reader(tmp_path, Account()).read("train"))
     account = Account("skip")
     assert [image.name for image in read_all(reader(tmp_path, account), account)["train"]] == ["c"]
-    assert account.reasons()["image", f"several images of this {what} in train.json"] == 2
+    assert account.reasons()["image", f"several images of this {what}"] == 2
 
 
 # -------------------------------------------------------------------------------------------------------- fuzz

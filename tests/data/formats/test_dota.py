@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DOTA_CLASSES
 from ds2d2_yolo.data.formats import DOTAReader
+from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.errors import DS2D2Error
 
 HEADER = "imagesource:GoogleEarth\r\ngsd:0.255589285596\r\n"
@@ -23,7 +24,7 @@ def add(root, name, labels=None, image=True, suffix=".png"):
 
 
 def reader(root, account, version="1.0"):
-    return DOTAReader({"train": (root / "images", root / "labelTxt")}, account, root, version)
+    return DOTAReader({"train": [Part((root / "labelTxt",), (root / "images",))]}, account, root, version)
 
 
 # ------------------------------------------------------------------------------------------------ what is read
@@ -61,7 +62,7 @@ def test_line_endings_and_a_byte_order_mark_make_no_difference(tmp_path, ending)
 def test_an_unpublished_split_has_images_without_labels(tmp_path):
     add(tmp_path, "P1")
     account = Account()
-    opened = DOTAReader({"test": (tmp_path / "images", None)}, account, tmp_path, "1.0")
+    opened = DOTAReader({"test": [Part((), (tmp_path / "images",), "images")]}, account, tmp_path, "1.0")
     (image,) = read_all(opened, account)["test"]
     assert (image.labelled, image.objects, image.labels) == (False, [], image.image)
 
@@ -96,7 +97,7 @@ def test_empty_and_outside_objects_are_left_to_the_writer(tmp_path):
     [
         ("1 2 3 4 5 6 7 8", "expected 8 numbers, the class and the difficulty, found 8 fields"),
         ("1 2 3 4 5 6 7 8 ship 0 0", "expected 8 numbers, the class and the difficulty, found 11 fields"),
-        ("1 2 3 4 5 6 7 ship 0", "unknown class '0'"),
+        ("1 2 3 4 5 6 7 ship 0", "a coordinate: expected a finite number"),
         ("1 2 3 4 5 6 nan 8 ship 0", "a coordinate: expected a finite number"),
         ("1 2 3 4 5 6 -inf 8 ship 0", "a coordinate: expected a finite number"),
         ("1 2 3 4 5 6 7,5 8 ship 0", "a coordinate: expected a finite number"),
@@ -136,7 +137,7 @@ def test_files_that_cannot_be_used_stop_or_are_listed(tmp_path):
         "image labelTxt/P2.txt labels without image",
         "object labelTxt/P2.txt:3 expected 8 numbers, the class and the difficulty, found 1 fields",
         "object labelTxt/P2.txt labels without image x2",
-        "image labelTxt/P3.txt:3 not UTF-8",
+        "image labelTxt/P3.txt:3 not UTF-8, save it as UTF-8, such as with 'iconv -f GBK -t UTF-8' where it is GBK",
         "image images/P4.png several images of this name",
     ]
     with pytest.raises(DS2D2Error, match=r"^labelTxt/P1\.txt: image without labels"):
@@ -145,10 +146,11 @@ def test_files_that_cannot_be_used_stop_or_are_listed(tmp_path):
 
 def test_versions_and_folders_that_do_not_exist_stop_at_once(tmp_path):
     add(tmp_path, "P1", SHIP)
-    with pytest.raises(DS2D2Error, match=r"version=3\.0: no such version of DOTA, choose 1\.0, 1\.5, 2\.0"):
+    with pytest.raises(DS2D2Error, match=r"version=3\.0: no such version of DOTA, choose 1\.0, 1\.5, 2\.0, own"):
         reader(tmp_path, Account(), "3.0")
+    part = Part((tmp_path / "missing",), (tmp_path / "images",))
     with pytest.raises(DS2D2Error, match="missing: this folder cannot be read"):
-        DOTAReader({"train": (tmp_path / "images", tmp_path / "missing")}, Account("skip"), tmp_path, "1.0")
+        DOTAReader({"train": [part]}, Account("skip"), tmp_path, "1.0")
 
 
 # -------------------------------------------------------------------------------------------------------- fuzz

@@ -1,0 +1,144 @@
+"""Images of more than 8 bits, as satellites deliver: recognised by their headers, and stretched to 8 bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+from ultralytics.utils import LOGGER, colorstr
+
+from ds2d2_yolo.errors import DS2D2Error
+
+_SAMPLE = 36  # headers that are looked at before a training: milliseconds
+_SUFFIXES = {".png", ".tif", ".tiff", ".jp2"}
+_EXAMPLES = "stretch=2,98 (percentiles of each band) or stretch=0:2047 (a range of values)"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How values of more than 8 bits become 0 to 255.
+
+    Attributes:
+        low (float): What becomes 0: a percentile of each band of each image, or a value.
+        high (float): What becomes 255.
+        percentiles (bool): Which of the two.
+
+    Example:
+        >>> Stretch(0, 2047, percentiles=False)(np.array([[0, 1024, 2047, 9000]], np.uint16)).tolist()
+        [[0, 128, 255, 255]]
+    """
+
+    low: float
+    high: float
+    percentiles: bool
+
+    @classmethod
+    def of(cls, value: object) -> Stretch:
+        """Read what a user wrote: `2,98` or `0:2047`.
+
+        Raises:
+            DS2D2Error: If it is neither.
+
+        Example:
+            >>> Stretch.of("0:2047")
+            Stretch(low=0.0, high=2047.0, percentiles=False)
+            >>> str(Stretch.of((2, 98)))
+            '2,98'
+        """
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        percentiles = ":" not in text
+        try:
+            low, high = map(float, text.split("," if percentiles else ":"))
+        except ValueError:
+            raise DS2D2Error(f"stretch={text}: expected {_EXAMPLES}", 2) from None
+        if not -math.inf < low < high < math.inf or (percentiles and not 0 <= low < high <= 100):
+            kind = "percentiles from 0 to 100" if percentiles else "values"
+            raise DS2D2Error(f"stretch={text}: expected two {kind}, the lower one first, such as {_EXAMPLES}", 2)
+        return cls(low, high, percentiles)
+
+    def __str__(self) -> str:
+        """Return it as a user writes it."""
+        return f"{self.low:g}{',' if self.percentiles else ':'}{self.high:g}"
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Stretch an image; zeros do not count for percentiles, as no-data has them.
+
+        Args:
+            pixels (np.ndarray): (H, W) or (H, W, C), whole numbers or floats.
+
+        Returns:
+            (np.ndarray): The same shape, uint8.
+        """
+        bands = pixels.reshape(*pixels.shape[:2], -1)
+        result = np.empty(bands.shape, np.uint8)
+        for number in range(bands.shape[2]):
+            band = np.ascontiguousarray(bands[..., number])
+            if band.dtype == np.uint16:
+                # By a table: an image of 20,000 x 20,000 pixels would need gigabytes as floats.
+                table = self._scaled(np.arange(1 << 16, dtype=np.float64), *self._limits_of_histogram(band))
+                result[..., number] = table[band]
+            else:
+                result[..., number] = self._scaled(np.nan_to_num(band.astype(np.float64)), *self._limits(band))
+        return result.reshape(pixels.shape)
+
+    def _limits_of_histogram(self, band: np.ndarray) -> tuple[float, float]:
+        if not self.percentiles:
+            return self.low, self.high
+        counts = cv2.calcHist([band], [0], None, [1 << 16], [0, 1 << 16]).ravel().astype(np.float64)
+        counts[0] = 0
+        low, high = np.searchsorted(counts.cumsum(), np.array([self.low, self.high]) / 100 * max(counts.sum(), 1))
+        return float(low), float(high)
+
+    def _limits(self, band: np.ndarray) -> tuple[float, float]:
+        if not self.percentiles:
+            return self.low, self.high
+        values = band[np.isfinite(band) & (band != 0)]
+        low, high = np.percentile(values, [self.low, self.high]) if values.size else (0.0, 1.0)
+        return float(low), float(high)
+
+    @staticmethod
+    def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+        return np.asarray(np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).round(), dtype=np.uint8)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has 16 bits per value, by what Pillow hands to its decoder.
+
+    Args:
+        image (Image.Image): Opened; its pixels are not read.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        return False
+    modes = [str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args) for tile in image.tile]
+    return any("16" in mode for mode in modes)
+
+
+def warn_of_depth(data: str, images: Sequence[Path]) -> None:
+    """Warn before a training that reads 8 of 16 bits; it looks at a few headers, whatever the number of images.
+
+    Args:
+        data (str): The data YAML, for the message.
+        images (Sequence[Path]): The images.
+    """
+    candidates = [path for path in images if path.suffix.lower() in _SUFFIXES]
+    sample = candidates[:: max(1, len(candidates) // _SAMPLE)][:_SAMPLE]
+    deep = [path for path in sample if _is_deep_file(path)]
+    if deep:
+        LOGGER.warning(
+            f"{colorstr('DS2D2:')} {data}: {len(deep)} of {len(sample)} images looked at have 16 bits: {deep[0]}, ... "
+            f"Training reads the upper 8 bits: images that use 11 are almost black. 'ds2d2 check data={data}' shows "
+            f"what is left. 'ds2d2 convert' stretches them with {_EXAMPLES}"
+        )
+
+
+def _is_deep_file(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return is_deep(image)
+    except Exception:  # a dozen kinds; the loader says what is wrong with it
+        return False

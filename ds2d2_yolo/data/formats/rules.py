@@ -1,0 +1,346 @@
+"""The rule book of the readers: files, names, ids, sizes, classes, boxes and texts mean the same in every format."""
+
+from __future__ import annotations
+
+import codecs
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+import numpy as np
+from ultralytics.data.utils import IMG_FORMATS
+
+from ds2d2_yolo.errors import DS2D2Error
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset(f".{name}" for name in IMG_FORMATS)
+"""What images end in, lower case: all that Ultralytics reads."""
+
+LABELS_WITHOUT_IMAGE = "labels without image"
+SEVERAL_IMAGES = "several images of this name"
+SWAPPED_CORNERS = "box(es) whose first corner is not the upper left one, read as the box between the corners"
+ELSEWHERE = "image(s) found by file name alone: the labels state a folder that is not here"
+
+_LABEL_SUFFIXES = {".xml", ".txt"}
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts this before the name of a file
+
+
+@dataclass(frozen=True)
+class Part:
+    """Files that make up a split of a source, or a part of it.
+
+    Attributes:
+        labels (tuple[Path, ...]): Folders of label files, or one file that holds all labels; empty where the labels
+            are not published.
+        images (tuple[Path, ...]): Folders of images.
+        names (Literal["both", "images", "labels"] | Path): Who says which images there are: a list of names, the
+            label files, the images, or both of these, so that each must have the other.
+    """
+
+    labels: tuple[Path, ...]
+    images: tuple[Path, ...]
+    names: Literal["both", "images", "labels"] | Path = "both"
+
+
+class MalformedError(Exception):
+    """Something in a file that cannot be used; readers turn it into an entry of the account.
+
+    Args:
+        reason (str): A few words that are the same for the same reason.
+        line (int | None): Line of the file where it shows, from 1.
+    """
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def file_names(folder: Path) -> Iterator[str]:
+    """Yield the names of the files in a folder, in no order, without hidden ones such as those that macOS leaves.
+
+    Raises:
+        DS2D2Error: If the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
+    except OSError as error:
+        raise DS2D2Error(f"{folder}: this folder cannot be read ({error.strerror})") from error
+
+
+def stem_of(path: str) -> str:
+    r"""Return the last part of a path, as any tool writes it, without the suffix of an image or a label file.
+
+    Example:
+        >>> stem_of("C:\\data\\a.v2.JPG"), stem_of("train/a.v2")
+        ('a.v2', 'a.v2')
+    """
+    base = re.split(r"[/\\]", path)[-1]
+    stem, suffix = os.path.splitext(base)  # noqa: PTH122 - of names that no file can have, too
+    return stem if suffix.lower() in IMAGE_SUFFIXES | _LABEL_SUFFIXES else base
+
+
+class FileIndex:
+    """Files of some folders, to be found by whatever path a label file or a list states.
+
+    Paths in labels are those of the computer that the labels were made on: absolute, with `..`, of another system, with
+    a prefix from an upload. A file is what the last part says, whatever its suffix. The suffix and then the folders
+    tell files of one name apart.
+
+    Args:
+        folders (Iterable[Path]): The folders; those below them do not count.
+        suffixes (Iterable[str]): Suffixes of the files, lower case.
+
+    Raises:
+        DS2D2Error: If a folder cannot be read.
+
+    Example:
+        >>> FileIndex([], IMAGE_SUFFIXES).find("/home/me/a.jpg")
+        []
+    """
+
+    def __init__(self, folders: Iterable[Path], suffixes: Iterable[str] = IMAGE_SUFFIXES) -> None:
+        suffixes = frozenset(suffixes)
+        self._by_stem: dict[str, tuple[str, ...]] = {}
+        self._uploaded: dict[str, str] = {}  # name before an upload -> name after it
+        for folder in dict.fromkeys(folders):
+            for name in sorted(file_names(folder)):
+                stem, suffix = os.path.splitext(name)  # noqa: PTH122
+                if suffix.lower() in suffixes:
+                    self._by_stem[stem] = (*self._by_stem.get(stem, ()), str(folder / name))
+                    if _UPLOADED.match(stem):
+                        self._uploaded[_UPLOADED.sub("", stem)] = stem
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths of all files."""
+        for paths in self._by_stem.values():
+            yield from paths
+
+    def find(self, stated: str) -> list[Path]:
+        """Return the files that a path can mean: one, none, or several where it does not tell them apart."""
+        stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
+        *folders, base = re.split(r"[/\\]+", stated)
+        found: Sequence[str] = ()
+        plain = stem_of(base)
+        for spelling in (base, plain, stem_of(unquote(base)), _UPLOADED.sub("", plain), self._uploaded.get(plain, "")):
+            if found := self._by_stem.get(spelling, ()):
+                break
+        for alike in (lambda path: os.path.basename(path) == base, lambda path: _shared_end(folders, path)):  # noqa: PTH119
+            best = max(map(alike, found), default=0)
+            found = [path for path in found if alike(path) == best]
+        return [Path(path) for path in found]
+
+
+def _shared_end(folders: Sequence[str], path: str) -> int:
+    """Return how many folders at the end of a stated path are those of a file, too."""
+    own = Path(path).parent.parts
+    shared = 0
+    while shared < min(len(own), len(folders)) and own[-1 - shared] == folders[-1 - shared]:
+        shared += 1
+    return shared
+
+
+def unique_names(paths: Sequence[str]) -> list[str]:
+    """Call images by their file names or, where several would be called the same, with folders that differ, too.
+
+    Args:
+        paths (Sequence[str]): Paths, relative to a folder, with forward slashes.
+
+    Example:
+        >>> unique_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"])
+        ['a__1', 'b__1', '2']
+    """
+    folders = [path.split("/")[:-1] for path in paths]
+    stems = [stem_of(path) for path in paths]
+    counts = Counter(stems)
+    levels = zip(*folders, strict=False)
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return [
+        "__".join([*(part for part in folder[shared:] if part.strip(".")), stem]) if counts[stem] > 1 else stem
+        for folder, stem in zip(folders, stems, strict=True)
+    ]
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return a path as messages name it: relative to the data set where it lies in it, and printable.
+
+    Example:
+        >>> relative(Path("DOTA/train/labelTxt/P0706.txt"), Path("DOTA"))
+        'train/labelTxt/P0706.txt'
+    """
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_labels(path: Path) -> bytes:
+    """Return the content of an image's label file.
+
+    Raises:
+        MalformedError: If there is none, or if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MalformedError("image without labels") from None
+    except OSError as error:
+        raise MalformedError(f"cannot be read ({error.strerror})") from None
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a file: UTF-8, UTF-16 with a byte order mark, or what the first line of an XML file declares.
+
+    Raises:
+        MalformedError: If it is none of these.
+    """
+    declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", content)
+    encoding = declared.group(1).decode() if declared else "UTF-8"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif re.fullmatch("utf-?(8|16)", encoding, re.IGNORECASE):
+        encoding = "UTF-8"  # a declaration of UTF-16 that could be read as ASCII is wrong
+    try:
+        return content.decode("utf-8-sig" if encoding == "UTF-8" else encoding)
+    except LookupError:
+        raise MalformedError(f"unknown encoding {shortened(encoding)}, save the file as UTF-8", 1) from None
+    except ValueError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        hint = f"not {encoding}, save it as UTF-8, such as with 'iconv -f GBK -t UTF-8' where it is GBK"
+        raise MalformedError(hint, content.count(b"\n", 0, start) + 1) from None
+
+
+def as_id(value: object) -> str | None:
+    """Return an id, of which only equality counts; None where there is none. Tools write 1 also as 1.0 and as "1".
+
+    Example:
+        >>> as_id(1), as_id(1.0), as_id("1"), as_id(True), as_id("")
+        ('1', '1', '1', None, None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return (value.strip() or None) if isinstance(value, str) else None
+
+
+def as_size(width: object, height: object) -> tuple[int, int] | None:
+    """Return the size that labels state; None unless it is two whole numbers above 0, as the file's own size counts.
+
+    Example:
+        >>> as_size("800", 600.0), as_size(0, 0), as_size(None, 600)
+        ((800, 600), None, None)
+    """
+    sides = [re.fullmatch(r"0*([1-9]\d{0,8})(\.0*)?", str(side).strip()) for side in (width, height)]
+    if sides[0] is None or sides[1] is None:
+        return None
+    return int(sides[0].group(1)), int(sides[1].group(1))
+
+
+def as_class(value: object) -> str:
+    """Return the name of a class, with single blanks.
+
+    Raises:
+        MalformedError: If it is none.
+    """
+    name = " ".join(value.split()) if isinstance(value, str) else ""
+    if not name or not name.isprintable():
+        raise MalformedError(f"unknown class {shortened('' if value is None else value)}")
+    return name
+
+
+def in_order(corners: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the box between two opposite corners: x1, y1, x2, y2.
+
+    Example:
+        >>> in_order((30, 5, 10, 20))
+        (10, 5, 30, 20)
+    """
+    x1, y1, x2, y2 = corners
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def hull_of(points: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the horizontal box around points x1, y1, x2, y2, ...
+
+    Example:
+        >>> hull_of((0, 2, 4, 0, 6, 3))
+        (0, 0, 6, 3)
+    """
+    return min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
+
+
+def turned(cx: float, cy: float, width: float, height: float, angle: float) -> tuple[float, ...]:
+    """Return the corners of a box that is turned about its centre, as roLabelImg and CVAT state it.
+
+    Args:
+        cx (float): Centre, pixels.
+        cy (float): Likewise.
+        width (float): Pixels.
+        height (float): Pixels.
+        angle (float): Radians, clockwise as one looks at the image.
+
+    Returns:
+        (tuple[float, ...]): x1, y1, ... x4, y4; without an angle clockwise from the top left.
+
+    Example:
+        >>> turned(30.0, 20.0, 20.0, 10.0, 0.0)
+        (20.0, 15.0, 40.0, 15.0, 40.0, 25.0, 20.0, 25.0)
+    """
+    along = np.array([math.cos(angle), math.sin(angle)]) * width / 2
+    across = np.array([-math.sin(angle), math.cos(angle)]) * height / 2
+    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    return tuple(float(value) for a, b in signs for value in (cx, cy) + a * along + b * across)
+
+
+def as_number(text: str, what: str) -> float:
+    """Return the number that a text spells.
+
+    Args:
+        text (str): The text.
+        what (str): What it is, for the message.
+
+    Raises:
+        MalformedError: If it is none, or not finite.
+
+    Example:
+        >>> as_number("1.5e2", "xmin")
+        150.0
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or "_" in text:
+        raise MalformedError(f"{what}: expected a finite number")
+    return value
+
+
+def as_whole(text: str, what: str) -> int:
+    """Return the whole number, 0 or more, that a text spells.
+
+    Args:
+        text (str): The text.
+        what (str): What it is, for the message.
+
+    Raises:
+        MalformedError: If it is none, or has more than nine digits.
+    """
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise MalformedError(f"{what}: expected a whole number")
+    return int(text)
+
+
+def shortened(text: object) -> str:
+    """Return something from a file as it can stand in a message: quoted, printable and short.
+
+    Example:
+        >>> shortened("ship 0")
+        "'ship 0'"
+    """
+    shown = ascii(str(text)[:41])
+    return shown if len(shown) <= 42 else f"{shown[:40]}...'"
