@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode, rest = _mode_of(arguments)
         if mode in _TRAINING | _COMPARING and os.environ.get("LOCAL_RANK", "-1") != "-1":
             raise DS2D2Error(
-                f"ds2d2 {mode} starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1",
+                f"ds2d2 {mode} starts one process per GPU itself; run it without torchrun, with for example device=0,1",
                 2,
             )
         code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
@@ -65,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        how = "; the same command continues its stages, resume= its student" if mode in _TRAINING else ""
-        how = "; the same command continues it" if mode in _COMPARING else how
-        print(f"\nds2d2: interrupted{how}", file=sys.stderr)
+        how = dict.fromkeys(_TRAINING, "run it again, a student with resume=last.pt")
+        how |= dict.fromkeys(_COMPARING, "run it again")
+        hint = f"; to go on, {how[mode]}" if mode in how else ""
+        print(f"\nds2d2: interrupted{hint}", file=sys.stderr)
         return 130
 
 

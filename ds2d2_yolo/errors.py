@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from textwrap import shorten
 
 
@@ -52,3 +54,26 @@ def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int =
     """
     close = get_close_matches(str(word), list(known), n=most, cutoff=cutoff)
     return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def similar_file(option: str, path: str | Path, otherwise: str) -> str:
+    """Return the hint that ends a message about a file that is not there.
+
+    Args:
+        option (str): The option that names it.
+        path (str | Path): What the user wrote.
+        otherwise (str): The hint where no file of its folder has a similar name.
+
+    Returns:
+        (str): The hint.
+
+    Example:
+        >>> _ = Path("teacher.pt").write_bytes(b"")
+        >>> similar_file("teacher", "techer.pt", "pass the path of a .pt")
+        'did you mean teacher=teacher.pt?'
+    """
+    names: list[str] = []
+    with suppress(OSError):  # no such folder, or one that must not be read
+        names = [file.name for file in Path(path).parent.iterdir() if file.is_file()]
+    close = get_close_matches(Path(path).name, names, n=1)
+    return f"did you mean {option}={Path(path).parent / close[0]}?" if close else otherwise

@@ -108,7 +108,7 @@ def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> I
         partial.mkdir()
     except OSError as error:
         raise DS2D2Error(
-            f"{target.parent}: cannot write here ({error.strerror or error}), choose another folder"
+            f"{target.parent}: cannot write here ({error.strerror or error}); choose another folder"
         ) from error
     try:
         (partial / marker).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
@@ -123,7 +123,7 @@ def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> I
             (target / marker).unlink()
     except OSError as error:
         raise DS2D2Error(
-            f"{target}: stopped half way ({error.strerror or error}), make room or choose another folder"
+            f"{target}: stopped half way ({error.strerror or error}); make room, or choose another folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -55,14 +55,14 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
     for name, value in given.items():
         if name not in defaults:
             hint = did_you_mean(name, defaults, f"see 'ds2d2 cfg {mode}' for all options")
-            raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option, {hint}", 2)
+            raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option; {hint}", 2)
         expected = defaults[name]
         if expected is not None and not _alike(value, expected):
             raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)
     options = defaults | dict(given)
     for name in required:
         if options[name] is None or options[name] == "":
-            raise DS2D2Error(f"{name}= is missing, see 'ds2d2 cfg {mode}'", 2)
+            raise DS2D2Error(f"{name}= is missing; see 'ds2d2 cfg {mode}'", 2)
     return options
 
 
@@ -88,7 +88,7 @@ def usable_path(name: str, value: Path | str) -> Path:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DS2D2Error(f"{name}={value}: is no path that can be used ({reason})", 2) from None
+        raise DS2D2Error(f"{name}={value}: is no path that can be used ({reason}); pass another one", 2) from None
     return path
 
 
@@ -118,7 +118,7 @@ def new_folder(mode: str, out: Path | str | None, exist_ok: bool, task: str = "d
         folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise DS2D2Error(f"out={folder}: cannot write to {existing}, choose another folder")
+        raise DS2D2Error(f"out={folder}: cannot write to {existing}; pass another out=")
     return folder
 
 

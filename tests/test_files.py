@@ -51,7 +51,7 @@ def test_an_exception_leaves_nothing_and_is_passed_on(tmp_path, mishap):
 
 def test_a_failing_disk_is_told_in_one_line(tmp_path):
     with (
-        pytest.raises(DS2D2Error, match=r"new: stopped half way \(No space left on device\), make room"),
+        pytest.raises(DS2D2Error, match=r"new: stopped half way \(No space left on device\); make room"),
         atomic_folder(tmp_path / "new", "test", accept),
     ):
         raise OSError(28, "No space left on device")

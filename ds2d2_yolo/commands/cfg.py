@@ -16,9 +16,7 @@ def run(words: Sequence[str]) -> None:
     folder = resource_folder("cfg")
     for mode in words:
         if not (folder / f"{mode}.yaml").is_file() or mode == "default":
-            raise DS2D2Error(
-                f"'{mode}': no mode with options of its own, those of training are shown by 'ds2d2 cfg'", 2
-            )
+            raise DS2D2Error(f"'{mode}': no mode with options of its own; run 'ds2d2 cfg' for those of training", 2)
         print((folder / f"{mode}.yaml").read_text(encoding="utf-8"))
     if words:
         return

@@ -10,11 +10,12 @@ from ultralytics.data.utils import check_det_dataset
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.check import Inspection, Settings, Split, inspect_dataset
-from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.missing import missing_images, what_to_change
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
@@ -76,7 +77,7 @@ def run(words: Sequence[str]) -> int:
         if options["plots"]:
             draw_plots(inspection, settings, out)
     except OSError as error:
-        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}), choose another folder") from error
+        raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}); pass another out=") from error
     print(f"\nSaved in {out}")
     print(_verdict(inspection))
     return code
@@ -101,7 +102,7 @@ def _load(data: str) -> dict[str, Any]:
     try:
         return check_det_dataset(path, autodownload=False)
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={path}: {message_of(error)}") from error
+        raise DS2D2Error(f"data={path}: {what_to_change(path, error)}") from error
 
 
 def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:
@@ -113,7 +114,9 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
         entries = [data[name]] if isinstance(data[name], str) else list(data[name])
         absent = [entry for entry in entries if not Path(entry).exists()]
         if absent and name in ("train", "val"):
-            raise DS2D2Error(f"data={data['yaml_file']}: '{name}' names {absent[0]}, which does not exist")
+            path = data["yaml_file"]
+            advice = missing_images(path, [name]) or f"'{name}' is {absent[0]}, which does not exist"
+            raise DS2D2Error(f"data={path}: {advice}")
         if absent:
             missing[name] = absent[0]
             continue
@@ -128,11 +131,11 @@ def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path
     for split in splits.values():
         for images in split.folders:
             if wanted.resolve().is_relative_to(images):
-                raise DS2D2Error(f"out={wanted}: lies among the images of the data set, choose another folder")
+                raise DS2D2Error(f"out={wanted}: lies among the images of the data set; pass another out=")
     return folder
 
 
 def _verdict(inspection: Inspection) -> str:
     if inspection.has_errors:
-        return "ds2d2 check: training would stop, or lose images or labels: mend what is marked ERROR"
+        return "ds2d2 check: training would stop, or lose images or labels; correct what is marked ERROR"
     return "ds2d2 check: nothing here stops training or loses labels"

@@ -51,9 +51,9 @@ def run_report(given: Mapping[str, Any]) -> int:
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["val"] and run.weights is None:
-        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; val=False reports without it")
+        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; pass val=False")
     if baseline is not None and not options["val"]:
-        raise DS2D2Error("baseline= is compared by measuring it, which val=False forbids: leave one of them out", 2)
+        raise DS2D2Error("baseline= needs a measurement, and val=False forbids it; leave val= out", 2)
     if baseline is not None:
         load_model("baseline", baseline)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
@@ -82,7 +82,7 @@ def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
     for name, default in option_defaults("report").items():
         if name not in _COMPARISON_OPTIONS and options[name] != default:
             raise DS2D2Error(
-                f"{name}={options[name]}: is about single runs; a comparison was measured already, leave it out", 2
+                f"{name}={options[name]}: is for single runs, a comparison is measured already; leave {name}= out", 2
             )
     out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
     _save(out, comparison_page(folder, options["data"], float(options["conf"])))
@@ -95,9 +95,7 @@ def _save(folder: Path, page: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(page, encoding="utf-8")
     except OSError as error:
-        raise DS2D2Error(
-            f"out={folder}: cannot write here ({error.strerror or error}), choose another folder"
-        ) from error
+        raise DS2D2Error(f"out={folder}: cannot write here ({error.strerror or error}); pass another out=") from error
     print(f"Saved as {folder / 'report.html'}")
 
 
@@ -106,10 +104,10 @@ def _weights_of(baseline: str | Path) -> Path:
     if path.is_dir():
         found = path / "weights" / "best.pt"
         if not found.is_file():
-            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt, pass a run's folder or a .pt", 2)
+            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt; pass the folder of a run, or a .pt", 2)
         return found
     if path.suffix != ".pt" or not path.is_file():
-        raise DS2D2Error(f"baseline={path}: no such file or folder, pass a run's folder or a .pt", 2)
+        raise DS2D2Error(f"baseline={path}: no such file or folder; pass the folder of a run, or a .pt", 2)
     return path
 
 
@@ -124,7 +122,7 @@ def _measure(run: Run, baseline: Path | None, out: Path, options: Mapping[str, A
     }
     data = options["data"] or run.args.get("data")
     if not data:
-        raise DS2D2Error(f"run={run.folder}: its args.yaml names no data, pass data=", 2)
+        raise DS2D2Error(f"run={run.folder}: its args.yaml names no data; pass data=path/to/data.yaml", 2)
     return {
         name: evaluate(weights, data, project=str(out.absolute()), name=name, exist_ok=True, **arguments)
         for name, weights in {"student": run.weights, "baseline": baseline}.items()

@@ -31,10 +31,10 @@ def run(words: Sequence[str]) -> None:
     for name, value in given.items():
         if name not in choices:
             hint = did_you_mean(name, choices, "see 'ds2d2 cfg val' for all options")
-            raise DS2D2Error(f"{name}={value}: 'ds2d2 val' has no such option, {hint}", 2)
+            raise DS2D2Error(f"{name}={value}: 'ds2d2 val' has no such option; {hint}", 2)
     for name, example in (("model", "path/to/best.pt"), ("data", "path/to/data.yaml")):
         if not given.get(name):
-            raise DS2D2Error(f"{name}= is missing, for example {name}={example}", 2)
+            raise DS2D2Error(f"{name}= is missing; pass for example {name}={example}", 2)
     options = complete_options("val", {name: value for name, value in given.items() if name in defaults})
     if options.pop("safe"):
         check_safety({"model": given["model"]})
@@ -57,13 +57,15 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         f"Ultralytics' own figures: {', '.join(f'{name} {value:.3f}' for name, value in figures.items())}",
     ]
     if evaluation.objects == 0:
-        lines.append("WARNING: there is no object to find, so there is no AP")
+        lines.append("WARNING: this split has no objects, so AP is undefined; label some, or pass another split=")
     if evaluation.most > evaluation.max_dets:
         lines.append(
-            f"WARNING: an image holds {evaluation.most} objects of one class and max_dets={evaluation.max_dets} of its "
-            f"detections count, so AP cannot reach 1; max_dets={evaluation.most} counts enough"
+            f"WARNING: only max_dets={evaluation.max_dets} detections of an image count, and one has "
+            f"{evaluation.most} objects of one class; pass max_dets={evaluation.most}"
         )
     if evaluation.refused:
         file, reason = next(iter(evaluation.refused.items()))
-        lines.append(f"WARNING: {len(evaluation.refused)} images left out, see coco.json; the first: {file}: {reason}")
+        lines.append(
+            f"WARNING: {len(evaluation.refused)} images left out, all are in coco.json; correct {file}: {reason}"
+        )
     return [*lines, f"saved in {evaluation.folder}: coco.json, coco.csv, ground_truth.json, predictions.json"]

@@ -84,6 +84,6 @@ def _read_configuration(path: Any) -> dict[str, Any]:
     try:
         content = YAML.load(own_file(str(path), "cfg", "recipes"))
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all the user's to mend
-        raise DS2D2Error(f"cfg={path}: cannot be read, {error}", 2) from error
+        raise DS2D2Error(f"cfg={path}: cannot be read, {error}; pass a YAML file of arguments", 2) from error
     # The args.yaml of an earlier run names its folder, which is not to be written over.
     return {key: value for key, value in content.items() if key not in {"cfg", "save_dir"}}

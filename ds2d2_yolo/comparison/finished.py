@@ -48,7 +48,7 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         with (folder / COMPARISON_TABLE).open(newline="", encoding="utf-8") as file:
             names = [Path(row["weights"]).parent.parent.name for row in csv.DictReader(file)]
         if not names:
-            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs")
+            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs; run the same 'ds2d2 compare' again")
         runs = [cast(RunRecord, _read(folder / "runs" / f"{name}.json")) for name in names]
         teacher = _teacher_of(folder, runs)
         results = Results(teacher, _stages_of(teacher, runs), runs)
@@ -61,7 +61,9 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         seeds = list(dict.fromkeys(run["seed"] for run in runs))
         comparison = Comparison(folder, methods, seeds, {**shared, "teacher": teacher["weights"]})
     except (KeyError, TypeError, IndexError) as error:
-        raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} or a record is damaged ({error!r})") from error
+        raise DS2D2Error(
+            f"run={folder}: {COMPARISON_TABLE} or a record is damaged ({error!r}); run the same 'ds2d2 compare' again"
+        ) from error
     return comparison, results
 
 

@@ -284,5 +284,5 @@ def _outcome(job: AnyJob) -> str:
 def _record_of(job: EvaluationJob | RunJob) -> dict[str, object]:
     record = read_record(Path(job["record"]), job["inputs"])
     if record is None:
-        raise DS2D2Error(f"{job['record']}: is missing or damaged, run the same command again")
+        raise DS2D2Error(f"{job['record']}: is missing or damaged; run the same command again")
     return record

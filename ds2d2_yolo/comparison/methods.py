@@ -106,9 +106,9 @@ def read_methods(chosen: object) -> list[Method]:
         methods += [_method(name, entry, file, shipped) for name, entry in entries.items()]
     names = [method.name for method in methods]
     if not names:
-        raise DS2D2Error("methods= names no method, for example methods=plain,ds2d2", 2)
+        raise DS2D2Error("methods= names no method; pass for example methods=plain,ds2d2", 2)
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise DS2D2Error(f"methods: '{twice}' is named twice", 2)
+        raise DS2D2Error(f"methods: '{twice}' is named twice; leave one of them out", 2)
     return methods
 
 
@@ -131,16 +131,16 @@ def _entries_of(file: str, shipped: Mapping[str, object]) -> dict[str, object]:
     try:
         content = YAML.load(file)
     except Exception as error:  # missing, a folder, not YAML: all the user's to mend
-        raise DS2D2Error(f"methods={file}: cannot be read, {error}", 2) from error
+        raise DS2D2Error(f"methods={file}: cannot be read, {error}; see 'ds2d2 cfg methods' for its form", 2) from error
     if not content:
-        raise DS2D2Error(f"methods={file}: has no methods, see 'ds2d2 cfg methods' for its form", 2)
+        raise DS2D2Error(f"methods={file}: has no methods; see 'ds2d2 cfg methods' for its form", 2)
     return {str(name): shipped.get(str(name)) if entry is None else entry for name, entry in content.items()}
 
 
 def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) -> Method:
     if entry is None:
         hint = did_you_mean(name, shipped, f"there are {', '.join(shipped)}", cutoff=0.4)
-        raise DS2D2Error(f"methods={name}: no such method, {hint}", 2)
+        raise DS2D2Error(f"methods={name}: no such method; {hint}", 2)
     if not isinstance(entry, dict):
         raise DS2D2Error(f"{file}: method {name} is {entry!r}, expected its arguments, such as {{im_high: 0}}", 2)
     arguments: dict[str, object] = {str(key): value for key, value in entry.items()}

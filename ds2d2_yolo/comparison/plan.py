@@ -27,11 +27,11 @@ from ds2d2_yolo.training.stages import architecture_of
 
 # Arguments with which runs could not be compared or continued, and why.
 _REFUSED = {
-    "resume": "the same command continues its runs",
-    "seed": "pass seeds=",
-    "time": "schedules would depend on what else the machine does; pass epochs=, of the methods, too, for equal time",
-    "save": "what each epoch reached is compared, leave it out",
-    "val": "what each epoch reached is compared, leave it out",
+    "resume": "the same command continues its runs; leave resume= out",
+    "seed": "a comparison has several; leave seed= out and pass seeds=",
+    "time": "schedules would depend on the load of the machine; leave time= out and pass epochs=",
+    "save": "the best epochs are compared; leave save= out",
+    "val": "the best epochs are compared; leave val= out",
 }
 _PLACES = {"student", "name", "save_dir", "project"}  # not the same for all runs, or named otherwise
 _FILES = ("model", "data", "teacher", "amplifier", "pretrained")
@@ -84,7 +84,9 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
     methods, seeds = read_methods(options["methods"]), _seeds(options["seeds"])
     arguments = check_arguments(asked)
     if arguments.batch < 1 or arguments.batch != int(arguments.batch):
-        raise DS2D2Error(f"batch={arguments.batch}: methods would get different batches, pass a whole number", 2)
+        raise DS2D2Error(
+            f"batch={arguments.batch}: methods would get different batches; pass a whole number, such as batch=16", 2
+        )
     cluster = _cluster(options, arguments)
     arguments_by_method = {method.name: _arguments_of(method, asked) for method in methods}
 
@@ -117,12 +119,12 @@ def _seeds(chosen: object) -> list[int]:
             number = None
         # `type` rather than `isinstance`: True is an int
         if type(number) is not int or not 0 <= number < 2**32:
-            raise DS2D2Error(f"seeds={chosen}: '{seed}' is no seed, expected whole numbers such as seeds=0,1,2", 2)
+            raise DS2D2Error(f"seeds={chosen}: '{seed}' is no seed; pass whole numbers, such as seeds=0,1,2", 2)
         if number in seeds:
-            raise DS2D2Error(f"seeds={chosen}: seed {number} is named twice", 2)
+            raise DS2D2Error(f"seeds={chosen}: seed {number} is named twice; leave one out", 2)
         seeds.append(number)
     if not seeds:
-        raise DS2D2Error("seeds= names no seed, for example seeds=0,1,2", 2)
+        raise DS2D2Error("seeds= names no seed; pass for example seeds=0,1,2", 2)
     return seeds
 
 
@@ -170,7 +172,9 @@ def _check_families(run: Plan, arguments: Arguments) -> None:
     models = {"teacher": (arguments.teacher, run.teacher), "student": (arguments.model, student_of(run))}
     for role, (path, detector) in models.items():
         if detector.explicit_only:
-            raise DS2D2Error(f"{role}={path}: is an {detector.family}, whose AP is not compared here; use a YOLO")
+            raise DS2D2Error(
+                f"{role}={path}: is an {detector.family}, whose AP is not compared here; pass a YOLO as {role}="
+            )
 
 
 def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
@@ -178,8 +182,8 @@ def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
     with_task(arguments, run.teacher)
     if method.distil == "ultralytics" and run.teacher.family != "YOLO":
         raise DS2D2Error(
-            f"methods={method.name}: Ultralytics' own distillation is for YOLO models, {run.teacher.title} is a "
-            f"{run.teacher.family}; leave {method.name} out"
+            f"methods={method.name}: Ultralytics' own distillation is for YOLO models, and {run.teacher.title} is a "
+            f"{run.teacher.family}; leave {method.name} out of methods="
         )
     if method.distil == "ds2d2" and arguments.layers != run.arguments.layers:
         check_pair(run.teacher, student_of(run), run.arguments.imgsz, arguments.layers)
@@ -191,7 +195,10 @@ def _check_amplifier(arguments: Arguments, run: Plan) -> None:
         return
     path = str(arguments.amplifier)
     if not has_teacher(run):
-        raise DS2D2Error(f"amplifier={path}: belongs to a trained teacher, but {arguments.teacher} is not yet")
+        raise DS2D2Error(
+            f"amplifier={path}: belongs to a trained teacher, and {arguments.teacher} is still to be trained; leave "
+            "amplifier= out"
+        )
     load_amplifier(path, run.teacher, read_amplifier(path)["wavelet"])
 
 

@@ -58,7 +58,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if find_spec("ray") is None:
-            raise DS2D2Error(f"ray={self.address}: Ray is not installed, pip install 'ds2d2-yolo[ray]'")
+            raise DS2D2Error(f"ray={self.address}: Ray is not installed; run \"pip install 'ds2d2-yolo[ray]'\"")
 
 
 def run_jobs(
@@ -143,7 +143,7 @@ def _run_job(job: Job, worker: Sequence[str], glance: Callable[[], object] | Non
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
     last = f"killed by signal {-code}" if code < 0 else last.removeprefix("ds2d2: error: ")
-    return f"{job['title']} failed: {shorten(last, 400)}; its output is in {log}; the same command tries it again"
+    return f"{job['title']} failed: {shorten(last, 400)}; see {log}, then run the same command again"
 
 
 def _wait(process: subprocess.Popen[bytes], glance: Callable[[], object] | None) -> int:

@@ -164,9 +164,11 @@ def read_curve(path: Path) -> list[Epoch]:
             for row in rows
         }
     except (KeyError, ValueError) as error:
-        raise DS2D2Error(f"{path}: cannot be read as the table of a training ({error!r})") from error
+        raise DS2D2Error(
+            f"{path}: cannot be read as the table of a training ({error!r}); run the same command again"
+        ) from error
     if not epochs:
-        raise DS2D2Error(f"{path}: has no epochs")
+        raise DS2D2Error(f"{path}: has no epochs; run the same command again")
     return [epochs[number] for number in sorted(epochs)]
 
 

@@ -331,23 +331,22 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
     """
     warnings = []
     if len(comparison.seeds) == 1:
-        warnings.append(
-            "One seed: there is no interval, and no telling a difference from chance. Pass seeds=0,1,2,3,4."
-        )
+        warnings.append("One seed gives no interval, and any difference may be chance. Pass seeds=0,1,2,3,4.")
     warnings += _warnings_of_plain(results)
     for run in results.runs:
         if after := run["continued_after"]:
             epochs = ", ".join(map(str, after))
             warnings.append(
-                f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}: from there on "
-                "its data come in another order than those of the other methods."
+                f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}. From there on "
+                "its images come in another order than those of the other methods."
             )
     if len({tuple(sorted(run["versions"].items())) for run in results.runs}) > 1:
         warnings.append(
-            "The runs were made by different versions of ds2d2-yolo, Ultralytics or torch, see their records."
+            "The runs were made by different versions of ds2d2-yolo, Ultralytics or torch. Compare again in a new "
+            "folder, with name=."
         )
     if comparison.cluster is not None:
-        warnings.append("Runs shared machines: their times are those of a machine that is busy with other runs, too.")
+        warnings.append("Runs shared machines, so their times are too long. Leave ray= out to measure time.")
     return warnings
 
 
@@ -357,9 +356,11 @@ def _warnings_of_plain(results: Results) -> list[str]:
     if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
         warnings.append(
             f"The plain student is still rising: its last fifth of the epochs brought {rise:.0%} of its "
-            f"{' + '.join(map(metric_title, main_metrics(results)))}. What "
-            "distillation gains may be what a longer schedule gains without it; compare with more epochs."
+            f"{' + '.join(map(metric_title, main_metrics(results)))}. A "
+            "longer schedule alone may gain as much as distillation. Compare again with more epochs=."
         )
     if plain and fitness_of(results.teacher) <= fmean(map(fitness_of, plain)):
-        warnings.append("The teacher is no better than the plain student: there is no gap to close.")
+        warnings.append(
+            "The teacher is no better than the plain student. Pass a better one, or train it with more teacher_epochs=."
+        )
     return warnings

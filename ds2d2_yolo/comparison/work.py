@@ -165,6 +165,6 @@ def _check_batch(batch: int, trainer: Trainer) -> None:
     """Callback: stop where Ultralytics, out of memory, went on with a smaller batch than the other methods have."""
     if trainer.batch_size != batch:
         raise DS2D2Error(
-            f"out of memory: Ultralytics went on with batch={trainer.batch_size}, which would not compare with the "
-            f"other methods; pass batch={trainer.batch_size} for all"
+            f"out of memory: Ultralytics went on with batch={trainer.batch_size}, other methods had more; "
+            f"pass batch={trainer.batch_size}"
         )

@@ -163,7 +163,7 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
         >>> truth = read_truth(check_det_dataset("dota8.yaml"), task="obb")  # doctest: +SKIP
     """
     if not data.get(split):
-        raise DS2D2Error(f"split={split}: the data set has no such split")
+        raise DS2D2Error(f"split={split}: the data YAML has no line '{split}:'; add it, or pass split=val")
     with label_errors(split):
         labels = YOLODataset(img_path=data[split], data=dict(data), task=task, augment=False).labels
     return coco_truth(labels, data["names"], task, data.get("path"))
@@ -183,7 +183,8 @@ def check_labels(labels: Sequence[Mapping[str, Any]], task: str) -> None:
     for label in labels if needed else ():
         if len(label["segments"]) != len(label["cls"]):
             raise DS2D2Error(
-                f"{label['im_file']}: its label file holds boxes, task={task} needs {needed} of each object"
+                f"{label['im_file']}: its label file holds boxes, task={task} needs {needed} of each object; "
+                "label them, or pass a model for task=detect"
             )
 
 

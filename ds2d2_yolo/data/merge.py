@@ -17,7 +17,7 @@ from ultralytics.utils import SETTINGS, TQDM, YAML
 from ultralytics.utils.metrics import probiou
 
 from ds2d2_yolo.data.tiles import Tile, TileMap, read_tile_map
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, similar_file
 from ds2d2_yolo.files import atomic_folder
 from ds2d2_yolo.options import usable_path
 from ds2d2_yolo.resources import resource_folder
@@ -88,7 +88,7 @@ def merge_detections(
     """
     for name, value in (("iou", iou), ("min_confidence", min_confidence)):
         if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
-            raise DS2D2Error(f"{name}={value}: must be from 0 to 1", 2)
+            raise DS2D2Error(f"{name}={value}: must be from 0 to 1; pass for example {name}=0.3", 2)
     target = usable_path("out", str(out)).absolute()
     _check_absent(target)
     tile_map = read_tile_map(_folder_of(usable_path("data", str(data))))
@@ -153,7 +153,7 @@ class _Detections:
 
 def _check_absent(folder: Path) -> None:
     if folder.exists() or folder.is_symlink():
-        raise DS2D2Error(f"{folder}: exists, remove it or choose another folder")
+        raise DS2D2Error(f"out={folder}: exists; pass another out=, or remove it")
 
 
 def _folder_of(data: Path) -> Path:
@@ -162,12 +162,15 @@ def _folder_of(data: Path) -> Path:
         return data
     path = data if data.is_file() else resource_folder("datasets") / data
     if not path.is_file():
-        raise DS2D2Error(f"{data}: no such file, pass the folder of a tiled data set, or its data YAML")
+        hint = similar_file("data", data, "pass the folder that 'ds2d2 convert' made, or its data YAML")
+        raise DS2D2Error(f"data={data}: no such file; {hint}")
     try:
         # As Ultralytics looks for it.
         folder = Path(YAML.load(path).get("path") or path.parent)
     except Exception as error:
-        raise DS2D2Error(f"{path}: cannot be read as YAML ({error})") from None
+        raise DS2D2Error(
+            f"{path}: cannot be read as YAML ({error}); pass the folder that 'ds2d2 convert' made"
+        ) from None
     return folder if folder.exists() or folder.is_absolute() else Path(SETTINGS["datasets_dir"]) / folder
 
 
@@ -177,7 +180,7 @@ def _file_words(names: tuple[str, ...]) -> list[str]:
     for name, word in zip(names, words, strict=True):
         if re.search(r'[/\\:*?"<>|]', word) or words.count(word) > 1:
             raise DS2D2Error(
-                f"class '{name}': cannot be part of the name of a file of its own, rename it in the data set"
+                f"class '{name}': cannot be the name of a file; rename it under 'names:' and convert again"
             )
     return words
 
@@ -190,7 +193,7 @@ class _Collector:
 
     def __init__(self, path: Path, tile_map: TileMap, split: str | None) -> None:
         if split is not None and split not in tile_map.tiles:
-            raise DS2D2Error(f"split={split}: the data set has {', '.join(tile_map.tiles) or 'none'}", 2)
+            raise DS2D2Error(f"split={split}: no such split; pass split={' or split='.join(tile_map.tiles)}", 2)
         self._path = path
         self._classes = len(tile_map.names)
         self._splits = tile_map.tiles if split is None else {split: tile_map.tiles[split]}
@@ -206,11 +209,13 @@ class _Collector:
             found = [split for split, tiles in self._splits.items() if name in tiles]
             if not found:
                 raise DS2D2Error(
-                    f"{place}: '{name}' is no tile of {' or '.join(self._splits) or 'any split'}, pass data= and "
+                    f"{place}: '{name}' is no tile of {' or '.join(self._splits) or 'any split'}; pass data= and "
                     "split= of what was predicted"
                 )
             if len(found) > 1:
-                raise DS2D2Error(f"{place}: '{name}' is a tile of {' and '.join(found)}, pass split=", 2)
+                raise DS2D2Error(
+                    f"{place}: '{name}' is a tile of {' and '.join(found)}; pass split={found[0]} or another of them", 2
+                )
             self._numbers[name] = len(self._tiles)
             self._tiles.append(self._splits[found[0]][name])
         return self._tiles[self._numbers[name]]
@@ -219,13 +224,15 @@ class _Collector:
         """Append a detection: four numbers (x1, y1, x2, y2) or eight (corners), in pixels of its tile."""
         if not 0 <= number < self._classes:
             raise DS2D2Error(
-                f"{place}: class {number}, but the data set has {self._classes}, was another one predicted?"
+                f"{place}: class {number}, but the data set has {self._classes}; pass data= of what was predicted"
             )
         if not (0 <= score <= 1 and all(map(math.isfinite, points))):
-            raise DS2D2Error(f"{place}: a score outside of 0 to 1 or a coordinate that is no number, predict again")
+            raise DS2D2Error(f"{place}: a score outside of 0 to 1, or a coordinate that is no number; predict again")
         oriented = len(points) == 8
         if self._rows and oriented != self._oriented:
-            raise DS2D2Error(f"{place}: oriented and horizontal boxes in one place, merge them one by one")
+            raise DS2D2Error(
+                f"{place}: oriented and horizontal boxes together; merge each with predictions= and out= of its own"
+            )
         self._oriented = oriented
         self.tile(name, place)
         self._tile_of.append(self._numbers[name])
@@ -251,7 +258,7 @@ def _read(path: Path, tile_map: TileMap, split: str | None) -> _Detections:
     elif path.is_file():
         _read_json(path, collector)
     else:
-        raise DS2D2Error(f"{path}: no such file or folder, pass predictions.json or the folder of the label files")
+        raise DS2D2Error(f"{path}: no such file or folder; pass predictions.json or the folder of the label files")
     return collector.finish()
 
 
@@ -260,9 +267,9 @@ def _read_json(path: Path, collector: _Collector) -> None:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DS2D2Error(f"{path}: is no JSON file ({error}), run 'yolo val save_json=True' again") from None
+        raise DS2D2Error(f"{path}: is no JSON file ({error}); run 'yolo val save_json=True' again") from None
     if not isinstance(entries, list):
-        raise DS2D2Error(f"{path}: is no list of detections, pass the predictions.json of 'yolo val save_json=True'")
+        raise DS2D2Error(f"{path}: is no list of detections; pass the predictions.json of 'yolo val save_json=True'")
     for index, entry in enumerate(TQDM(entries, desc="Reading detections", unit="box", file=sys.stderr), 1):
         place = f"{path}: detection {index}"
         try:
@@ -277,7 +284,7 @@ def _read_json(path: Path, collector: _Collector) -> None:
                 x, y, width, height = map(float, entry["bbox"])
                 points = [x, y, x + width, y + height]
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise DS2D2Error(f"{place}: is not as 'yolo val save_json=True' writes it, run it again") from None
+            raise DS2D2Error(f"{place}: is not as 'yolo val save_json=True' writes it; run it again") from None
         collector.add(name, number, score, points, place)
 
 
@@ -285,27 +292,33 @@ def _read_labels(folder: Path, collector: _Collector) -> None:
     """Read what Ultralytics' predictors write with `save_txt=True save_conf=True`."""
     files = sorted(folder.glob("*.txt"))
     if not files:
-        hint = f"pass {folder / 'labels'}" if (folder / "labels").is_dir() else "pass the folder of the label files"
-        raise DS2D2Error(f"{folder}: holds no label files, {hint}")
+        hint = (
+            f"pass predictions={folder / 'labels'}"
+            if (folder / "labels").is_dir()
+            else "pass the folder labels of 'yolo predict save_txt=True save_conf=True'"
+        )
+        raise DS2D2Error(f"{folder}: holds no label files; {hint}")
     for file in TQDM(files, desc="Reading detections", unit="file", file=sys.stderr):
         width, height = collector.tile(file.stem, str(file)).size
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DS2D2Error(f"{file}: cannot be read ({error}), predict again") from None
+            raise DS2D2Error(f"{file}: cannot be read ({error}); predict again") from None
         for number, line in enumerate(lines, 1):
             fields = line.split()
             if not fields:
                 continue
             if len(fields) in (5, 9):
-                raise DS2D2Error(f"{file}:{number}: has no confidence, predict again with save_conf=True")
+                raise DS2D2Error(f"{file}:{number}: has no confidence; predict again with save_conf=True")
             try:
                 if len(fields) not in (6, 10):
                     raise ValueError
                 index = int(fields[0])
                 *shares, score = map(float, fields[1:])
             except ValueError:
-                raise DS2D2Error(f"{file}:{number}: is not as 'yolo predict save_txt=True' writes it") from None
+                raise DS2D2Error(
+                    f"{file}:{number}: is not as 'yolo predict save_txt=True' writes it; predict again"
+                ) from None
             if len(shares) == 4:
                 x, y, across, down = shares
                 shares = [x - across / 2, y - down / 2, x + across / 2, y + down / 2]

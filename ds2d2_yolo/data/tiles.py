@@ -501,13 +501,11 @@ def read_tile_map(folder: Path) -> TileMap:
                         tile["name"], entry["source"], (x, y, width, height), (columns, rows), float(tile["scale"])
                     )
     except FileNotFoundError:
-        raise DS2D2Error(
-            f"{path}: no such file, pass the folder of a data set that 'ds2d2 convert' has tiled"
-        ) from None
+        raise DS2D2Error(f"{path}: no such file; pass data= of a data set made by 'ds2d2 convert patch=1024'") from None
     except OSError as error:
         raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from None
     except DS2D2Error:
         raise
     except (StopIteration, ValueError, KeyError, TypeError):
-        raise DS2D2Error(f"{path}:{number}: is not as 'ds2d2 convert' writes it, convert again") from None
+        raise DS2D2Error(f"{path}:{number}: is not as 'ds2d2 convert' writes it; convert again") from None
     return TileMap(task, names, tiles)

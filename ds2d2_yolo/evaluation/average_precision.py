@@ -21,7 +21,7 @@ from ultralytics.utils.checks import check_imgsz
 
 from ds2d2_yolo.data.coco_truth import COCOTruth, coco_truth, refused_images
 from ds2d2_yolo.detectors import TASKS
-from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation.detections import coco_detections, validate_and_collect
 from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
@@ -73,7 +73,9 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     description = load_data(args.data, args.split, args.single_cls)
     images = images_of_split(description[args.split])
     if not images:
-        raise DS2D2Error(f"split={args.split}: {description[args.split]} has no images")
+        raise DS2D2Error(
+            f"split={args.split}: {description[args.split]} has no images; put some there, or pass another split="
+        )
     _check_classes(title, detector.names, description["names"], args.single_cls)
     if task == "pose":
         check_keypoint_shape(args.data, description)
@@ -131,31 +133,39 @@ def _load(model: str | Path | Model) -> Model:
     else:
         # A bare name may be one that Ultralytics knows where to find or to download.
         if not Path(name).exists() and Path(name).name != name and "://" not in name:
-            raise DS2D2Error(f"model={name}: no such file")
+            hint = similar_file("model", name, "pass the .pt of a training, such as model=path/to/best.pt")
+            raise DS2D2Error(f"model={name}: no such file; {hint}")
         try:
             detector = YOLO(name)
         except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
-            raise DS2D2Error(f"model={name}: cannot be loaded, {message_of(error)}") from error
+            raise DS2D2Error(
+                f"model={name}: cannot be loaded, {message_of(error)}; pass another .pt as model="
+            ) from error
     if detector.task not in TASKS:
         raise DS2D2Error(
-            f"model={name}: is trained for task={detector.task}, only {', '.join(TASKS)} are evaluated here"
+            f"model={name}: is trained for task={detector.task}, which is not evaluated here; run 'yolo val "
+            f"model={name}'"
         )
     if not isinstance(detector.model, torch.nn.Module):
-        raise DS2D2Error(f"model={name}: is no checkpoint, pass the .pt file of a training")
+        raise DS2D2Error(f"model={name}: is no checkpoint; pass the .pt of a training")
     if isinstance(detector, RTDETR):
         # Some of the supported releases hand its detections over in other pixels.
-        raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here")
+        raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here; run 'yolo val model={name}'")
     if hasattr(detector.model, "ds2d2_teacher"):
-        raise DS2D2Error(f"model={name}: is a checkpoint of the amplifier stage, its head sees other maps")
+        raise DS2D2Error(
+            f"model={name}: is a checkpoint of the amplifier stage; pass the best.pt of a teacher or a student"
+        )
     return detector
 
 
 def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any], max_dets: int) -> dict[str, Any]:
     """Return the arguments of a validation, after the checks that need nothing else."""
     if arguments.get("task", detector.task) != detector.task:
-        raise DS2D2Error(f"task={arguments['task']}: model={title} is trained for task={detector.task}", 2)
+        raise DS2D2Error(
+            f"task={arguments['task']}: model={title} is trained for task={detector.task}; leave task= out", 2
+        )
     if not arguments.get("save_json", True):
-        raise DS2D2Error("save_json=False: predictions.json is always saved here", 2)
+        raise DS2D2Error("save_json=False: predictions.json is always saved here; leave save_json= out", 2)
     overrides = {
         **{"rect": True, "max_det": max(DEFAULT_CFG.max_det, max_dets)},  # rect: as Ultralytics' own val
         **detector.overrides,
@@ -180,8 +190,10 @@ def _check_classes(title: str, model_names: Mapping[int, str], expected: Mapping
     difference = None if single_cls else class_difference(names, data_names)
     if difference is None or (len(names) == len(data_names) and not set(names) & set(data_names)):
         return
-    advice = ": put the names of the data YAML in the model's order" if len(names) == len(data_names) else ""
-    raise DS2D2Error(f"model={title}: {difference}{advice}")
+    advice = "put 'names:' of the data YAML in the model's order"
+    if len(names) != len(data_names):
+        advice = "pass data= of the classes that the model was trained on"
+    raise DS2D2Error(f"model={title}: {difference}; {advice}")
 
 
 def _count_sizes(truth: COCOTruth) -> dict[str, int]:

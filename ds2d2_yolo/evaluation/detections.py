@@ -34,7 +34,9 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
         validator: DetectionCollector = kind(args=dict(overrides), _callbacks=detector.callbacks)
     except OSError as error:
         reason = error.strerror or error
-        raise DS2D2Error(f"project={overrides.get('project')}: cannot write there ({reason})") from error
+        raise DS2D2Error(
+            f"project={overrides.get('project')}: cannot write there ({reason}); pass another project="
+        ) from error
     try:
         validator(model=detector.model)
     except DS2D2Error:

@@ -78,4 +78,7 @@ def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Seque
         for name, content in contents.items():
             (evaluation.folder / name).write_text(content, encoding="utf-8")
     except OSError as error:
-        raise DS2D2Error(f"{evaluation.folder}: cannot save the results, {error.strerror or error}") from error
+        raise DS2D2Error(
+            f"{evaluation.folder}: cannot save the results ({error.strerror or error}); make room, or pass another "
+            "project="
+        ) from error

@@ -76,7 +76,9 @@ def coco_scores(
     check_max_dets(max_dets)
     images = {image["id"] for image in truth["images"]}
     if stray := {item["image_id"] for item in predictions} - images:
-        raise DS2D2Error(f"predictions: image_id {min(stray, key=str)} is not in the ground truth")
+        raise DS2D2Error(
+            f"predictions: image_id {min(stray, key=str)} is not in the ground truth; take both from the same split"
+        )
     # Copies, as the library writes into the annotations that it is given
     reference = COCO({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
     shape: Literal["rbox", "bbox"] = "rbox" if task == "obb" else "bbox"

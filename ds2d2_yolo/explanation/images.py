@@ -74,7 +74,7 @@ def read_image(
     """
     pixels = imread(path, cv2.IMREAD_COLOR)
     if pixels is None:
-        raise DS2D2Error(f"{path}: cannot be read as an image")
+        raise DS2D2Error(f"{path}: cannot be read as an image; replace or remove it")
     label = img2label_paths([str(path)])[0]
     checked = verify_image_label((str(path), label, "", task == "pose", classes, *points, single_cls))
     _, rows, _, polygons, *_, corrupt, message = checked
@@ -83,7 +83,10 @@ def read_image(
     height, width = pixels.shape[:2]
     if task == "obb":
         if len(polygons) != len(rows):
-            raise DS2D2Error(f"{label}: holds boxes, task=obb needs the four corners of each object")
+            raise DS2D2Error(
+                f"{label}: holds boxes, task=obb needs the four corners of each object; label them, or pass models "
+                "for task=detect"
+            )
         corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
         boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
     else:

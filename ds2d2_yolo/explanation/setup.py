@@ -64,17 +64,21 @@ def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
     for role, path in paths.items():
         models[role], trained = load_model(role, path)
         if not trained:
-            raise DS2D2Error(f"{role}={path}: only a trained model can be explained, pass its .pt file", 2)
+            raise DS2D2Error(f"{role}={path}: only a trained model can be explained; pass its .pt as {role}=", 2)
         if models[role].explicit_only:
-            raise DS2D2Error(f"{role}={path}: is an {models[role].family}, which is not explained here")
+            raise DS2D2Error(
+                f"{role}={path}: is an {models[role].family}, which is not explained here; pass a YOLO as {role}="
+            )
         channels = next(models[role].model.parameters()).shape[1]
         if channels != 3:
-            raise DS2D2Error(f"{role}={path}: takes images of {channels} channels, only 3 can be shown")
+            raise DS2D2Error(
+                f"{role}={path}: takes images of {channels} channels, only 3 can be shown; pass another {role}="
+            )
     expected = models["teacher"].class_names
     for role, detector in models.items():
         difference = class_difference(detector.class_names, expected, f"the teacher {paths['teacher']}")
         if difference is not None:
-            raise DS2D2Error(f"{role}={paths[role]}: {difference}")
+            raise DS2D2Error(f"{role}={paths[role]}: {difference}; pass a {role} with the teacher's classes")
     return models
 
 
@@ -106,10 +110,10 @@ def find_images(
     elif path.suffix[1:].lower() in IMG_FORMATS and path.is_file():
         images = [path]
     else:
-        kind = "is no image, folder or data YAML" if path.exists() else "no such image, folder or data YAML"
-        raise DS2D2Error(f"source={path}: {kind}", 2)
+        kind = "is none of these" if path.exists() else "no such file or folder"
+        raise DS2D2Error(f"source={path}: {kind}; pass an image, a folder of images or a data YAML", 2)
     if not images:
-        raise DS2D2Error(f"source={path}: there are no images in it")
+        raise DS2D2Error(f"source={path}: there are no images in it; pass an image, a folder of images or a data YAML")
     if data is not None:
         content = _load_data("data", data, "train", names)
     fit = images_of_split(content.get("train")) if content else []
@@ -192,5 +196,8 @@ def _load_data(option: str, path: str, split: str, names: Sequence[str]) -> dict
         raise DS2D2Error(str(error).replace("data=", f"{option}=", 1)) from error
     difference = class_difference(names, in_order(data["names"]))
     if difference is not None:
-        raise DS2D2Error(f"{option}={path}: has other classes than the models (teacher: {difference})")
+        raise DS2D2Error(
+            f"{option}={path}: has other classes than the models (teacher {difference}); pass {option}= with their "
+            "classes"
+        )
     return data

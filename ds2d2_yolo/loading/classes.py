@@ -31,9 +31,7 @@ def check_unique(path: str | Path, names: Sequence[str]) -> None:
     """
     for name, count in Counter(names).items():
         if count > 1:
-            raise DS2D2Error(
-                f"data={path}: the class name '{name}' occurs twice, results by class need different names: rename one"
-            )
+            raise DS2D2Error(f"data={path}: the class name '{name}' occurs twice; rename one of them under 'names:'")
 
 
 def class_difference(names: Sequence[str], expected: Sequence[str], other: str = "the data set") -> str | None:
@@ -51,10 +49,10 @@ def class_difference(names: Sequence[str], expected: Sequence[str], other: str =
         >>> class_difference(["ship", "plane"], ["ship", "car"])
         "class 1 is 'plane', in the data set 'car'"
         >>> class_difference(["ship"], ["ship", "car"], "the teacher")
-        'knows 1 classes, the teacher has 2'
+        'has 1 classes, the teacher has 2'
     """
     if len(names) != len(expected):
-        return f"knows {len(names)} classes, {other} has {len(expected)}"
+        return f"has {len(names)} classes, {other} has {len(expected)}"
     for index, (name, expected_name) in enumerate(zip(names, expected, strict=True)):
         if name != expected_name:
             return f"class {index} is '{name}', in {other} '{expected_name}'"

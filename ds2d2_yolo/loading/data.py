@@ -14,9 +14,10 @@ from ultralytics.utils.checks import check_file
 
 from ds2d2_yolo.data.depth import warn_of_depth
 from ds2d2_yolo.data.shipped import hint_for
-from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import check_unique, in_order
 from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_change
 from ds2d2_yolo.resources import own_file, resource_folder
 
 
@@ -33,7 +34,7 @@ def resolve_data(data: Any) -> str:
         DS2D2Error: If nothing was given.
     """
     if not data:
-        raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
+        raise DS2D2Error("data= is missing: pass a data YAML, such as data=scenes.yaml", 2)
     return own_file(str(data), "datasets")
 
 
@@ -88,12 +89,12 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
     except DS2D2Error:
         raise
     except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={path}: {message_of(error)}") from error
+        raise DS2D2Error(f"data={path}: {what_to_change(path, error, split)}") from error
     if single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
     check_unique(path, in_order(data["names"]))
     if not data.get(split):
-        raise DS2D2Error(f"split={split}: the data set {path} has no such split")
+        raise DS2D2Error(f"split={split}: {path} has no line '{split}:'; add it, or pass split=val")
     return data
 
 
@@ -114,17 +115,15 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
     """
     data = load_data(path, split, single_cls)
     images = {"training": images_of_split(data.get("train")), "validation": images_of_split(data.get("val"))}
-    if not images["validation"]:
-        raise DS2D2Error(f"data={path}: the validation set {data.get('val')} has no images")
+    for name, split in (("validation", "val"), ("training", "train")):
+        _check_images(path, name, data.get(split), images[name], split)
     if task == "pose":
         check_keypoint_shape(path, data)
-    if not images["training"]:
-        raise DS2D2Error(f"data={path}: the training set {data.get('train')} has no images")
-    labels = (Path(label) for label in img2label_paths([str(image) for image in images["training"]]))
+    labels = [Path(label) for label in img2label_paths([str(image) for image in images["training"]])]
     if not any(label.is_file() and label.stat().st_size for label in labels):
         raise DS2D2Error(
-            f"data={path}: none of the {len(images['training'])} training images has objects, label files are missing "
-            "or empty"
+            f"data={path}: none of the {len(labels)} training images has objects; write label files, the first one "
+            f"in {labels[0]}"
         )
     for name, files in images.items():
         if (
@@ -149,10 +148,28 @@ def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
         DS2D2Error: If `kpt_shape` is missing, or is not a number of keypoints and of 2 or 3 values of each.
     """
     if "kpt_shape" not in data:
-        raise DS2D2Error(f"data={path}: has no kpt_shape, number of keypoints and values each, such as [17, 3]")
+        raise DS2D2Error(
+            f"data={path}: the line 'kpt_shape:' is missing; write number of keypoints and values of each, for example "
+            "'kpt_shape: [17, 3]'"
+        )
     shape = data["kpt_shape"]
     if not _is_keypoint_shape(shape):
-        raise DS2D2Error(f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values each")
+        raise DS2D2Error(
+            f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values of each, for example "
+            "'kpt_shape: [17, 3]'"
+        )
+
+
+def _check_images(path: str, name: str, entries: Any, images: Sequence[Path], split: str) -> None:
+    """Refuse a split without images, or with a list of images of which none exists."""
+    if not images:
+        empty = f"the {name} set {entries} has no images; put some there, or correct '{split}:' in the YAML"
+        raise DS2D2Error(f"data={path}: {missing_images(path, [split]) or empty}")
+    if not any(image.is_file() for image in images):
+        advice = lists_elsewhere(entries, images)
+        raise DS2D2Error(
+            f"data={path}: none of the {len(images)} {name} images exists, for example {images[0]}; {advice}"
+        )
 
 
 def _is_keypoint_shape(shape: object) -> bool:
@@ -179,7 +196,10 @@ def _complaint_about(
         if found[0] is not None and (len(found[1]) or not need_objects):
             if task in {"obb", "segment"} and len(found[1]) and not found[3]:
                 what = "the four corners" if task == "obb" else "the outline"
-                raise DS2D2Error(f"data={path}: {label} holds boxes, task={task} needs {what} of each object")
+                raise DS2D2Error(
+                    f"data={path}: {label} holds boxes, task={task} needs {what} of each object; label them, or pass "
+                    "models for task=detect"
+                )
             return None
         reason = reason or str(found[-1])
     return reason
@@ -207,7 +227,7 @@ def _announce_download(data: str) -> None:
     shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
     if not shipped and not script.lower().startswith(("http://", "https://")):
         raise DS2D2Error(
-            f"data={data}: its images are missing and its download: entry is code, which is not run here; read it, run "
-            "it yourself, or get the images by hand"
+            f"data={data}: its images are missing, and its download: entry is code, which is not run here; read that "
+            "code, and run it yourself"
         )
     LOGGER.info(f"{colorstr('DS2D2:')} {path} downloads its images: {shorten(script, 200)}")

@@ -121,8 +121,8 @@ def describe_outdated(caches: Sequence[Path]) -> str:
     """Return one line about what `outdated_caches` has found."""
     others = f" (and {len(caches) - 1} more)" if len(caches) > 1 else ""
     return (
-        f"{caches[0]}{others}: cache=disk left other pixels here than the image has, and Ultralytics reads them in its "
-        "place; delete the .npy files beside the images"
+        f"{caches[0]}{others}: cache=disk left other pixels here than the image has. Ultralytics would read them; "
+        "delete the .npy files beside the images"
     )
 
 

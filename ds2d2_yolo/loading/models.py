@@ -14,7 +14,7 @@ from ultralytics.utils.torch_utils import intersect_dicts
 
 from ds2d2_yolo.compatibility import warn_of_untested_release
 from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
-from ds2d2_yolo.errors import DS2D2Error, message_of
+from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.loading.safety import check_safety
 
 
@@ -46,28 +46,36 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     elif suffix == ".pt":
         # A bare name may be one that Ultralytics knows where to find or to download.
         if not Path(name).is_file() and Path(name).name != name and "://" not in name:
-            raise DS2D2Error(f"{role}={name}: no such file")
+            hint = f"pass the path of a .pt, such as {role}=yolo11n.pt"
+            raise DS2D2Error(f"{role}={name}: no such file; {similar_file(role, name, hint)}")
         try:
             model, _ = load_checkpoint(name)
         except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
-            place = "" if Path(name).name != name else f"; put the file into {Path.cwd()} or {SETTINGS['weights_dir']}"
-            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}{place}") from error
+            place = f"put the file into {Path.cwd()} or {SETTINGS['weights_dir']}"
+            place = place if Path(name).name == name and not Path(name).exists() else f"pass another .pt as {role}="
+            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}; {place}") from error
         if hasattr(model, "ds2d2_teacher"):
-            raise DS2D2Error(f"{role}={name}: is a checkpoint of the amplifier stage, its head sees other maps")
+            raise DS2D2Error(
+                f"{role}={name}: is a checkpoint of the amplifier stage, whose head takes other maps; pass the best.pt "
+                "of a teacher or a student"
+            )
     elif suffix:
         raise DS2D2Error(
-            f"{role}={name}: {suffix} files are exported models without layers to tap; pass the .pt they came from"
+            f"{role}={name}: {suffix} files are exported models without layers to tap; pass {role}="
+            f"{Path(name).with_suffix('.pt').name}, or whichever .pt it was made from"
         )
     else:
-        raise DS2D2Error(f"{role}={name}: expected a .pt checkpoint or a model .yaml")
+        raise DS2D2Error(f"{role}={name}: expected a .pt or a model .yaml; pass {role}={name}.pt or {role}={name}.yaml")
     detector = detector_of(model)
     if detector is None:
         raise DS2D2Error(
-            f"{role}={name}: {_describe(model)} cannot be distilled - take a YOLO model of the tasks "
+            f"{role}={name}: {_describe(model)} cannot be distilled; pass a YOLO model of the tasks "
             f"{', '.join(TASKS)}, a RetinaNet or a Faster R-CNN"
         )
     if model.is_fused():
-        raise DS2D2Error(f"{role}={name}: is fused for inference and cannot be trained or tapped; pass the unfused .pt")
+        raise DS2D2Error(
+            f"{role}={name}: is fused for inference and cannot be trained; pass best.pt or last.pt of its run"
+        )
     return detector, suffix == ".pt"
 
 
@@ -164,7 +172,8 @@ def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, 
     if found is not None and list(found) != list(data["kpt_shape"]):
         raise DS2D2Error(
             f"{role}={path}: finds keypoints of kpt_shape={list(found)}, the data set has "
-            f"kpt_shape={list(data['kpt_shape'])}: train it on these"
+            f"kpt_shape={list(data['kpt_shape'])}; fine-tune it with 'ds2d2 teacher teacher={path} "
+            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass its result as {role}="
         )
 
 

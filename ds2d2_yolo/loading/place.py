@@ -30,7 +30,11 @@ def check_place(device: Any, amp: bool | str, project: str | None, folder: Path)
     except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
         raise DS2D2Error(f"device={device}: {message_of(error)}", 2) from error
     if amp == "bf16" and (chosen.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False)):
-        raise DS2D2Error(f"amp=bf16: needs a GPU that computes in bfloat16, this run is on {chosen}", 2)
+        raise DS2D2Error(
+            f"amp=bf16: needs a GPU that computes in bfloat16, this run is on {chosen}; pass amp=True or amp=False", 2
+        )
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise DS2D2Error(f"project={project}: cannot write to {existing}, choose another project= folder")
+        raise DS2D2Error(
+            f"project={project}: cannot write to {existing}; pass another folder, such as project=path/to/runs"
+        )

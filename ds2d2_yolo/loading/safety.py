@@ -37,7 +37,10 @@ def check_safety(files: Mapping[str, object]) -> None:
         >>> check_safety({"teacher": "yolo11n.yaml", "pretrained": True})
     """
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise DS2D2Error(f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}", 2)
+        raise DS2D2Error(
+            f"safe=True: needs torch 2.6 or newer, this is {torch.__version__}; run 'pip install -U torch torchvision'",
+            2,
+        )
     for name, value in files.items():
         if name == "resume" and value:
             _check_run(Path(str(get_latest_run() if value is True else value)))
@@ -80,7 +83,9 @@ def _check_file(name: str, value: str | Path) -> dict[str, Any] | None:
     except FileNotFoundError:  # a YAML that is missing: whoever loads it says so
         return None
     except Exception as error:  # truncated, foreign classes, other formats: torch raises many kinds
-        raise DS2D2Error(f"{name}={value}: refused by safe=True, {message_of(error)}") from error
+        raise DS2D2Error(
+            f"{name}={value}: refused by safe=True, {message_of(error)}; leave safe= out only if you trust this file"
+        ) from error
 
 
 def _is_plain(path: Path) -> bool:

@@ -108,8 +108,9 @@ def show_changes(
     whose = "" if len(pairings) == 1 else f", on average over {len(pairings)} seeds"
     parts: list[Part] = [
         Paragraph(
-            f"By the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or more{whose}: {titles[1]} "
-            f"is better than {titles[0]} on {len(better)} of {len(order)} images, worse on {len(worse)}."
+            f"{titles[1]} is better than {titles[0]} on {len(better)} of {len(order)} images, and worse on "
+            f"{len(worse)}. Compared by the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or "
+            f"more{whose}."
         )
     ]
     for heading, chosen in (("for the better", better[:_SHOWN]), ("for the worse", worse[::-1][:_SHOWN])):

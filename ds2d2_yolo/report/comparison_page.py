@@ -104,7 +104,7 @@ def _methods(comparison: Comparison, results: Results) -> Section:
     header = ["method", "distillation", *(f"gain {name}" for name in TERMS), "settings"]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    note = Paragraph("Gains are means over the seeds; found ones differ a little from run to run.", note=True)
+    note = Paragraph("Gains are means over the seeds; calibrated ones differ a little between runs.", note=True)
     return Section("Methods", [Table(header, rows, text_columns=(len(TERMS) + 2,)), note])
 
 
@@ -196,7 +196,8 @@ def _images(
     settings = evaluation["settings"] if evaluation else {}
     measured_on = data or str(settings.get("data") or "")
     if not pairings or not measured_on:
-        return [Section(title, [Paragraph("The runs' detections are not in the folder any more.", note=True)])]
+        note = "The runs' detections are no longer in the folder. Run the same 'ds2d2 compare' again to see them."
+        return [Section(title, [Paragraph(note, note=True)])]
     found = {PLAIN: pairings[0].old, method.name: pairings[0].new}
     if (of_teacher := folder_of_teacher(results, folder) / "coco" / "predictions.json").is_file():
         found = {"teacher": json.loads(of_teacher.read_text(encoding="utf-8")), **found}
@@ -210,7 +211,7 @@ def _images(
     except (DS2D2Error, OSError, SyntaxError, RuntimeError) as error:
         if data:
             raise DS2D2Error(f"data={data}: {error}") from error
-        note = f"The images are not where they were, pass data= to see them ({error})."
+        note = f"The images are not where they were ({error}). Pass data= to see them."
         return [Section(title, [Paragraph(note, note=True)])]
 
 

@@ -30,9 +30,9 @@ from ds2d2_yolo.report.text import percent
 from ds2d2_yolo.tables import text_table
 
 READING = (
-    "Differences are means of those between runs of one seed, with the 95 % interval of Student's t: an interval that "
-    "holds 0 is no finding. Gap closed: the share of the way from the plain student's mean to the teacher. At equal "
-    "time: the best epoch so far when the plain student, or without it the fastest method, was done"
+    "Differences are means over the seeds, with the 95 % interval of Student's t. If the interval holds 0, the "
+    "difference is not significant. Gap closed: the share of the way from the plain student's mean to the teacher. At "
+    "equal time: the best epoch so far when the plain student, or without it the fastest method, was done"
 )
 """How to read the tables."""
 
@@ -82,9 +82,9 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
         *lines,
         "![AP of every run, differences to plain, AP over time](comparison.png)",
         "",
-        "AP50 and AP50-95 are Ultralytics', of the checkpoint that it keeps as best; APs, APm and APl are COCO's. All "
-        f"of them are of boxes; mAP50(M), mAP50-95(M) are Ultralytics' of masks, (P) of keypoints. {READING}, by "
-        "seed. Peak memory is that of the training process, on a GPU what PyTorch allocated there.",
+        "AP50 and AP50-95 are Ultralytics', of its best checkpoint; APs, APm and APl are COCO's. All of them are for "
+        f"boxes; (M) marks Ultralytics' metrics for masks, (P) for keypoints. {READING}, by seed. Peak memory is that "
+        "of the training process; on a GPU, what PyTorch allocated there.",
     ]
 
 
@@ -110,7 +110,9 @@ def save_comparison(comparison: Comparison, results: Results) -> None:
             (folder / name).write_text(content, encoding="utf-8")
         (folder / "comparison.png").write_bytes(comparison_png(results))
     except OSError as error:
-        raise DS2D2Error(f"{folder}: cannot save the results, {error.strerror or error}") from error
+        raise DS2D2Error(
+            f"{folder}: cannot save the results ({error.strerror or error}); make room, then run the same command again"
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------------- for people

@@ -61,7 +61,10 @@ def report_lines(
     if any(report.measured for report in reports.values()):
         lines += ["", *_size_lines(reports, settings), "", *_cell_lines(reports, settings)]
     else:
-        lines += ["", "Sizes, densities and identical images are unknown, as images=none does not open the images."]
+        lines += [
+            "",
+            "Sizes, densities and identical images are unknown: images=none does not open images. Pass images=header.",
+        ]
     return [*lines, "", *_finding_lines(inspection, missing or {})]
 
 
@@ -91,14 +94,17 @@ def _finding_lines(inspection: Inspection, missing: Mapping[str, str]) -> Iterat
         findings = [report.findings[kind] for report in reports.values()]
         severity = "ERROR  " if KINDS[kind].error else "warning"
         yield f"{severity} {KINDS[kind].title}: {KINDS[kind].consequence}"
+        yield f"        what to do: {KINDS[kind].advice}"
         yield _line("", [f"{finding.count:,}" for finding in findings])
         yield from _example_lines(findings)
     for pair, finding in inspection.shared.items():
         yield f"warning {KINDS['identical_images'].title}: {KINDS['identical_images'].consequence}"
+        yield f"        what to do: {KINDS['identical_images'].advice}"
         yield f"        {pair[0]} and {pair[1]} share {finding.count:,}"
         yield from _example_lines([finding])
     for name, path in missing.items():
         yield f"warning {KINDS['missing_split'].title}: {KINDS['missing_split'].consequence}"
+        yield f"        what to do: {KINDS['missing_split'].advice}"
         yield f"        {name}: {path}"
 
 
@@ -191,6 +197,7 @@ def _finding_content(kind: str, finding: Finding) -> dict[str, object]:
         "severity": "error" if KINDS[kind].error else "warning",
         "title": KINDS[kind].title,
         "consequence": KINDS[kind].consequence,
+        "advice": KINDS[kind].advice,
         "count": finding.count,
         "places": [place._asdict() for place in finding.places],
     }

@@ -38,9 +38,7 @@ def save_sheets(
             sheets[file] = explanation
         (folder / "index.html").write_text(_page(sheets, models, origin), encoding="utf-8")
     except OSError as error:
-        raise DS2D2Error(
-            f"out={folder}: cannot write here ({error.strerror or error}), choose another folder"
-        ) from error
+        raise DS2D2Error(f"out={folder}: cannot write here ({error.strerror or error}); pass another out=") from error
     return list(sheets)
 
 
@@ -48,18 +46,18 @@ def _page(sheets: Mapping[Path, Explanation], models: str, origin: str) -> str:
     """Return the page of all sheets."""
     introduction: list[Part] = [
         Paragraph(
-            "Each sheet goes from what comes out back to what is compared inside. Detections come first, then where "
-            "the predictions of teacher and student differ when one frozen head looks at the maps of both (the "
-            "implicit terms), then the weight of the errors, and by level the four bands of "
-            "both and their squared difference before and after it is weighted (the explicit terms)."
+            "Each sheet goes from the output back to the maps that are compared. First come the detections. Second, "
+            "the implicit terms: one frozen head looks at the maps of both models, and the sheet shows where its "
+            "predictions differ. Third, the weight of the errors. Last, for each level, the explicit terms: the four "
+            "bands of both models, and their squared difference before and after weighting."
         ),
         Paragraph(
             f"The student's maps are shown through adapters: {origin}. Energies are the root of the mean square over "
             "the channels; teacher and student share one scale."
         ),
         Paragraph(
-            "Numbers of the explicit terms are those of one level each, named by its stride, without the terms' gains; "
-            "those of the implicit terms are sums over all places."
+            "Numbers of the explicit terms are for one level each, named by its stride, without gains. Numbers of the "
+            "implicit terms are sums over all places."
         ),
         _numbers_table(sheets.values()),
     ]

@@ -59,15 +59,17 @@ def read_run(folder: Path) -> Run:
     """
     for name in ("args.yaml", "results.csv"):
         if not (folder / name).is_file():
-            raise DS2D2Error(f"run={folder}: holds no {name}, pass the folder of a training or of a comparison", 2)
+            raise DS2D2Error(f"run={folder}: holds no {name}; pass the folder of a training or of a comparison", 2)
     try:
         args = YAML.load(folder / "args.yaml")
         pair = json.loads((folder / PAIR_FILE).read_text("utf-8")) if (folder / PAIR_FILE).is_file() else None
     except Exception as error:  # YAML and JSON syntax, encodings: all say the same to the user
-        raise DS2D2Error(f"run={folder}: args.yaml or {PAIR_FILE} is damaged ({error})") from error
+        raise DS2D2Error(
+            f"run={folder}: args.yaml or {PAIR_FILE} is damaged ({error}); restore it, or pass another run"
+        ) from error
     columns = read_columns(folder / "results.csv")
     if not columns:
-        raise DS2D2Error(f"run={folder}: results.csv has no epochs yet")
+        raise DS2D2Error(f"run={folder}: results.csv has no epochs yet; wait for the first one")
     weights = [path for name in ("best.pt", "last.pt") if (path := folder / "weights" / name).is_file()]
     return Run(folder, args, columns, pair, weights[0] if weights else None)
 
@@ -178,8 +180,8 @@ def _curves(run: Run) -> Section:
     groups = {title: curves for title, curves in groups.items() if curves}
     canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
     caption = (
-        "Numbers are those of the last epoch; terms and gains on logarithmic axes. The gradient of a term, times its "
-        "gain, to the student's maps is told as a multiple of the detection loss's, over all levels and at each."
+        "Numbers are those of the last epoch; terms and gains have logarithmic axes. A term's gradient, times its "
+        "gain, is shown as a multiple of the detection loss's gradient, for all levels and for each."
     )
     return Section("Curves", [Picture(canvas.png(), "Losses, terms and metrics by epoch", caption)])
 

@@ -104,7 +104,7 @@ def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
 
 def _matching_note(explanation: Explanation) -> str:
     if not explanation.image.labelled:
-        return "without labels nobody knows which detections are right"
+        return "no labels: hits and misses are unknown"
     return "a hit overlaps an object of its class by IoU 0.5 or more"
 
 

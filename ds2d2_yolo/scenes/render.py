@@ -82,10 +82,10 @@ def render_scene(
         True
     """
     if kind is not None and kind not in KINDS:
-        raise DS2D2Error(f"kind={kind}: no such kind of scene, choose one of {', '.join(SCENE_KINDS)}")
+        raise DS2D2Error(f"kind={kind}: no such kind of scene; choose one of {', '.join(SCENE_KINDS)}")
     _check_numbers(seed, size)
     if index < 0:
-        raise DS2D2Error(f"index={index}: images are counted from 0")
+        raise DS2D2Error(f"index={index}: images are counted from 0; pass index=0 or more")
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     shares = np.array([scene.share for scene in KINDS.values()])
     drawn = str(rng.choice(SCENE_KINDS, p=shares / shares.sum()))
@@ -147,7 +147,7 @@ def render_dataset(
     if task not in _LABELS:
         raise DS2D2Error(f"task={task}: choose one of {', '.join(_LABELS)}")
     if not counts:
-        raise DS2D2Error("counts: no split at all, name at least one")
+        raise DS2D2Error("counts: names no split; name at least one")
     _check_names("classes", classes, CLASS_NAMES)
     _check_names("kinds", kinds, SCENE_KINDS)
     target = Path(folder).expanduser().absolute()
@@ -171,14 +171,14 @@ def render_dataset(
 
 def _check_numbers(seed: int, size: int) -> None:
     if seed < 0:
-        raise DS2D2Error(f"seed={seed}: must be 0 or more")
+        raise DS2D2Error(f"seed={seed}: must be 0 or more; pass for example seed=0")
     if size < MINIMUM_SIZE:
-        raise DS2D2Error(f"size={size}: scenes need {MINIMUM_SIZE} pixels or more")
+        raise DS2D2Error(f"size={size}: scenes need {MINIMUM_SIZE} pixels; pass size={MINIMUM_SIZE} or more")
 
 
 def _check_names(argument: str, names: Sequence[str], choices: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in choices]:
-        raise DS2D2Error(f"{argument}: no such name as {unknown[0]}, choose from {', '.join(choices)}")
+        raise DS2D2Error(f"{argument}: no such name as {unknown[0]}; choose from {', '.join(choices)}")
     if not names or len(set(names)) < len(names):
         raise DS2D2Error(f"{argument}={list(names)}: name at least one, and none twice")
 
@@ -279,16 +279,16 @@ _LABELS: dict[str, dict[str, Callable[[SceneObject, Mapping[int, int]], str]]] =
 
 def _check_finished(folder: Path, chosen: _Choices) -> None:
     """Raise unless a folder holds the chosen data set, complete."""
-    advice = "remove it or choose another folder"
+    advice = "remove it, or choose another folder"
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
     except (OSError, ValueError):
-        raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}), {advice}") from None
+        raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}); {advice}") from None
     for key, value in chosen.items():
         found = manifest.get(key, _UNSAID.get(key)) if isinstance(manifest, dict) else None
         if found != value:
-            raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {value}, {advice}")
+            raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {value}; {advice}")
     for split, count in chosen["counts"].items():
         present = sum(1 for _ in (folder / "images" / split).glob("*.png"))
         if present < count:
-            raise DS2D2Error(f"{folder}: has {present} of {count} images of the split {split}, {advice}")
+            raise DS2D2Error(f"{folder}: has {present} of {count} images of the split {split}; {advice}")

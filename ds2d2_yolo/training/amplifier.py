@@ -94,7 +94,9 @@ class AmplifierTrainer(PlainTrainer):
             detector, trained = load_model("teacher", arguments.model)
             arguments = with_task(arguments, detector)
             if not trained:
-                raise DS2D2Error(f"teacher={arguments.model}: an amplifier needs a trained teacher, pass its .pt file")
+                raise DS2D2Error(
+                    f"teacher={arguments.model}: an amplifier needs a trained teacher; pass its .pt as teacher="
+                )
             path = overrides["data"] = resolve_data(arguments.data)
             data = load_training_data(path, arguments.task, arguments.split, arguments.single_cls)
             check_teacher(detector, arguments.model, data)
@@ -192,17 +194,18 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
     content = read_amplifier(path)
     if content["teacher"] != fingerprint_of_model(teacher.model):
         raise DS2D2Error(
-            f"amplifier={path}: made for another teacher, leave amplifier out to have one trained for this"
+            f"amplifier={path}: made for another teacher; leave amplifier= out to have one trained for this"
         )
     if content["wavelet"] != wavelet:
         raise DS2D2Error(
-            f"amplifier={path}: made with wavelet={content['wavelet']}, but this run has wavelet={wavelet}"
+            f"amplifier={path}: made with wavelet={content['wavelet']}, this run has wavelet={wavelet}; pass "
+            f"wavelet={content['wavelet']}"
         )
     head = deepcopy(teacher.implicit_part(teacher.head))
     try:
         head.load_state_dict(content["head"])  # copies into float32
     except (RuntimeError, TypeError) as error:
-        raise DS2D2Error(f"amplifier={path}: damaged, its head is not the teacher's; have it trained anew") from error
+        raise DS2D2Error(f"amplifier={path}: damaged, its head is not the teacher's; leave amplifier= out") from error
     teacher.freeze_head(head)
     return head
 
@@ -221,21 +224,28 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier out to have one trained")
+        raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier= out to have one trained")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
     ) as error:  # torch raises many kinds for files that are no archive, truncated, or hold other classes
         raise DS2D2Error(
-            f"amplifier={path}: not an amplifier file ({type(error).__name__}); pass one that 'ds2d2 amplifier' wrote"
+            f"amplifier={path}: not an amplifier file ({type(error).__name__}); leave amplifier= out, or pass an "
+            "amplifier.pt that 'ds2d2 amplifier' wrote"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise DS2D2Error(f"amplifier={path}: not an amplifier file; pass an amplifier.pt that 'ds2d2 amplifier' wrote")
+        raise DS2D2Error(
+            f"amplifier={path}: not an amplifier file; leave amplifier= out, or pass an amplifier.pt that 'ds2d2 "
+            "amplifier' wrote"
+        )
     if not {"version", "teacher", "wavelet", "head"} <= content.keys():
-        raise DS2D2Error(f"amplifier={path}: damaged, entries are missing; have it trained anew")
+        raise DS2D2Error(f"amplifier={path}: damaged, entries are missing; leave amplifier= out")
     if content["version"] != _FORMAT_VERSION:
-        raise DS2D2Error(f"amplifier={path}: format version {content['version']}, expected {_FORMAT_VERSION}")
+        raise DS2D2Error(
+            f"amplifier={path}: has format version {content['version']}, expected {_FORMAT_VERSION}; leave "
+            "amplifier= out"
+        )
     return content
 
 

@@ -253,7 +253,7 @@ def check_arguments(
     if (student := overrides.pop("student", None)) is not None:
         if overrides.get("model") not in (None, student):  # a tuple: lists have no hash
             raise DS2D2Error(
-                f"student={student} and model={overrides['model']}: they are one argument, give one of them", 2
+                f"student={student} and model={overrides['model']}: they are one argument; leave model= out", 2
             )
         overrides["model"] = student
     check_keys(overrides)
@@ -287,32 +287,34 @@ def check_arguments(
 def _check_goal(arguments: Arguments, goal: Goal) -> None:
     """Refuse arguments that the goal lacks or is not about, and those that do not go together with distillation."""
     if not arguments.teacher:
-        what = "a trained .pt, or a model .yaml to train one first"
-        what = what if goal == "student" else "a model .yaml, or a trained .pt for its amplifier"
-        raise DS2D2Error(f"teacher= is missing: pass {what}", 2)
+        raise DS2D2Error("teacher= is missing: pass a .pt or a model .yaml, such as teacher=yolo11l.yaml", 2)
     if goal == "student" and not arguments.model:
-        raise DS2D2Error("student= is missing: pass a model .yaml, or a pretrained .pt", 2)
+        raise DS2D2Error("student= is missing: pass a model .yaml or a .pt, such as student=yolo11n.yaml", 2)
     for name in ("name", "model", "resume") if goal != "student" else ():
         if value := getattr(arguments, name):
-            raise DS2D2Error(f"{name}={value}: a stage has no {name}=, it is found by its fingerprint", 2)
+            raise DS2D2Error(
+                f"{name}={value}: a stage has no {name}=, it is found by its fingerprint; leave {name}= out", 2
+            )
     if not arguments.data:
-        raise DS2D2Error("data= is missing: pass a data YAML, for example data=scenes.yaml", 2)
+        raise DS2D2Error("data= is missing: pass a data YAML, such as data=scenes.yaml", 2)
     if arguments.distill_model is not None:
         raise DS2D2Error(
-            f"distill_model={arguments.distill_model} is Ultralytics' own distillation: use it or teacher=", 2
+            f"distill_model={arguments.distill_model}: is Ultralytics' own distillation; leave distill_model= out", 2
         )
     if arguments.compile:
         raise DS2D2Error(
-            f"compile={arguments.compile}: not available here, as a compiled model has no layers to tap", 2
+            f"compile={arguments.compile}: not available here, a compiled model has no layers to tap; leave compile= "
+            "out",
+            2,
         )
     if arguments.task not in TASKS:
-        raise DS2D2Error(f"task={arguments.task}: only {', '.join(TASKS)} can be distilled", 2)
+        raise DS2D2Error(f"task={arguments.task}: only {', '.join(TASKS)} can be distilled; leave task= out", 2)
     if arguments.quantize == 8 and find_spec("modelopt") is None:
-        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt, pip install nvidia-modelopt", 2)
+        raise DS2D2Error("quantize=8: needs NVIDIA ModelOpt; run 'pip install nvidia-modelopt'", 2)
     if goal == "amplifier" and isinstance(arguments.pretrained, (str, Path)):
         raise DS2D2Error(
-            f"pretrained={arguments.pretrained}: an amplifier starts from its teacher's head; to train a teacher from "
-            "a checkpoint, run 'ds2d2 teacher' first and pass the .pt that it makes as teacher=",
+            f"pretrained={arguments.pretrained}: an amplifier starts from its teacher's head; leave pretrained= out, "
+            "or run 'ds2d2 teacher' with it first",
             2,
         )
 
@@ -379,7 +381,7 @@ def _check_choices(values: Mapping[str, Any]) -> None:
         if not any(values[name] is truth for truth in truths):  # `is`, as 1 == True
             raise DS2D2Error(f"{name}={values[name]}: expected True or False", 2)
     if str(values["optimizer"]).lower() not in {name.lower() for name in _OPTIMIZERS}:
-        raise DS2D2Error(f"optimizer={values['optimizer']}: no such optimiser, take one of {', '.join(_OPTIMIZERS)}", 2)
+        raise DS2D2Error(f"optimizer={values['optimizer']}: no such optimiser; pass one of {', '.join(_OPTIMIZERS)}", 2)
 
 
 def _check_steps(values: Mapping[str, Any]) -> None:
@@ -391,7 +393,7 @@ def _check_steps(values: Mapping[str, Any]) -> None:
     if not listed or not all(type(step) in {int, float} and step > 0 for step in steps) or list(steps) != sorted(steps):
         raise DS2D2Error(f"lr_steps={steps}: expected epochs in ascending order, such as lr_steps=[16,22]", 2)
     if values["cos_lr"]:
-        raise DS2D2Error(f"lr_steps={steps} and cos_lr=True: two schedules, choose one", 2)
+        raise DS2D2Error(f"lr_steps={steps} and cos_lr=True: two schedules; leave cos_lr= out", 2)
 
 
 def _without_none_strings(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,24 +38,31 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
     if models.teacher_is_trained and is_start(models.teacher, arguments, data):
         if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
             raise DS2D2Error(
-                f"pretrained={arguments.pretrained}: the teacher starts from {arguments.teacher}, give one of them", 2
+                f"pretrained={arguments.pretrained}: the teacher starts from {arguments.teacher}; leave "
+                "pretrained= out",
+                2,
             )
         models = models.with_start(data)
     teacher, trained, student = models.teacher, models.teacher_is_trained, models.student
     check_teacher(teacher, arguments.teacher, data)
     if not trained and arguments.teacher_epochs == 0:
-        raise DS2D2Error(f"teacher_epochs=0: teacher={arguments.teacher} must be trained first, pass at least 1", 2)
+        raise DS2D2Error(
+            f"teacher_epochs=0: teacher={arguments.teacher} must be trained first; leave teacher_epochs= out, "
+            "or pass at least 1",
+            2,
+        )
     if goal == "amplifier":
         if teacher.explicit_only:
             raise DS2D2Error(
-                f"teacher={arguments.teacher}: an {teacher.family} has no amplifier, its students do without"
+                f"teacher={arguments.teacher}: an {teacher.family} has no amplifier, and its students need none; run "
+                f"'ds2d2 train teacher={arguments.teacher} student=path/to/model.yaml data={arguments.data}'"
             )
         return arguments, models
     arguments = without_prediction_terms(arguments, teacher, trained, student)
     if goal == "teacher" and trained:
         raise DS2D2Error(
-            f"teacher={arguments.teacher}: is trained already on these classes; to fine-tune it further pass "
-            f"teacher_epochs={arguments.epochs}, to train a new one a model .yaml",
+            f"teacher={arguments.teacher}: is trained already on these classes, 'ds2d2 train' takes it as it is; to "
+            f"fine-tune it further, pass teacher_epochs={arguments.epochs}",
             2,
         )
     if student is None:
@@ -81,7 +88,7 @@ def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
     """
     if arguments.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
         raise DS2D2Error(
-            f"task={arguments.task}: teacher {teacher.title} is for task={teacher.task}, leave task= out", 2
+            f"task={arguments.task}: teacher {teacher.title} is for task={teacher.task}; leave task= out", 2
         )
     check_footprint(arguments.footprint, teacher)
     return arguments.replace(task=teacher.task)
@@ -99,8 +106,8 @@ def check_footprint(footprint: str | None, teacher: Detector) -> None:
     """
     if footprint is not None and teacher.task != "obb":
         raise DS2D2Error(
-            f"footprint={footprint}: is about oriented boxes, but teacher {teacher.title} is for task={teacher.task}; "
-            "leave it out",
+            f"footprint={footprint}: is for oriented boxes, and teacher {teacher.title} is for task={teacher.task}; "
+            "leave footprint= out",
             2,
         )
 
@@ -128,15 +135,17 @@ def without_prediction_terms(
     for name, none in (("im_full", 0), ("im_high", 0), ("response", 0), ("amplifier", "none")):
         if (value := vars(arguments)[name]) not in {None, 0, "auto"}:
             raise DS2D2Error(
-                f"{name}={value}: {by_maps.title} makes its predictions by queries, not cell by cell: "
-                f"only maps are compared; leave it out or pass {name}={none}",
+                f"{name}={value}: {by_maps.title} predicts by queries, so only feature maps are compared; "
+                f"pass {name}={none}",
                 2,
             )
     if arguments.val_kd:
-        raise DS2D2Error(f"val_kd=True: {by_maps.title} makes its detections by queries, they are not compared here", 2)
+        raise DS2D2Error(
+            f"val_kd=True: {by_maps.title} predicts by queries, and val_kd cannot compare those; leave val_kd= out", 2
+        )
     if teacher.explicit_only and not trained:
         raise DS2D2Error(
-            f"teacher={arguments.teacher}: is an {teacher.family}, a teacher that is not trained here; run "
+            f"teacher={arguments.teacher}: is an {teacher.family}, which is not trained here; run "
             f"'yolo train model={arguments.teacher} data={arguments.data}' and pass its best.pt"
         )
     return arguments.replace(im_full=0.0, im_high=0.0, response=0.0, amplifier=None)
@@ -161,7 +170,7 @@ def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
     if reference is None and preset_arguments(arguments.preset, arguments.epochs).get("gains") == "reference":
         return arguments.replace(gains="auto")  # which the summary of the run tells
     if reference is None:
-        raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}, use gains=auto", 2)
+        raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}; pass gains=auto", 2)
     changes: dict[str, object] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}
     if arguments.sum_regions is None:
         changes["sum_regions"] = True  # their coefficients go with sums; families without regions take no notice
@@ -180,7 +189,7 @@ def check_response(gain: float, teacher: Detector) -> None:
     """
     if gain and not isinstance(teacher, Responds):
         raise DS2D2Error(
-            f"response: {teacher.family} does not say what a student predicts by its own head; pass response=0", 2
+            f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
         )
 
 
@@ -198,8 +207,8 @@ def check_assignment(assignment: str, teacher: Detector, student: Detector) -> N
     by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
     if assignment == "teacher" and (teacher.family != student.family or not by_predictions):
         raise DS2D2Error(
-            f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, this is for YOLO models "
-            "of the tasks detect and obb; leave it out",
+            f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models of the "
+            "tasks detect and obb can; leave assignment= out",
             2,
         )
 
@@ -231,13 +240,11 @@ def is_start(teacher: Detector, arguments: Arguments, data: Mapping[str, Any]) -
     if same_number:
         difference = side_by_side(names, expected)
     if epochs == 0:
-        raise DS2D2Error(
-            f"teacher={path}: {difference}; teacher_epochs=0 leaves it as it is, pass more to have it fine-tuned"
-        )
+        raise DS2D2Error(f"teacher={path}: {difference}; leave teacher_epochs= out to have it fine-tuned")
     if same_number and epochs is None:
         raise DS2D2Error(
-            f"teacher={path}: {difference}. If they are the same classes, give them the teacher's names in the data "
-            f"YAML; if not, have it fine-tuned on them with teacher_epochs={arguments.epochs}"
+            f"teacher={path}: {difference}. If they are the same classes, write the teacher's names into the data "
+            f"YAML; if not, pass teacher_epochs={arguments.epochs} to have it fine-tuned"
         )
     if teacher.explicit_only:
         raise DS2D2Error(
@@ -260,11 +267,15 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
     """
     channels = next(teacher.model.parameters()).shape[1]
     if channels != data["channels"]:
-        raise DS2D2Error(f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}")
+        raise DS2D2Error(
+            f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}; pass another "
+            f"teacher, or write 'channels: {channels}' in the data YAML"
+        )
     difference = class_difference(teacher.class_names, in_order(data["names"]))
     if difference is not None:
         raise DS2D2Error(
-            f"teacher={path}: {difference}; have it fine-tuned with 'ds2d2 teacher teacher={path} data=...' first"
+            f"teacher={path}: {difference}; fine-tune it with 'ds2d2 teacher teacher={path} "
+            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass its result"
         )
     if Path(path).suffix == ".pt" and "kpt_shape" in data:
         check_keypoints("teacher", path, teacher.model, data)

@@ -76,8 +76,8 @@ def check_tasks(teacher: Detector, student: Detector) -> None:
     """Refuse a teacher and a student that are for different tasks."""
     if teacher.task != student.task:
         raise DS2D2Error(
-            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}: "
-            "both must be for one"
+            f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}; "
+            f"pass a student for task={teacher.task}"
         )
 
 
@@ -119,8 +119,8 @@ def check_pair(
         if student_shape[1:] != teacher_shape[1:]:
             raise DS2D2Error(
                 f"layer {student_layer} of student {student.title} has stride {student_stride:g}, layer "
-                f"{teacher_layer} of teacher {teacher.title} stride {teacher_stride:g}: choose models (or layers=) "
-                "with the same strides"
+                f"{teacher_layer} of teacher {teacher.title} stride {teacher_stride:g}; pass layers= or a student "
+                "of the same strides"
             )
         taps.append(TappedPair(student_layer, teacher_layer, student_shape[0], teacher_shape[0], student_stride))
     return Pair(tuple(taps), tuple(map(tapped.index, named)), tuple(range(len(layers_of_heads))))
@@ -130,17 +130,19 @@ def _check_heads(teacher: Detector, student: Detector) -> None:
     """Refuse a pair whose heads cannot be compared."""
     by_maps = teacher.explicit_only or student.explicit_only
     if teacher.family != student.family and not by_maps:
-        raise DS2D2Error(f"teacher is a {teacher.family}, student a {student.family}: both must be of one family")
+        raise DS2D2Error(
+            f"teacher is a {teacher.family}, student a {student.family}; pass student= of the family {teacher.family}"
+        )
     check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
         raise DS2D2Error(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
-            f"{len(student.head_layers)}: choose models with the same strides"
+            f"{len(student.head_layers)}; pass a student with the strides of the teacher"
         )
     if teacher.head_layout != student.head_layout and not by_maps:
         raise DS2D2Error(
             f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
-            f"{student.head_layout}: choose models whose heads are alike"
+            f"{student.head_layout}; pass a student with a head of {teacher.head_layout}"
         )
 
 
@@ -149,7 +151,9 @@ def _check_size(detector: Detector, imgsz: int) -> None:
     step = int(max(detector.model.stride))
     if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
         fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
-        raise DS2D2Error(f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; try {fit}")
+        raise DS2D2Error(
+            f"imgsz={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; pass imgsz={fit}"
+        )
 
 
 def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:
@@ -163,13 +167,15 @@ def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[t
         with torch.no_grad():
             detector.model(torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device))
     except IndexError as error:
-        raise DS2D2Error(f"layers=: {error}") from error
+        raise DS2D2Error(f"layers=: {error}; leave layers= out, or pass others") from error
     finally:
         detector.model.train(training)
         outputs = taps.close()
     for index in layers:
         if not isinstance(outputs.get(index), torch.Tensor) or outputs[index].dim() != 4:
-            raise DS2D2Error(f"layers=: layer {index} of {detector.title} returns no feature map, choose another")
+            raise DS2D2Error(
+                f"layers=: layer {index} of {detector.title} returns no feature map; leave layers= out, or pass others"
+            )
     return [(outputs[i].shape[1], outputs[i].shape[2], outputs[i].shape[3]) for i in layers]
 
 

@@ -129,7 +129,9 @@ class Plan:
         ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
         lines = [f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}"]
         if ap < 0.01:
-            lines.append("  WARNING: this teacher knows next to nothing; the student will learn that")
+            lines.append(
+                "  WARNING: this teacher finds almost nothing; pass a better one, or train it with more teacher_epochs="
+            )
         return lines
 
 
@@ -245,7 +247,10 @@ def _with_amplifier(planned: Plan, architecture: str) -> Plan:
     given = goal == "student" and amplifier not in {None, "auto"}
     if given:
         if not has_teacher:
-            raise DS2D2Error(f"amplifier={amplifier}: belongs to a trained teacher, but {architecture} is not yet")
+            raise DS2D2Error(
+                f"amplifier={amplifier}: belongs to a trained teacher, and {architecture} is still to be trained; "
+                "leave amplifier= out"
+            )
         load_amplifier(str(amplifier), planned.teacher, args.wavelet)
         args = args.replace(amplifier=str(Path(str(amplifier)).resolve()))
     if goal == "teacher" or (goal == "student" and not args.gains.im_high):
@@ -264,7 +269,7 @@ def _describe_start(args: Arguments, models: Models) -> str | None:
     names, new = models.start.class_names, models.teacher.class_names
     carried, total = models.carried
     return (
-        f"  teacher: {args.teacher} knows {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
+        f"  teacher: {args.teacher} has {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
         f"{args.teacher_epochs or args.epochs} epochs; {carried} of {total} tensors carry over"
     )
 

@@ -30,7 +30,9 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         cells = [[float(cell.strip() or "nan") for cell in line.split(",")] for line in lines]
         return [dict(zip(_names(header), row, strict=True)) for row in cells]
     except (OSError, ValueError) as error:
-        raise DS2D2Error(f"{path}: cannot be read as a table of results ({error})") from error
+        raise DS2D2Error(
+            f"{path}: cannot be read as a table of results ({error}); restore it, or start a new run with another name="
+        ) from error
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:

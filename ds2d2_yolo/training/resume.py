@@ -112,8 +112,8 @@ def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
     except Exception as error:  # damaged: torch raises many kinds
         reason = type(error).__name__
     LOGGER.warning(
-        f"{colorstr('DS2D2:')} {path} is not usable ({reason}): resuming as Ultralytics does, from averaged weights in "
-        "half precision and with the data in the order of the first epoch; the result differs from an uninterrupted run"
+        f"{colorstr('DS2D2:')} {path} is not usable ({reason}), so the result will differ from an uninterrupted run. "
+        "The run goes on from averaged weights in half precision. For exact results start it again with another name="
     )
     return None
 

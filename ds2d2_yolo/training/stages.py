@@ -150,14 +150,14 @@ class Stage:
         if fingerprint_of_data(data) != self.inputs["data"]:
             raise DS2D2Error(
                 f"data={self.overrides['data']}: images or labels changed while the {self.kind} was trained. It is in "
-                f"{self.weights}, but will not be reused; run the command again to train it on the data as they are"
+                f"{self.weights} and is not reused; run the same command again to train on the data as they are"
             )
 
     def _record(self) -> None:
         """Write, as the very last thing, that the stage is finished."""
         _, checkpoint = load_checkpoint(self.folder / "weights" / "best.pt")
         if checkpoint.get("epoch", -1) != -1:
-            raise DS2D2Error(f"{self.folder}: the {self.kind} was not trained to its end, run the command again")
+            raise DS2D2Error(f"{self.folder}: the {self.kind} was not trained to its end; run the same command again")
         self.metrics = {key: float(value) for key, value in (checkpoint.get("train_metrics") or {}).items()}
         record = {
             "inputs": self.inputs,

@@ -381,7 +381,9 @@ class TermWarnings:
             if sources and value.requires_grad:
                 gradients = torch.autograd.grad(value, sources, retain_graph=True, allow_unused=True)
             if not any(gradient is not None and gradient.any() for gradient in gradients):
-                self._warn(name, "has no gradient to the student", "it teaches nothing: are its layers frozen?")
+                self._warn(
+                    name, "has no gradient to the student", f"it teaches nothing; lower freeze=, or pass {name}=0"
+                )
 
     def note(
         self,
@@ -404,12 +406,18 @@ class TermWarnings:
         numbers = torch.stack(list(self._values.values())).tolist()
         for name, number in zip(self._values, numbers, strict=True):
             if not math.isfinite(number):
-                why = f"{number}, {self._origin()}: lower its gain or train with amp=False"
+                why = f"{number}, {self._origin()}; pass a lower {name}=, or amp=False"
                 self._warn(name, "is not finite", why)
             elif number < 0:
-                self._warn(name, "is negative", "it has no bound then: do the family's boxes turn inside out?")
+                self._warn(
+                    name,
+                    "is negative",
+                    f"it has no lower bound then; pass {name}=0, or correct how the family decodes boxes",
+                )
             elif number == 0:
-                self._warn(name, "is zero", "it adds nothing: is the student a copy of the teacher?")
+                self._warn(
+                    name, "is zero", f"it adds nothing; pass {name}=0, or a student that is no copy of the teacher"
+                )
 
     def _origin(self) -> str:
         """Return which maps of the last batch are not finite, level by level."""

@@ -19,7 +19,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
 from ultralytics.utils.torch_utils import init_seeds
 
 from ds2d2_yolo.detectors import Batch, Detector
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.models import load_model
@@ -111,15 +111,22 @@ class StudentTrainer(PlainTrainer):
         # Files that have moved since the run began; Ultralytics would take the old places
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
+        if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics takes the last run
+            last = Path(asked) / "weights" / "last.pt"
+            hint = similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
+            hint = f"pass resume={last}" if last.is_file() else hint
+            raise DS2D2Error(f"resume={asked}: no checkpoint there; {hint}")
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
-            if isinstance(asked, (str, Path)) and Path(asked).is_file():
+            if asked is True:
                 raise DS2D2Error(
-                    f"resume={asked}: cannot be read, the file is damaged or no checkpoint ({error.__cause__}); "
-                    "resume from another checkpoint of the run, or start it again"
+                    "resume=True: the last run has no usable checkpoint; pass resume=path/to/last.pt"
                 ) from error
-            raise DS2D2Error(f"resume={asked}: no checkpoint there, pass the last.pt of a run") from error
+            raise DS2D2Error(
+                f"resume={asked}: cannot be read, the file is damaged or no checkpoint ({error.__cause__}); "
+                "resume from another checkpoint of the run, or start it again"
+            ) from error
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
@@ -251,7 +258,7 @@ class StudentTrainer(PlainTrainer):
             return self.plan.teacher
         teacher, trained = load_model("teacher", self.args.teacher)
         if not trained or self.args.amplifier == "auto":
-            raise DS2D2Error("stages are missing: start the run with 'ds2d2 train' or its trainer, not in a DDP worker")
+            raise DS2D2Error("stages are missing: a DDP worker does not make them; start the run with 'ds2d2 train'")
         check_teacher(teacher, self.args.teacher, self.data)
         return teacher
 
@@ -359,16 +366,16 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
     _, checkpoint = load_checkpoint(last)
     if not (checkpoint.get("train_args") or {}).get("teacher"):  # a teacher named by this command makes none
         raise DS2D2Error(
-            f"resume={last}: is no distilled student; a stage continues when its ds2d2 command is run again, a plain "
-            "training with 'yolo train resume'"
+            f"resume={last}: is no distilled student; run a stage's 'ds2d2' command again to continue it, and "
+            f"'yolo train resume model={last}' for a plain training"
         )
     is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
     for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
         if not Path(str(path := getattr(arguments, role))).is_file():
             raise DS2D2Error(
-                f"{role}={path}: the run to be resumed needs it, but there is no such file; pass {role}= with its new "
-                "place"
+                f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
+                f"{role}=path/to/{Path(str(path)).name}'"
             )
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 

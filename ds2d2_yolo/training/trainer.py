@@ -326,8 +326,8 @@ class PlainTrainer(DetectionTrainer):
 
     def _warn_of_data(self) -> None:
         LOGGER.warning(
-            f"{colorstr('DS2D2:')} images or labels of {self.args.data} changed since the run began: its metrics and "
-            "those of other runs are about different data"
+            f"{colorstr('DS2D2:')} images or labels of {self.args.data} changed since the run began. Do not compare "
+            "its metrics with other runs; start it again with another name="
         )
 
 
@@ -346,13 +346,13 @@ def check_unfinished(last: Path, weights: Path) -> bool:
     """
     _, checkpoint = load_checkpoint(last)
     if checkpoint.get("epoch", -1) < 0:
-        raise DS2D2Error(f"resume={last}: this training is finished, there is nothing to resume")
+        raise DS2D2Error(f"resume={last}: this training is finished; start another one without resume=")
     is_over = training_is_over(last, checkpoint)
     if last.parent == weights.resolve() and last.name == "last.pt":
         return is_over
     if is_over:
         raise DS2D2Error(
-            f"resume={last}: its last epoch is done; resume {weights / 'last.pt'}, which completes the run"
+            f"resume={last}: its last epoch is done; pass resume={weights / 'last.pt'}, which completes the run"
         )
     try:
         _, there = load_checkpoint(weights / "last.pt") if (weights / "last.pt").is_file() else (None, {"epoch": 0})
@@ -378,8 +378,8 @@ def check_launch(devices: int) -> None:
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes != devices:
         raise DS2D2Error(
-            f"{processes} processes for {devices} GPUs in device=: Ultralytics trains with one process per GPU of one "
-            "machine; leave torchrun out and name them, as in device=0,1",
+            f"{processes} processes for {devices} GPUs in device=: Ultralytics starts one process per GPU itself; run "
+            "without torchrun, with for example device=0,1",
             2,
         )
 

@@ -81,6 +81,7 @@ def test_lost_labels_end_with_1_and_have_file_and_line(tmp_path, capsys):
     assert check.run(words({"data": str(data), "out": str(tmp_path / "out"), "plots": False})) == 1
     printed = capsys.readouterr().out
     assert "ERROR   labels of unknown classes" in printed
+    assert f"what to do: {KINDS['unknown_class'].advice}" in printed
     assert "labels/train/b.txt:3: class 7, the data set has 0 to 1" in printed
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
     content = read(tmp_path / "out")
@@ -90,6 +91,7 @@ def test_lost_labels_end_with_1_and_have_file_and_line(tmp_path, capsys):
         "severity": "error",
         "title": KINDS["unknown_class"].title,
         "consequence": KINDS["unknown_class"].consequence,
+        "advice": KINDS["unknown_class"].advice,
         "count": 1,
         "places": [{"file": "labels/train/b.txt", "line": 3, "detail": "class 7, the data set has 0 to 1"}],
     }

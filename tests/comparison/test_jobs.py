@@ -145,7 +145,7 @@ def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_
 def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_path):
     comparison = plan_comparison(request_of(project=str(tmp_path), methods="plain", seeds=0))
     worker = ("-c", "import sys; sys.stdin.readline(); print('ds2d2: error: no luck'); sys.exit(1)")
-    with pytest.raises(DS2D2Error, match=r"^teacher failed: no luck; its output is in .*teacher-\w+\.log; the same"):
+    with pytest.raises(DS2D2Error, match=r"^teacher failed: no luck; see .*teacher-\w+\.log, then run the same"):
         run_comparison(comparison, worker)
     worker = ("-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(DS2D2Error, match=r"^teacher failed: killed by signal 9;"):

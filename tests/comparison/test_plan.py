@@ -13,8 +13,8 @@ from ds2d2_yolo.resources import resource_folder
 @pytest.mark.parametrize(
     ("changes", "message", "code"),
     [
-        ({"methods": "plain,ds2d3"}, "methods=ds2d3: no such method, did you mean ds2d2", 2),
-        ({"methods": "xyz"}, "methods=xyz: no such method, there are plain, builtin", 2),
+        ({"methods": "plain,ds2d3"}, "methods=ds2d3: no such method; did you mean ds2d2", 2),
+        ({"methods": "xyz"}, "methods=xyz: no such method; there are plain, builtin", 2),
         ({"methods": ""}, "methods= names no method", 2),
         ({"methods": "plain,ds2d2,plain"}, "'plain' is named twice", 2),
         ({"methods": "nowhere.yaml"}, "methods=nowhere.yaml: cannot be read", 2),
@@ -25,8 +25,8 @@ from ds2d2_yolo.resources import resource_folder
         ({"seeds": -1}, "'-1' is no seed", 2),
         ({"seeds": True}, "seeds=True: expected", 2),
         ({"seed": 4}, "seed=4: pass seeds=", 2),
-        ({"time": 1}, "time=1: schedules would depend on what else the machine does", 2),
-        ({"val": False}, "val=False: what each epoch reached is compared", 2),
+        ({"time": 1}, "time=1: schedules would depend on the load of the machine", 2),
+        ({"val": False}, "val=False: the best epochs are compared; leave val= out", 2),
         ({"resume": "last.pt"}, "resume=last.pt: the same command continues", 2),
         ({"batch": -1}, "batch=-1: methods would get different batches", 2),
         ({"batch": 0.5}, "batch=0.5: methods would get different batches", 2),
@@ -74,7 +74,7 @@ def test_ultralytics_distillation_is_refused_where_it_fails(request_of, tmp_path
 
 def test_without_ray_one_line_says_how_to_get_it(request_of, tmp_path, monkeypatch):
     monkeypatch.setattr("ds2d2_yolo.comparison.processes.find_spec", lambda name: None)
-    with pytest.raises(DS2D2Error, match=r"ray=auto: Ray is not installed, pip install 'ds2d2-yolo\[ray\]'"):
+    with pytest.raises(DS2D2Error, match=r"ray=auto: Ray is not installed; run \"pip install 'ds2d2-yolo\[ray\]'\""):
         plan_comparison(request_of(project=str(tmp_path), ray="auto"))
 
 

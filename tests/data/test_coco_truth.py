@@ -185,7 +185,7 @@ def test_corners_survive_the_round_trip(polygons, width, height):
 
 def test_a_split_that_cannot_be_read_is_told_in_one_line(tmp_path):
     data = write_set(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n"})
-    with pytest.raises(DS2D2Error, match="split=test: the data set has no such split"):
+    with pytest.raises(DS2D2Error, match="split=test: the data YAML has no line 'test:'"):
         read_truth(data, "test")
     with pytest.raises(DS2D2Error, match=r"OBB dataset requires|label file holds boxes"):
         read_truth(data, task="obb")

@@ -529,7 +529,7 @@ def test_a_split_without_labels_is_told(tmp_path):
         ({"patch": 640, "scales": ["a"]}, "scales="),
         ({"patch": 64}, "overlap=200: must be 0 or more and less than patch=64"),
         ({"patch": 640, "empty": "maybe"}, "empty=maybe: choose keep or drop"),
-        ({"tsak": "obb"}, "tsak=obb: 'ds2d2 convert' has no such option, did you mean task"),
+        ({"tsak": "obb"}, "tsak=obb: 'ds2d2 convert' has no such option; did you mean task"),
         ({"src": ""}, "src= is missing"),
         ({"patch": 640, "scales": None}, "scales=None: expected a list"),
         ({"patch": 640, "min_visible": None}, "min_visible=None: expected a number"),
@@ -563,7 +563,7 @@ def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys
 
 
 def test_a_missing_source_is_told():
-    with pytest.raises(DS2D2Error, match=r"src= is missing, see 'ds2d2 cfg convert'"):
+    with pytest.raises(DS2D2Error, match=r"src= is missing; see 'ds2d2 cfg convert'"):
         convert.run(words({}))
 
 

@@ -290,7 +290,7 @@ def test_missing_options_are_told(missing):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([entry(), entry(file_name="P2__1__0___0.png")], r"detection 2: 'P2__1__0___0' is no tile of val, pass data="),
+        ([entry(), entry(file_name="P2__1__0___0.png")], r"detection 2: 'P2__1__0___0' is no tile of val; pass data="),
         ([entry(number=3)], "detection 1: class 2, but the data set has 2"),
         ([entry(number=0)], "detection 1: class -1"),
         ([entry(score=1.5)], "detection 1: a score outside of 0 to 1"),
@@ -305,7 +305,7 @@ def test_missing_options_are_told(missing):
         ([entry(score=10**400)], "detection 1: is not as"),
         ([{"image_id": 1}], "detection 1: is not as"),
         (["text"], "detection 1: is not as"),
-        ([entry(), entry(poly=[1, 2, 3, 4, 5, 6, 7, 8])], "detection 2: oriented and horizontal boxes in one place"),
+        ([entry(), entry(poly=[1, 2, 3, 4, 5, 6, 7, 8])], "detection 2: oriented and horizontal boxes together"),
         ({"annotations": []}, "is no list of detections"),
     ],
 )
@@ -326,13 +326,13 @@ def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("P1__1__0___0.txt", "0 0.5 0.5 0.1 0.1\n", r"P1__1__0___0\.txt:1: has no confidence, .* save_conf=True"),
+        ("P1__1__0___0.txt", "0 0.5 0.5 0.1 0.1\n", r"P1__1__0___0\.txt:1: has no confidence; .* save_conf=True"),
         ("P1__1__0___0.txt", "0 .5 .5 .1 .1 .9\n0 .5\n", r":2: is not as 'yolo predict save_txt=True' writes it"),
         ("P1__1__0___0.txt", "x 0.5 0.5 0.1 0.1 0.9\n", ":1: is not as"),
         ("P1__1__0___0.txt", "0 0.5 0.5 nan 0.1 0.9\n", ":1: a score outside of 0 to 1 or a coordinate"),
         ("P1__1__0___0.txt", "7 0.5 0.5 0.1 0.1 0.9\n", ":1: class 7"),
         ("P9.txt", "", "'P9' is no tile of val"),
-        ("P1__1__0___0.json", "", "holds no label files, pass the folder of the label files"),
+        ("P1__1__0___0.json", "", "holds no label files; pass the folder labels"),
     ],
 )
 def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content, message):
@@ -345,14 +345,14 @@ def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content,
 
 def test_the_folder_above_the_label_files_is_told(folder):
     (folder / "labels").mkdir()
-    with pytest.raises(DS2D2Error, match=r"holds no label files, pass .*labels$"):
+    with pytest.raises(DS2D2Error, match=r"holds no label files; pass predictions=.*labels$"):
         merge_detections(folder, folder / "data", folder / "merged")
 
 
 def test_a_folder_that_exists_is_left_as_it_is(folder):
     (folder / "merged").mkdir()
     (folder / "merged" / "notes.txt").write_text("precious")
-    with pytest.raises(DS2D2Error, match="merged: exists, remove it or choose another folder"):
+    with pytest.raises(DS2D2Error, match="merged: exists; pass another out="):
         merge(folder, [entry()])
     assert [path.name for path in (folder / "merged").iterdir()] == ["notes.txt"]
 
@@ -363,7 +363,7 @@ def test_a_folder_that_exists_is_left_as_it_is(folder):
         ({"iou": 1.5}, "iou=1.5: must be from 0 to 1"),
         ({"iou": "half"}, "iou=half: must be from 0 to 1"),
         ({"min_confidence": -1}, "min_confidence=-1"),
-        ({"split": "test"}, "split=test: the data set has val"),
+        ({"split": "test"}, "split=test: no such split; pass split=val"),
     ],
 )
 def test_senseless_options_are_refused(folder, options, message):
@@ -393,7 +393,7 @@ def test_a_tile_that_two_splits_have_needs_the_split(tmp_path):
     with TileMapWriter(tmp_path / "data", "detect", NAMES, TileSettings(100, 20)) as tile_map:
         tile_map.add("train", cut)
         tile_map.add("val", cut)
-    with pytest.raises(DS2D2Error, match="'P1__1__0___0' is a tile of train and val, pass split="):
+    with pytest.raises(DS2D2Error, match="'P1__1__0___0' is a tile of train and val; pass split=train"):
         merge(tmp_path, [entry()])
     assert merge(tmp_path, [entry()], split="val").kept["small-vehicle"] == 1
 
@@ -403,7 +403,7 @@ def test_classes_that_cannot_name_a_file_are_refused(tmp_path, names):
     (tmp_path / "data").mkdir()
     with TileMapWriter(tmp_path / "data", "detect", names, TileSettings()):
         pass
-    with pytest.raises(DS2D2Error, match="cannot be part of the name of a file of its own"):
+    with pytest.raises(DS2D2Error, match="cannot be the name of a file"):
         merge(tmp_path, [])
 
 

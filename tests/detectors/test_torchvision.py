@@ -262,7 +262,7 @@ def test_works_under_autocast(family, tmp_path):
 def test_other_families_and_other_heads_are_refused(tmp_path):
     retina, faster = (detector_of(build_model(tiny_yaml(tmp_path, family), nc=2)) for family in FAMILIES)
     yolo = detector_of(build_model("yolo11n.yaml", nc=2))
-    with pytest.raises(DS2D2Error, match="teacher is a YOLO, student a RetinaNet: both must be of one family"):
+    with pytest.raises(DS2D2Error, match="teacher is a YOLO, student a RetinaNet; pass student= of the family YOLO"):
         check_pair(yolo, retina, 64)
     with pytest.raises(DS2D2Error, match="teacher is a RetinaNet, student a FasterRCNN"):
         check_pair(retina, faster, 64)

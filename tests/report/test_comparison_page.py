@@ -114,7 +114,7 @@ def test_without_detections_or_images_the_page_says_so(copied, tmp_path):
     for file in (copied / "runs").rglob("predictions.json"):
         file.unlink()
     assert run_report({"run": str(copied)}) == 0
-    assert "detections are not in the folder any more" in Page(copied / "report-2" / "report.html").text
+    assert "detections are no longer in the folder" in Page(copied / "report-2" / "report.html").text
 
 
 def test_without_a_plain_student_there_are_no_changes_to_show(copied):
@@ -132,9 +132,9 @@ def test_without_a_plain_student_there_are_no_changes_to_show(copied):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"baseline": "plain.pt"}, r"baseline=plain\.pt: is about single runs"),
-        ({"val": False}, "val=False: is about single runs"),
-        ({"imgsz": 64}, "imgsz=64: is about single runs"),
+        ({"baseline": "plain.pt"}, r"baseline=plain\.pt: is for single runs"),
+        ({"val": False}, "val=False: is for single runs"),
+        ({"imgsz": 64}, "imgsz=64: is for single runs"),
         ({"conf": 3}, "conf=3: expected a number from 0 to 1"),
         ({"data": "gone.yaml"}, r"data=gone\.yaml"),
     ],

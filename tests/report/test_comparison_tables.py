@@ -39,7 +39,7 @@ def test_one_seed_has_no_interval_and_says_so():
     text = "\n".join(report_lines(comparison, results))
     assert "[" not in text
     assert "+6.0" in text
-    assert "WARNING: One seed: there is no interval" in text
+    assert "WARNING: One seed gives no interval" in text
 
 
 def test_without_plain_runs_there_is_nothing_to_compare_with():

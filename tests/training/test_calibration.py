@@ -162,7 +162,7 @@ def test_reference_gains_are_the_authors_where_nothing_is_given():
 
 
 def test_reference_gains_are_refused_where_there_are_none():
-    with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO, use gains=auto"):
+    with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO; pass gains=auto"):
         with_reference_gains(
             check_arguments({**RUN, "gains": "reference"}), SimpleNamespace(family="YOLO", reference_gains=None)
         )

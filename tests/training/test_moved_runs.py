@@ -51,12 +51,10 @@ def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     places = {role: shutil.move(tmp_path / f"{role}.pt", elsewhere / f"{role}.pt") for role in ("teacher", "amplifier")}
-    with pytest.raises(
-        DS2D2Error, match=r"teacher=.*teacher\.pt: the run to be resumed needs it, but there is no such file"
-    ):
+    with pytest.raises(DS2D2Error, match=r"teacher=.*teacher\.pt: no such file, and the run needs it"):
         DS2D2Trainer(overrides={"resume": str(stopped.last)})
     for word in ("auto", "none"):  # no places: what the run began with counts
-        with pytest.raises(DS2D2Error, match=r"amplifier=.*amplifier\.pt: the run to be resumed needs it"):
+        with pytest.raises(DS2D2Error, match=r"amplifier=.*amplifier\.pt: no such file, and the run needs it"):
             DS2D2Trainer(overrides={"resume": str(stopped.last), "teacher": str(places["teacher"]), "amplifier": word})
     resumed = DS2D2Trainer(
         overrides={"resume": str(stopped.last), **{role: str(path) for role, path in places.items()}}

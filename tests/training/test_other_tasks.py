@@ -184,7 +184,7 @@ def test_models_that_cannot_be_compared_fail_before_training(sets, tmp_path):
     given = {**SHORT, "teacher": "yolo11n.yaml", "student": "yolo11n.yaml", "data": sets["detect"]}
     (tmp_path / "methods.yaml").write_text("hulls: { footprint: hull }\n")
     given |= {"project": str(tmp_path / "runs"), "methods": str(tmp_path / "methods.yaml")}
-    with pytest.raises(DS2D2Error, match="footprint=hull: is about oriented boxes"):
+    with pytest.raises(DS2D2Error, match="footprint=hull: is for oriented boxes"):
         plan_comparison(given)
     assert not (tmp_path / "runs").exists()
 
@@ -251,18 +251,18 @@ MISTAKES = [
     ({"footprint": "round"}, "footprint=round: expected rotated or hull"),
     (
         {"footprint": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
-        "footprint=hull: is about oriented boxes, but teacher yolo11n is for task=detect; leave it out",
+        "footprint=hull: is for oriented boxes, and teacher yolo11n is for task=detect; leave footprint= out",
     ),
     (
         {"assignment": "teacher", "teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml"},
-        "assignment=teacher: yolo11n-seg cannot assign objects for yolo11n-seg, .*; leave it out",
+        "assignment=teacher: yolo11n-seg cannot assign objects for yolo11n-seg, .*; leave assignment= out",
     ),
     ({"data": "detect"}, "holds boxes, task=obb needs the four corners of each object"),
     (
         {"teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml", "data": "detect"},
         "holds boxes, task=segment needs the outline of each object",
     ),
-    ({"teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml"}, "has no kpt_shape"),
+    ({"teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml"}, "the line 'kpt_shape:' is missing"),
     ({"gains": "reference"}, "gains=reference: the paper's authors have none for YOLO"),
     ({"student": "yolo11n-cls.yaml"}, "student=yolo11n-cls.yaml: "),
 ]
@@ -288,7 +288,7 @@ def test_a_teacher_of_other_keypoints_is_fine_tuned_or_refused(tmp_path):
     planned = plan({**given, "student": "yolo11n-pose.yaml"})
     assert planned.states["teacher"] == "to be trained"
     assert planned.teacher.keypoints == (4, 2)
-    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\]; teacher_epochs=0"
+    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\]; leave teacher_epochs= out"
     with pytest.raises(DS2D2Error, match=message):
         plan_comparison({**given, "student": "yolo11n-pose.yaml", "teacher_epochs": 0})
     with pytest.raises(DS2D2Error, match=message):
@@ -303,7 +303,7 @@ def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
     data.write_text(data.read_text().replace("[4, 2]", shape))
     given = {**SHORT, "teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml", "data": str(data)}
-    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and 2 or 3 values each"):
+    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and 2 or 3 values of each"):
         DS2D2Trainer(overrides={**given, "project": str(tmp_path / "runs")})
     assert not (tmp_path / "runs").exists()
 

@@ -149,14 +149,14 @@ def test_the_terms_are_added_to_its_loss_unscaled(teacher):
 
 
 MISTAKES = [
-    ({"im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries, .* pass im_full=0"),
-    ({"im_high": 0.5}, "im_high=0.5: rtdetr-l makes its predictions by queries, .* pass im_high=0"),
-    ({"response": 1}, "response=1: rtdetr-l makes its predictions by queries, .* pass response=0"),
+    ({"im_full": 1}, "im_full=1: rtdetr-l predicts by queries, .* pass im_full=0"),
+    ({"im_high": 0.5}, "im_high=0.5: rtdetr-l predicts by queries, .* pass im_high=0"),
+    ({"response": 1}, "response=1: rtdetr-l predicts by queries, .* pass response=0"),
     ({"amplifier": "amplifier.pt"}, "amplifier=amplifier.pt: rtdetr-l .* pass amplifier=none"),
-    ({"assignment": "teacher"}, "assignment=teacher: rtdetr-l cannot assign objects for .*; leave it out"),
-    ({"val_kd": True}, "val_kd=True: rtdetr-l makes its detections by queries"),
+    ({"assignment": "teacher"}, "assignment=teacher: rtdetr-l cannot assign objects for .*; leave assignment= out"),
+    ({"val_kd": True}, "val_kd=True: rtdetr-l predicts by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
-    ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l makes its predictions by queries"),
+    ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l predicts by queries"),
     ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layer"),
     ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
     ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 4"),

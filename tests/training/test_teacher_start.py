@@ -53,7 +53,7 @@ def test_what_fits_of_a_checkpoint_carries_over(architecture, tmp_path):
     teacher = save_checkpoint(source, tmp_path / "pretrained.pt")
     given = asked(teacher, data, tmp_path, lr0=1e-9)
     planned = plan(given, "teacher")
-    assert "pretrained.pt knows 80 classes" in planned.start
+    assert "pretrained.pt has 80 classes" in planned.start
     assert "fine-tuned on 2 classes (ship, vehicle) for 1 epochs" in planned.start
     model, _ = load_checkpoint(make_stage(given))
     assert model.names == NAMES
@@ -105,7 +105,7 @@ def test_as_many_classes_of_other_names_are_refused(names, text, data, tmp_path)
         changes = {"student": "yolo11n.yaml"} if goal == "student" else {}
         with pytest.raises(DS2D2Error, match=text) as refused:
             plan(given | changes, goal)
-        assert "give them the teacher's names in the data YAML" in str(refused.value)
+        assert "write the teacher's names into the data YAML" in str(refused.value)
         assert "teacher_epochs=7" in str(refused.value)  # the advice, which leads on:
     assert plan({**given, "teacher_epochs": 7}, "teacher").states == {"teacher": "to be trained"}
 
@@ -117,16 +117,14 @@ def test_epochs_fine_tune_a_teacher_of_these_classes_further(data, tmp_path):
     further = plan({**given, "teacher_epochs": 3}, "teacher")
     assert further.states == {"teacher": "to be trained"}
     assert further.teacher_stage.inputs["epochs"] == 3
-    with pytest.raises(
-        DS2D2Error, match="is trained already on these classes; to fine-tune it further pass teacher_ep"
-    ):
+    with pytest.raises(DS2D2Error, match="to fine-tune it further, pass teacher_ep"):
         plan(given, "teacher")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "knows 5 classes, the data set has 2; teacher_epochs=0 leaves it as it is"),
+        ({}, "has 5 classes, the data set has 2; leave teacher_epochs= out"),
         ({"teacher": "yolo11n.yaml"}, "teacher_epochs=0: teacher=yolo11n.yaml must be trained first"),
     ],
 )
@@ -139,7 +137,7 @@ def test_it_is_decided_before_data_are_rendered(fresh_machine, tmp_path):
     names = {index: f"thing {index}" for index in range(8)}
     teacher = checkpoint(tmp_path, names)
     given = asked(teacher, "scenes-close.yaml", tmp_path, student="yolo11n.yaml", teacher_epochs=0)
-    with pytest.raises(DS2D2Error, match=r"thing 0|knows 8 classes"):
+    with pytest.raises(DS2D2Error, match=r"thing 0|has 8 classes"):
         plan(given)
     assert not list(fresh_machine.rglob("*.jpg")) + list(fresh_machine.rglob("*.png"))
 
@@ -213,6 +211,6 @@ def test_classes_of_an_archive_are_compared_too(fresh_machine, tmp_path):
     write_data(tmp_path / "packed", train=2, val=2)
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path, "packed")
     given = asked(checkpoint(tmp_path), archive, tmp_path)
-    assert "knows 5 classes" in plan(given, "teacher").start
-    with pytest.raises(DS2D2Error, match="knows 5 classes, the data set has 2"):
+    assert "has 5 classes" in plan(given, "teacher").start
+    with pytest.raises(DS2D2Error, match="has 5 classes, the data set has 2"):
         plan({**given, "teacher_epochs": 0}, "teacher")

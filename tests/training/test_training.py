@@ -172,7 +172,7 @@ def test_amplifier_of_another_teacher_is_refused(amplifier):
 
 
 def test_amplifier_of_another_wavelet_is_refused(amplifier, teacher):
-    with pytest.raises(DS2D2Error, match="made with wavelet=haar, but this run has wavelet=db2"):
+    with pytest.raises(DS2D2Error, match="made with wavelet=haar, this run has wavelet=db2"):
         load_amplifier(amplifier.amplifier, detector_of(load_checkpoint(teacher)[0]), "db2")
 
 
@@ -273,7 +273,7 @@ def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, ampl
     assert len(columns(resumed.csv)["epoch"]) == 3
     assert all(value > 0 for name in TERMS for value in columns(resumed.csv)[f"train/{name}"])
     assert not hasattr(load_checkpoint(resumed.best)[0], "ds2d2_adapters")
-    with pytest.raises(DS2D2Error, match="finished, there is nothing to resume"):
+    with pytest.raises(DS2D2Error, match="finished; start another one"):
         DS2D2Trainer(overrides={"resume": str(resumed.last)})
 
 

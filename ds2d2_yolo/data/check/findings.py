@@ -21,43 +21,156 @@ class Kind(NamedTuple):
         error (bool): Whether training would stop, or lose images or labels without stopping.
         title (str): Name for people, in the plural.
         consequence (str): What Ultralytics does about it.
+        advice (str): What to do.
     """
 
     error: bool
     title: str
     consequence: str
+    advice: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "no_images": Kind(True, "splits without images", "training stops"),
-    "no_usable_images": Kind(True, "splits without a usable image", "training stops"),
-    "no_label_files": Kind(True, "training splits without label files", "training stops"),
-    "no_objects": Kind(True, "training splits without an object", "training stops"),
-    "class_name_twice": Kind(True, "class names that occur twice", "'ds2d2 train' and 'ds2d2 val' stop"),
-    "undecodable_image": Kind(True, "images that OpenCV cannot decode", "training stops when it comes to them"),
-    "box_instead_of_polygon": Kind(True, "files of boxes without corners", "training with task=obb stops"),
-    "missing_image": Kind(True, "listed images that do not exist", "left out"),
-    "unreadable_image": Kind(True, "unreadable images", "left out with all their labels"),
-    "truncated_image": Kind(True, "truncated images", "left out, trained on in part, or training stops, by format"),
-    "unreadable_label": Kind(True, "unreadable label files", "left out with their images"),
-    "malformed_label": Kind(True, "malformed label lines", "each costs its whole image with all labels"),
-    "unknown_class": Kind(True, "labels of unknown classes", "each costs its whole image with all labels"),
-    "label_without_image": Kind(True, "label files without image", "never read"),
-    "label_beside_image": Kind(True, "label files beside images in a folder images", "never read"),
-    "box_without_area": Kind(True, "boxes without area", "dropped by augmentation"),
-    "box_outside": Kind(True, "boxes outside the image", "dropped by augmentation"),
-    "unfinished_jpeg": Kind(False, "JPEGs without end marker at their end", "rewritten in place, in the data set"),
-    "deep_image": Kind(False, "images of 16 bits", "read as 8 bits: values are divided by 256"),
-    "shared_label": Kind(False, "images that share a label file", "trained on with the same labels"),
-    "image_without_label": Kind(False, "images without label file", "trained on as background"),
-    "duplicate_label": Kind(False, "duplicate labels", "removed"),
-    "ambiguous_box": Kind(False, "boxes labelled with several classes", "kept, and contradict each other"),
-    "near_duplicate": Kind(False, "boxes over 80 % the same as another of their class", "kept; one object, twice?"),
-    "box_beyond_edge": Kind(False, "boxes reaching out of the image", "cut at the edge"),
-    "vanishing_box": Kind(False, f"boxes not over {VANISHING:g} px wide and high", "mostly dropped by augmentation"),
-    "class_without_object": Kind(False, "classes without object", "nothing to learn or to measure"),
-    "missing_split": Kind(False, "missing files of splits beyond train and val", "validating on them stops"),
-    "identical_images": Kind(False, "identical images in two splits", "metrics look better than they are"),
+    "no_images": Kind(
+        True,
+        "splits without images",
+        "training stops",
+        "put images there, or correct the line of the split in the data YAML",
+    ),
+    "no_usable_images": Kind(True, "splits without a usable image", "training stops", "correct the findings below"),
+    "no_label_files": Kind(
+        True,
+        "training splits without label files",
+        "training stops",
+        "write label files; their path has labels in place of images",
+    ),
+    "no_objects": Kind(
+        True,
+        "training splits without an object",
+        "training stops",
+        "label some objects, or put the label files where they are expected",
+    ),
+    "class_name_twice": Kind(
+        True,
+        "class names that occur twice",
+        "'ds2d2 train' and 'ds2d2 val' stop",
+        "rename one of them under 'names:' in the data YAML",
+    ),
+    "undecodable_image": Kind(
+        True,
+        "images that OpenCV cannot decode",
+        "training stops when it comes to them",
+        "save it again as PNG or JPEG, or remove it",
+    ),
+    "box_instead_of_polygon": Kind(
+        True,
+        "files of boxes without corners",
+        "training with task=obb stops",
+        "label the corners, or train with models for task=detect",
+    ),
+    "missing_image": Kind(
+        True,
+        "listed images that do not exist",
+        "left out",
+        "correct the line; begin it with ./ if the path counts from the list",
+    ),
+    "unreadable_image": Kind(
+        True, "unreadable images", "left out with all their labels", "save it again as PNG or JPEG, or remove it"
+    ),
+    "truncated_image": Kind(
+        True,
+        "truncated images",
+        "left out, trained on in part, or training stops, by format",
+        "copy it again from its source, or remove it",
+    ),
+    "unreadable_label": Kind(True, "unreadable label files", "left out with their images", "save it again as UTF-8"),
+    "malformed_label": Kind(
+        True,
+        "malformed label lines",
+        "each costs its whole image with all labels",
+        "correct the line: class x y width height, from 0 to 1",
+    ),
+    "unknown_class": Kind(
+        True,
+        "labels of unknown classes",
+        "each costs its whole image with all labels",
+        "correct the class, or add its name under 'names:' in the data YAML",
+    ),
+    "label_without_image": Kind(
+        True, "label files without image", "never read", "add the image, or remove the label file"
+    ),
+    "label_beside_image": Kind(
+        True,
+        "label files beside images in a folder images",
+        "never read",
+        "move the label files to a folder labels beside images",
+    ),
+    "box_without_area": Kind(True, "boxes without area", "dropped by augmentation", "correct the line, or remove it"),
+    "box_outside": Kind(True, "boxes outside the image", "dropped by augmentation", "correct the line, or remove it"),
+    "unfinished_jpeg": Kind(
+        False,
+        "JPEGs without end marker at their end",
+        "rewritten in place, in the data set",
+        "keep a copy if the files must not change",
+    ),
+    "deep_image": Kind(
+        False,
+        "images of 16 bits",
+        "read as 8 bits: values are divided by 256",
+        "save it again with 8 bits, its values stretched to 0 to 255",
+    ),
+    "shared_label": Kind(
+        False,
+        "images that share a label file",
+        "trained on with the same labels",
+        "rename one image and give it a label file of its own",
+    ),
+    "image_without_label": Kind(
+        False,
+        "images without label file",
+        "trained on as background",
+        "nothing, if there is no object in it; else write its label file",
+    ),
+    "duplicate_label": Kind(False, "duplicate labels", "removed", "nothing, or remove the line"),
+    "ambiguous_box": Kind(
+        False,
+        "boxes labelled with several classes",
+        "kept, and contradict each other",
+        "remove the lines of the wrong classes",
+    ),
+    "near_duplicate": Kind(
+        False,
+        "boxes over 80 % the same as another of their class",
+        "kept; one object, twice?",
+        "remove one of them if it is the same object",
+    ),
+    "box_beyond_edge": Kind(
+        False, "boxes reaching out of the image", "cut at the edge", "nothing, or cut the box at the edge"
+    ),
+    "vanishing_box": Kind(
+        False,
+        f"boxes not over {VANISHING:g} px wide and high",
+        "mostly dropped by augmentation",
+        "train with a larger imgsz=, or on tiles: 'ds2d2 convert patch=1024'",
+    ),
+    "class_without_object": Kind(
+        False,
+        "classes without object",
+        "nothing to learn or to measure",
+        "label some, or remove the class from 'names:'",
+    ),
+    "missing_split": Kind(
+        False,
+        "missing files of splits beyond train and val",
+        "validating on them stops",
+        "correct the line of the split in the data YAML, or remove it",
+    ),
+    "identical_images": Kind(
+        False,
+        "identical images in two splits",
+        "metrics look better than they are",
+        "remove them from one of the splits",
+    ),
 }
 """All kinds of findings; errors first."""
 
