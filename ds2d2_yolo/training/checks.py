@@ -35,22 +35,8 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
     if models.student is not None:
         check_tasks(models.teacher, models.student)
     arguments = with_task(arguments, models.teacher)
-    if models.teacher_is_trained and is_start(models.teacher, arguments, data):
-        if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
-            raise DS2D2Error(
-                f"pretrained={arguments.pretrained}: the teacher starts from {arguments.teacher}; leave "
-                "pretrained= out",
-                2,
-            )
-        models = models.with_start(data)
-    teacher, trained, student = models.teacher, models.teacher_is_trained, models.student
-    check_teacher(teacher, arguments.teacher, data)
-    if not trained and arguments.teacher_epochs == 0:
-        raise DS2D2Error(
-            f"teacher_epochs=0: teacher={arguments.teacher} must be trained first; leave teacher_epochs= out, "
-            "or pass at least 1",
-            2,
-        )
+    models = settle_teacher(arguments, goal, models, data)
+    teacher, student = models.teacher, models.student
     if goal == "amplifier":
         if teacher.explicit_only:
             raise DS2D2Error(
@@ -58,19 +44,83 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
                 f"'ds2d2 train teacher={arguments.teacher} student=path/to/model.yaml data={arguments.data}'"
             )
         return arguments, models
-    arguments = without_prediction_terms(arguments, teacher, trained, student)
-    if goal == "teacher" and trained:
-        raise DS2D2Error(
-            f"teacher={arguments.teacher}: is trained already on these classes, 'ds2d2 train' takes it as it is; to "
-            f"fine-tune it further, pass teacher_epochs={arguments.epochs}",
-            2,
-        )
-    if student is None:
-        return arguments, models
-    arguments = with_reference_gains(arguments, teacher)
-    check_response(arguments.gains.response, teacher)
-    check_assignment(arguments.assignment, teacher, student)
+    arguments = without_prediction_terms(arguments, models)
+    if student is not None:
+        arguments = with_reference_gains(arguments, teacher)
+        check_response(arguments.gains.response, teacher)
+        by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
+        if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
+            raise DS2D2Error(
+                f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models of "
+                "the tasks detect and obb can; leave assignment= out",
+                2,
+            )
     return arguments, models
+
+
+def settle_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
+    """Return the models of a run with the teacher that it is to have: as it is, or to be fine-tuned.
+
+    A trained teacher is fine-tuned where it has another number of classes or other keypoints than the data, or where
+    `teacher_epochs` asks for it.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        goal (str): How far it goes.
+        models (Models): Its models.
+        data (Mapping[str, Any]): The data set, as `describe_data` or Ultralytics describes it.
+
+    Returns:
+        (Models): The same, or with a new teacher that starts from the trained one.
+
+    Raises:
+        DS2D2Error: If as many classes have other names or another order, which `teacher_epochs` does not settle, or if
+            a teacher is not to be trained that must be, or is to be trained that cannot or need not be.
+    """
+    teacher, path, epochs = models.teacher, arguments.teacher, arguments.teacher_epochs
+    if not models.teacher_is_trained:
+        if epochs == 0:
+            raise DS2D2Error(
+                f"teacher_epochs=0: teacher={path} must be trained first; leave teacher_epochs= out, or pass at least "
+                "1",
+                2,
+            )
+        return models
+    difference, is_same_number = _difference(teacher, data)
+    if difference is None and not epochs:
+        check_teacher(teacher, path, data)
+        if goal == "teacher":
+            raise DS2D2Error(
+                f"teacher={path}: is trained already on these classes, 'ds2d2 train' takes it as it is; to fine-tune "
+                f"it further, pass teacher_epochs={arguments.epochs}",
+                2,
+            )
+        return models
+    if difference is not None and epochs == 0:
+        raise DS2D2Error(f"teacher={path}: {difference}; leave teacher_epochs= out to have it fine-tuned")
+    if is_same_number and epochs is None:
+        raise DS2D2Error(
+            f"teacher={path}: {difference}. If they are the same classes, write the teacher's names into the data "
+            f"YAML; if not, pass teacher_epochs={arguments.epochs} to have it fine-tuned"
+        )
+    if difference is not None and teacher.explicit_only:
+        raise DS2D2Error(
+            f"teacher={path}: {difference}, and an {teacher.family} is not fine-tuned here; run 'yolo train "
+            f"model={path} data={arguments.data}' and pass its best.pt"
+        )
+    if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
+        raise DS2D2Error(f"pretrained={arguments.pretrained}: the teacher starts from {path}; leave pretrained= out", 2)
+    return models.with_start(data)
+
+
+def _difference(teacher: Detector, data: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Return how classes or keypoints of a teacher differ from those of the data, and whether they are as many."""
+    names, expected = teacher.class_names, in_order(data["names"])
+    keypoints = list(teacher.keypoints or data.get("kpt_shape") or ())
+    is_same_number = len(names) == len(expected) and keypoints == list(data.get("kpt_shape") or keypoints)
+    if not is_same_number:
+        return class_difference(names, expected) or f"finds keypoints of kpt_shape={keypoints}", False
+    return None if names == expected else side_by_side(names, expected), True
 
 
 def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
@@ -112,16 +162,12 @@ def check_footprint(footprint: str | None, teacher: Detector) -> None:
         )
 
 
-def without_prediction_terms(
-    arguments: Arguments, teacher: Detector, trained: bool, student: Detector | None = None
-) -> Arguments:
+def without_prediction_terms(arguments: Arguments, models: Models) -> Arguments:
     """Return the arguments of a run; where one of its models is query-based (RT-DETR), without the prediction terms.
 
     Args:
         arguments (Arguments): Arguments of the run.
-        teacher (Detector): The teacher.
-        trained (bool): Whether it comes from a checkpoint.
-        student (Detector | None): The student, where the run has one.
+        models (Models): Its models.
 
     Returns:
         (Arguments): The same, or with `im_full`, `im_high` and `response` 0 and no amplifier.
@@ -129,7 +175,8 @@ def without_prediction_terms(
     Raises:
         DS2D2Error: If such a term or an amplifier was asked for, or such a teacher is still to be trained.
     """
-    by_maps = next((model for model in (teacher, student) if model is not None and model.explicit_only), None)
+    teacher = models.teacher
+    by_maps = next((model for model in (teacher, models.student) if model is not None and model.explicit_only), None)
     if by_maps is None:
         return arguments
     for name, none in (("im_full", 0), ("im_high", 0), ("response", 0), ("amplifier", "none")):
@@ -143,7 +190,7 @@ def without_prediction_terms(
         raise DS2D2Error(
             f"val_kd=True: {by_maps.title} predicts by queries, and val_kd cannot compare those; leave val_kd= out", 2
         )
-    if teacher.explicit_only and not trained:
+    if teacher.explicit_only and not models.teacher_is_trained:
         raise DS2D2Error(
             f"teacher={arguments.teacher}: is an {teacher.family}, which is not trained here; run "
             f"'yolo train model={arguments.teacher} data={arguments.data}' and pass its best.pt"
@@ -191,67 +238,6 @@ def check_response(gain: float, teacher: Detector) -> None:
         raise DS2D2Error(
             f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
         )
-
-
-def check_assignment(assignment: str, teacher: Detector, student: Detector) -> None:
-    """Refuse to have a teacher assign the objects of a student that assigns them by more than classes and boxes.
-
-    Args:
-        assignment (str): Whose predictions assign them, `student` or `teacher`.
-        teacher (Detector): The teacher.
-        student (Detector): The student.
-
-    Raises:
-        DS2D2Error: If the teacher was asked for, and is of another family or the family's assigner sees more.
-    """
-    by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
-    if assignment == "teacher" and (teacher.family != student.family or not by_predictions):
-        raise DS2D2Error(
-            f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models of the "
-            "tasks detect and obb can; leave assignment= out",
-            2,
-        )
-
-
-def is_start(teacher: Detector, arguments: Arguments, data: Mapping[str, Any]) -> bool:
-    """Return whether a trained teacher is where its fine-tuning on the data starts, or finished as it is.
-
-    It is a start where it knows another number of classes or other keypoints, or where `teacher_epochs` asks for it.
-
-    Args:
-        teacher (Detector): The teacher, from a checkpoint.
-        arguments (Arguments): Arguments of the run.
-        data (Mapping[str, Any]): The data set, as `describe_data` or Ultralytics describes it.
-
-    Returns:
-        (bool): Whether the teacher's stage fine-tunes it.
-
-    Raises:
-        DS2D2Error: If as many classes have other names or another order, which `teacher_epochs` does not settle, or if
-            a teacher that does not fit is not to be fine-tuned.
-    """
-    names, expected = teacher.class_names, in_order(data["names"])
-    keypoints = list(teacher.keypoints or data.get("kpt_shape") or ())
-    same_number = len(names) == len(expected) and keypoints == list(data.get("kpt_shape") or keypoints)
-    epochs, path = arguments.teacher_epochs, arguments.teacher
-    if same_number and names == expected:
-        return bool(epochs)
-    difference = class_difference(names, expected) or f"finds keypoints of kpt_shape={keypoints}"
-    if same_number:
-        difference = side_by_side(names, expected)
-    if epochs == 0:
-        raise DS2D2Error(f"teacher={path}: {difference}; leave teacher_epochs= out to have it fine-tuned")
-    if same_number and epochs is None:
-        raise DS2D2Error(
-            f"teacher={path}: {difference}. If they are the same classes, write the teacher's names into the data "
-            f"YAML; if not, pass teacher_epochs={arguments.epochs} to have it fine-tuned"
-        )
-    if teacher.explicit_only:
-        raise DS2D2Error(
-            f"teacher={path}: {difference}, and an {teacher.family} is not fine-tuned here; run 'yolo train "
-            f"model={path} data={arguments.data}' and pass its best.pt"
-        )
-    return True
 
 
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:

@@ -171,13 +171,14 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
+    # What a new teacher starts from where it is the goal; with a student, it is what the student starts from
+    start = args.pretrained if goal == "teacher" and isinstance(args.pretrained, (str, Path)) else None
     # Public weights that a new model starts from must be at hand
-    is_new = not models.teacher_is_trained and models.start is None
-    if is_new and args.pretrained is not False and (goal != "teacher" or _start_of(args) is None):
+    if not models.teacher_is_trained and models.start is None and start is None and args.pretrained is not False:
         teacher.load_backbone()
     if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
-    planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models)
+    planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models, start)
     return _with_amplifier(planned, architecture=args.teacher)
 
 
@@ -210,34 +211,29 @@ def _describe_preset(args: Arguments) -> list[str]:
     return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; not of the preset: {others}' if others else ''}"]
 
 
-def _start_of(args: Arguments) -> str | Path | None:
-    """Return the checkpoint that `pretrained` names."""
-    return args.pretrained if isinstance(args.pretrained, (str, Path)) else None
-
-
-def _with_teacher(planned: Plan, models: Models) -> Plan:
+def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Plan:
     """Return the plan with the teacher's file, and with the stage that makes it where none was given."""
-    args, goal = planned.arguments, planned.goal
+    args, teacher = planned.arguments, planned.teacher
     if models.teacher_is_trained:
-        source = getattr(planned.teacher.model, "pt_path", None)  # where Ultralytics found a bare name
+        source = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
         # What goes on with a finished teacher does not fine-tune it again.
         args = args.replace(teacher=str(Path(source or args.teacher).resolve()), teacher_epochs=None)
         return replace(planned, arguments=args, states={"teacher": "given"})
-    start = _start_of(args) if goal == "teacher" else None  # with a student, it is what the student starts from
     stage = teacher_stage(args, planned.data, models, start)
-    if goal == "student" and not args.needs_teacher:
+    if planned.goal == "student" and not args.needs_teacher:
         return replace(planned, teacher_stage=stage)  # it has no state: it is not run
-    planned = replace(
+    state = stage.state
+    if state == "reused":
+        teacher, _ = load_model("teacher", stage.weights)
+    return replace(
         planned,
         arguments=args.replace(teacher=str(stage.weights), teacher_epochs=None),
-        states={"teacher": stage.state},
+        teacher=teacher,
+        states={"teacher": state},
+        metrics=stage.metrics or None,
         teacher_stage=stage,
         start=_describe_start(args, models),
     )
-    if planned.states["teacher"] != "reused":
-        return planned
-    teacher, _ = load_model("teacher", planned.arguments.teacher)
-    return replace(planned, teacher=teacher, metrics=stage.metrics)
 
 
 def _with_amplifier(planned: Plan, architecture: str) -> Plan:
