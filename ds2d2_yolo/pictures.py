@@ -99,6 +99,9 @@ def _reported(callback: Callback) -> Callback:
         try:
             callback(trainer)
         except Exception as error:
-            LOGGER.warning(f"{colorstr('DS2D2:')} pictures of the training: {type(error).__name__}: {error}")
+            LOGGER.warning(
+                f"{colorstr('DS2D2:')} a picture of the training could not be made, and the training goes on "
+                f"({type(error).__name__}: {error})"
+            )
 
     return call

@@ -150,5 +150,5 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
     for key, value in arguments.items():
         if key not in _ALLOWED[word]:
             allowed = ", ".join(sorted(_ALLOWED[word]))
-            raise DS2D2Error(f"{file}: method {name}: {key}={value}: with distil={word} it may set {allowed}", 2)
+            raise DS2D2Error(f"{file}: method {name}: {key}={value}: not with distil={word}; set one of {allowed}", 2)
     return Method(name, word, arguments)

@@ -67,15 +67,23 @@ class TileSettings:
             if not isinstance(value := getattr(self, name), int) or isinstance(value, bool):
                 raise DS2D2Error(f"{name}={value}: expected a whole number of pixels", 2)
         if self.patch < 32:
-            raise DS2D2Error(f"patch={self.patch}: tiles need 32 pixels or more", 2)
+            raise DS2D2Error(f"patch={self.patch}: tiles need 32 pixels; pass for example patch=1024", 2)
         if not 0 <= self.overlap < self.patch:
-            raise DS2D2Error(f"overlap={self.overlap}: must be 0 or more and less than patch={self.patch}", 2)
+            raise DS2D2Error(
+                f"overlap={self.overlap}: must be 0 or more and less than patch={self.patch}; pass for example "
+                f"overlap={self.patch // 5}",
+                2,
+            )
         if not self.scales or not all(0.05 <= scale <= 20 for scale in self.scales):
-            raise DS2D2Error(f"scales={list(self.scales)}: give one or more numbers from 0.05 to 20", 2)
+            raise DS2D2Error(
+                f"scales={list(self.scales)}: pass one or more numbers from 0.05 to 20, such as scales=[0.5,1.0]", 2
+            )
         if len({_scale_word(scale) for scale in self.scales}) < len(self.scales):
-            raise DS2D2Error(f"scales={list(self.scales)}: the same scale is given twice", 2)
+            raise DS2D2Error(f"scales={list(self.scales)}: a scale is given twice; leave one out", 2)
         if not 0 < self.min_visible <= 1:
-            raise DS2D2Error(f"min_visible={self.min_visible}: must be above 0 and up to 1", 2)
+            raise DS2D2Error(
+                f"min_visible={self.min_visible}: must be above 0 and up to 1; pass for example min_visible=0.7", 2
+            )
         for name, choices in (("empty", ("keep", "drop")), ("cut", ("drop", "best"))):
             if getattr(self, name) not in choices:
                 raise DS2D2Error(f"{name}={getattr(self, name)}: choose {' or '.join(choices)}", 2)
@@ -217,7 +225,9 @@ def write_tiles(
         DS2D2Error: If the image cannot be read, or tiles of its kind cannot be written.
     """
     if image.image is None:
-        raise DS2D2Error(f"{image.labels}: there is no image {image.name}, only images can be cut into tiles")
+        raise DS2D2Error(
+            f"{image.labels}: there is no image {image.name} to be cut into tiles; add it, or pass patch=0"
+        )
     pixels = read_pixels(image.image)
     deep = pixels.dtype != np.uint8
     if deep and stretch:
@@ -226,12 +236,13 @@ def write_tiles(
     smallest = min(settings.scales)
     if min(_resampled_size((width, height), smallest)) < _LEAST:
         raise DS2D2Error(
-            f"{image.image}: is less than {_LEAST} pixels wide or high at scale {smallest:g}, which Ultralytics refuses"
+            f"{image.image}: has less than {_LEAST} pixels at scale {smallest:g}, which Ultralytics refuses; pass "
+            "larger scales="
         )
     cut = replace(cut_tiles(image, (width, height), settings, task), deep=deep)
     suffix = ".jpg" if image.image.suffix.lower() in _JPEG else ".png"
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}, pass stretch=2,98 to make 8 bits of them")
+        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}; pass stretch=2,98 to make 8 bits of them")
     for scale in settings.scales:
         tiles = [tile for tile in cut.tiles if tile.scale == scale]
         if tiles:
@@ -243,7 +254,8 @@ def write_tiles(
             done, data = cv2.imencode(suffix, shown)
             if not done:
                 raise DS2D2Error(
-                    f"{image.image}: a tile of {tile.size[0]} x {tile.size[1]} pixels cannot be written, lower patch=",
+                    f"{image.image}: a tile of {tile.size[0]} x {tile.size[1]} pixels cannot be written; pass a "
+                    "lower patch=",
                     2,
                 )
             (folder / f"{tile.name}{suffix}").write_bytes(data.tobytes())
@@ -265,7 +277,7 @@ def read_pixels(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or more pixels than OPENCV_IO_MAX_IMAGE_PIXELS allows
@@ -300,7 +312,8 @@ def _resample(pixels: np.ndarray, scale: float) -> np.ndarray:
         return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     except cv2.error:
         raise DS2D2Error(
-            f"scales: an image of {size[0]} x {size[1]} pixels at scale {scale:g} needs too much memory, leave it out",
+            f"scales: an image of {size[0]} x {size[1]} pixels at scale {scale:g} needs too much memory; leave this "
+            "scale out",
             2,
         ) from None
 
@@ -503,7 +516,7 @@ def read_tile_map(folder: Path) -> TileMap:
     except FileNotFoundError:
         raise DS2D2Error(f"{path}: no such file; pass data= of a data set made by 'ds2d2 convert patch=1024'") from None
     except OSError as error:
-        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
     except DS2D2Error:
         raise
     except (StopIteration, ValueError, KeyError, TypeError):

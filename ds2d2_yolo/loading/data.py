@@ -131,7 +131,7 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         ) is not None:
             raise DS2D2Error(
                 f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
-                f"'ds2d2 check data={path}' lists what is wrong"
+                f"run 'ds2d2 check data={path}' for a list"
             )
     warn_of_depth(path, images["training"])
     return data

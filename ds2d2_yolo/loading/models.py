@@ -41,7 +41,10 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         try:
             model: Any = build_model(name, **classes)
         except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
-            raise DS2D2Error(f"{role}={name}: no model can be built from it, {message_of(error)}") from error
+            raise DS2D2Error(
+                f"{role}={name}: no model can be built from it, {message_of(error)}; pass another model .yaml as "
+                f"{role}="
+            ) from error
         model.names = data["names"] if data else model.names
     elif suffix == ".pt":
         # A bare name may be one that Ultralytics knows where to find or to download.
@@ -151,7 +154,10 @@ def load_models(
         try:
             load_checkpoint(pretrained)
         except Exception as error:  # as in `load_model`
-            raise DS2D2Error(f"pretrained={pretrained}: cannot be loaded, {message_of(error)}") from error
+            raise DS2D2Error(
+                f"pretrained={pretrained}: cannot be loaded, {message_of(error)}; pass another .pt, or leave "
+                "pretrained= out"
+            ) from error
     return models
 
 

@@ -497,7 +497,7 @@ def test_tiles_too_large_for_jpeg_stop_and_leave_nothing(tmp_path):
     (source / "train/images/P0001.png").unlink()
     miniatures.picture(source / "train/images/P0001.jpg", (4000, 10))
     options = {"patch": 80_000, "scales": [1.0, 17.0], "on_error": "skip"}
-    with pytest.raises(DS2D2Error, match="a tile of 68000 x 170 pixels cannot be written, lower patch="):
+    with pytest.raises(DS2D2Error, match="a tile of 68000 x 170 pixels cannot be written; pass a lower patch="):
         convert_dataset(source, tmp_path / "out", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["DOTA"]
 

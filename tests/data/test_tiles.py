@@ -150,7 +150,7 @@ def test_no_scale_is_left_out_where_it_makes_the_image_small():
         ({"scales": ()}, r"scales=\[\]: give one or more"),
         ({"scales": (1.0, 0.0)}, "scales="),
         ({"scales": (float("nan"),)}, "scales="),
-        ({"scales": (0.5, 0.50000001)}, "the same scale is given twice"),
+        ({"scales": (0.5, 0.50000001)}, "a scale is given twice"),
         ({"min_visible": 0}, "min_visible=0: must be above 0"),
         ({"min_visible": 1.1}, "min_visible=1.1"),
         ({"empty": "skip"}, "empty=skip: choose keep or drop"),
@@ -412,7 +412,7 @@ def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, content):
 
 def test_an_image_of_another_depth_is_refused(tmp_path):
     source = store(tmp_path / "a.tif", np.zeros((50, 50), np.float32))
-    with pytest.raises(DS2D2Error, match=r"a\.tif: has pixels of type float32, pass stretch=2,98"):
+    with pytest.raises(DS2D2Error, match=r"a\.tif: has pixels of type float32; pass stretch=2,98"):
         write_tiles(annotated(image=source), TileSettings(), "detect", tmp_path)
 
 

@@ -137,7 +137,7 @@ def test_without_network_one_line_says_what_to_do(detector, fresh_machine):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet19"}, "backbone: resnet19 is none of resnet18, "),
+        ({"backbone": "resnet19"}, "backbone: resnet19 is unknown; write one of resnet18, "),
         ({"detector": "SSD"}, "detector: SSD is for no known family"),
         ({"fpn_channels": 0}, "fpn_channels: 0 is not a whole number of at least 1"),
         ({"fpn_channels": 16.5}, "fpn_channels: 16.5 is not a whole number"),

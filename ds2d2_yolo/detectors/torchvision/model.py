@@ -62,7 +62,7 @@ class TorchvisionModel(DetectionModel):
     def __init__(self, cfg: Config, ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
         super(DetectionModel, self).__init__()  # DetectionModel's own builds the layers of a YOLO YAML
         if ch != 3:
-            raise DS2D2Error(f"images of {ch} channels: torchvision's backbones take 3")
+            raise DS2D2Error(f"images of {ch} channels: torchvision's backbones take 3; pass a YOLO model for them")
         self.yaml: dict[str, Any] = deepcopy(dict(cfg))
         self.yaml |= {"nc": nc or self.yaml["nc"], "channels": ch}
         self.yaml.setdefault("imagenet", False)
@@ -134,9 +134,9 @@ class TorchvisionModel(DetectionModel):
     ) -> Any:
         """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions."""
         if augment:
-            LOGGER.warning(f"{type(self).__name__} has no augment=True, predicting once")
+            LOGGER.warning(f"{type(self).__name__} has no augment=True and predicts once; leave augment= out")
         if embed:
-            raise DS2D2Error(f"embed={embed}: {type(self).__name__} gives no embeddings")
+            raise DS2D2Error(f"embed={embed}: {type(self).__name__} gives no embeddings; leave embed= out")
         raw = self.model[-1](self.pyramid(x))
         return raw if self.training else (self.model[-1].detect(raw), raw)
 
@@ -298,7 +298,7 @@ def number_of(config: Config, key: str, least: float, most: float | None) -> Any
 def _known_backbone(name: object) -> str:
     names = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
     if name not in names:
-        raise DS2D2Error(f"backbone: {name} is none of {', '.join(names)}")
+        raise DS2D2Error(f"backbone: {name} is unknown; write one of {', '.join(names)}")
     return str(name)
 
 
@@ -307,5 +307,5 @@ def _imagenet_weights(backbone: str, name: str) -> WeightsEnum:
         weights: WeightsEnum = get_model_weights(backbone)[name]
     except KeyError:
         names = ", ".join(get_model_weights(backbone).__members__)
-        raise DS2D2Error(f"weights: {backbone} has no {name}, take one of {names}") from None
+        raise DS2D2Error(f"weights: {backbone} has no {name}; write one of {names}") from None
     return weights
