@@ -36,7 +36,7 @@ def what_to_change(path: str, error: Exception, split: str = "val") -> str:
     try:
         if not (found := check_file(path, hard=False)):
             shipped = [file.name for file in resource_folder("datasets").glob("*.yaml")]
-            other = did_you_mean(path, shipped, "pass a data YAML, such as data=scenes.yaml", most=1)
+            other = did_you_mean(path, shipped, "pass a data YAML, such as data=scenes.yaml", most=1, cutoff=0.75)
             return f"no such file; {similar_file('data', path, other)}"
         content = YAML.load(found)
         for key, other, example in _LINES:

@@ -7,6 +7,7 @@ that resumes from it alone is another run: its weights jump to their average, an
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections import deque
@@ -173,7 +174,8 @@ def training_is_over(last: Path, checkpoint: dict[str, Any]) -> bool:
         (bool): True also where only the completion of the final checkpoints is missing.
     """
     epoch = checkpoint.get("epoch", -1)
-    if epoch == -1 or epoch + 1 >= checkpoint["train_args"]["epochs"]:
+    epochs = (checkpoint.get("train_args") or {}).get("epochs", math.inf)  # files of others may not say
+    if epoch == -1 or epoch + 1 >= epochs:
         return True
     path = state_file(last, epoch)
     return path.is_file() and bool(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["finished"])

@@ -130,7 +130,7 @@ def test_existing_results_are_left_alone_unless_asked(good, tmp_path):
 
 def test_images_none_reports_the_labels_and_what_is_unknown(good, tmp_path, capsys):
     assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "images": "none"})) == 0
-    assert "are unknown, as images=none" in capsys.readouterr().out
+    assert "are unknown: images=none" in capsys.readouterr().out
     train = read(tmp_path / "out")["splits"]["train"]
     assert (train["objects"], train["sizes"], train["cells"]) == (2, None, None)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", "classes.png"]

@@ -484,11 +484,11 @@ def test_names_that_no_text_can_hold_are_converted(tmp_path, name):
 def test_images_that_become_too_small_for_ultralytics_are_told(tmp_path):
     miniatures.dota(tmp_path / "DOTA")
     miniatures.picture(tmp_path / "DOTA/train/images/P0001.png", (9, 70))
-    with pytest.raises(DS2D2Error, match=r"P0001\.png: is less than 10 pixels wide or high at scale 1"):
+    with pytest.raises(DS2D2Error, match=r"P0001\.png: has less than 10 pixels at scale 1"):
         convert_dataset(tmp_path / "DOTA", tmp_path / "out")
     conversion = convert_dataset(tmp_path / "DOTA", tmp_path / "out", on_error="skip")
     assert conversion.manifest["splits"]["train"]["images"] == {"in": 2, "out": 1}
-    with pytest.raises(DS2D2Error, match=r"less than 10 pixels wide or high at scale 0\.1"):
+    with pytest.raises(DS2D2Error, match=r"less than 10 pixels at scale 0\.1"):
         convert_dataset(tmp_path / "DOTA", tmp_path / "small", scales=[1.0, 0.1])
 
 

@@ -329,7 +329,7 @@ def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
         ("P1__1__0___0.txt", "0 0.5 0.5 0.1 0.1\n", r"P1__1__0___0\.txt:1: has no confidence; .* save_conf=True"),
         ("P1__1__0___0.txt", "0 .5 .5 .1 .1 .9\n0 .5\n", r":2: is not as 'yolo predict save_txt=True' writes it"),
         ("P1__1__0___0.txt", "x 0.5 0.5 0.1 0.1 0.9\n", ":1: is not as"),
-        ("P1__1__0___0.txt", "0 0.5 0.5 nan 0.1 0.9\n", ":1: a score outside of 0 to 1 or a coordinate"),
+        ("P1__1__0___0.txt", "0 0.5 0.5 nan 0.1 0.9\n", ":1: a score outside of 0 to 1, or a coordinate"),
         ("P1__1__0___0.txt", "7 0.5 0.5 0.1 0.1 0.9\n", ":1: class 7"),
         ("P9.txt", "", "'P9' is no tile of val"),
         ("P1__1__0___0.json", "", "holds no label files; pass the folder labels"),

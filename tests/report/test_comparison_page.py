@@ -190,7 +190,8 @@ def test_images_are_ranked_by_mean_and_shown_by_typical_seed(tmp_path):
     assert changes_by_image(truth, both, [], 0.25) == [("once.png", 1.0), ("always.png", 1.0)]
     parts = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path, False)
     page = render_page("", "", [Section("Images that changed most", parts)])
-    assert "on average over 3 seeds: ds2d2 is better than plain on 2 of 2 images, worse on 0" in page
+    assert "ds2d2 is better than plain on 2 of 2 images, and worse on 0." in page
+    assert "on average over 3 seeds." in page
     assert page.index("always.png: F1 +1.00; shown: seed 0, +1.00") < page.index(
         "once.png: F1 +0.33; shown: seed 1, +0.00"
     )
