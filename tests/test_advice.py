@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,3 +228,8 @@ def test_what_an_error_says_to_type_leads_on(case, files, fresh_machine, tmp_pat
     assert advice in error
     then = error_of(typed(words, advice), capsys)
     assert case.then in then if case.then else then == ""
+
+
+def test_a_wrong_path_does_not_resume_the_last_run(files, fresh_machine, capsys):
+    shutil.copytree(files["run"], fresh_machine / "runs" / "detect" / "train")
+    assert "resume=run/last.pt: no checkpoint there" in error_of(["train", "resume=run/last.pt"], capsys)
