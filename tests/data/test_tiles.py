@@ -147,7 +147,7 @@ def test_no_scale_is_left_out_where_it_makes_the_image_small():
         ({"patch": True}, "patch=True: expected a whole number"),
         ({"overlap": 1024}, "overlap=1024: must be 0 or more and less than patch=1024"),
         ({"overlap": -1}, "overlap=-1"),
-        ({"scales": ()}, r"scales=\[\]: give one or more"),
+        ({"scales": ()}, r"scales=\[\]: pass one or more"),
         ({"scales": (1.0, 0.0)}, "scales="),
         ({"scales": (float("nan"),)}, "scales="),
         ({"scales": (0.5, 0.50000001)}, "a scale is given twice"),

@@ -160,7 +160,7 @@ def test_model_yamls_that_make_no_sense_are_refused(changes, message, tmp_path):
 
 def test_unknown_imagenet_weights_or_channels_are_refused(tmp_path):
     path = tiny_yaml(tmp_path, "RetinaNet", weights="IMAGENET9")
-    with pytest.raises(DS2D2Error, match="resnet18 has no IMAGENET9, take one of IMAGENET1K_V1"):
+    with pytest.raises(DS2D2Error, match="resnet18 has no IMAGENET9; write one of IMAGENET1K_V1"):
         build_model(path).load_imagenet()
     with pytest.raises(DS2D2Error, match="images of 4 channels"):
         build_model(path, ch=4)
