@@ -29,7 +29,7 @@ def refuse_old_release() -> None:
     """
     if not check_version(ultralytics.__version__, f">={OLDEST}"):
         raise DS2D2Error(
-            f"ultralytics {ultralytics.__version__} is too old for ds2d2-yolo: "
+            f"ultralytics {ultralytics.__version__} is too old for ds2d2-yolo; run "
             f"pip install 'ultralytics>={OLDEST},<{BELOW}'"
         )
 
@@ -57,5 +57,5 @@ def warn_of_untested_release() -> None:
         os.environ[_TOLD] = ultralytics.__version__
         LOGGER.warning(
             f"Ultralytics {ultralytics.__version__} is newer than the newest tested one, {NEWEST}: "
-            "'ds2d2 checks' tells whether it works"
+            "run 'ds2d2 checks' to see whether it works"
         )

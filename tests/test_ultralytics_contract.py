@@ -91,7 +91,7 @@ def test_a_newer_release_is_told_once_per_run(newer, monkeypatch):
         load_model("teacher", "yolo11n.yaml")
     assert told == [
         f"Ultralytics 8.4.9999 is newer than the newest tested one, {compatibility.NEWEST}: "
-        "'ds2d2 checks' tells whether it works"
+        "run 'ds2d2 checks' to see whether it works"
     ]
 
 
