@@ -30,7 +30,7 @@ def refuse_old_release() -> None:
     if not check_version(ultralytics.__version__, f">={OLDEST}"):
         raise DS2D2Error(
             f"ultralytics {ultralytics.__version__} is too old for ds2d2-yolo; run "
-            f"pip install 'ultralytics>={OLDEST},<{BELOW}'"
+            f"\"pip install 'ultralytics>={OLDEST},<{BELOW}'\""
         )
 
 

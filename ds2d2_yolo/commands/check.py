@@ -89,7 +89,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise DS2D2Error(f"{name}={options[name]}: expected {', '.join(choices[:-1])} or {choices[-1]}", 2)
     imgsz, strides = options["imgsz"], options["strides"]
     if type(imgsz) is not int or imgsz < 1:
-        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
+        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels, such as imgsz=640", 2)
     if not strides or not all(type(stride) is int and stride > 0 and imgsz % stride == 0 for stride in strides):
         raise DS2D2Error(f"strides={strides}: expected whole numbers that divide imgsz={imgsz}, such as [8,16,32]", 2)
 

@@ -75,13 +75,13 @@ def run(arguments: Sequence[str]) -> int:
 def _check_options(options: Mapping[str, Any]) -> None:
     number = options["max_images"]
     if type(number) is not int or number < 1:
-        raise DS2D2Error(f"max_images={number}: expected a whole number of at least 1", 2)
+        raise DS2D2Error(f"max_images={number}: expected a whole number of at least 1, such as max_images=8", 2)
     confidence = options["conf"]
     if isinstance(confidence, bool) or not 0 <= confidence <= 1:
-        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
+        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1, such as conf=0.25", 2)
     imgsz = options["imgsz"]
     if imgsz is not None and (type(imgsz) is not int or imgsz < 1):
-        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels", 2)
+        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels, such as imgsz=640", 2)
     if options["weight"] not in {None, *WEIGHTS}:
         raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
     if options["footprint"] not in {None, *FOOTPRINTS}:

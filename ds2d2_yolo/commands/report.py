@@ -41,7 +41,7 @@ def run_report(given: Mapping[str, Any]) -> int:
     options = complete_options("report", given, required=("run",))
     confidence = options["conf"]
     if isinstance(confidence, bool) or not 0 <= confidence <= 1:
-        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1", 2)
+        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1, such as conf=0.25", 2)
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
         return _report_comparison(folder, options)

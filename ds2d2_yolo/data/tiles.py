@@ -291,7 +291,7 @@ def read_pixels(path: Path) -> np.ndarray:
                 return np.asarray(upright)
             return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except (OSError, SyntaxError, ValueError, ImportError):  # the last: Ultralytics looks for a decoder of HEIF
-        raise DS2D2Error(f"{path}: is no image that OpenCV or Pillow can read, replace or remove it") from None
+        raise DS2D2Error(f"{path}: is no image that OpenCV or Pillow can read; replace or remove it") from None
 
 
 @contextmanager
@@ -498,7 +498,7 @@ def read_tile_map(folder: Path) -> TileMap:
         with path.open(encoding="utf-8") as lines:
             head = json.loads(next(lines))
             if head["ds2d2_tiles"] != _FORMAT:
-                raise DS2D2Error(f"{path}: has version {head['ds2d2_tiles']}, expected {_FORMAT}, convert again")
+                raise DS2D2Error(f"{path}: has version {head['ds2d2_tiles']}, expected {_FORMAT}; convert again")
             task, names = head["task"], tuple(head["names"])
             if task not in get_args(Task):
                 raise ValueError

@@ -178,9 +178,9 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
     except (TypeError, ValueError, SyntaxError) as error:
         raise DS2D2Error(message_of(error), 2) from error
     if min(args.imgsz if isinstance(args.imgsz, list) else [args.imgsz]) < 1:
-        raise DS2D2Error(f"imgsz={args.imgsz}: expected a whole number of pixels", 2)
+        raise DS2D2Error(f"imgsz={args.imgsz}: expected a whole number of pixels, such as imgsz=640", 2)
     if args.batch < 1:
-        raise DS2D2Error(f"batch={args.batch}: expected a whole number of at least 1", 2)
+        raise DS2D2Error(f"batch={args.batch}: expected a whole number of at least 1, such as batch=16", 2)
     return overrides
 
 

@@ -464,7 +464,7 @@ def test_the_map_is_a_header_and_one_line_per_image(tmp_path):
         (0, ("", ""), None),
         (0, (r".*", ""), ":1: is not as"),
         (0, (r".*", "[]"), ":1: is not as"),
-        (0, (r'"ds2d2_tiles": 1', '"ds2d2_tiles": 2'), "has version 2, expected 1, convert again"),
+        (0, (r'"ds2d2_tiles": 1', '"ds2d2_tiles": 2'), "has version 2, expected 1; convert again"),
         (0, (r'"task": "obb"', '"task": "pose"'), ":1: is not as"),
         (1, (r"\}$", ""), ":2: is not as"),
         (1, (r"64\.0, 30\.0", "0.0, 30.0"), ":2: is not as"),
