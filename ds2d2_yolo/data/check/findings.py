@@ -117,7 +117,7 @@ KINDS: Mapping[str, Kind] = {
         False,
         "images of 16 bits",
         "read as 8 bits: values are divided by 256",
-        "save it again with 8 bits, its values stretched to 0 to 255",
+        "convert its source again with stretch=2,98, or save it with 8 bits",
     ),
     "shared_label": Kind(
         False,
