@@ -151,6 +151,26 @@ def test_dota_is_what_only_dota_has(tmp_path, line, expected):
     assert classes == expected or len(classes) == expected
 
 
+def test_dota_may_have_lists_and_a_list_of_classes_too(tmp_path):
+    for name, split in (("a", "train"), ("b", "valid")):
+        write(tmp_path / "src" / "labels" / f"{name}.txt", "5 5 20 5 20 20 5 20 pier 0\n")
+        picture(tmp_path / "src" / "images" / f"{name}.png")
+        write(tmp_path / "src" / "ImageSets" / f"{split}.txt", f"{name}\n")
+    write(tmp_path / "src" / "labels" / "classes.txt", "pier\n")
+    conversion = convert_dataset(tmp_path / "src", tmp_path / "out", patch=0)
+    assert files(conversion) == {"train": 1, "val": 1}
+    assert conversion.manifest["classes"] == ["pier"]
+    shutil.rmtree(tmp_path / "src" / "ImageSets")
+    assert files(convert_dataset(tmp_path / "src", tmp_path / "all", patch=0)) == {"train": 2}
+
+
+def test_paths_may_lead_from_the_folder_of_their_file(tmp_path):
+    content = coco_content(["a.jpg"], folder="../images/")
+    write(tmp_path / "src" / "annotations" / "train.json", json.dumps(content))
+    picture(tmp_path / "src" / "images" / "a.jpg")
+    assert convert_dataset(tmp_path / "src", tmp_path / "out").manifest["remarks"] == {}
+
+
 def test_ids_as_text_and_polygons_without_box(tmp_path):
     polygons = [[10, 20, 40, 20, 40, 60], [12, 22, 11, 50, 13, 60]]
     content = coco_content(["a.jpg"], ("car",), bbox=[], segmentation=polygons)
@@ -170,6 +190,14 @@ def test_a_polygon_of_voc_without_box_is_its_hull(tmp_path):
     write(source / "train" / "train0_jpg.rf.0a.xml", item)
     lines = labels(convert_dataset(source, tmp_path / "out"))["train/train0_jpg.rf.0a"]
     np.testing.assert_allclose(lines[0, 1:], SHARES)
+
+
+def test_images_that_nobody_labelled_are_listed_as_such(tmp_path):
+    source = exports.roboflow_voc(tmp_path / "src")
+    picture(source / "train" / "new.jpg")
+    conversion = convert_dataset(source, tmp_path / "out")
+    assert [entry["reason"] for entry in conversion.manifest["left_out"]] == ["image without labels"]
+    assert files(conversion)["train"] == 2
 
 
 def test_swapped_corners_are_put_in_order_and_noted(tmp_path):

@@ -31,6 +31,7 @@ from ds2d2_yolo.data.formats.rules import (
     decode,
     hull_of,
     in_order,
+    no_image_below,
     relative,
     shortened,
     unique_names,
@@ -50,6 +51,7 @@ class _Image:
     file_name: str = ""
     path: Path | None = None
     size: tuple[int, int] | None = None
+    elsewhere: bool = False
     fault: str = ""
 
 
@@ -166,11 +168,12 @@ class COCOReader:
         """Note what is wrong with an image, or that it was not where its name says."""
         if fault and image.file_name:
             where = image.path or part.images[0] / image.file_name
-            self._account.malformed("image", relative(where, self._root), fault)
+            detail = no_image_below(self._root) if image.path is None else ""
+            self._account.malformed("image", relative(where, self._root), fault, detail=detail)
         elif fault:
             file = relative(part.labels[0], self._root)
             self._account.malformed("image", file, f"image of this number: {fault}", number)
-        elif not str(image.path).endswith(image.file_name):
+        elif image.elsewhere:
             self._account.remark(ELSEWHERE, relative(image.path or Path(), self._root))
 
     # ------------------------------------------------------------------------------------------------ files
@@ -184,7 +187,7 @@ class COCOReader:
                 self._refuse(path, f"expected the list {key}, as COCO instances files have it")
         images = [_as_image(entry) for entry in content["images"]]
         for image in images:
-            self._find(image, part.images[0])
+            self._find(image, part)
         return _Content(images, annotations, *self._categories(path, content["categories"]))
 
     def _parsed(self, path: Path) -> dict[str, list[object]]:
@@ -202,15 +205,17 @@ class COCOReader:
             self._refuse(path, "expected an object with the lists images, annotations and categories")
         return content
 
-    def _find(self, image: _Image, folder: Path) -> None:
-        """Look for the file of an image: where its name leads from the folder, then by the rules for all formats."""
+    def _find(self, image: _Image, part: Part) -> None:
+        """Look for the file of an image: where its name leads, then by the rules for all formats."""
         if not image.file_name:
             return
-        direct = os.path.normpath(folder / image.file_name)
-        if direct.startswith(f"{self._root}{os.sep}") and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
-            image.path = Path(direct)
-            return
+        for folder in (part.images[0], part.labels[0].parent):
+            direct = os.path.normpath(folder / image.file_name)
+            if direct.startswith(f"{self._root}{os.sep}") and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
+                image.path = Path(direct)
+                return
         found = self._index.find(image.file_name)
+        image.elsewhere = True
         image.path = found[0] if len(found) == 1 else None
         if len(found) > 1 and not image.fault:
             image.fault = SEVERAL_IMAGES

@@ -21,6 +21,7 @@ from ds2d2_yolo.data.formats.rules import (
     MalformedError,
     Part,
     in_order,
+    no_image_below,
     read_labels,
     relative,
     shortened,
@@ -30,6 +31,8 @@ from ds2d2_yolo.data.formats.rules import (
 from ds2d2_yolo.errors import DS2D2Error
 
 Item = TypeVar("Item")
+
+_NO_LABELS = {"classes", "labels", "labelmap", "notes", "obj", "predefined_classes", "readme"}
 
 
 @dataclass
@@ -153,6 +156,8 @@ class PerImageReader(ABC, Generic[Item]):
                 names.setdefault(name, files)
             return
         found = {self._stated(path) for path in (files.images if source == "images" else files.labels)}
+        # Tools put lists of classes and notes beside the labels.
+        found = {name for name in found if stem_of(name).lower() not in _NO_LABELS or files.images.find(name)}
         if source == "both":
             stems = set(map(stem_of, found))
             found |= {name for name in map(self._stated, files.images) if stem_of(name) not in stems}
@@ -185,15 +190,19 @@ class PerImageReader(ABC, Generic[Item]):
     def _leave_out_unnamed(self) -> None:
         """Note the files that belong to no image of the splits: one for each name."""
         stems = {stem for names in self._names.values() for name in names for stem in (stem_of(name), Path(name).name)}
+        listed = any(isinstance(files.part.names, Path) for names in self._names.values() for files in names.values())
         unnamed: dict[str, str] = {}
         for (suffix, _), index in sorted(self._indices.items(), key=lambda entry: entry[0][0]):
             for path in index:
                 stem = Path(self._stated(path)).name
-                if stem not in stems:
+                if stem not in stems and not (suffix and stem.lower() in _NO_LABELS):
                     unnamed[stem] = path if suffix else unnamed.get(stem, path)
         for path in sorted(unnamed.values()):
             self._account.enter("image")
-            self._account.leave_out("image", relative(Path(path), self._root), "in no split")
+            reason = "in no split"
+            if not listed:
+                reason = LABELS_WITHOUT_IMAGE if path.lower().endswith(self.suffix) else "image without labels"
+            self._account.leave_out("image", relative(Path(path), self._root), reason)
 
     def _occurring_classes(self) -> set[str]:
         classes: set[str] = set()
@@ -235,7 +244,7 @@ class PerImageReader(ABC, Generic[Item]):
             self._account.malformed("image", file, str(error), error.line)
             return None
         if image is None:
-            self._account.malformed("image", file, LABELS_WITHOUT_IMAGE)
+            self._account.malformed("image", file, LABELS_WITHOUT_IMAGE, detail=no_image_below(self._root))
         objects = []
         for item, line in content.objects:
             self._account.enter("object")

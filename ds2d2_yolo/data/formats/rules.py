@@ -47,6 +47,11 @@ class Part:
     images: tuple[Path, ...]
     names: Literal["both", "images", "labels"] | Path = "both"
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files and folders that it is made of."""
+        return (*self.labels, *self.images, *([self.names] if isinstance(self.names, Path) else []))
+
 
 class MalformedError(Exception):
     """Something in a file that cannot be used; readers turn it into an entry of the account.
@@ -144,6 +149,16 @@ def _shared_end(folders: Sequence[str], path: str) -> int:
     while shared < min(len(own), len(folders)) and own[-1 - shared] == folders[-1 - shared]:
         shared += 1
     return shared
+
+
+def no_image_below(root: Path) -> str:
+    """Say what to do about labels without image.
+
+    Example:
+        >>> no_image_below(Path("data"))
+        'no image of this name is in data: src= must hold images and labels'
+    """
+    return f"no image of this name is in {root}: src= must hold images and labels"
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats.dota import OWN, DOTAReader
 from ds2d2_yolo.data.formats.rules import Part, file_names
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import Source, head_of
-from ds2d2_yolo.data.layouts.splits import SPLITS, assign_splits, only_labelled, parts_by_folder
+from ds2d2_yolo.data.layouts.source import Source, head_of, role_of
+from ds2d2_yolo.data.layouts.splits import SPLITS, Names, assign_splits, lists_of, only_labelled, parts_by_folder
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -59,15 +59,12 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
         version, why = _version_of(source, labels)
         called = "classes of its own" if version == OWN else f"version {version}"
         notes.append(f"taken for {called}, version={'1.0' if version == OWN else ''} says otherwise; found {why}")
-    images = [folder.path for folder in source.having("images")]
-    parts = only_labelled(
-        source, parts_by_folder(source, labels, images, "labels" if version == OWN else "both"), notes
-    )
+    parts = _parts(source, labels, "labels" if version == OWN else "both", notes)
     _check_images(source, parts)
-    roles: dict[str, str | None] = {split: split for split in (*SPLITS, *parts) if split in parts}
+    roles = {split: role_of(split) for split in (*SPLITS, *parts) if split in parts}
     assigned = assign_splits(roles, splits, source.root, scored="test" in parts and bool(parts["test"].labels))
     by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
-    used = (folder for chosen in by_split.values() for part in chosen for folder in (*part.images, *part.labels))
+    used = (path for chosen in by_split.values() for part in chosen for path in part.paths)
     reader = partial(DOTAReader, by_split, root=source.root, version=version)
     name = "DOTA with classes of its own" if version == OWN else f"DOTA v{version}"
     return Layout(name, assigned, tuple(dict.fromkeys(used)), reader, tuple(notes))
@@ -83,6 +80,14 @@ def _check_choice(source: Source, folders: Sequence[Path], version: str | None) 
         raise DS2D2Error(
             f"version={version}: no such version of DOTA, choose {', '.join((*DOTA_ADDED_CLASSES, OWN))}", 2
         )
+
+
+def _parts(source: Source, labels: Sequence[Path], names: Names, notes: list[str]) -> dict[str, Part]:
+    """Return the splits of the source: by lists, else by folders."""
+    images = [folder.path for folder in source.having("images")]
+    lists = lists_of(source, apart=labels)
+    parts = {split: Part(tuple(labels), tuple(images), path) for split, path in lists.items()}
+    return parts or only_labelled(source, parts_by_folder(source, labels, images, names), notes)
 
 
 def _check_images(source: Source, parts: Mapping[str, Part]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from ds2d2_yolo.data.formats.rules import Part
-from ds2d2_yolo.data.layouts.source import Source
+from ds2d2_yolo.data.layouts.source import Source, role_of
 from ds2d2_yolo.errors import DS2D2Error
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
@@ -17,6 +18,35 @@ Assignment = dict[str, tuple[str, ...]]
 """For every split of the result those of the source that make it up."""
 
 Names = Literal["both", "labels"]
+
+_SPLIT = re.compile("trainval|train(ing)?|val(id(ation)?)?|test(ing)?|default")  # the last is CVAT's
+
+
+def lists_of(source: Source, apart: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the lists of the splits by name; those for detection where there are others, too.
+
+    Args:
+        source (Source): The data set.
+        apart (Sequence[Path]): Folders whose texts are no lists.
+
+    Raises:
+        DS2D2Error: If there are lists in several folders.
+    """
+    by_folder: dict[Path, dict[str, Path]] = {}
+    for folder in (folder for folder in source.having("txt") if folder.path not in apart):
+        for path in sorted(folder.path.iterdir()):
+            if path.suffix.lower() == ".txt" and _SPLIT.fullmatch(path.stem.lower()) and path.is_file():
+                by_folder.setdefault(folder.path, {})[path.stem] = path
+    main = {path: lists for path, lists in by_folder.items() if path.name.lower() == "main"} or by_folder
+    if len(main) > 1:
+        shown = " and ".join(map(source.below, main))
+        example = source.root / next(iter(main)).relative_to(source.root).parts[0]
+        raise DS2D2Error(
+            f"src={source.root}: lists of splits in {shown}, pass the folder of one data set, such as src={example}"
+        )
+    lists = next(iter(main.values()), {})
+    order = ("train", "val", "trainval", "test", None)
+    return {name: lists[name] for name in sorted(lists, key=lambda name: order.index(role_of(name)))}
 
 
 def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Path], names: Names) -> dict[str, Part]:

@@ -13,15 +13,13 @@ from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.data.formats.voc import VOCReader
 from ds2d2_yolo.data.layouts.layout import Layout
 from ds2d2_yolo.data.layouts.source import Folder, Source, head_of, role_of
-from ds2d2_yolo.data.layouts.splits import assign_splits, only_labelled, parts_by_folder
+from ds2d2_yolo.data.layouts.splits import assign_splits, lists_of, only_labelled, parts_by_folder
 from ds2d2_yolo.errors import DS2D2Error
 
 _DISTINCTIVE = {
     *("Expressway-Service-area", "Expressway-toll-station", "baseballfield", "basketballcourt", "golffield"),
     *("groundtrackfield", "storagetank", "tenniscourt", "trainstation"),
 }  # classes that other data sets spell otherwise, if they have them
-
-_SPLIT = re.compile("trainval|train(ing)?|val(id(ation)?)?|test(ing)?|default")  # the last is CVAT's
 
 
 @dataclass
@@ -95,7 +93,7 @@ def voc_layout(
     if oriented and task == "detect":
         notes.append("oriented annotations, of which the hulls are taken")
     labels, images = tuple(folder.path for folder in chosen), tuple(_image_folders(source))
-    lists = _lists(source)
+    lists = lists_of(source)
     parts = {split: Part(labels, images, path) for split, path in lists.items()}
     parts = parts or _parts(source, labels, images, notes)
     assigned = assign_splits({split: role_of(split) for split in parts}, splits, source.root, unite=bool(lists))
@@ -104,8 +102,7 @@ def voc_layout(
     def open_reader(account: Account) -> Reader:
         return VOCReader(by_split, account, source.root, classes, corners, name, first_pixel=first_pixel)
 
-    used = (lists[split] for names in assigned.values() for split in names if lists)
-    inputs = dict.fromkeys((*labels, *images, *used))
+    inputs = dict.fromkeys(path for chosen in by_split.values() for part in chosen for path in part.paths)
     return Layout(name, assigned, tuple(inputs), open_reader, tuple(notes))
 
 
@@ -130,25 +127,6 @@ def _annotations(source: Source, folders: Sequence[XMLFolder], oriented: bool) -
         of_role = [folder for folder in folders if folder.path in paths]
         chosen += [folder for folder in of_role if folder.oriented == oriented] or of_role
     return chosen
-
-
-def _lists(source: Source) -> dict[str, Path]:
-    """The lists of the splits by name; those for detection where there are others, too."""
-    by_folder: dict[Path, dict[str, Path]] = {}
-    for folder in source.having("txt"):
-        for path in sorted(folder.path.iterdir()):
-            if path.suffix.lower() == ".txt" and _SPLIT.fullmatch(path.stem.lower()) and path.is_file():
-                by_folder.setdefault(folder.path, {})[path.stem] = path
-    main = {path: lists for path, lists in by_folder.items() if path.name.lower() == "main"} or by_folder
-    if len(main) > 1:
-        shown = " and ".join(map(source.below, main))
-        example = source.root / next(iter(main)).relative_to(source.root).parts[0]
-        raise DS2D2Error(
-            f"src={source.root}: lists of splits in {shown}, pass the folder of one data set, such as src={example}"
-        )
-    lists = next(iter(main.values()), {})
-    order = ("train", "val", "trainval", "test", None)
-    return {name: lists[name] for name in sorted(lists, key=lambda name: order.index(role_of(name)))}
 
 
 def _image_folders(source: Source) -> list[Path]:
