@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "batch": 16,
     "teacher_epochs": 10,
     "amplifier_epochs": 2,
-    "epochs": 8,
+    "epochs": 6,
     "optimizer": "AdamW",
     "lr0": 0.003,
     "nbs": 16,
