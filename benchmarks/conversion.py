@@ -70,7 +70,8 @@ def main() -> None:
             src, out = Path(folder) / "DIOR", Path(folder) / "out"
             generate(src, count, labels)
             command = [sys.executable, __file__, "--measure", str(src), str(out)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found = json.loads(output.splitlines()[-1])  # before it: what the folder was taken for
             rate = found["images"] / found["seconds"]
             print(
                 f"| {found['images']:,} | {found['objects']:,} | {found['seconds']:.1f} | {found['processor']:.1f} "
