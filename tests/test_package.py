@@ -161,6 +161,17 @@ def test_links_of_pages_at_the_top_lead_somewhere():
     assert dead == []
 
 
+def test_results_in_the_readme_are_those_of_the_results_page():
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results/index.md")]
+    readme, results = (
+        [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| [^|]+: ", line)] for page in pages
+    )
+    whole = {row[0]: row for row in results}
+    assert len(readme) > 4
+    for name, *numbers, _ in readme:
+        assert numbers == [*whole[name][2:7]], name
+
+
 def test_missing_resources_are_named():
     with pytest.raises(FileNotFoundError, match="the folder 'nowhere' of ds2d2_yolo is missing"):
         resource_folder("nowhere")
