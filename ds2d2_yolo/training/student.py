@@ -213,7 +213,9 @@ class StudentTrainer(PlainTrainer):
         is_running = arguments.has_running_gains
         calibration = Calibration(shares, is_running=is_running) if shares else None
         measures = RANK in {-1, 0} or (is_running and shares)  # by running gains, all processes do
-        meter = ShareMeter([f"{tap.stride:g}" for tap in pair.taps]) if measures else None
+        # Measuring takes about a third of a step
+        levels, every = [f"{tap.stride:g}" for tap in pair.taps], 20 if is_running else 50
+        meter = ShareMeter(levels, every) if measures else None
         layers = pair.student_layers, pair.teacher_layers
         self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, arguments.assignment)
         self.schedule = TermSchedule(loss.gains.active, arguments.distill_every, arguments.im_every)
