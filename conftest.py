@@ -26,6 +26,10 @@ settings.register_profile("long", max_examples=20_000)
 collect_ignore_glob = ["*conftest.py"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--cases", default="few", choices=["few", "all"], help="cases of tests/test_fuzzing.py")
+
+
 @pytest.fixture
 def fresh_machine(tmp_path, monkeypatch):
     """Run in an empty folder, with Ultralytics' and torch's folders below it, and without a network."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
+
+_LONGEST_WORD, _LONGEST_MESSAGE = 240, 1000  # characters; a path with a file name fits
 
 
 class DS2D2Error(ValueError):
@@ -15,7 +18,8 @@ class DS2D2Error(ValueError):
     The command line prints the message alone, without a traceback, and ends with `exit_code`.
 
     Args:
-        message (str): What was wrong, where, and what to do about it. Line breaks are folded into spaces.
+        message (str): What was wrong, where, and what to do about it. Line breaks are folded into spaces, values that
+            are too long to read are shortened, and characters that do not print are escaped.
         exit_code (int): 2 where the command line itself is wrong (keys, values), 1 for everything else.
 
     Example:
@@ -26,13 +30,24 @@ class DS2D2Error(ValueError):
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(" ".join(str(message).split()))
+        text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(message)).split())  # without Ultralytics' colours
+        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+        super().__init__(_without_middle(_with_short_words(text), _LONGEST_MESSAGE))
         self.exit_code = exit_code
+
+
+def _with_short_words(text: str) -> str:
+    return " ".join(_without_middle(word, _LONGEST_WORD) for word in text.split())
+
+
+def _without_middle(text: str, longest: int) -> str:
+    """Return a text with its middle left out where it is too long: what is wrong stands before, what to do behind."""
+    return text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-longest // 3 :]}"
 
 
 def message_of(error: Exception) -> str:
     """Return an error's message as one line of a readable length, or its kind where it has none."""
-    return shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+    return shorten(_with_short_words(str(error)), 300, placeholder=" ...") or type(error).__name__
 
 
 def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int = 3, cutoff: float = 0.6) -> str:

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,40 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ds2d2_yolo.errors import DS2D2Error
+
+
+def refuse_unusable(path: Path | str) -> None:
+    """Refuse a path that cannot be read from, or would be for ever, as a pipe or a device would.
+
+    Args:
+        path (Path | str): A path; one where nothing is passes.
+
+    Raises:
+        DS2D2Error: If no file can have this path, it leads in circles or may not be followed, or a pipe, a device or a
+            socket lies there.
+
+    Example:
+        >>> refuse_unusable("missing.yaml")
+    """
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise DS2D2Error(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); pass another path"
+        ) from None
+    refuse_special(path)
+
+
+def refuse_special(path: Path | str) -> None:
+    """Refuse a pipe, a socket or a device, as `refuse_unusable` does, but nothing else."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DS2D2Error(f"{path}: is neither a file nor a folder, but a pipe, a socket or a device; pass a file")
 
 
 @contextmanager

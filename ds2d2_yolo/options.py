@@ -57,6 +57,8 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
             hint = did_you_mean(name, defaults, f"see 'ds2d2 cfg {mode}' for all options")
             raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option; {hint}", 2)
         expected = defaults[name]
+        if expected is None and isinstance(value, (dict, list, set, tuple)) and name != "device":
+            raise DS2D2Error(f"{name}={value}: expected one word or number, see 'ds2d2 cfg {mode}'", 2)
         if expected is not None and not _alike(value, expected):
             raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)
     options = defaults | dict(given)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ds2d2_yolo.files import refuse_unusable
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -42,10 +44,14 @@ def own_file(value: str, name: str, *folders: str) -> str:
     Returns:
         (str): The path.
 
+    Raises:
+        DS2D2Error: If nothing could be read from it, as `refuse_unusable` says.
+
     Example:
         >>> Path(own_file("retinanet_r18.yaml", "cfg", "models")).is_file()
         True
     """
+    refuse_unusable(value)
     if Path(value).name == value and not Path(value).exists():
         own = resource_folder(name).joinpath(*folders, value)
         own = own if own.suffix in {".yaml", ".yml"} else own.with_name(f"{own.name}.yaml")  # DOTAv1.5-hbb has a dot

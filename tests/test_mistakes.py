@@ -1,13 +1,16 @@
 """Wrong command lines, YAMLs, checkpoints, labels and images in every mode: one clear line, and nothing is written."""
 
+import os
 from contextlib import suppress
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from training_helpers import lively_model, make_stage, save_checkpoint, write_data
+from training_helpers import lively_model, make_stage, save_checkpoint, small_yolo, write_data
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.words import parse_arguments
@@ -66,10 +69,37 @@ def files(tmp_path_factory):
         "unknown_setting": "epoch: 3\n",
         "nothing": "",
     }
+    good = {"path": str(data.parent), "train": "images/train", "val": "images/val", "names": ["ship", "vehicle"]}
+    odd = {
+        "image": {"train": "images/train/0.png"},
+        "entry": {"train": ["images/train", 3]},
+        "pipe": {"train": str(folder / "pipe.yaml")},
+        "points": {"kpt_shape": [4, 2, 3]},
+        "unnamed": {"names": ["ship", None]},
+        "band": {"channels": 4},
+        "long": {"path": "y" * 5000},
+    }
+    yamls |= {f"{name}_data": yaml.safe_dump(good | change) for name, change in odd.items()}
     for name, text in yamls.items():
         found[name] = folder / f"{name}.yaml"
         found[name].write_text(text)
-    return found
+    for suffix in ("pt", "yaml"):
+        os.mkfifo(folder / f"pipe.{suffix}")
+    return found | damaged_checkpoints(folder)
+
+
+def damaged_checkpoints(folder):
+    """Checkpoints of which one thing is of another type or value."""
+    found = {}
+    changes = {"names": ["ship"], "stride": None, "yaml": []}
+    for name, value in changes.items():
+        model = lively_model(small_yolo(folder, "small"))
+        setattr(model, name, value)
+        found[f"{name}_pt"] = save_checkpoint(model, folder / f"{name}.pt")
+    model = lively_model(small_yolo(folder, "small"))
+    torch.save({"model": model, "epoch": "1", "train_args": {}}, folder / "epoch.pt")
+    next(model.parameters()).data.fill_(float("nan"))
+    return found | {"epoch_pt": folder / "epoch.pt", "nan_pt": save_checkpoint(model, folder / "nan.pt")}
 
 
 # What a checkpoint would run cannot be told before torch 2.6: there `safe=True` is refused.
@@ -89,6 +119,38 @@ MISTAKES = [
     ("teacher teacher=yolo11n.yaml data={unknown_class_data}", 1, "Label class 7 exceeds dataset class count 2"),
     ("teacher teacher=yolo11n.yaml data={corrupt_data}", 1, "none of the 2 training images can be used"),
     ("amplifier teacher={teacher} data={pixels_data}", 1, "none of the 2 training images can be used"),
+    *[
+        (f"{mode} data={{image_data}}", 1, "is no list of images")
+        for mode in ("check", f"train {TRAIN}", "teacher teacher=yolo11n.yaml")
+    ],
+    ("train " + TRAIN + " data={entry_data}", 1, "entry_data.yaml: "),
+    ("check data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
+    ("train " + TRAIN + " data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
+    ("check data={unnamed_data}", 1, "names holds None, which is no name of a class"),
+    ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is no name of a class"),
+    ("teacher teacher=yolo11n.yaml data={band_data}", 1, "0.png: cannot be used, has 3 channels, the data YAML says 4"),
+    ("check data={long_data}", 1, "yyy ... yyy"),
+    ("check data={pipe_data}", 1, "pipe.yaml: is neither a file nor a folder, but a pipe"),
+    *[
+        (f"{words}={{folder}}/pipe.{suffix}", 1, f"pipe.{suffix}: is neither a file nor a folder, but a pipe")
+        for words, suffix in (
+            *(("check data", "yaml"), (f"train {TRAIN} data", "yaml"), (f"train {TRAIN} student", "yaml")),
+            *(
+                (f"train {TRAIN} teacher", "pt"),
+                ("val data={data} model", "pt"),
+                ("amplifier data={data} teacher", "pt"),
+            ),
+        )
+    ],
+    # Checkpoints
+    ("train " + TRAIN + " teacher={names_pt}", 1, "is damaged, its class names are ['ship']"),
+    ("val model={names_pt} data={data}", 1, "is damaged, its class names are ['ship']"),
+    ("train " + TRAIN + " student={stride_pt}", 1, "stride.pt: is damaged"),
+    ("explain teacher={teacher} student={yaml_pt} source={data}", 1, "is damaged, it has no model YAML"),
+    ("amplifier teacher={nan_pt} data={data}", 1, "is damaged, model.0.conv.weight has values that are not finite"),
+    ("val model={nan_pt} data={data}", 1, "is damaged, model.0.conv.weight has values that are not finite"),
+    ("train " + TRAIN + " pretrained={yaml_pt}", 1, "is damaged, it has no model YAML"),
+    ("train resume={epoch_pt}", 1, "its entries are not as Ultralytics writes them (epoch is '1'"),
     # Code
     ("train " + TRAIN + " data={code_data}", 1, "its download: entry is code, which is not run here"),
     ("train " + TRAIN + " data={shell_data}", 1, "its download: entry is code, which is not run here"),
@@ -104,7 +166,7 @@ MISTAKES = [
     ("train " + TRAIN + " task=obb", 2, "task=obb: teacher"),
     ("train " + TRAIN + " cfg={settings}", 2, "settings.yaml: cannot be read"),
     ("train " + TRAIN + " cfg={unknown_setting}", 2, "epoch=3: no such argument"),
-    ("train " + TRAIN + " resume={truncated}", 1, "truncated.pt: cannot be read, the file is damaged"),
+    ("train " + TRAIN + " resume={truncated}", 1, "truncated.pt: cannot be loaded"),
     ("train " + TRAIN + " resume={folder}", 1, "resume="),
     ("train " + TRAIN + " batch=many", 2, "batch=many"),
     ("train " + TRAIN + " fraction=2.5", 2, "fraction"),
@@ -240,3 +302,26 @@ def test_any_yaml_is_understood_or_refused_in_one_line(content, mode, files, tmp
     assert main([mode, f"{key}={path}"]) in {1, 2}
     errors = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("ds2d2: error: ") for line in errors) == 1
+
+
+def test_long_values_are_shortened_and_signs_escaped():
+    message = str(DS2D2Error(f"out={'a' * 5000}:\n no\0such\u202eplace " + "and more " * 1000 + "leave it out", 2))
+    assert message.startswith("out=aaa")
+    assert "aaa ... aaa" in message
+    assert "no\\x00such\\u202eplace" in message
+    assert message.endswith("leave it out")
+    assert len(message) < 1100
+
+
+def test_an_image_that_cannot_be_decoded_is_named(files, fresh_machine, tmp_path, capsys):
+    data = write_data(tmp_path / "set", train=2, val=2)
+    image = tmp_path / "set/images/val/1.bmp"
+    whole = cv2.imencode(".bmp", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    image.with_suffix(".png").unlink()
+    image.write_bytes(whole[: len(whole) // 3])
+    before = set(tmp_path.rglob("*"))
+    assert main(["val", f"model={files['teacher']}", f"data={data}", "imgsz=64", f"project={tmp_path / 'runs'}"]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ds2d2: error: ")]
+    assert len(errors) == 1
+    assert f"{image}: cannot be decoded, its file is damaged; " in errors[0]
+    assert {path for path in tmp_path.rglob("*") if path.suffix != ".cache"} == before

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultralytics.data.utils import check_det_dataset
-
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.check import Inspection, Settings, Split, inspect_dataset
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.classes import in_order
-from ds2d2_yolo.loading.data import load_data, resolve_data
+from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
-from ds2d2_yolo.loading.missing import missing_images, what_to_change
+from ds2d2_yolo.loading.missing import missing_images
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
@@ -99,10 +97,7 @@ def _load(data: str) -> dict[str, Any]:
     path = resolve_data(data)
     if Path(path).parent == resource_folder("datasets"):
         return load_data(path)
-    try:
-        return check_det_dataset(path, autodownload=False)
-    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={path}: {what_to_change(path, error)}") from error
+    return read_description(path, download=False)
 
 
 def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:
@@ -110,6 +105,8 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
     splits, missing = {}, {}
     for name in _SPLITS:
         if not data.get(name):
+            if name in ("train", "val"):  # which every data YAML must have
+                splits[name] = Split([])
             continue
         entries = [data[name]] if isinstance(data[name], str) else list(data[name])
         absent = [entry for entry in entries if not Path(entry).exists()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,12 @@ def run_report(given: Mapping[str, Any]) -> int:
     if baseline is not None:
         load_model("baseline", baseline)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
-    try:
+    with _whole_or_absent(out):
         measured = _measure(run, baseline, out, options) if options["val"] else {}
         root = Path()
         if baseline is not None:
             root = Path(check_det_dataset(measured["student"].settings["data"], autodownload=False)["path"])
         _save(out, run_page(run, measured.get("student"), measured.get("baseline"), float(confidence), root))
-    except DS2D2Error:
-        with suppress(OSError):
-            out.rmdir()  # only if nothing is in it
-        raise
     return 0
 
 
@@ -76,6 +73,18 @@ def run(arguments: Sequence[str]) -> int:
     if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder, without run= before it
         arguments = [f"run={first}", *rest]
     return run_report(parse_arguments(arguments))
+
+
+@contextmanager
+def _whole_or_absent(folder: Path) -> Iterator[None]:
+    """Remove a new folder where a mistake ends the block: what was measured of one model is no report."""
+    is_new = not folder.exists()
+    try:
+        yield
+    except DS2D2Error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:

@@ -17,8 +17,8 @@ from ultralytics.utils import SETTINGS, TQDM, YAML
 from ultralytics.utils.metrics import probiou
 
 from ds2d2_yolo.data.tiles import Tile, TileMap, read_tile_map
-from ds2d2_yolo.errors import DS2D2Error, similar_file
-from ds2d2_yolo.files import atomic_folder
+from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
+from ds2d2_yolo.files import atomic_folder, refuse_unusable
 from ds2d2_yolo.options import usable_path
 from ds2d2_yolo.resources import resource_folder
 
@@ -160,16 +160,17 @@ def _folder_of(data: Path) -> Path:
     """Return the folder of a data set, given that or its data YAML."""
     if data.suffix not in (".yaml", ".yml"):
         return data
+    refuse_unusable(data)
     path = data if data.is_file() else resource_folder("datasets") / data
     if not path.is_file():
         hint = similar_file("data", data, "pass the folder that 'ds2d2 convert' made, or its data YAML")
         raise DS2D2Error(f"data={data}: no such file; {hint}")
     try:
         # As Ultralytics looks for it.
-        folder = Path(YAML.load(path).get("path") or path.parent)
+        folder = usable_path("path", YAML.load(path).get("path") or path.parent)
     except Exception as error:
         raise DS2D2Error(
-            f"{path}: cannot be read as YAML ({error}); pass the folder that 'ds2d2 convert' made"
+            f"{path}: cannot be read as a data YAML ({message_of(error)}); pass the folder that 'ds2d2 convert' made"
         ) from None
     return folder if folder.exists() or folder.is_absolute() else Path(SETTINGS["datasets_dir"]) / folder
 
@@ -299,6 +300,7 @@ def _read_labels(folder: Path, collector: _Collector) -> None:
         )
         raise DS2D2Error(f"{folder}: holds no label files; {hint}")
     for file in TQDM(files, desc="Reading detections", unit="file", file=sys.stderr):
+        refuse_unusable(file)
         width, height = collector.tile(file.stem, str(file)).size
         try:
             lines = file.read_text(encoding="utf-8").splitlines()

@@ -6,11 +6,12 @@ Windows lie as those of the DOTA devkit and of Ultralytics; docs/datasets/tiles.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -22,12 +23,14 @@ from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
 from ds2d2_yolo.data.depth import Stretch
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import refuse_unusable
 
 Task = Literal["detect", "obb"]
 TILE_MAP = "tiles.jsonl"
 """Name of the tile map in the folder of a converted data set."""
 
 _FORMAT = 1  # of the tile map
+_LARGEST = 2**31  # pixels: no image format has more
 _LEAST = 10  # pixels: Ultralytics refuses images that are less wide or high
 _JPEG = (".jpg", ".jpeg")
 _SLACK = 1e-9  # share of an area: what rounding may take from an object that is just visible enough
@@ -495,30 +498,48 @@ def read_tile_map(folder: Path) -> TileMap:
     tiles: dict[str, dict[str, Tile]] = {}
     number = 1
     try:
+        refuse_unusable(path)
         with path.open(encoding="utf-8") as lines:
             head = json.loads(next(lines))
             if head["ds2d2_tiles"] != _FORMAT:
                 raise DS2D2Error(f"{path}: has version {head['ds2d2_tiles']}, expected {_FORMAT}; convert again")
-            task, names = head["task"], tuple(head["names"])
-            if task not in get_args(Task):
+            task, names = head["task"], tuple(map(_text, head["names"]))
+            if task not in get_args(Task) or not isinstance(head["names"], list):
                 raise ValueError
             for line in lines:
                 number += 1
                 entry = json.loads(line)
-                split = tiles.setdefault(entry["split"], {})
-                for tile in entry["tiles"]:
-                    (x, y, width, height), (columns, rows) = map(float, tile["window"]), map(int, tile["size"])
-                    if not (width > 0 and height > 0 and columns > 0 and rows > 0) or tile["name"] in split:
+                split, source = tiles.setdefault(_text(entry["split"]), {}), _text(entry["source"])
+                for item in entry["tiles"]:
+                    tile = _tile_of(item, source)
+                    if tile.name in split:
                         raise ValueError
-                    split[tile["name"]] = Tile(
-                        tile["name"], entry["source"], (x, y, width, height), (columns, rows), float(tile["scale"])
-                    )
+                    split[tile.name] = tile
     except FileNotFoundError:
         raise DS2D2Error(f"{path}: no such file; pass data= of a data set made by 'ds2d2 convert patch=1024'") from None
     except OSError as error:
         raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
     except DS2D2Error:
         raise
-    except (StopIteration, ValueError, KeyError, TypeError):
+    except (StopIteration, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise DS2D2Error(f"{path}:{number}: is not as 'ds2d2 convert' writes it; convert again") from None
     return TileMap(task, names, tiles)
+
+
+def _tile_of(item: Mapping[str, Any], source: str) -> Tile:
+    """Return a tile of the map, or raise where it is none of this format."""
+    (x, y, width, height), size = map(float, item["window"]), tuple(item["size"])
+    columns, rows = size
+    scale = float(item["scale"])
+    if [type(side) for side in size] != [int, int] or not 0 < min(size) <= max(size) < _LARGEST:
+        raise ValueError
+    if not all(map(math.isfinite, (x, y, scale))) or not (0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError
+    return Tile(_text(item["name"]), source, (x, y, width, height), (columns, rows), scale)
+
+
+def _text(value: object) -> str:
+    """Return a name that a line or a file can bear, or raise."""
+    if not isinstance(value, str) or not value.strip() or any(sign in value for sign in "\0\n\r"):
+        raise ValueError
+    return value

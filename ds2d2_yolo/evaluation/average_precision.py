@@ -21,7 +21,7 @@ from ultralytics.utils.checks import check_imgsz
 
 from ds2d2_yolo.data.coco_truth import COCOTruth, coco_truth, refused_images
 from ds2d2_yolo.detectors import TASKS
-from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
+from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.evaluation.detections import coco_detections, validate_and_collect
 from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
@@ -31,6 +31,7 @@ from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_dat
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
+from ds2d2_yolo.loading.soundness import read_checkpoint
 
 # Arguments of Ultralytics that change the numbers; they are saved beside them.
 _SETTINGS = ("split", "imgsz", "batch", "rect", "conf", "iou", "max_det", "single_cls", "classes", "augment")
@@ -131,10 +132,8 @@ def _load(model: str | Path | Model) -> Model:
     if isinstance(model, Model):
         detector = model
     else:
-        # A bare name may be one that Ultralytics knows where to find or to download.
-        if not Path(name).exists() and Path(name).name != name and "://" not in name:
-            hint = similar_file("model", name, "pass the .pt of a training, such as model=path/to/best.pt")
-            raise DS2D2Error(f"model={name}: no such file; {hint}")
+        if name.endswith(".pt"):
+            read_checkpoint("model", name)
         try:
             detector = YOLO(name)
         except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds

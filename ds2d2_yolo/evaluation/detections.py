@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils.ops import process_mask, xywhr2xyxyxyxy
 
 from ds2d2_yolo.data.coco_truth import COCODetection, COCOTruth, check_labels, label_errors
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.decoding import undecodable_named
 
 
 def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> DetectionCollector:
@@ -30,6 +32,7 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
         DS2D2Error: If its folder cannot be made, or the labels do not suit the task.
     """
     kind = type("Collector", (DetectionCollector, detector.task_map[detector.task]["validator"]), {})
+    is_new = not get_save_dir(get_cfg(overrides=dict(overrides))).parent.exists()
     try:
         validator: DetectionCollector = kind(args=dict(overrides), _callbacks=detector.callbacks)
     except OSError as error:
@@ -38,10 +41,15 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
             f"project={overrides.get('project')}: cannot write there ({reason}); pass another project="
         ) from error
     try:
-        validator(model=detector.model)
+        with undecodable_named(overrides["data"]):
+            validator(model=detector.model)
     except DS2D2Error:
-        with suppress(OSError):
-            validator.save_dir.rmdir()  # made by the constructor; it goes only if it is empty
+        with suppress(OSError):  # made by the constructor; they go only if they hold nothing else
+            for picture in validator.save_dir.glob("val_batch*.jpg"):
+                picture.unlink()
+            validator.save_dir.rmdir()
+            if is_new:
+                validator.save_dir.parent.rmdir()
         raise
     return validator
 

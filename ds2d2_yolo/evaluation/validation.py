@@ -9,6 +9,8 @@ from typing import Any
 
 from ultralytics import YOLO
 
+from ds2d2_yolo.loading.decoding import undecodable_named
+
 
 def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
     """Measure a trained detector on the validation set, as Ultralytics does during training.
@@ -28,7 +30,8 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
         overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
         overrides["batch"] = args.batch if args.batch >= 1 else 16
         model = YOLO(str(path))  # of another class where the checkpoint is: it knows its validator
-        metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})(model=model.model)
+        with undecodable_named(data):
+            metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})(model=model.model)
     return {key: float(value) for key, value in metrics.items()}
 
 

@@ -17,6 +17,7 @@ from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import refuse_unusable
 
 Item = TypeVar("Item")
 
@@ -72,9 +73,13 @@ def read_image(
     Raises:
         DS2D2Error: If the image cannot be decoded, or its labels are damaged.
     """
-    pixels = imread(path, cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DS2D2Error(f"{path}: cannot be read as an image; replace or remove it")
+    refuse_unusable(path)
+    try:
+        pixels = imread(path, cv2.IMREAD_COLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.dtype != np.uint8:
+        raise DS2D2Error(f"{path}: cannot be read as an image of 8 bits; replace or remove it")
     label = img2label_paths([str(path)])[0]
     checked = verify_image_label((str(path), label, "", task == "pose", classes, *points, single_cls))
     _, rows, _, polygons, *_, corrupt, message = checked

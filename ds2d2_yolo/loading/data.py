@@ -12,13 +12,18 @@ from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
 
+from ds2d2_yolo.data.check import Settings
+from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.data.depth import warn_of_depth
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.classes import check_unique, in_order
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_change
 from ds2d2_yolo.resources import own_file, resource_folder
+
+_MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more would be a slip of the pen, and a model of gigabytes
 
 
 def resolve_data(data: Any) -> str:
@@ -82,20 +87,66 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(path)["path"], **how)
     if (hint := hint_for(path)) is not None:
         raise DS2D2Error(f"data={path}: {hint}")
-    try:
-        data = _read_data(path)
-        if data.get(split) and split != "val":
-            _read_data(path, split)
-    except DS2D2Error:
-        raise
-    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
-        raise DS2D2Error(f"data={path}: {what_to_change(path, error, split)}") from error
+    data = read_description(path)
+    if data.get(split) and split != "val":
+        read_description(path, split)
     if single_cls:
         data["names"], data["nc"] = {0: "item"}, 1
     check_unique(path, in_order(data["names"]))
     if not data.get(split):
         raise DS2D2Error(f"split={split}: {path} has no line '{split}:'; add it, or pass split=val")
     return data
+
+
+def read_description(path: str, split: str = "", download: bool = True) -> dict[str, Any]:
+    """Return what a data YAML says, as Ultralytics describes it, after the checks that every mode needs.
+
+    Args:
+        path (str): The data YAML, as `resolve_data` returns it.
+        split (str): Split whose images must be there; of the YAML alone, those of the validation set.
+        download (bool): Whether missing images are downloaded where the YAML says from where.
+
+    Returns:
+        (dict[str, Any]): The data set as Ultralytics describes it.
+
+    Raises:
+        DS2D2Error: If the YAML is missing or malformed, has values that Ultralytics would stumble over later, or if
+            images are missing.
+    """
+    try:
+        try:
+            data = dict(check_det_dataset(path, autodownload=False, split=split))
+        except FileNotFoundError:
+            if not download:
+                raise
+            _announce_download(path)
+            data = dict(check_det_dataset(path, split=split))
+        _check_values(path, data)
+    except DS2D2Error:
+        raise
+    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
+        raise DS2D2Error(f"data={path}: {what_to_change(path, error, split or 'val')}") from error
+    return data
+
+
+def _check_values(path: str, data: Mapping[str, Any]) -> None:
+    """Refuse values of a data YAML that Ultralytics takes, and stumbles over when it has begun to train."""
+    names = YAML.load(str(data["yaml_file"])).get("names") or []  # in the description they are text whatever they were
+    for name in names.values() if isinstance(names, Mapping) else names:
+        if not isinstance(name, (str, int, float)) or not str(name).strip():
+            raise DS2D2Error(f"data={path}: names holds {name!r}, which is no name of a class; write it as text")
+    if sorted(data["names"]) != list(range(data["nc"])):
+        raise DS2D2Error(
+            f"data={path}: classes are numbered {sorted(data['names'])}; number them 0 to {data['nc'] - 1}"
+        )
+    channels = data["channels"]
+    if type(channels) is not int or not 1 <= channels <= _MOST_CHANNELS:
+        raise DS2D2Error(f"data={path}: channels={channels} is no number of channels; write for example 'channels: 3'")
+    if "kpt_shape" in data:
+        check_keypoint_shape(path, data)
+    for name in ("train", "val", "test", "minival"):
+        for entry in [data[name]] if isinstance(data.get(name), str) else data.get(name) or []:
+            refuse_unusable(entry)
 
 
 def load_training_data(path: str, task: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
@@ -175,7 +226,7 @@ def _check_images(path: str, name: str, entries: Any, images: Sequence[Path], sp
 def _is_keypoint_shape(shape: object) -> bool:
     if not isinstance(shape, (list, tuple)) or [type(number) for number in shape] != [int, int]:
         return False
-    return shape[0] >= 1 and shape[1] in {2, 3}
+    return 1 <= shape[0] <= _MOST_KEYPOINTS and shape[1] in {2, 3}
 
 
 def _complaint_about(
@@ -186,7 +237,7 @@ def _complaint_about(
     It stops at the first image that is kept.
 
     Raises:
-        DS2D2Error: If that one's labels are boxes, and the task needs more.
+        DS2D2Error: If that one's labels are boxes, and the task needs more, or if its pixels cannot be read.
     """
     reason = ""
     pose = task == "pose"
@@ -200,18 +251,14 @@ def _complaint_about(
                     f"data={path}: {label} holds boxes, task={task} needs {what} of each object; label them, or pass "
                     "models for task=detect"
                 )
+            facts = image_facts(image, Settings(names=(), channels=data["channels"]))
+            if facts.rejected:
+                raise DS2D2Error(
+                    f"{image}: cannot be used, {facts.detail}; 'ds2d2 check data={path}' lists all such images"
+                )
             return None
         reason = reason or str(found[-1])
     return reason
-
-
-def _read_data(data: str, split: str = "") -> dict[str, Any]:
-    """Return Ultralytics' description of a data set, whose images are downloaded only after `_announce_download`."""
-    try:
-        return dict(check_det_dataset(data, autodownload=False, split=split))
-    except FileNotFoundError:
-        _announce_download(data)
-        return dict(check_det_dataset(data, split=split))
 
 
 def _announce_download(data: str) -> None:

@@ -16,6 +16,9 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.utils.patches import imread
 
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import refuse_special
+
 # Arguments that change where, how fast or how talkatively a run goes, but not what comes out of it. The seed is among
 # them: one teacher and one amplifier serve students of any seed.
 _WITHOUT_EFFECT = {
@@ -150,6 +153,9 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
 
     Returns:
         (list[Path]): Image files.
+
+    Raises:
+        DS2D2Error: If a file is named that is no text, such as an image, or an image is a pipe, a socket or a device.
     """
     images: list[Path] = []
     for entry in [split] if isinstance(split, str) else split or []:
@@ -159,13 +165,17 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
             files = glob.glob(f"{glob.escape(entry)}/**/*.*", recursive=True)  # noqa: PTH207
             images.extend(map(Path, files))
         elif path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+            try:
+                lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+            except UnicodeDecodeError:
+                raise DS2D2Error(
+                    f"{path}: is no list of images; a split is a folder of images, or a text file of one path a line"
+                ) from None
             images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
-    return sorted(image for image in images if _is_image(image))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix[1:].lower() in IMG_FORMATS
+    images = sorted(image for image in images if image.suffix[1:].lower() in IMG_FORMATS)
+    for image in images:
+        refuse_special(image)  # Ultralytics would wait for it; what it cannot open, it leaves out
+    return images
 
 
 def _holds(cached: Path, image: Path, channels: int) -> bool:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from ds2d2_yolo.compatibility import warn_of_untested_release
 from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
-from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
+from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.loading.safety import check_safety
+from ds2d2_yolo.loading.soundness import read_checkpoint
 
 
 def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = None) -> tuple[Detector, bool]:
@@ -47,16 +46,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
             ) from error
         model.names = data["names"] if data else model.names
     elif suffix == ".pt":
-        # A bare name may be one that Ultralytics knows where to find or to download.
-        if not Path(name).is_file() and Path(name).name != name and "://" not in name:
-            hint = f"pass the path of a .pt, such as {role}=yolo11n.pt"
-            raise DS2D2Error(f"{role}={name}: no such file; {similar_file(role, name, hint)}")
-        try:
-            model, _ = load_checkpoint(name)
-        except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
-            place = f"put the file into {Path.cwd()} or {SETTINGS['weights_dir']}"
-            place = place if Path(name).name == name and not Path(name).exists() else f"pass another .pt as {role}="
-            raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}; {place}") from error
+        model, _, _ = read_checkpoint(role, name)
         if hasattr(model, "ds2d2_teacher"):
             raise DS2D2Error(
                 f"{role}={name}: is a checkpoint of the amplifier stage, whose head takes other maps; pass the best.pt "
@@ -151,13 +141,7 @@ def load_models(
     if student is not None:
         models = Models(models.teacher, models.teacher_is_trained, *load_model("student", student, data))
     if isinstance(pretrained, (str, Path)):
-        try:
-            load_checkpoint(pretrained)
-        except Exception as error:  # as in `load_model`
-            raise DS2D2Error(
-                f"pretrained={pretrained}: cannot be loaded, {message_of(error)}; pass another .pt, or leave "
-                "pretrained= out"
-            ) from error
+        read_checkpoint("pretrained", pretrained)
     return models
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import whole_file
+from ds2d2_yolo.files import refuse_unusable, whole_file
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
@@ -223,6 +224,7 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
         DS2D2Error: If the file is missing or is no amplifier.
     """
     path = Path(path)
+    refuse_unusable(path)
     if not path.is_file():
         raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier= out to have one trained")
     try:
@@ -246,6 +248,11 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
             f"amplifier={path}: has format version {content['version']}, expected {_FORMAT_VERSION}; leave "
             "amplifier= out"
         )
+    head = content["head"]
+    if not isinstance(head, Mapping) or not all(isinstance(content[name], str) for name in ("teacher", "wavelet")):
+        raise DS2D2Error(f"amplifier={path}: damaged, entries are of other types; leave amplifier= out")
+    if not all(isinstance(value, torch.Tensor) and bool(value.isfinite().all()) for value in head.values()):
+        raise DS2D2Error(f"amplifier={path}: damaged, its head has values that are not finite; leave amplifier= out")
     return content
 
 

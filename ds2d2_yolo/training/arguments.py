@@ -267,6 +267,7 @@ def check_arguments(
     preset = preset_arguments(values["preset"], values["epochs"])
     values |= {name: value for name, value in preset.items() if name not in given}
     _check_numbers(values)
+    _check_folders(values)
     try:
         filter_bank(str(values["wavelet"]))
     except ValueError as error:
@@ -368,6 +369,16 @@ def _check_number(name: str, value: object, minimum: float, whole: bool = False,
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
         kind = "a whole number" if whole else "a number"
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
+
+
+def _check_folders(values: dict[str, Any]) -> None:
+    """Turn numbers into names of folders, such as 2026, and refuse what is no name."""
+    for name in ("project", "name", "save_dir"):
+        value = values.get(name)
+        if type(value) in {int, float}:
+            values[name] = str(value)
+        elif value is not None and not isinstance(value, (str, Path)):
+            raise DS2D2Error(f"{name}={value}: expected the name of a folder", 2)
 
 
 def _check_choices(values: Mapping[str, Any]) -> None:

@@ -177,8 +177,10 @@ def training_is_over(last: Path, checkpoint: dict[str, Any]) -> bool:
     epochs = (checkpoint.get("train_args") or {}).get("epochs", math.inf)  # files of others may not say
     if epoch == -1 or epoch + 1 >= epochs:
         return True
-    path = state_file(last, epoch)
-    return path.is_file() and bool(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["finished"])
+    try:
+        return bool(torch.load(state_file(last, epoch), map_location="cpu", weights_only=True, mmap=True)["finished"])
+    except Exception:  # missing or damaged, for which torch raises many kinds: `load_state` says so
+        return False
 
 
 def complete_checkpoints(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -253,6 +253,8 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        with suppress(OSError):  # the project's folder, where it holds nothing: no stage was made
+            folder.parent.rmdir()
 
 
 def training_state(weights: Path) -> str:

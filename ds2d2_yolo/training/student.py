@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -13,20 +11,23 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from ultralytics.cfg import get_cfg
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML, colorstr
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, colorstr
 from ultralytics.utils.torch_utils import init_seeds
 
 from ds2d2_yolo.detectors import Batch, Detector
-from ds2d2_yolo.errors import DS2D2Error, similar_file
+from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.safety import check_safety
+from ds2d2_yolo.loading.soundness import read_checkpoint
 from ds2d2_yolo.method import TERMS, DS2D2Loss
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import Arguments, check_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
@@ -92,6 +93,8 @@ class StudentTrainer(PlainTrainer):
                 if arguments.safe:
                     check_safety({"resume": arguments.resume})
                 overrides.pop("student", None)  # the checkpoint says what is resumed
+                if "save_dir" in overrides:
+                    overrides["save_dir"] = arguments.save_dir
             else:
                 self.plan = plan(overrides, cfg=cfg)
                 LOGGER.info("\n".join(self.plan.summary()))
@@ -116,16 +119,13 @@ class StudentTrainer(PlainTrainer):
             hint = similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
             hint = f"pass resume={last}" if last.is_file() else hint
             raise DS2D2Error(f"resume={asked}: no checkpoint there; {hint}")
+        if isinstance(asked, (str, Path)) and asked:
+            _check_entries(asked, read_checkpoint("resume", asked)[2])
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
-            if asked is True:
-                raise DS2D2Error(
-                    "resume=True: the last run has no usable checkpoint; pass resume=path/to/last.pt"
-                ) from error
             raise DS2D2Error(
-                f"resume={asked}: cannot be read, the file is damaged or no checkpoint ({error.__cause__}); "
-                "resume from another checkpoint of the run, or start it again"
+                f"resume={asked}: the last run has no usable checkpoint; pass resume=path/to/last.pt"
             ) from error
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
@@ -146,17 +146,12 @@ class StudentTrainer(PlainTrainer):
     def _make_stages(self, planned: Plan) -> None:
         """Run the plan, and take over the files that it made."""
         state = random_state(self.device)
-        if planned.states.get("teacher") in {"given", "reused"}:
-            LOGGER.info("\n".join(planned.measure_teacher()))
         try:
+            if planned.states.get("teacher") in {"given", "reused"}:
+                LOGGER.info("\n".join(planned.measure_teacher()))
             self.plan = planned.run()
         except BaseException:  # Ctrl-C too: the folder of a student that never began is not left behind
-            self._unlock()
-            names = {path.name for path in self.save_dir.iterdir()}
-            if names == {"args.yaml", "weights"} and not any(self.wdir.iterdir()):
-                shutil.rmtree(self.save_dir)
-                with suppress(OSError):  # the project's, where it holds nothing else
-                    self.save_dir.parent.rmdir()
+            self.remove_unbegun()
             raise
         # The student is to be the same whether its stages were made just now or reused; and at the end of a stage
         # Ultralytics allows again what is not deterministic.
@@ -266,10 +261,18 @@ class StudentTrainer(PlainTrainer):
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Resume with the adapters."""
-        if ckpt is not None and self.resume and self.distiller is not None:
-            saved = getattr(ckpt["ema"], ADAPTERS)
-            self.distiller.loss.adapters.load_state_dict(saved.float().state_dict())
-        super().resume_training(ckpt)
+        try:
+            if ckpt is not None and self.resume and self.distiller is not None:
+                saved = getattr(ckpt["ema"], ADAPTERS)
+                self.distiller.loss.adapters.load_state_dict(saved.float().state_dict())
+            super().resume_training(ckpt)
+        except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, DS2D2Error) or not self.resume:
+                raise
+            raise DS2D2Error(
+                f"resume={self.args.resume}: is damaged and cannot be gone on from ({message_of(error)}); resume from "
+                "another checkpoint of the run, or start it again"
+            ) from error
         if RANK in {-1, 0} and isinstance(self.validator, DistillationValidator):
             self.metrics |= dict.fromkeys(AGREEMENT, 0)  # columns that are there before the first validation
 
@@ -363,14 +366,33 @@ class StudentTrainer(PlainTrainer):
         return header
 
 
-def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
-    """Refuse to resume what is no student's run, or lacks something that the epochs to come need."""
-    _, checkpoint = load_checkpoint(last)
-    if not (checkpoint.get("train_args") or {}).get("teacher"):  # a teacher named by this command makes none
+def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose entries beside the model are not as Ultralytics writes them."""
+    try:
+        epoch, arguments = content["epoch"], content["train_args"]
+        if type(epoch) is not int or not isinstance(arguments, dict):
+            raise TypeError(f"epoch is {epoch!r:.100}, train_args is of type {type(arguments).__name__}")
+        if epoch >= 0 and arguments.get("teacher"):
+            if type(arguments["epochs"]) is not int or not isinstance(content.get("optimizer"), (dict, type(None))):
+                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer no state of one")
+            get_cfg(DEFAULT_CFG_DICT | arguments)
+            # Older runs had four shares; their number is looked at when the run is resumed.
+            check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments and name != "shares"})
+    except Exception as error:  # missing entries, other types, values out of range: all the same to the user
+        raise DS2D2Error(
+            f"resume={last}: its entries are not as Ultralytics writes them ({message_of(error)}); resume from another "
+            "checkpoint of the run, or start it again"
+        ) from error
+    if epoch >= 0 and not arguments.get("teacher"):  # a teacher named by this command makes none
         raise DS2D2Error(
             f"resume={last}: is no distilled student; run a stage's 'ds2d2' command again to continue it, and "
             f"'yolo train resume model={last}' for a plain training"
         )
+
+
+def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
+    """Refuse to resume what is no student's run, or lacks something that the epochs to come need."""
+    _, checkpoint = load_checkpoint(last)
     is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
     for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
@@ -379,6 +401,7 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
                 f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
                 f"{role}=path/to/{Path(str(path)).name}'"
             )
+    check_place(arguments.device, arguments.amp, arguments.project, last.parent)
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 
 

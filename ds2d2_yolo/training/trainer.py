@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock
+from ds2d2_yolo.loading.decoding import undecodable_named
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
@@ -177,9 +179,24 @@ class PlainTrainer(DetectionTrainer):
             if self.is_over:
                 self.complete()
             else:
-                super().train()
+                with undecodable_named(self.args.data):
+                    super().train()
+        except DS2D2Error:
+            self.remove_unbegun()
+            raise
         finally:
             self._unlock()
+
+    def remove_unbegun(self) -> None:
+        """Unlock and remove the folder of a run that has not trained an epoch; files of others stay."""
+        self._unlock()
+        own = ("args.yaml", "labels.jpg", "train_batch*.jpg")
+        if RANK == -1 and self.save_dir.is_dir() and not self.csv.is_file():
+            for path in (path for pattern in own for path in self.save_dir.glob(pattern)):
+                path.unlink()
+            with suppress(OSError):  # the folders, where they hold nothing else
+                for folder in (self.wdir, self.save_dir, self.save_dir.parent):
+                    folder.rmdir()
 
     def complete(self) -> None:
         """Make the final checkpoints of a run that was killed between its last epoch and its end."""

@@ -182,7 +182,7 @@ def test_the_documented_options_are_those_with_their_defaults():
         ({"strides": []}, r"strides=\[\]", 2),
         ({"stride": [8]}, "did you mean strides", 2),
         ({"data": "nowhere.yaml"}, "nowhere.yaml", 1),
-        ({"out": "a" * 300}, "out=a+: is no path that can be used", 2),
+        ({"out": "a" * 300}, r"out=a+ \.\.\. a+: is no path that can be used", 2),
     ],
 )
 def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, code):
@@ -226,3 +226,10 @@ def test_names_of_shipped_yamls_are_found_from_any_folder(fresh_machine, tmp_pat
     # Rendering all 550 images would take a minute; that the YAML is found and rendered from shows in the refusal.
     with pytest.raises(DS2D2Error, match="exists and is not a rendered data set"):
         check.run(words({"data": "scenes", "out": str(tmp_path / "out")}))
+
+
+@pytest.mark.parametrize("entry", ["train: images/train\n", "val: images/val\n"])
+def test_a_split_that_the_yaml_leaves_empty_is_an_error(good, tmp_path, entry):
+    good.write_text(good.read_text().replace(entry, f"{entry.split()[0]}\n"))
+    assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "plots": False})) == 1
+    assert "no_images" in read(tmp_path / "out")["splits"][entry.split(":")[0]]["findings"]

@@ -171,7 +171,7 @@ MISTAKES = [
     ({"data": "{empty_val}"}, 1, "the validation set {folder}/set/nothing has no images"),
     ({"data": "{no_labels}"}, 1, "none of the 1 training images has objects"),
     ({"data": "{empty_labels}"}, 1, "none of the 1 training images has objects"),
-    ({"pretrained": "{folder}/missing.pt"}, 1, "missing.pt: cannot be loaded"),
+    ({"pretrained": "{folder}/missing.pt"}, 1, "missing.pt: no such file"),
     ({"pretrained": "{garbage}"}, 1, "garbage.pt: cannot be loaded"),
     ({"data": "{grey}"}, 1, "takes images of 3 channels, the data set has 1"),
     ({"amplifier": "{folder}/missing.pt"}, 1, "missing.pt: no such file"),

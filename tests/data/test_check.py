@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-import zlib
 from collections import Counter
 
 import cv2
@@ -22,6 +21,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image, verify_image_label
 from ultralytics.utils.metrics import box_iou
 from ultralytics.utils.patches import imread
+from yolo_sets import CORNERS, GOOD, encoded, put, write
 
 from ds2d2_yolo.data.check import (
     KINDS,
@@ -37,32 +37,6 @@ from ds2d2_yolo.data.check import (
 )
 from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.method.wavelet import band_size
-
-GOOD = "0 0.5 0.5 0.2 0.2\n"
-CORNERS = "0 0.1 0.1 0.3 0.1 0.3 0.2 0.1 0.2\n"
-
-
-def encoded(form="PNG", width=64, height=48, seed=0):
-    """Bytes of a picture of smooth noise, different for every seed."""
-    noise = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(cv2.GaussianBlur(noise, (0, 0), 2)).save(buffer, form)
-    return buffer.getvalue()
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def put(root, split, name, labels=GOOD, image=None):
-    """Write an image and, unless None, its label file; every image has bytes of its own."""
-    path = root / "images" / split / name
-    write(path, encoded(seed=zlib.crc32(f"{split}/{name}".encode())) if image is None else image)
-    if labels is not None:
-        write(root / "labels" / split / f"{path.stem}.txt", labels)
-    return path
 
 
 def inspect(root, splits=("train", "val"), **wanted):

@@ -58,9 +58,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "undecodable_image": Kind(
         True,
-        "images that OpenCV cannot decode",
+        "images that cannot be decoded as needed",
         "training stops when it comes to them",
-        "save it again as PNG or JPEG, or remove it",
+        "save it again as PNG or JPEG of 8 bits, correct 'channels:', or remove it",
     ),
     "box_instead_of_polygon": Kind(
         True,

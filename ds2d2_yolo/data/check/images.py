@@ -104,12 +104,16 @@ def _unreadable(detail: str) -> ImageFacts:
 
 
 def _decoding_fault(path: Path, channels: int) -> str:
-    """Say why OpenCV cannot decode an image; empty where it can."""
+    """Say why OpenCV cannot decode an image as Ultralytics needs it; empty where it can."""
     try:
         decoded = imread(str(path), _decoder_flag(channels))
     except cv2.error as error:
         return _first_line(error)
-    return "" if decoded is not None else "Pillow reads it, OpenCV does not"
+    if decoded is None:
+        return "Pillow reads it, OpenCV does not"
+    if decoded.dtype != np.uint8:
+        return f"its values are {decoded.dtype}, not of 8 or 16 bits"
+    return "" if decoded.shape[2] == channels else f"has {decoded.shape[2]} channels, the data YAML says {channels}"
 
 
 def _decoder_flag(channels: int) -> int:
