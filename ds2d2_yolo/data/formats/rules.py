@@ -129,16 +129,17 @@ class FileIndex:
 
     def find(self, stated: str) -> list[Path]:
         """Return the files that a path can mean: one, none, or several where it does not tell them apart."""
+        if len(found := self._by_stem.get(stated, ())) == 1:
+            return [Path(found[0])]  # the plain name of a list: nearly all
         stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
         *folders, base = re.split(r"[/\\]+", stated)
-        found: Sequence[str] = ()
         plain = stem_of(base)
-        for spelling in (base, plain, stem_of(unquote(base)), _UPLOADED.sub("", plain), self._uploaded.get(plain, "")):
-            if found := self._by_stem.get(spelling, ()):
-                break
+        found = self._by_stem.get(base) or self._by_stem.get(plain) or ()
+        for spelling in (stem_of(unquote(base)), _UPLOADED.sub("", plain), self._uploaded.get(plain, "")):
+            found = found or self._by_stem.get(spelling, ())
         for alike in (lambda path: os.path.basename(path) == base, lambda path: _shared_end(folders, path)):  # noqa: PTH119
             best = max(map(alike, found), default=0)
-            found = [path for path in found if alike(path) == best]
+            found = tuple(path for path in found if alike(path) == best)
         return [Path(path) for path in found]
 
 
