@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
+from ds2d2_yolo.files import room_for
 
 MODES = (
     "train",
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     mode = None
+    threading.excepthook = _report_thread
     try:
         mode, rest = _mode_of(arguments)
         if mode in _TRAINING | _COMPARING and os.environ.get("LOCAL_RANK", "-1") != "-1":
@@ -55,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"ds2d2 {mode} starts one process per GPU itself; run it without torchrun, with for example device=0,1",
                 2,
             )
-        code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
-        sys.stdout.flush()
+        with room_for():
+            code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
+            _flush()
         return code
     except BrokenPipeError:  # who reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 0
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
@@ -70,6 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"; to go on, {how[mode]}" if mode in how else ""
         print(f"\nds2d2: interrupted{hint}", file=sys.stderr)
         return 130
+
+
+def _flush() -> None:
+    """Write what waits for standard output; where it cannot be written, Python does not try again at the exit."""
+    output = sys.stdout
+    try:
+        output.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        raise
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Tell in one line which file a thread could not write: Ultralytics draws pictures in threads."""
+    if isinstance(failed.exc_value, OSError):
+        print(f"ds2d2: a picture is missing: {failed.exc_value}", file=sys.stderr)
+    else:
+        threading.__excepthook__(failed)
 
 
 def _mode_of(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

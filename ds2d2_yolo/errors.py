@@ -45,6 +45,10 @@ def _without_middle(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-longest // 3 :]}"
 
 
+class FullDiskError(DS2D2Error):
+    """A file could not be written as its disk has no room for it."""
+
+
 def message_of(error: Exception) -> str:
     """Return an error's message as one line of a readable length, or its kind where it has none."""
     return shorten(_with_short_words(str(error)), 300, placeholder=" ...") or type(error).__name__

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
 import stat
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +21,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, FullDiskError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What torch and NumPy say where the system refuses their bytes, without its reason
+_CUT_SHORT = re.compile(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|\d+ requested and \d+ written")
+_PARTIAL_NAMES = re.compile(r"/\.partial(?=/)|\.partial(-[0-9a-f-]+)?(?=/|$)")
 
 
 def refuse_unusable(path: Path | str) -> None:
@@ -106,6 +115,72 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+@contextmanager
+def room_for(folder: Path | None = None, advice: Callable[[], str] | None = None) -> Iterator[None]:
+    """Turn what a full disk raises into one line, whoever was writing.
+
+    Args:
+        folder (Path | None): Folder that the block writes to. If the block has made it, it does not stay half written.
+        advice (Callable[[], str] | None): Returns what is still whole and how to go on; None where the command is to be
+            run again.
+
+    Raises:
+        FullDiskError: If the disk has no room, a quota is used up, or a file would be larger than allowed.
+
+    Example:
+        >>> with room_for():
+        ...     raise OSError(28, "No space left on device", "/data/out.txt")
+        Traceback (most recent call last):
+        ...
+        ds2d2_yolo.errors.FullDiskError: /data/out.txt: could not be written (no space left on device...); make room...
+    """
+    is_new = folder is not None and not folder.exists()
+    try:
+        yield
+    except FullDiskError:
+        if folder is not None and is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except Exception as error:
+        if (line := _describe_full_disk(error)) is None:
+            raise
+        how = advice() if advice else "make room, then run the same command again"
+        if folder is not None and is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise FullDiskError(f"{line}; {how}") from error
+
+
+def _describe_full_disk(error: BaseException | None) -> str | None:
+    """Return which file could not be written and why, if a full disk is behind an error or what it came from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            reason = os.strerror(error.errno).lower()
+        elif isinstance(error, (OSError, RuntimeError)) and _CUT_SHORT.search(str(error)):
+            reason = "is the disk full?"
+        else:
+            error = error.__cause__ or error.__context__
+            continue
+        file = _file_of(error)
+        if file is None:
+            return f"a file or standard output could not be written ({reason})"
+        existing = next(place for place in (Path(file), *Path(file).absolute().parents) if place.exists())
+        free = shutil.disk_usage(existing).free / 2**20
+        return f"{_PARTIAL_NAMES.sub('', file)}: could not be written ({reason}, {free:.1f} MiB free)"
+    return None
+
+
+def _file_of(error: BaseException) -> str | None:
+    """Return the file that an error is about: the one that it names, or that its innermost functions have in hand."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return os.fsdecode(error.filename)
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        for value in frame.f_locals.values():
+            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else value
+            if isinstance(name, Path) or (isinstance(name, str) and value is not name):
+                return str(name)
+    return None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.check import Inspection, Settings, Split, inspect_dataset
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import write_json
+from ds2d2_yolo.files import room_for, write_json
 from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
@@ -69,11 +69,12 @@ def run(words: Sequence[str]) -> int:
     code = int(inspection.has_errors)
     print("\n".join(report_lines(inspection, settings, str(data["yaml_file"]), missing)))
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        content = report_content(inspection, settings, str(data["yaml_file"]), missing)
-        write_json(out / "check.json", content, indent=1)
-        if options["plots"]:
-            draw_plots(inspection, settings, out)
+        with room_for(out):
+            out.mkdir(parents=True, exist_ok=True)
+            content = report_content(inspection, settings, str(data["yaml_file"]), missing)
+            write_json(out / "check.json", content, indent=1)
+            if options["plots"]:
+                draw_plots(inspection, settings, out)
     except OSError as error:
         raise DS2D2Error(f"out={out}: cannot write here ({error.strerror or error}); pass another out=") from error
     print(f"\nSaved in {out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ds2d2_yolo.evaluation.detections import coco_detections, validate_and_colle
 from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
 from ds2d2_yolo.evaluation.validation import figures_beside_boxes
+from ds2d2_yolo.files import room_for
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
@@ -81,8 +82,17 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
     if task == "pose":
         check_keypoint_shape(args.data, description)
         check_keypoints("model", title, detector.model, description)
-    check_place(args.device, args.amp, args.project, get_save_dir(args))
+    folder = get_save_dir(args)
+    check_place(args.device, args.amp, args.project, folder)
+    with room_for(folder):
+        return _measure(detector, overrides, description, images, max_dets)
 
+
+def _measure(
+    detector: Model, overrides: Mapping[str, Any], description: Mapping[str, Any], images: Sequence[Path], max_dets: int
+) -> Evaluation:
+    """Validate, compute the numbers and save them."""
+    title, task = str(overrides["model"]), str(overrides["task"])
     validator = validate_and_collect(detector, overrides)
     # Ultralytics drops the images' shapes from its labels when it sorts them for rectangular batches.
     labels = sorted(
@@ -109,9 +119,9 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
             figures=figures_beside_boxes(figures),
             max_dets=max_dets,
             most=_most_objects(truth),
-            refused=refused_images(sorted(unseen), description, args.single_cls, task),
+            refused=refused_images(sorted(unseen), description, validator.args.single_cls, task),
             settings={
-                **{"model": title, "data": args.data, "task": task},
+                **{"model": title, "data": overrides["data"], "task": task},
                 **{name: getattr(validator.args, name) for name in _SETTINGS},
                 **{"ultralytics": ultralytics.__version__, "faster_coco_eval": faster_coco_eval.__version__},
             },

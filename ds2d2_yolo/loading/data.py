@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from ultralytics.data.utils import check_det_dataset, img2label_paths, verify_image_label
+from ultralytics.data.utils import check_det_dataset, get_split_fraction, img2label_paths, verify_image_label
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
@@ -186,6 +186,30 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
             )
     warn_of_depth(path, images["training"])
     return data
+
+
+def count_training_images(data: Mapping[str, Any], fraction: Any, task: str, single_cls: bool) -> int:
+    """Return how many training images Ultralytics' loader keeps: it leaves out those that it cannot use.
+
+    Args:
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        fraction (Any): Ultralytics' argument of the name: a share, a number of images, or one of these by split.
+        task (str): Ultralytics' name of the task.
+        single_cls (bool): Whether all classes count as one.
+
+    Returns:
+        (int): Number of images.
+    """
+    share = get_split_fraction(fraction, "train")
+    images = images_of_split(data["train"])
+    images = images[: share if isinstance(share, int) else max(1, round(len(images) * share))]
+    pose = task == "pose"
+    rules = (pose, data["nc"], *(data["kpt_shape"] if pose else (0, 0)), single_cls)
+    labels = img2label_paths([str(image) for image in images])
+    return sum(
+        verify_image_label((str(image), label, "", *rules))[0] is not None
+        for image, label in zip(images, labels, strict=True)
+    )
 
 
 def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:

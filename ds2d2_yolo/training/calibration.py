@@ -65,7 +65,7 @@ class Calibration:
         Args:
             detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
             terms (Mapping[str, torch.Tensor]): The terms by name, without their gains.
-            maps (Sequence[torch.Tensor]): The student's tapped maps.
+            maps (Sequence[torch.Tensor]): The student's tapped maps; where only its head is trained, the parameters.
         """
         values = [detection, *(terms[name] for name in self.shares)]
         self._add(torch.stack([gradient_norms(value, maps).norm() for value in values]))
@@ -127,7 +127,7 @@ class ShareMeter:
         >>> meter.is_due()
         True
         >>> total = maps[0].sum() + maps[1].sum()
-        >>> meter.observe(total, {"ex_low": 0.5 * maps[0].sum()}, maps)
+        >>> _ = meter.observe(total, {"ex_low": 0.5 * maps[0].sum()}, maps)
         >>> {name: round(share, 2) for name, share in meter.shares(["ex_low"]).items()}
         {'share/ex_low': 0.45, 'share/ex_low/8': 0.45, 'share/ex_low/16': 0.0}
     """
@@ -164,7 +164,8 @@ class ShareMeter:
         Args:
             detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
             terms (Mapping[str, torch.Tensor]): The terms by name, times their gains.
-            maps (Sequence[torch.Tensor]): The student's tapped maps.
+            maps (Sequence[torch.Tensor]): The student's tapped maps; where only its head is trained, the parameters,
+                and the shares of levels are 0.
 
         Returns:
             (dict[str, torch.Tensor]): Norms of the gradients to all maps, of the terms by name and of `DETECTION`.
@@ -198,7 +199,8 @@ class ShareMeter:
         """Return the norms of a scalar's gradient to all maps together, then to each level."""
         squares = gradient_norms(value, maps).square()
         levels = squares.new_zeros(len(self.levels))
-        levels = levels.index_add(0, torch.tensor(self._level_of, device=squares.device), squares)
+        if len(maps) == len(self._level_of):
+            levels = levels.index_add(0, torch.tensor(self._level_of, device=squares.device), squares)
         return torch.cat([squares.sum()[None], levels]).sqrt()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ds2d2_yolo.detectors import AssignsObjects, Detector, Responds
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
+from ds2d2_yolo.loading.data import count_training_images
 from ds2d2_yolo.loading.models import Models, check_keypoints
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.arguments import Arguments, Goal, preset_arguments
@@ -238,6 +239,63 @@ def check_response(gain: float, teacher: Detector) -> None:
         raise DS2D2Error(
             f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
         )
+
+
+def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:
+    """Refuse a training whose last batch of an epoch is one image of which BatchNorm would be given single values.
+
+    With AutoBatch the batch is not known yet: the trainer checks it.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        trained (Sequence[Detector]): The models that are trained.
+
+    Raises:
+        DS2D2Error: If there is such a batch.
+    """
+    if arguments.batch < 1:
+        return
+    strides = {model.title: max(int(max(model.model.stride)), 32) for model in trained}
+    if not any(smallest_size(vars(arguments), stride) < 2 * stride for stride in strides.values()):
+        return
+    images = count_training_images(data, vars(arguments)["fraction"], arguments.task, arguments.single_cls)
+    processes = str(arguments.device).count(",") + 1
+    batch, images = max(int(arguments.batch) // processes, 1), -(-images // processes)
+    for stride in strides.values():
+        check_last_batch(vars(arguments), images, batch, stride)
+
+
+def check_last_batch(arguments: Mapping[str, Any], images: int, batch: int, stride: int) -> None:
+    """Refuse a last batch of one image at a size where the coarsest maps have one cell, as Ultralytics does.
+
+    Args:
+        arguments (Mapping[str, Any]): Arguments of the training.
+        images (int): Number of images of a process.
+        batch (int): Images of a batch of a process.
+        stride (int): What the sides of images are multiples of.
+
+    Raises:
+        DS2D2Error: If there is such a batch.
+    """
+    size, batch = smallest_size(arguments, stride), min(batch, images)
+    if size >= 2 * stride or (images % batch or batch) != 1:
+        return
+    fit = next((number for number in range(batch + 1, images + 1) if images % number != 1), None)
+    advice = "" if fit is None else f"batch={fit}{' per GPU' if ',' in str(arguments['device']) else ''} or "
+    raise DS2D2Error(
+        f"batch={arguments['batch']}: the last of {images} training images is a batch of its own, and at {size} pixels "
+        f"(imgsz={arguments['imgsz']}, multi_scale={arguments['multi_scale']}) BatchNorm needs at least two images; "
+        f"pass {advice}an imgsz and multi_scale that keep every size at {2 * stride} or above"
+    )
+
+
+def smallest_size(arguments: Mapping[str, Any], stride: int) -> int:
+    """Return the smallest side in pixels that images of a training have."""
+    asked = arguments["imgsz"]
+    asked = max(asked) if isinstance(asked, (list, tuple)) else asked
+    imgsz = max(-(-int(asked) // stride) * stride, stride)  # rounded up, as Ultralytics does
+    return max(int(imgsz * (1 - arguments["multi_scale"])) // stride, 1) * stride
 
 
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ds2d2_yolo.loading.models import Models, load_model, load_models
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, Goal, check_arguments, preset_arguments
-from ds2d2_yolo.training.checks import settle
+from ds2d2_yolo.training.checks import check_batches, settle
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
@@ -115,6 +115,10 @@ class Plan:
             *self.pair.table_lines(),
             f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
         ]
+        trained = getattr(self.teacher.model, "args", None)
+        if isinstance(trained, dict) and trained.get("data") and trained["imgsz"] != arguments.imgsz:
+            sizes = f"the teacher was trained at imgsz={trained['imgsz']}, this run has imgsz={arguments.imgsz}"
+            lines.append(f"  note: {sizes}")
         if arguments.assignment == "teacher":
             lines.append("  assignment: objects are assigned by the teacher's predictions")
         lines += [*_describe_steps(arguments), *_describe_preset(arguments)]
@@ -179,7 +183,9 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
     planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models, start)
-    return _with_amplifier(planned, architecture=args.teacher)
+    planned = _with_amplifier(planned, architecture=args.teacher)
+    check_batches(args, data, [*([] if planned.is_ready else [planned.teacher]), *([student] if student else [])])
+    return planned
 
 
 def _describe_steps(args: Arguments) -> list[str]:

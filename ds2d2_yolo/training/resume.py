@@ -92,6 +92,14 @@ def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
     torch.save(content, path)
 
 
+def room_of_checkpoints(trainer: Trainer) -> int:
+    """Return about how many bytes an epoch's last.pt, best.pt and exact state take together."""
+    values = [*trainer.optimizer.state.values(), dict(trainer.model.state_dict())]
+    *moments, model = (sum(x.nbytes for x in group.values() if isinstance(x, torch.Tensor)) for group in values)
+    # Two checkpoints hold average and moments in half precision; the state those and the weights in full
+    return 3 * model + 2 * sum(moments)
+
+
 def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
     """Return the exact state that belongs to a checkpoint, or None, with a warning, where there is none.
 

@@ -26,6 +26,7 @@ from ds2d2_yolo.detectors import (
 from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
 from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
+from ds2d2_yolo.training.resume import ADAPTERS
 
 Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """What a student's pass over a training batch returns: its losses, to be added up, and the items by name."""
@@ -254,22 +255,30 @@ class Step:
             return output
         has_all = self._gains.active == distiller.loss.gains.active
         maps = [outputs[index] for index in distiller.student_layers]
+        taught = self._taught(maps)
         terms = self._terms(outputs)
-        distiller.warnings.inspect(terms, maps)
+        distiller.warnings.inspect(terms, taught)
 
         loss, items = output
         # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
         factor = self._student.loss_factor(self._batch["img"].shape[0])
         if has_all and distiller.calibration is not None and not distiller.calibration.finished:
-            terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, maps)
+            terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, taught)
         distiller.warnings.note(terms, maps, self._adapted_sums, self._teacher_outputs.maps)
         if distiller.meter is not None and distiller.meter.is_due(has_all):
-            norms = distiller.meter.observe(loss.sum() / factor, terms, maps)
+            norms = distiller.meter.observe(loss.sum() / factor, terms, taught)
             if distiller.calibration is not None and distiller.calibration.is_running:
                 self._follow(distiller.calibration, norms)
         vector = torch.stack(list(terms.values())) * factor
         items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
         return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
+
+    def _taught(self, maps: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return where gradients are measured: the maps, or the trained parameters if all before them is frozen."""
+        if any(x.requires_grad for x in maps):
+            return maps
+        named = self._student.model.named_parameters()
+        return [x for name, x in named if x.requires_grad and not name.startswith(f"{ADAPTERS}.")]
 
     def _terms(self, outputs: TapOutputs) -> dict[str, torch.Tensor]:
         """Return the terms, each times its gain, and note the sums of the adapted maps on the way."""
@@ -297,12 +306,12 @@ class Step:
         calibration: Calibration,
         detection: torch.Tensor,
         terms: Mapping[str, torch.Tensor],
-        maps: Sequence[torch.Tensor],
+        taught: Sequence[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """Return the terms with the gains that the calibration finds with this batch."""
         loss = self._distiller.loss
         before = asdict(loss.gains)
-        calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, maps)
+        calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, taught)
         loss.gains = replace(loss.gains, **calibration.gains)
         after = asdict(loss.gains)
         return {name: value * (after[name] / before[name]) for name, value in terms.items()}
@@ -371,11 +380,11 @@ class TermWarnings:
         self._sums: tuple[torch.Tensor, ...] = ()
         self._reported: set[tuple[str, str]] = set()
 
-    def inspect(self, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
-        """Check on the first batch that every term has a gradient to the student's maps."""
+    def inspect(self, terms: Mapping[str, torch.Tensor], taught: Sequence[torch.Tensor]) -> None:
+        """Check on the first batch that every term has a gradient to the student's maps, or its trained parameters."""
         if self._values:
             return
-        sources = [x for x in maps if x.requires_grad]
+        sources = [x for x in taught if x.requires_grad]
         for name, value in terms.items():
             gradients: Sequence[torch.Tensor | None] = []
             if sources and value.requires_grad:

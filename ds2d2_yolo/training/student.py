@@ -20,6 +20,7 @@ from ultralytics.utils.torch_utils import init_seeds
 from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
+from ds2d2_yolo.files import room_for
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
@@ -136,12 +137,17 @@ class StudentTrainer(PlainTrainer):
         """Make the stages that are missing, then train the student."""
         try:
             if self.plan is not None:
-                self._make_stages(self.plan)
+                with room_for():
+                    self._make_stages(self.plan)
             super().train()
         finally:
             self._unlock()
             if self.distiller is not None:
                 self.distiller.disarm()
+
+    def how_to_resume(self, last: Path) -> str:
+        """Return what continues the run from its last checkpoint."""
+        return f"'ds2d2 train resume={last}'"
 
     def _make_stages(self, planned: Plan) -> None:
         """Run the plan, and take over the files that it made."""

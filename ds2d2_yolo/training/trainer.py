@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import weakref
 from collections.abc import Callable
@@ -23,10 +24,11 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from ds2d2_yolo.detectors import Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock
+from ds2d2_yolo.files import FolderLock, room_for
 from ds2d2_yolo.loading.decoding import undecodable_named
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
+from ds2d2_yolo.training.checks import check_last_batch
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
@@ -35,6 +37,7 @@ from ds2d2_yolo.training.resume import (
     remove_states,
     restore_gradients,
     restore_state,
+    room_of_checkpoints,
     save_state,
     state_file,
     training_is_over,
@@ -97,8 +100,10 @@ class PlainTrainer(DetectionTrainer):
     ) -> None:
         self.is_over = False
         self._unlock: Callable[[], object] = lambda: None
+        self._is_new = False
         try:
-            super().__init__(complete_configuration(cfg), overrides, _callbacks)
+            with room_for(advice=self._how_to_go_on):
+                super().__init__(complete_configuration(cfg), overrides, _callbacks)
         except BaseException:
             self._unlock()
             raise
@@ -170,17 +175,18 @@ class PlainTrainer(DetectionTrainer):
                     "run a name= of its own"
                 )
             time.sleep(0.05)  # another process has chosen the same new folder, and is about to make it
-        self.args.save_dir = str(folder)
+        self.args.save_dir, self._is_new = str(folder), not folder.exists()
         self._unlock = weakref.finalize(self, lock.release)
 
     def train(self) -> None:
         """Train as Ultralytics does; where no epoch is left, do what a killed run left undone."""
         try:
-            if self.is_over:
-                self.complete()
-            else:
-                with undecodable_named(self.args.data):
-                    super().train()
+            with room_for(advice=self._how_to_go_on):
+                if self.is_over:
+                    self.complete()
+                else:
+                    with undecodable_named(self.args.data):
+                        super().train()
         except DS2D2Error:
             self.remove_unbegun()
             raise
@@ -197,6 +203,22 @@ class PlainTrainer(DetectionTrainer):
             with suppress(OSError):  # the folders, where they hold nothing else
                 for folder in (self.wdir, self.save_dir, self.save_dir.parent):
                     folder.rmdir()
+
+    def _how_to_go_on(self) -> str:
+        """Return what is whole where the disk is full, and what to do; a folder without checkpoints is removed."""
+        folder = Path(str(getattr(self.args, "save_dir", None)))
+        last, needed = folder / "weights" / "last.pt", ""
+        if getattr(self, "optimizer", None) is not None:
+            needed = f"the checkpoints of an epoch need about {room_of_checkpoints(self) / 2**20:.1f} MiB; "
+        if last.is_file():
+            return f"{needed}{last} is whole: make room, then {self.how_to_resume(last)}"
+        if self._is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        return f"{needed}nothing was saved yet: make room, then run the same command again"
+
+    def how_to_resume(self, last: Path) -> str:
+        """Return what continues the run from its last checkpoint, to be typed by a person."""
+        return "run the same command again"
 
     def complete(self) -> None:
         """Make the final checkpoints of a run that was killed between its last epoch and its end."""
@@ -255,9 +277,11 @@ class PlainTrainer(DetectionTrainer):
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> DataLoader[Any]:
         """Return a loader; a new one for training means that accumulation starts over."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
             self._unstepped = self._offset = 0
-        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+            check_last_batch(vars(self.args), len(loader.sampler), loader.batch_size or 1, self.stride)
+        return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and count it."""
