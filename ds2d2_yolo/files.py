@@ -26,6 +26,7 @@ from ds2d2_yolo.errors import DS2D2Error, FullDiskError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What torch and NumPy say where the system refuses their bytes, without its reason
 _CUT_SHORT = re.compile(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|\d+ requested and \d+ written")
+_LITTLE = 2**26  # bytes: of several files in question, the one on a disk with less room
 _PARTIAL_NAMES = re.compile(r"/\.partial(?=/)|\.partial(-[0-9a-f-]+)?(?=/|$)")
 
 
@@ -162,25 +163,30 @@ def _describe_full_disk(error: BaseException | None) -> str | None:
         else:
             error = error.__cause__ or error.__context__
             continue
-        file = _file_of(error)
-        if file is None:
+        rooms = {file: _room_at(Path(file)) for file in _files_of(error)}
+        if not rooms:
             return f"a file or standard output could not be written ({reason})"
-        existing = next(place for place in (Path(file), *Path(file).absolute().parents) if place.exists())
-        free = shutil.disk_usage(existing).free / 2**20
-        return f"{_PARTIAL_NAMES.sub('', file)}: could not be written ({reason}, {free:.1f} MiB free)"
+        file = next((file for file, room in rooms.items() if room < _LITTLE), next(iter(rooms)))
+        name = _PARTIAL_NAMES.sub("", file)
+        return f"{name}: could not be written ({reason}, {rooms[file] / 2**20:.1f} MiB free)"
     return None
 
 
-def _file_of(error: BaseException) -> str | None:
-    """Return the file that an error is about: the one that it names, or that its innermost functions have in hand."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return os.fsdecode(error.filename)
+def _room_at(path: Path) -> int:
+    """Return how many bytes are free where a file lies or belongs."""
+    return shutil.disk_usage(next(place for place in (path, *path.absolute().parents) if place.exists())).free
+
+
+def _files_of(error: BaseException) -> Iterator[str]:
+    """Yield files that an error can be about: those that it names, or that functions have in hand, innermost first."""
+    if isinstance(error, OSError):
+        names = (error.filename2, error.filename)  # where something was copied to comes first
+        yield from (os.fsdecode(name) for name in names if isinstance(name, (str, bytes, os.PathLike)))
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        for value in frame.f_locals.values():
-            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else value
-            if isinstance(name, Path) or (isinstance(name, str) and value is not name):
-                return str(name)
-    return None
+        values = list(frame.f_locals.values())
+        opened = [getattr(value, "name", None) for value in values if isinstance(value, io.IOBase)]
+        yield from (name for name in opened if isinstance(name, str))
+        yield from (str(value) for value in values if isinstance(value, Path))
 
 
 @contextmanager

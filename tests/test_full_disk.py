@@ -74,6 +74,11 @@ def test_a_folder_that_was_made_is_removed_others_stay(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_copy_names_what_it_was_copied_to(tmp_path):
+    with pytest.raises(FullDiskError, match=r"/new: could not be written"), room_for():
+        raise OSError(errno.ENOSPC, "No space left", str(tmp_path / "old"), None, str(tmp_path / "new"))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="limits of processes are POSIX'")
 def test_a_limit_of_file_sizes_leaves_no_part_of_a_file(tmp_path):
     import resource
