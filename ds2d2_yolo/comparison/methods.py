@@ -25,7 +25,7 @@ Distil = Literal["none", "ultralytics", "ds2d2"]
 _ALLOWED: dict[Distil, frozenset[str]] = {
     "none": frozenset({"epochs"}),
     "ultralytics": frozenset({"epochs", "dis"}),
-    "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps"} | {"epochs"},
+    "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps", "safe"} | {"epochs"},
 }
 
 

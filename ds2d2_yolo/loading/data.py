@@ -21,6 +21,7 @@ from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.classes import check_unique, in_order
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_change
+from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 from ds2d2_yolo.resources import own_file, resource_folder
 
 _MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more would be a slip of the pen, and a model of gigabytes
@@ -79,7 +80,8 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         (dict[str, Any]): The data set as Ultralytics describes it.
 
     Raises:
-        DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, or images are missing.
+        DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, images are missing, or a file beside
+            its labels could run code.
     """
     if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
         from ds2d2_yolo.scenes import render_dataset  # a renderer that no other data set needs
@@ -95,6 +97,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
     check_unique(path, in_order(data["names"]))
     if not data.get(split):
         raise DS2D2Error(f"split={split}: {path} has no line '{split}:'; add it, or pass split=val")
+    refuse_unsafe_caches(path, data)
     return data
 
 

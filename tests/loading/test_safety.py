@@ -3,6 +3,7 @@
 import pickle
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
@@ -10,17 +11,28 @@ from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.safety import check_safety
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="safe=True needs torch 2.6"
 )
 SPELLINGS = ["{zip}", "{legacy}", "{pickle}", "{upper}", "{mixed}", "{inside}", "trap-in-weights.pt"]
+NAMED = [
+    "tr'ap-in-weights.pt",
+    "yolov5n.pt",
+    "https://example.com/trap.pt",
+]  # Ultralytics loads files of other names for these
 TRAIN = "train teacher={good} student={yaml} data={data} imgsz=64 epochs=1 device=cpu plots=False"
 ATTEMPTS = [
     *(f"{TRAIN} {role}={file}" for role in ("teacher", "student", "pretrained") for file in SPELLINGS),
     *(f"{TRAIN} {role}={{coded}}" for role in ("teacher", "student")),  # a YAML
     *(f"{TRAIN} {role}={{rebuilt}}" for role in ("teacher", "student", "pretrained")),  # a checkpoint
+    *(f"{TRAIN} {role}={file}" for role in ("teacher", "student", "pretrained") for file in NAMED),
+    *(f"{TRAIN} {role}={{calling}}" for role in ("teacher", "student")),  # a YAML, a layer of which is a function
+    f"{TRAIN} teacher={{nested}}",
+    "train cfg={cfg} student={yaml} data={data} imgsz=64",
+    *(f"val model={file} data={{data}} imgsz=64" for file in (*NAMED, "yolo11n", "{calling}")),
     *(f"amplifier teacher={file} data={{data}} imgsz=64" for file in ("{zip}", "{upper}", "{rebuilt}", "{inside}")),
     *(f"teacher teacher={{yaml}} pretrained={file} data={{data}} imgsz=64" for file in ("{zip}", "{mixed}")),
     "teacher teacher={coded} data={data} imgsz=64",
@@ -69,6 +81,14 @@ def files(tmp_path_factory):
     code = f"torch.nn.SiLU() if open({str(marker)!r}, 'w') else None"
     found["coded"] = folder / "coded.yaml"
     found["coded"].write_text(found["yaml"].read_text() + f'activation: "{code}"\n')
+    yaml = found["yaml"].read_text()
+    for name, layer in (("calling", "torch_safe_load"), ("nested", "DetectionModel")):
+        file = folder / ("trap.pt" if name == "calling" else "coded.yaml")
+        found[name] = folder / f"{name}.yaml"
+        found[name].write_text(yaml.replace("backbone:\n", f"backbone:\n  - [-1, 1, {layer}, [\"'{file}'\"]]\n"))
+    found["cfg"] = folder / "cfg.yaml"
+    found["cfg"].write_text(f"teacher: {folder / 'zip.pt'}\n")
+    shutil.copy(folder / "zip.pt", folder / "trap.pt")
     rebuilt = lively_model(found["yaml"])
     rebuilt.yaml["activation"] = code
     found["rebuilt"] = save_checkpoint(rebuilt, folder / "rebuilt.pt")
@@ -85,8 +105,9 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def trap_in_weights(files, monkeypatch, tmp_path):
-    """Ultralytics' folder of weights has a trap under a bare name."""
-    shutil.copy(files["zip"], tmp_path / "trap-in-weights.pt")
+    """Ultralytics' folder of weights has a trap under a bare name, and under those of public weights."""
+    for name in ("trap-in-weights.pt", "yolov5nu.pt", "yolo11n.pt"):
+        shutil.copy(files["zip"], tmp_path / name)
     monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path))
 
 
@@ -111,10 +132,40 @@ def test_the_last_run_is_looked_into(words, files, fresh_machine, monkeypatch, c
     assert "refused by safe=True" in error
 
 
+@pytest.mark.parametrize("head", [b"", None])
+@pytest.mark.parametrize("words", [TRAIN, "val model={good} data={data} imgsz=64"])
+def test_caches_of_labels_run_nothing(words, head, files, fresh_machine, capsys, tmp_path):
+    """With `safe=True` or without."""
+    files["marker"].unlink(missing_ok=True)
+    data = write_data(tmp_path / "set", train=2, val=2)
+    cache = tmp_path / "set" / "labels" / "val.cache"
+    with cache.open("wb") as file:
+        if head is None:
+            np.save(file, {"labels": Trap(files["marker"])}, allow_pickle=True)
+        else:
+            pickle.dump({"labels": Trap(files["marker"])}, file)
+    assert main(words.format(**{**files, "data": data}).split()) == 1
+    assert not files["marker"].exists()
+    assert f"{cache} could run code" in capsys.readouterr().err
+
+
+def test_caches_that_ultralytics_writes_pass(tmp_path):
+    data = write_data(tmp_path / "set", train=2, val=2)
+    content = {"labels": [{"cls": np.zeros((2, 1)), "shape": (3, np.int64(4))}], "results": (1, 2), "hash": "a"}
+    with (tmp_path / "set" / "labels" / "train.cache").open("wb") as file:
+        np.save(file, content, allow_pickle=True)
+    assert load_data(str(data))["nc"] == 2
+
+
 @pytest.mark.parametrize(
-    "words", [f"{TRAIN} teacher={{zip}}", f"{TRAIN} student={{coded}}", "amplifier teacher={upper} data={data}"]
+    "words",
+    [f"{TRAIN} teacher={{zip}}", f"{TRAIN} student={{coded}}", "amplifier teacher={upper} data={data}"]
+    + [
+        f"{TRAIN} {word}"
+        for word in ("teacher={calling}", "teacher={nested}", "teacher=tr'ap-in-weights.pt", "teacher=yolov5n.pt")
+    ],
 )
-def test_the_traps_are_real(words, files, fresh_machine, capsys):
+def test_the_traps_are_real(words, files, trap_in_weights, fresh_machine, capsys):
     files["marker"].unlink(missing_ok=True)
     main([*words.format(**files).split()])
     assert files["marker"].exists()
