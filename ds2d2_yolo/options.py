@@ -15,6 +15,8 @@ from ultralytics.utils.files import increment_path
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.resources import resource_folder
 
+_LISTS = {"device", "stretch"}  # options that take a list: 0,1 and 2,98
+
 
 def option_defaults(mode: str) -> dict[str, Any]:
     """Return the options of a mode and their defaults, from `cfg/<mode>.yaml`.
@@ -57,7 +59,7 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
             hint = did_you_mean(name, defaults, f"see 'ds2d2 cfg {mode}' for all options")
             raise DS2D2Error(f"{name}={value}: 'ds2d2 {mode}' has no such option; {hint}", 2)
         expected = defaults[name]
-        if expected is None and isinstance(value, (dict, list, set, tuple)) and name != "device":
+        if expected is None and isinstance(value, (dict, list, set, tuple)) and name not in _LISTS:
             raise DS2D2Error(f"{name}={value}: expected one word or number, see 'ds2d2 cfg {mode}'", 2)
         if expected is not None and not _alike(value, expected):
             raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)

@@ -503,7 +503,7 @@ def read_tile_map(folder: Path) -> TileMap:
             head = json.loads(next(lines))
             if head["ds2d2_tiles"] != _FORMAT:
                 raise DS2D2Error(f"{path}: has version {head['ds2d2_tiles']}, expected {_FORMAT}; convert again")
-            task, names = head["task"], tuple(map(_text, head["names"]))
+            task, names = head["task"], tuple(_text(name, "\0\n\r") for name in head["names"])
             if task not in get_args(Task) or not isinstance(head["names"], list):
                 raise ValueError
             for line in lines:
@@ -538,8 +538,8 @@ def _tile_of(item: Mapping[str, Any], source: str) -> Tile:
     return Tile(_text(item["name"]), source, (x, y, width, height), (columns, rows), scale)
 
 
-def _text(value: object) -> str:
-    """Return a name that a line or a file can bear, or raise."""
-    if not isinstance(value, str) or not value.strip() or any(sign in value for sign in "\0\n\r"):
+def _text(value: object, refused: str = "\0") -> str:
+    """Return a name that a file can bear, or raise; that of a class has no line break either."""
+    if not isinstance(value, str) or not value.strip() or any(sign in value for sign in refused):
         raise ValueError
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -68,9 +69,12 @@ def coco_detections(
     Returns:
         (list[COCODetection]): The detections.
     """
-    numbers = {file: number for number, file in enumerate(files)}
+    numbers: dict[str, deque[int]] = defaultdict(deque)  # several where a list has an image more than once
+    for number, file in enumerate(files):
+        numbers[file].append(number)
     records: list[COCODetection] = []
-    for number, rows in sorted(((numbers[file], rows) for file, rows in detections), key=lambda pair: pair[0]):
+    numbered = [(numbers[file].popleft(), rows) for file, rows in detections]
+    for number, rows in sorted(numbered, key=lambda pair: pair[0]):
         image = truth["images"][number]
         boxes, scores, classes = rows[:, :-2], rows[:, -2].tolist(), rows[:, -1].astype(int).tolist()
         corners = xywhr2xyxyxyxy(boxes) if task == "obb" else boxes.reshape(-1, 2, 2)

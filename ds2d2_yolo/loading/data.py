@@ -285,7 +285,7 @@ def _complaint_about(
                 )
             return None
         reason = reason or str(found[-1])
-    return reason
+    return reason or "no label file has an object"
 
 
 def _announce_download(data: str) -> None:

@@ -329,6 +329,13 @@ def test_images_of_16_bits_are_listed_with_what_is_left_of_them(tmp_path, suffix
     assert findings(inspect(tmp_path, ["train"], images="header").splits["train"])["deep_image"] == 1
 
 
+def test_images_that_are_listed_twice_are_named(tmp_path):
+    image = put(tmp_path, "train", "a.png")
+    report = inspect_dataset({"train": Split([image, image])}, Settings(["ship"]), tmp_path).splits["train"]
+    assert places(report, "listed_twice") == ["images/train/a.png"]
+    assert "shared_label" not in findings(report)
+
+
 def test_label_files_of_rejected_images_do_not_count_as_labels(tmp_path):
     put(tmp_path, "train", "a.png", GOOD, image=b"broken")
     put(tmp_path, "train", "b.png", None)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from ultralytics.utils import LOGGER
 
+from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.convert import summary
 from ds2d2_yolo.data.convert import convert_dataset
 from ds2d2_yolo.data.depth import Stretch, warn_of_depth
@@ -57,6 +58,11 @@ def test_without_stretch_a_note_says_what_to_type(tmp_path, source):
     (note,) = [note for note in conversion.manifest["notes"] if "8 bits" in note]
     assert "2 images have more than 8 bits, such as train/images/P0001.png" in note
     assert convert_dataset(source, tmp_path / "new", patch=0, stretch=note.partition("stretch=")[2].split()[0]).made
+
+
+@pytest.mark.parametrize("stretch", ["2,98", "0:2047"])
+def test_what_the_note_says_can_be_typed(tmp_path, source, stretch):
+    assert main(["convert", f"src={source}", f"out={tmp_path / 'new'}", f"stretch={stretch}", "patch=0"]) == 0
 
 
 def test_another_stretch_is_another_conversion(tmp_path, source):

@@ -267,6 +267,10 @@ def test_cvats_own_xml_is_refused_with_what_to_export(tmp_path):
         ("a.txt", "0 0.5 0.5 0.1 0.1\n", "labels are those of YOLO already, .* train with data="),
         ("a.txt", "1 2 3 4 5 6 7 ship 0\n", "a.txt:1: expected 'x1 y1 .* difficulty' of DOTA, found '1 2 3"),
         ("a.xml", "<html></html>", "a.xml begins with <html></html>, expected <annotation>"),
+        ("b.json", '{"imageData": "' + "A" * 9000 + '", "shapes": [], "imagePath": "a.jpg"}', "labelme2coco"),
+        ("via.json", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}', "via.json is of no known format, export"),
+        ("a.csv", "filename,class,xmin,ymin,xmax,ymax\n", "a.csv is of no known format, export the labels as COCO"),
+        ("a.bin", "", r"there are images and no labels, pass the folder that holds both, such as src=\S+"),
     ],
 )
 def test_other_labels_are_refused_with_what_to_do(tmp_path, name, text, advice):
@@ -275,9 +279,58 @@ def test_other_labels_are_refused_with_what_to_do(tmp_path, name, text, advice):
     assert re.search(f"no known layout, found .*; .*{advice}", refusal(tmp_path / "src", tmp_path / "out"))
 
 
-def test_an_archive_that_is_packed_is_told(tmp_path):
-    write(tmp_path / "src" / "data.zip", "PK")
-    assert refusal(tmp_path / "src", tmp_path / "out").endswith("unpack data.zip first")
+@pytest.mark.parametrize("name", ["data.zip", "DIOR.ZIP", "a.tar.gz", "a.rar", "a.7z"])
+def test_an_archive_that_is_packed_is_told(tmp_path, name):
+    write(tmp_path / "src" / name, "PK")
+    assert refusal(tmp_path / "src", tmp_path / "out").endswith(f"unpack {name} first")
+
+
+def test_notes_of_label_studio_are_no_coco(tmp_path):
+    write(tmp_path / "src" / "notes.json", '{"categories": [{"id": 0, "name": "car"}], "info": {}}')
+    write(tmp_path / "src" / "classes.txt", "car\n")
+    write(tmp_path / "src" / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
+    picture(tmp_path / "src" / "images" / "a.jpg")
+    assert "labels are those of YOLO already" in refusal(tmp_path / "src", tmp_path / "out")
+
+
+def test_a_folder_too_deep_names_the_one_above(tmp_path):
+    source = exports.coco_of_the_authors(tmp_path / "src")
+    for deep in ("annotations", "train2017"):
+        assert f"src={source}" in refusal(source / deep, tmp_path / "out")
+
+
+def test_five_digits_alone_are_not_dior(tmp_path):
+    for number in range(3):
+        boxes = [(name, *BOX) for name in ("airplane", "bridge", "ship")]
+        write(tmp_path / "src" / f"0000{number}.xml", horizontal(f"0000{number}", boxes))
+        picture(tmp_path / "src" / f"0000{number}.jpg")
+    assert convert_dataset(tmp_path / "src", tmp_path / "out").manifest["classes"] == ["airplane", "bridge", "ship"]
+
+
+@pytest.mark.parametrize("make", [exports.roboflow_voc, exports.roboflow_coco])
+def test_letters_that_macos_writes_as_two(tmp_path, make):
+    source = make(tmp_path / "src")
+    for path in [*source.rglob("*.jpg"), *source.rglob("*.xml")]:
+        path.rename(path.with_stem(f"{path.stem}{'e' + chr(0x301) if path.suffix == '.jpg' else chr(0xE9)}"))
+    for path in source.rglob("*.json"):
+        path.write_text(path.read_text().replace(".jpg", f"{chr(0xE9)}.jpg"))
+    assert convert_dataset(source, tmp_path / "out").manifest["objects"]["out"] > 0
+
+
+def test_a_link_that_leads_back_is_passed_over(tmp_path):
+    source = exports.roboflow_voc(tmp_path / "src")
+    (source / "train" / "again").symlink_to(source)
+    assert files(convert_dataset(source, tmp_path / "out")) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_numbers_of_coco_may_be_text(tmp_path):
+    content = coco_content(["a.jpg"])
+    content["annotations"][0]["bbox"] = [str(value) for value in content["annotations"][0]["bbox"]]
+    write(tmp_path / "src" / "train.json", json.dumps(content))
+    picture(tmp_path / "src" / "train" / "a.jpg")
+    np.testing.assert_allclose(
+        labels(convert_dataset(tmp_path / "src", tmp_path / "out"))["train/a"], [[0, *SHARES], [1, *SHARES]]
+    )
 
 
 def test_one_odd_line_of_dota_is_named_not_the_layout(tmp_path):

@@ -218,7 +218,7 @@ def test_an_unknown_layout_is_an_error_with_what_is_expected(tmp_path):
     with pytest.raises(DS2D2Error) as caught:
         recognise(tmp_path)
     message = str(caught.value)
-    for part in ("no known layout", "1 zip", "stuff/ (1 txt)", "DIOR (", "DOTA (", "COCO (", "VOC ("):
+    for part in ("no known layout", "1 archives", "stuff/ (1 txt)", "DIOR (", "DOTA (", "COCO (", "VOC ("):
         assert part in message
 
 
@@ -298,6 +298,7 @@ def xml_set(root, names, classes):
         (["000000", "000001"], ["ship", "ship"]),
         (["00000", "00001"], ["ship", "ship"]),
         (["00000", "00001"], ["ship", "vehicle"]),
+        (["00000", "00001"], ["ship", "vehicle", "airplane", "dam"]),
         (["000000", "000001"], ["ship", "airplane", "vehicle", "bridge", "harbor", "dam"]),
         (["000000", "000001"], ["ship", "storagetank"]),
     ],
@@ -319,7 +320,11 @@ def test_a_few_classes_of_dior_are_not_dior(tmp_path, names, classes):
             ["ship", "golffield", "trainstation"],
             "classes of DIOR alone, such as golffield and trainstation",
         ),
-        (["00001", "00002"], ["ship", "dam", "vehicle"], "images numbered with five digits, and classes of DIOR alone"),
+        (
+            ["00001", "00002"],
+            ["ship", "dam", "storagetank"],
+            "classes of DIOR alone, such as storagetank",
+        ),
     ],
 )
 def test_what_only_dior_has_is_said(tmp_path, names, classes, why):

@@ -24,6 +24,7 @@ from ds2d2_yolo.commands import val
 from ds2d2_yolo.commands.val import table_lines
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AP_COLUMNS, coco_scores, evaluate
+from ds2d2_yolo.evaluation.detections import coco_detections
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels
@@ -117,6 +118,13 @@ def test_classes_that_do_not_occur_do_not_enter_the_mean():
     total, classes = coco_scores(truth_of([box]), found((*box, 0.5), (1, 2, 90, 90, 9, 9, 0.9)))
     assert of(total, "AP") == pytest.approx([1])
     assert math.isnan(classes["vehicle"].AP)
+
+
+def test_images_that_are_listed_twice_have_detections_twice():
+    rows = np.array([[1.0, 2.0, 3.0, 4.0, 0.9, 0.0]])
+    truth = {"images": [{"id": number, "file_name": "a.png"} for number in (1, 2)]}
+    found = coco_detections([("a.png", rows), ("a.png", rows)], ["a.png", "a.png"], truth, "detect")
+    assert [item["image_id"] for item in found] == [1, 2]
 
 
 def test_oriented_boxes_are_compared_by_oriented_overlap():

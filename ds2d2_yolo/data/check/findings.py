@@ -119,6 +119,12 @@ KINDS: Mapping[str, Kind] = {
         "read as 8 bits: values are divided by 256",
         "convert its source again with stretch=2,98, or save it with 8 bits",
     ),
+    "listed_twice": Kind(
+        False,
+        "images listed more than once",
+        "trained on and measured as often",
+        "remove the repeated lines of the list, or the folder that 'train:' or 'val:' has twice",
+    ),
     "shared_label": Kind(
         False,
         "images that share a label file",

@@ -56,10 +56,8 @@ def inspect_split(
         for sample in pool.starmap(partial(_read_sample, settings), zip(chunk, labels, strict=True), chunksize=16):
             has_label_file |= sample.labels is not None and not sample.facts.rejected
             _enter(sample, report, settings, root)
-            first = image_of.setdefault(sample.label, sample.image)
-            if first != sample.image and sample.labels is not None:
-                place = Place(shown_path(sample.image, root), None, f"as {shown_path(first, root)}")
-                report.findings["shared_label"].add(place)
+            _enter_repeated(sample, image_of.get(sample.label), report, root)
+            image_of.setdefault(sample.label, sample.image)
         progress.update(len(chunk))
     findings = report.findings
     if not split.images:
@@ -75,6 +73,15 @@ def inspect_split(
         for index in np.flatnonzero(report.class_counts == 0).tolist():
             findings["class_without_object"].add(Place("", None, f"{name}: class {index} {settings.names[index]}"))
     return report
+
+
+def _enter_repeated(sample: _Sample, first: Path | None, report: SplitReport, root: Path | None) -> None:
+    """Note an image that is listed again, or has the label file of another: the first that came with it."""
+    if first == sample.image:
+        report.findings["listed_twice"].add(Place(shown_path(sample.image, root), None, ""))
+    elif first is not None and sample.labels is not None:
+        place = Place(shown_path(sample.image, root), None, f"as {shown_path(first, root)}")
+        report.findings["shared_label"].add(place)
 
 
 def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:

@@ -27,6 +27,7 @@ from ds2d2_yolo.data.formats.rules import (
     Part,
     as_class,
     as_id,
+    as_number,
     as_size,
     decode,
     hull_of,
@@ -363,12 +364,21 @@ def _walk(top: Path) -> Iterator[tuple[str, list[str]]]:
         yield place, sorted(names)
 
 
+def _number(value: object) -> object:
+    """Return a number that a tool wrote as text, as it does with ids and sizes; anything else as it is."""
+    try:
+        return as_number(value, "number") if isinstance(value, str) else value
+    except MalformedError:
+        return value
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _as_points(values: object, count: int | None, expectation: str) -> tuple[float, ...]:
     """Return numbers, `count` of them or any even number from 6."""
+    values = [*map(_number, values)] if isinstance(values, list) else values
     try:
         if (
             isinstance(values, list)

@@ -20,6 +20,7 @@ from ds2d2_yolo.data.formats.rules import (
     FileIndex,
     MalformedError,
     Part,
+    composed,
     in_order,
     no_image_below,
     read_labels,
@@ -189,12 +190,13 @@ class PerImageReader(ABC, Generic[Item]):
 
     def _leave_out_unnamed(self) -> None:
         """Note the files that belong to no image of the splits: one for each name."""
-        stems = {stem for names in self._names.values() for name in names for stem in (stem_of(name), Path(name).name)}
+        names = [name for names in self._names.values() for name in names]
+        stems = {stem for name in names for stem in (stem_of(name), composed(Path(name).name))}
         listed = any(isinstance(files.part.names, Path) for names in self._names.values() for files in names.values())
         unnamed: dict[str, str] = {}
         for (suffix, _), index in sorted(self._indices.items(), key=lambda entry: entry[0][0]):
             for path in index:
-                stem = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122 - ten times as fast
+                stem = composed(os.path.splitext(os.path.basename(path))[0])  # noqa: PTH119, PTH122 - ten times as fast
                 if stem not in stems and not (suffix and stem.lower() in _NO_LABELS):
                     unnamed[stem] = path if suffix else unnamed.get(stem, path)
         for path in sorted(unnamed.values()):

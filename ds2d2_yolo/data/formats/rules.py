@@ -6,6 +6,7 @@ import codecs
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,16 @@ def file_names(folder: Path) -> Iterator[str]:
         raise DS2D2Error(f"{folder}: this folder cannot be read ({error.strerror})") from error
 
 
+def composed(name: str) -> str:
+    """Return a name in which a letter with accents is one character: macOS writes two, and labels from elsewhere one.
+
+    Example:
+        >>> len("e\u0301.jpg"), len(composed("e\u0301.jpg"))
+        (6, 5)
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def stem_of(path: str) -> str:
     r"""Return the last part of a path, as any tool writes it, without the suffix of an image or a label file.
 
@@ -86,7 +97,7 @@ def stem_of(path: str) -> str:
         >>> stem_of("C:\\data\\a.v2.JPG"), stem_of("train/a.v2")
         ('a.v2', 'a.v2')
     """
-    base = re.split(r"[/\\]", path)[-1]
+    base = composed(re.split(r"[/\\]", path)[-1])
     stem, suffix = os.path.splitext(base)  # noqa: PTH122 - of names that no file can have, too
     return stem if suffix.lower() in IMAGE_SUFFIXES | _LABEL_SUFFIXES else base
 
@@ -116,7 +127,7 @@ class FileIndex:
         self._uploaded: dict[str, str] = {}  # name before an upload -> name after it
         for folder in dict.fromkeys(folders):
             for name in sorted(file_names(folder)):
-                stem, suffix = os.path.splitext(name)  # noqa: PTH122
+                stem, suffix = os.path.splitext(composed(name))  # noqa: PTH122
                 if suffix.lower() in suffixes:
                     self._by_stem[stem] = (*self._by_stem.get(stem, ()), str(folder / name))
                     if _UPLOADED.match(stem):
@@ -132,6 +143,7 @@ class FileIndex:
         if len(found := self._by_stem.get(stated, ())) == 1:
             return [Path(found[0])]  # the plain name of a list: nearly all
         stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
+        stated = composed(stated)
         *folders, base = re.split(r"[/\\]+", stated)
         plain = stem_of(base)
         found = self._by_stem.get(base) or self._by_stem.get(plain) or ()
@@ -156,10 +168,10 @@ def no_image_below(root: Path) -> str:
     """Say what to do about labels without image.
 
     Example:
-        >>> no_image_below(Path("data"))
-        'no image of this name is in data: src= must hold images and labels'
+        >>> no_image_below(Path("set/Annotations"))
+        'no image of this name is in set/Annotations: src= must hold images and labels, as src=set may'
     """
-    return f"no image of this name is in {root}: src= must hold images and labels"
+    return f"no image of this name is in {root}: src= must hold images and labels, as src={root.parent} may"
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ds2d2_yolo.data.layouts.source import Source, head_of
+from ds2d2_yolo.data.layouts.source import Source, has_words, head_of
 
 _NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?"
 _YOLO = re.compile(rf"\s*\d+(\s+{_NUMBER}){{4,}}\s*$", re.IGNORECASE | re.MULTILINE)
@@ -21,7 +21,7 @@ def advice_for(source: Source) -> str:
     Returns:
         (str): The advice.
     """
-    advices = (*_on_xml(source), *_on_json(source), *_on_texts(source), *_on_archives(source))
+    advices = (*_on_xml(source), *_on_json(source), *_on_texts(source), *_on_rest(source))
     return next(iter(advices), "")
 
 
@@ -31,15 +31,16 @@ def _on_xml(source: Source) -> Iterator[str]:
         if "<annotations" in head:
             yield f"{where} is CVAT's own XML, export the task as 'COCO 1.0' or 'PASCAL VOC 1.1' and convert that"
         elif head.strip():
-            yield f"{where} begins with {head.split(maxsplit=1)[0][:40]}, expected <annotation> as VOC has it"
+            begin = head.split(maxsplit=1)[0][:40]
+            yield f"{where} begins with {begin}, expected <annotation> as VOC has it; export the labels as VOC or COCO"
 
 
 def _on_json(source: Source) -> Iterator[str]:
     for path, head in _heads(source, "json"):
         where = source.below(path)
-        if '"shapes"' in head or '"imagePath"' in head:
+        if has_words(path, '"shapes"', '"imagePath"'):
             yield f"{where} is labelme's own JSON, turn it into COCO with 'labelme2coco' (pip install labelme2coco)"
-        if head.lstrip().startswith("["):
+        elif head.lstrip().startswith("["):
             yield f"{where} is a list, such as Label Studio's own JSON, export it as COCO and convert that"
 
 
@@ -56,11 +57,19 @@ def _on_texts(source: Source) -> Iterator[str]:
             yield f"{source.below(path)}:1: expected 'x1 y1 x2 y2 x3 y3 x4 y4 class difficulty' of DOTA, found {line!r}"
 
 
-def _on_archives(source: Source) -> Iterator[str]:
-    if not any(source.having(kind) for kind in ("images", "xml", "txt", "json")):
+def _on_rest(source: Source) -> Iterator[str]:
+    """Advise on what says least: other JSON, tables, archives and images alone."""
+    for kind in ("json", "csv"):
+        for folder in source.having(kind):
+            where = source.below(folder.path / folder.first[kind][0])
+            yield f"{where} is of no known format, export the labels as COCO or VOC and convert that"
+    if not any(source.having(kind) for kind in ("images", "xml", "txt")):
         yield from (
-            f"unpack {source.below(folder.path / folder.first['zip'][0])} first" for folder in source.having("zip")
+            f"unpack {source.below(folder.path / folder.first['archives'][0])} first"
+            for folder in source.having("archives")
         )
+    if source.having("images") and not source.having("xml") and not source.having("txt"):
+        yield f"there are images and no labels, pass the folder that holds both, such as src={source.root.parent}"
 
 
 def _heads(source: Source, kind: str) -> Iterator[tuple[Path, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ds2d2_yolo.data.formats.coco import COCOReader
 from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import SAMPLE, Source, head_of, role_of
+from ds2d2_yolo.data.layouts.source import SAMPLE, Source, has_words, head_of, role_of
 from ds2d2_yolo.data.layouts.splits import assign_splits
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -25,7 +25,8 @@ def coco_files(source: Source) -> list[Path]:
     for folder in source.having("json"):
         for path in (folder.path / name for name in folder.first["json"]):
             head = head_of(path, 4096).removeprefix("\ufeff")
-            if pattern.match(head) or (head.lstrip().startswith("{") and _has(path, '"images"', '"categories"')):
+            begins = pattern.match(head) and has_words(path, '"images"')  # not the notes.json beside labels of YOLO
+            if begins or (head.lstrip().startswith("{") and has_words(path, '"images"', '"categories"')):
                 found.append(path)
     return found
 
@@ -82,17 +83,9 @@ def _instances(named: Mapping[str, Path], roles: Mapping[str, str | None]) -> li
     for role in dict.fromkeys(roles.values()):
         names = [name for name in named if roles[name] == role]
         boxes = [name for name in names if name.startswith("instances")]
-        boxes = boxes or [name for name in names if _has(named[name], '"categories"')]
+        boxes = boxes or [name for name in names if has_words(named[name], '"categories"')]
         chosen += boxes or names
     return chosen
-
-
-def _has(path: Path, *keys: str) -> bool:
-    """Whether a file has all of some words."""
-    if not path.stat().st_size:
-        return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return all(content.find(key.encode()) >= 0 for key in keys)
 
 
 def _folder_of(path: Path, folders: Sequence[Path], source: Source) -> Path:

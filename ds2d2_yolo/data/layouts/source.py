@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import heapq
+import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from ds2d2_yolo.errors import DS2D2Error
 SAMPLE = 40
 """How many files of a kind are looked into in each folder."""
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 _DEPTH = 4  # folders below the source; DOTA's labels lie deepest: train/labelTxt-v1.5/DOTA-v1.5_train
 
 
@@ -71,7 +73,7 @@ class Source:
             f"{self.below(folder.path)}/ ({_counts(folder)})"
             for folder in heapq.nlargest(4, filled, key=lambda folder: sum(folder.count.values()))
         ]
-        return ", ".join(shown) or "no files"
+        return ", ".join(shown) or f"no files, {_DEPTH} folders deep"
 
 
 def _counts(folder: Folder) -> str:
@@ -87,6 +89,8 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
                 if entry.name.startswith((".", "__MACOSX")):
                     continue
                 if entry.is_dir():
+                    if entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve()):
+                        continue  # leads back to where it lies
                     below.append(entry.name)
                 elif entry.is_file():  # no pipe, which would never end
                     names.setdefault(_kind_of(entry.name), []).append(entry.name)
@@ -103,9 +107,10 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
 
 def _kind_of(name: str) -> str:
     suffix = Path(name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "images"
-    return suffix[1:] if suffix in (".xml", ".txt", ".json", ".yaml", ".zip") else "other files"
+    for kind, suffixes in (("images", IMAGE_SUFFIXES), ("archives", _ARCHIVES), ("yaml", (".yaml", ".yml"))):
+        if suffix in suffixes:
+            return kind
+    return suffix[1:] if suffix in (".xml", ".txt", ".json", ".csv") else "other files"
 
 
 def head_of(path: Path, size: int = 1 << 16) -> str:
@@ -121,6 +126,14 @@ def head_of(path: Path, size: int = 1 << 16) -> str:
         raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from error
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return head.decode("utf-16" if wide else "utf-8", errors="replace")
+
+
+def has_words(path: Path, *keys: str) -> bool:
+    """Whether a file has all of some words."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(key.encode()) >= 0 for key in keys)
 
 
 _ROLES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}

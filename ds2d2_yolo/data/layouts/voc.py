@@ -65,7 +65,8 @@ def _evidence_of_dior(source: Source, folder: Folder, names: set[str]) -> str:
     if len(distinctive) > 1:
         return f"classes of DIOR alone, such as {' and '.join(distinctive[:2])}"
     numbered = all(re.fullmatch(r"\d{5}\.xml", name, re.IGNORECASE) for name in folder.first["xml"])
-    return "images numbered with five digits, and classes of DIOR alone" if numbered and len(names) > 2 else ""
+    found = f"images numbered with five digits, and classes of DIOR alone, such as {''.join(distinctive)}"
+    return found if numbered and distinctive and len(names) > 2 else ""
 
 
 def voc_layout(

@@ -259,7 +259,7 @@ def test_without_a_polygon_of_four_there_is_no_oriented_box(tmp_path, polygons):
 def test_an_unreadable_image_stops_or_is_listed_with_objects(tmp_path, change, complaint):
     write(tmp_path, changed(lambda content: content["images"][0].update(change)))
     place, _, reason = complaint.partition(" ")
-    with pytest.raises(DS2D2Error, match=f"^{place}: {reason}.*on_error=skip"):
+    with pytest.raises(DS2D2Error, match=f"^{place[:100]}.*: {reason}.*on_error=skip"):
         list(reader(tmp_path, Account()).read("train"))
     account = Account("skip")
     assert [image.name for image in read_all(reader(tmp_path, account), account)["train"]] == ["a", "c"]
