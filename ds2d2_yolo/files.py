@@ -271,12 +271,21 @@ class FolderLock:
         self._lock = FileLock(self._file, is_singleton=True, thread_local=False)
 
     def acquire(self, wait: bool) -> bool:
-        """Return whether this process holds the lock now; with `wait`, it does when no other one holds it any more."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        """Return whether this process holds the lock now; with `wait`, it does when no other one holds it any more.
+
+        Raises:
+            DS2D2Error: If the place beside the folder cannot be written.
+        """
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             return False
+        except OSError as error:
+            raise DS2D2Error(
+                f"{self._file.parent}: cannot be written ({error.strerror or error}), {self._file.name} belongs there; "
+                "allow it, or copy the run to another place"
+            ) from error
         return True
 
     def release(self) -> None:

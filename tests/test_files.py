@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import atomic_folder
+from ds2d2_yolo.files import FolderLock, atomic_folder
 
 
 def accept(folder):
@@ -152,3 +152,9 @@ with atomic_folder(Path(sys.argv[1]), "test", check=lambda folder: None) as fold
         (folder / "whole").write_text("")
     assert names(tmp_path) == ["new"]
     assert names(tmp_path / "new") == ["whole"]
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DS2D2Error, match=r"file: cannot be written \(.*\), \.run\.lock belongs there"):
+        FolderLock(tmp_path / "file" / "run").acquire(wait=False)

@@ -114,8 +114,11 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
     if target.exists() or target.is_symlink():
         return Conversion(target, _check_finished(target, identity), made=False)
     with atomic_folder(target, "conversion", lambda folder: _check_finished(folder, identity)) as folder:
-        writer = DatasetWriter(folder, source, reader or layout.open(account), account, chosen, tiles, stretch)
+        reader = reader or layout.open(account)
+        writer = DatasetWriter(folder, source, reader, account, chosen, tiles, stretch)
         writer.write()
+        if not reader.class_names:
+            raise DS2D2Error(f"src={source}: no label file has an object that can be read; label some images first")
         account.check_balance()
         notes = [*layout.notes, *account.notes(), *writer.notes()]
         manifest = {**identity, "data": f"{target.name}.yaml", **writer.report(), "notes": notes}

@@ -285,6 +285,41 @@ def test_an_archive_that_is_packed_is_told(tmp_path, name):
     assert refusal(tmp_path / "src", tmp_path / "out").endswith(f"unpack {name} first")
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "train.json", "data.yaml"])
+def test_a_file_as_source_names_its_folder(tmp_path, name):
+    write(tmp_path / "src" / name, "{}")
+    message = refusal(tmp_path / "src" / name, tmp_path / "out")
+    assert message.endswith(f"pass the folder of images and labels, such as src={tmp_path / 'src'}")
+
+
+FAIR1M = "<objects><object><possibleresult><name>A220</name></possibleresult></object></objects></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("end", "advice"), [("</annotation>", "no label file has an object"), (FAIR1M, "export the labels as VOC or COCO")]
+)
+def test_labels_without_a_readable_object_are_refused(tmp_path, end, advice):
+    picture(tmp_path / "src" / "a.jpg")
+    write(tmp_path / "src" / "a.xml", horizontal("a", []).replace("</annotation>", end))
+    assert advice in refusal(tmp_path / "src", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marks_at_the_begin_of_files_do_no_harm(tmp_path, encoding):
+    for make in (exports.own_dota, exports.roboflow_coco):
+        source = make(tmp_path / make.__name__)
+        for path in [*source.rglob("*.TXT"), *source.rglob("*.json")]:
+            path.write_bytes(path.read_text().encode(encoding))
+        assert convert_dataset(source, tmp_path / f"{make.__name__}_out", patch=0).manifest["objects"]["out"] > 0
+
+
+def test_addresses_of_images_may_have_a_query(tmp_path):
+    write(tmp_path / "src" / "train.json", json.dumps(coco_content(["a.jpg?x=1"], folder="https://host/b/")))
+    picture(tmp_path / "src" / "images" / "a.jpg")
+    assert convert_dataset(tmp_path / "src", tmp_path / "out").manifest["objects"]["out"] == 2
+
+
 def test_notes_of_label_studio_are_no_coco(tmp_path):
     write(tmp_path / "src" / "notes.json", '{"categories": [{"id": 0, "name": "car"}], "info": {}}')
     write(tmp_path / "src" / "classes.txt", "car\n")

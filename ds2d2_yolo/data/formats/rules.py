@@ -147,7 +147,8 @@ class FileIndex:
         *folders, base = re.split(r"[/\\]+", stated)
         plain = stem_of(base)
         found = self._by_stem.get(base) or self._by_stem.get(plain) or ()
-        for spelling in (stem_of(unquote(base)), _UPLOADED.sub("", plain), self._uploaded.get(plain, "")):
+        spellings = stem_of(unquote(base)), stem_of(base.partition("?")[0]), _UPLOADED.sub("", plain)
+        for spelling in (*spellings, self._uploaded.get(plain, "")):
             found = found or self._by_stem.get(spelling, ())
         for alike in (lambda path: os.path.basename(path) == base, lambda path: _shared_end(folders, path)):  # noqa: PTH119
             best = max(map(alike, found), default=0)

@@ -83,6 +83,8 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         text = decode(content)
         tree = _parse(text)
         elements = tree.findall("object")
+        if not elements and tree.find(".//object") is not None:
+            raise MalformedError("its objects are not directly below annotation, export the labels as VOC or COCO")
         stated = tree.find("size")
         size = None if stated is None else as_size(_text(stated, "width"), _text(stated, "height"))
         return LabelFile(size, list(zip(elements, _lines(text, len(elements)), strict=True)))

@@ -24,7 +24,7 @@ def coco_files(source: Source) -> list[Path]:
     found = []
     for folder in source.having("json"):
         for path in (folder.path / name for name in folder.first["json"]):
-            head = head_of(path, 4096).removeprefix("\ufeff")
+            head = head_of(path, 4096)
             begins = pattern.match(head) and has_words(path, '"images"')  # not the notes.json beside labels of YOLO
             if begins or (head.lstrip().startswith("{") and has_words(path, '"images"', '"categories"')):
                 found.append(path)

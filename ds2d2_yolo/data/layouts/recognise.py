@@ -10,7 +10,7 @@ from ds2d2_yolo.data.layouts.advice import advice_for
 from ds2d2_yolo.data.layouts.coco import coco_files, coco_layout
 from ds2d2_yolo.data.layouts.dota import dota_folders, dota_layout
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import Source
+from ds2d2_yolo.data.layouts.source import ARCHIVES, Source
 from ds2d2_yolo.data.layouts.voc import XMLFolder, voc_layout, xml_folders
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -54,7 +54,9 @@ def recognise(
     if layout is not None and layout.lower() not in LAYOUTS:
         raise DS2D2Error(f"layout={layout}: no such layout, choose {', '.join(LAYOUTS)}", 2)
     if not src.is_dir():
-        advice = "unpack it and pass the folder" if src.is_file() else "pass the folder of the unpacked data set"
+        advice = f"pass the folder of images and labels, such as src={src.parent}"
+        if not src.is_file() or src.suffix.lower() in ARCHIVES:
+            advice = "unpack it and pass the folder" if src.is_file() else "pass the folder of the unpacked data set"
         raise DS2D2Error(f"src={src}: no such folder, {advice}")
     source = Source.of(src)
     xml, dota, coco = xml_folders(source), dota_folders(source), coco_files(source)

@@ -17,7 +17,9 @@ from ds2d2_yolo.errors import DS2D2Error
 SAMPLE = 40
 """How many files of a kind are looked into in each folder."""
 
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
+"""What packed data sets end in, lower case."""
+
 _DEPTH = 4  # folders below the source; DOTA's labels lie deepest: train/labelTxt-v1.5/DOTA-v1.5_train
 
 
@@ -107,7 +109,7 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
 
 def _kind_of(name: str) -> str:
     suffix = Path(name).suffix.lower()
-    for kind, suffixes in (("images", IMAGE_SUFFIXES), ("archives", _ARCHIVES), ("yaml", (".yaml", ".yml"))):
+    for kind, suffixes in (("images", IMAGE_SUFFIXES), ("archives", ARCHIVES), ("yaml", (".yaml", ".yml"))):
         if suffix in suffixes:
             return kind
     return suffix[1:] if suffix in (".xml", ".txt", ".json", ".csv") else "other files"
@@ -125,7 +127,7 @@ def head_of(path: Path, size: int = 1 << 16) -> str:
     except OSError as error:
         raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error})") from error
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return head.decode("utf-16" if wide else "utf-8", errors="replace")
+    return head.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def has_words(path: Path, *keys: str) -> bool:
@@ -133,7 +135,9 @@ def has_words(path: Path, *keys: str) -> bool:
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return all(content.find(key.encode()) >= 0 for key in keys)
+        wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encodings = ("utf-16-le", "utf-16-be") if wide else ("utf-8",)
+        return all(any(content.find(key.encode(encoding)) >= 0 for encoding in encodings) for key in keys)
 
 
 _ROLES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
