@@ -270,6 +270,11 @@ class FolderLock:
         self._file = folder.with_name(f".{folder.name[:60]}.lock")
         self._lock = FileLock(self._file, is_singleton=True, thread_local=False)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds it."""
+        return self._lock.is_locked
+
     def acquire(self, wait: bool) -> bool:
         """Return whether this process holds the lock now; with `wait`, it does when no other one holds it any more.
 

@@ -162,6 +162,8 @@ class PlainTrainer(DetectionTrainer):
     def _lock_folder(self) -> None:
         """Have this process alone train in the folder of the run, until `train` has ended."""
         is_given = bool(self.args.exist_ok or getattr(self.args, "save_dir", None))
+        if not is_given:
+            clear_killed(get_save_dir(self.args).parent)
         while True:
             folder = get_save_dir(self.args)
             lock = FolderLock(folder)
@@ -196,13 +198,10 @@ class PlainTrainer(DetectionTrainer):
     def remove_unbegun(self) -> None:
         """Unlock and remove the folder of a run that has not trained an epoch; files of others stay."""
         self._unlock()
-        own = ("args.yaml", "labels.jpg", "train_batch*.jpg")
-        if RANK == -1 and self.save_dir.is_dir() and not self.csv.is_file():
-            for path in (path for pattern in own for path in self.save_dir.glob(pattern)):
-                path.unlink()
-            with suppress(OSError):  # the folders, where they hold nothing else
-                for folder in (self.wdir, self.save_dir, self.save_dir.parent):
-                    folder.rmdir()
+        if RANK == -1 and self.wdir.is_dir():
+            _remove_unbegun(self.save_dir)
+            with suppress(OSError):  # it holds something else
+                self.save_dir.parent.rmdir()
 
     def _how_to_go_on(self) -> str:
         """Return what is whole where the disk is full, and what to do; a folder without checkpoints is removed."""
@@ -445,3 +444,30 @@ def _run_time_on(trainer: PlainTrainer) -> None:
     done = [row["time"] for row in read_rows(trainer.csv) if row["epoch"] == trainer.start_epoch]
     if done:
         trainer.train_time_start = time.time() - done[-1]
+
+
+def clear_killed(project: Path) -> None:
+    """Remove what killed processes left in a folder of runs: their locks, and runs that have not trained an epoch.
+
+    Args:
+        project (Path): The folder, which need not exist.
+    """
+    for file in project.glob(".*.lock"):
+        folder = project / file.name[1 : -len(".lock")]
+        lock = FolderLock(folder)
+        if not lock.is_held and lock.acquire(wait=False):
+            try:
+                _remove_unbegun(folder)
+            finally:
+                lock.release()
+
+
+def _remove_unbegun(folder: Path) -> None:
+    """Remove the folder of a run that has not trained an epoch; files of others stay."""
+    if not folder.is_dir() or (folder / "results.csv").is_file():
+        return
+    for path in (path for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg") for path in folder.glob(pattern)):
+        path.unlink()
+    for place in (folder / "weights", folder):
+        with suppress(OSError):  # it holds something else, or is not there
+            place.rmdir()

@@ -15,7 +15,7 @@ from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock
-from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.trainer import PlainTrainer, clear_killed
 
 HOLD = """
 import sys
@@ -94,6 +94,23 @@ def test_a_lock_keeps_other_processes_out(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
     lock.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path):
+    for name in ("unbegun", "begun", "elsewhere", "here"):
+        (tmp_path / name / "weights").mkdir(parents=True)
+        (tmp_path / name / "args.yaml").touch()
+        (tmp_path / f".{name}.lock").touch()
+    (tmp_path / "begun" / "results.csv").touch()
+    (tmp_path / ".gone.lock").touch()
+    own = FolderLock(tmp_path / "here")
+    assert own.acquire(wait=False)
+    with held_elsewhere(tmp_path / "elsewhere"):
+        clear_killed(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            *(".elsewhere.lock", ".here.lock", "begun", "elsewhere", "here")
+        ]
+    own.release()
 
 
 def test_processes_that_remove_a_lock_exclude_each_other(tmp_path):
