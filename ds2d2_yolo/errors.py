@@ -31,9 +31,18 @@ class DS2D2Error(ValueError):
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(message)).split())  # without Ultralytics' colours
-        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-        super().__init__(_without_middle(_with_short_words(text), _LONGEST_MESSAGE))
+        super().__init__(_without_middle(_with_short_words(printable(text)), _LONGEST_MESSAGE))
         self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    """Return a text with its characters that do not print escaped: names of files may hold any.
+
+    Example:
+        >>> printable("two" + chr(10) + "lines") == "two" + chr(92) + "nlines"
+        True
+    """
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _with_short_words(text: str) -> str:

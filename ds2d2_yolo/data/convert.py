@@ -20,7 +20,7 @@ from ds2d2_yolo.data.layouts import SPLITS, Layout, recognise
 from ds2d2_yolo.data.shipped import shipped_folder
 from ds2d2_yolo.data.tiles import TileSettings
 from ds2d2_yolo.data.writer import DatasetWriter
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, printable
 from ds2d2_yolo.files import atomic_folder
 from ds2d2_yolo.options import complete_options, usable_path
 
@@ -79,7 +79,7 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
     source = usable_path("src", str(src)).absolute()
     named = None if chosen["layout"] is None else str(chosen["layout"])
     layout = recognise(source, chosen["task"], str(chosen["splits"]), named, _version(chosen["version"]))
-    LOGGER.info(f"{colorstr('DS2D2:')} {source} is {layout.notes[0]}")
+    LOGGER.info(f"{colorstr('DS2D2:')} {printable(f'{source} is {layout.notes[0]}')}")
     account = Account(on_error=chosen["on_error"])
     stretch = None if chosen["stretch"] is None else Stretch.of(chosen["stretch"])
     tiles = _tile_settings(chosen, options, layout)

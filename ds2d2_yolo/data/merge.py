@@ -95,6 +95,8 @@ def merge_detections(
     files = _file_words(tile_map.names)
     found = _read(usable_path("predictions", str(predictions)), tile_map, split)
     found = found.where(found.scores >= min_confidence)
+    if broken := next((name for name in found.sources if "\n" in name or "\r" in name), None):
+        raise DS2D2Error(f"data={data}: no submission can name the image '{broken}'; rename it and convert again")
     kept = found.where(_without_repetitions(found, _IOU[found.oriented] if iou is None else iou))
     with atomic_folder(target, "merge", _check_absent) as folder:
         for number, word in enumerate(files):

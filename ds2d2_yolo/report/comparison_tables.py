@@ -131,7 +131,7 @@ def tables_of(comparison: Comparison, results: Results) -> dict[str, Table]:
 
 
 def _accuracy(results: Results, summaries: Sequence[Summary]) -> Table:
-    metrics, seconds = all_metrics(results), results.stages["teacher"]
+    metrics, seconds = all_metrics(results), results.stages.get("teacher")
     minutes = "" if seconds is None else f"{seconds / 60:.1f}"
     return [
         ["", *map(metric_title, metrics), "minutes"],
