@@ -110,7 +110,7 @@ def test_without_detections_or_images_the_page_says_so(copied, tmp_path):
         settings["settings"]["data"] = str(tmp_path / "gone.yaml")
         file.write_text(json.dumps(settings))
     assert run_report({"run": str(copied)}) == 0
-    assert "pass data= to see them" in Page(copied / "report" / "report.html").text
+    assert "Pass data= to see them" in Page(copied / "report" / "report.html").text
     for file in (copied / "runs").rglob("predictions.json"):
         file.unlink()
     assert run_report({"run": str(copied)}) == 0

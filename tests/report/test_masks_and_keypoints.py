@@ -73,7 +73,7 @@ def test_table_and_files_tell_them(compared):
     short = [name.removeprefix("metrics/") for name in figures]
     lines = report_lines(comparison, results)
     header = next(line for line in lines if line.startswith("  ") and "APs" in line)
-    assert header.split() == ["AP50", "AP50-95", *short, "APs", "APm", "APl"]
+    assert header.split() == ["AP50", "AP50-95", *short, "APs", "APm", "APl", "minutes"]
     markdown = (comparison.folder / "comparison.md").read_text()
     for expected in (*(f"{name} - plain" for name in short), f"{short[1]} at equal time", f"gap closed, {short[1]}"):
         assert expected in "\n".join(lines)

@@ -226,7 +226,7 @@ SHORT = short()
 
 @pytest.mark.slow
 def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
-    """On a CPU one process can run it."""
+    """On a CPU one process can run it; it has no rank, by which workers pass their parent's lock."""
     pytest.importorskip("cloudpickle")
     data = write_data(tmp_path / "set", train=4, val=2)
     overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
@@ -236,6 +236,7 @@ def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
     assert load_checkpoint(teacher)[1]["epoch"] == -1  # made before a worker starts
     load_amplifier(amplifier, detector_of(load_checkpoint(teacher)[0]), "haar")
     file = generate_ddp_file(trainer)
+    trainer._unlock()
     script = f"import runpy; runpy.run_path({file!r}, run_name='__main__')"
     try:
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -267,6 +268,6 @@ def test_torchrun_gets_one_line(tmp_path):
     assert result.returncode != 0
     (told,) = {line for line in result.stderr.splitlines() if line.startswith("ds2d2: error: ")}
     assert told.endswith(
-        "ds2d2 train starts one process per GPU itself: leave torchrun out and name GPUs, as in device=0,1"
+        "ds2d2 train starts one process per GPU itself; run it without torchrun, with for example device=0,1"
     )
     assert list(tmp_path.iterdir()) == []
