@@ -132,7 +132,8 @@ def warn_of_depth(data: str, images: Sequence[Path]) -> None:
         LOGGER.warning(
             f"{colorstr('DS2D2:')} {data}: {len(deep)} of {len(sample)} images looked at have 16 bits: {deep[0]}, ... "
             f"Training reads the upper 8 bits: images that use 11 are almost black. 'ds2d2 check data={data}' shows "
-            f"what is left. 'ds2d2 convert' stretches them with {_EXAMPLES}"
+            f"what is left. 'ds2d2 convert' stretches them with {_EXAMPLES}; of a set in YOLO's format already, write "
+            "images of 8 bits under the same names yourself"
         )
 
 

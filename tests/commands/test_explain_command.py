@@ -152,7 +152,7 @@ MISTAKES = [
     ({"source": "{folder}/bad"}, 1, "a.png: cannot be read as an image"),
     ({"source": "{folder}/missing.yaml"}, 1, "source={folder}/missing.yaml: "),
     ({"source": "{folder}/other.yaml"}, 1, "than the models (teacher class 1 is 'vehicle', in the data set 'lorry')"),
-    ({"split": "test"}, 1, "split=test: the data set"),
+    ({"split": "test"}, 1, "data.yaml has no line 'test:'; add it, or pass split=val"),
     ({"teacher": "{folder}/missing.pt"}, 1, "teacher={folder}/missing.pt: no such file"),
     ({"teacher": "yolo11s.yaml"}, 2, "teacher=yolo11s.yaml: only a trained model can be explained"),
     ({"teacher": "{p6}"}, 1, "has 4 levels, student"),
@@ -167,7 +167,7 @@ MISTAKES = [
     (
         {"footprint": "hull"},
         2,
-        "footprint=hull: is about oriented boxes, but teacher yolo11s is for task=detect; leave it out",
+        "footprint=hull: is for oriented boxes, and teacher yolo11s is for task=detect; leave footprint= out",
     ),
     ({"conf": 2}, 2, "conf=2: expected a number from 0 to 1"),
     ({"imgsz": 50}, 1, "imgsz=50: "),
