@@ -91,7 +91,7 @@ def run(words: Sequence[str]) -> int:
 
 def _use_every_core(trainer: Any) -> None:
     """Callback: Ultralytics leaves one core to data loading, which on a CPU happens in the training process itself."""
-    if trainer.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+    if trainer.device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
 
 

@@ -254,7 +254,8 @@ class _Progress:
             return
         if self._bar is None:  # epochs of an earlier start say nothing about the rate
             self._bar = TQDM(total=job["epochs"], initial=done, desc=f"  {job['title']}", unit="epoch")
-        self._bar.update(done - self._bar.n)
+        if done > self._bar.n:  # updates without an epoch would spoil the rate
+            self._bar.update(done - self._bar.n)
 
     def end(self, job: AnyJob) -> None:
         """Say what a job came to."""
