@@ -159,6 +159,8 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
     """
     images: list[Path] = []
     for entry in [split] if isinstance(split, str) else split or []:
+        if not entry:  # to Ultralytics no split at all; as a folder it would be the whole disk
+            continue
         path = Path(entry)
         if path.is_dir():
             # Not `Path.rglob`, which passes over linked folders: Ultralytics follows them.
