@@ -223,7 +223,7 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
     source = manifest["source"]
     counts = {split: item["files"] for split, item in manifest["splits"].items() if item["files"]}
     # Names of folders may hold what a comment of a YAML cannot.
-    place = "".join(char if char.isprintable() else repr(char)[1:-1] for char in source["folder"])
+    place = printable(source["folder"])
     lines = [
         f"# {source['layout']}, converted by ds2d2-yolo {__version__} from {place}",
         f"# {MANIFEST} says what was left out, and why.",
