@@ -18,7 +18,7 @@ from ds2d2_yolo.comparison.work import work
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.trainer import DS2D2Trainer
 
-# Chosen so that all of it takes a quarter of an hour on two cores.
+# Chosen for about a quarter of an hour on two idle cores.
 SETTINGS: dict[str, Any] = {
     "methods": "plain,ds2d2",
     "seeds": "0",
