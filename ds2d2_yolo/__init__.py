@@ -92,8 +92,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # Any: as many types as there are names
-    # On first use: `ds2d2_yolo.method` must be usable without Ultralytics, and `ds2d2 help` at once.
+def __getattr__(name: str) -> Any:  # Any: every name has its own type
+    # Imported on first use: `ds2d2_yolo.method` must work without Ultralytics, and `ds2d2 help` must be fast.
     if name in _HOMES:
         return getattr(import_module(f"ds2d2_yolo.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ds2d2_yolo' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The command line: `ds2d2 MODE key=value ...`, in Ultralytics' grammar. Words choose one command."""
+"""The command line: `ds2d2 MODE key=value ...`, with Ultralytics' syntax."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODES = (
     "version",
     "checks",
 )
-"""Every mode is a module of `ds2d2_yolo.commands` of the same name."""
+"""Every mode is a module of the same name in `ds2d2_yolo.commands`."""
 
 _TRAINING = {"train", "teacher", "amplifier"}
 _COMPARING = {"compare", "demo"}
@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments (Sequence[str] | None): Arguments without the program's name; None takes `sys.argv`.
+        arguments (Sequence[str] | None): Arguments without the program's name. None means those of `sys.argv`.
 
     Returns:
-        (int): Exit code: 0, 1 for a run that cannot work or a check that failed, 2 for a wrong command line, 130 when
-            interrupted.
+        (int): Exit code: 0 for success, 1 for a run that cannot work or a failed check, 2 for a wrong command line, 130
+            if interrupted.
 
     Example:
         >>> main(["version"])  # doctest: +SKIP
@@ -55,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode, rest = _mode_of(arguments)
         if mode in _TRAINING | _COMPARING and os.environ.get("LOCAL_RANK", "-1") != "-1":
             raise DS2D2Error(
-                f"ds2d2 {mode} starts one process per GPU itself; run it without torchrun, with for example device=0,1",
+                f"ds2d2 {mode} starts one process per GPU itself; run it without torchrun, for example with device=0,1",
                 2,
             )
         with room_for():
             code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
             _flush()
         return code
-    except BrokenPipeError:  # who reads has seen enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         return 0
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
@@ -70,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         how = dict.fromkeys(_TRAINING, "run it again, a student with resume=last.pt")
         how |= dict.fromkeys(_COMPARING, "run it again")
-        hint = f"; to go on, {how[mode]}" if mode in how else ""
+        hint = f"; to continue, {how[mode]}" if mode in how else ""
         print(f"\nds2d2: interrupted{hint}", file=sys.stderr)
         return 130
 
 
 def _flush() -> None:
-    """Write what waits for standard output; where it cannot be written, Python does not try again at the exit."""
+    """Flush standard output. If that fails, discard its buffer, so that Python does not try again at exit."""
     output = sys.stdout
     try:
         output.flush()
@@ -86,7 +86,7 @@ def _flush() -> None:
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
-    """Tell in one line which file a thread could not write: Ultralytics draws pictures in threads."""
+    """Report in one line a file that a thread could not write, as Ultralytics draws pictures in threads."""
     if isinstance(failed.exc_value, OSError):
         print(f"ds2d2: a picture is missing: {failed.exc_value}", file=sys.stderr)
     else:
@@ -94,7 +94,7 @@ def _report_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def _mode_of(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the mode and the remaining words; dashes before help and version are forgiven."""
+    """Return the mode and the remaining words. `--help` and `--version` are accepted, too."""
     if not arguments:
         return "help", []
     for position, word in enumerate(arguments):

@@ -1,4 +1,4 @@
-"""Which releases of Ultralytics this package works with, and what a user of another one is told."""
+"""The supported releases of Ultralytics, and messages for other releases."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ultralytics.utils.checks import check_version
 from ds2d2_yolo.errors import DS2D2Error
 
 OLDEST, NEWEST = "8.4.185", "8.4.190"
-"""Releases of Ultralytics that all tests pass with, the oldest and the newest one that was tried."""
+"""The oldest and the newest release of Ultralytics that all tests passed with."""
 BELOW = "8.5"
-"""The first release that pip does not install beside this package."""
+"""The first release that pip does not install with this package."""
 
-_TOLD = "DS2D2_TOLD_OF_RELEASE"
+_WARNED = "DS2D2_WARNED_OF_RELEASE"
 
 
 def refuse_old_release() -> None:
     """Refuse a release of Ultralytics that is too old.
 
     Raises:
-        DS2D2Error: If it is.
+        DS2D2Error: If it is older than `OLDEST`.
 
     Example:
         >>> refuse_old_release()
@@ -35,7 +35,7 @@ def refuse_old_release() -> None:
 
 
 def is_untested() -> bool:
-    """Return whether the installed Ultralytics is newer than the newest release that was tried.
+    """Return whether the installed Ultralytics is newer than the newest tested release.
 
     Example:
         >>> is_untested()  # doctest: +SKIP
@@ -45,16 +45,16 @@ def is_untested() -> bool:
 
 
 def warn_of_untested_release() -> None:
-    """Say in one line that the installed Ultralytics is newer than the newest tested one.
+    """Warn in one line if the installed Ultralytics is newer than the newest tested release.
 
-    It is said once per run: not again in this process, nor in those that it starts, which inherit its environment. The
-    processes of several GPUs leave it to the first.
+    The warning is printed once per run. Child processes inherit an environment variable that prevents a repetition, and
+    of several GPU processes only the first one warns.
 
     Example:
         >>> warn_of_untested_release()
     """
-    if RANK in {-1, 0} and is_untested() and os.environ.get(_TOLD) != ultralytics.__version__:
-        os.environ[_TOLD] = ultralytics.__version__
+    if RANK in {-1, 0} and is_untested() and os.environ.get(_WARNED) != ultralytics.__version__:
+        os.environ[_WARNED] = ultralytics.__version__
         LOGGER.warning(
             f"Ultralytics {ultralytics.__version__} is newer than the newest tested one, {NEWEST}: "
             "run 'ds2d2 checks' to see whether it works"

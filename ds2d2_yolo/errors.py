@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and what its message is made of."""
+"""The exception for a user's mistakes, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LONGEST_WORD, _LONGEST_MESSAGE = 240, 1000  # characters; a path with a file na
 
 
 class DS2D2Error(ValueError):
-    """A mistake in what the user asked for, told in one line: what is wrong, where, and what to do.
+    """A user's mistake in one line: what is wrong, where, and what to do.
 
-    The command line prints the message alone, without a traceback, and ends with `exit_code`.
+    The command line prints only the message, without a traceback, and exits with `exit_code`.
 
     Args:
-        message (str): What was wrong, where, and what to do about it. Line breaks are folded into spaces, values that
-            are too long to read are shortened, and characters that do not print are escaped.
-        exit_code (int): 2 where the command line itself is wrong (keys, values), 1 for everything else.
+        message (str): What is wrong, where, and what to do. Line breaks become spaces, long values are shortened, and
+            unprintable characters are escaped.
+        exit_code (int): 2 for a wrong command line (keys, values), 1 for everything else.
 
     Example:
         >>> raise DS2D2Error("teacher=missing.pt: no such file, pass the path of a trained detector")
@@ -36,7 +36,7 @@ class DS2D2Error(ValueError):
 
 
 def printable(text: str) -> str:
-    """Return a text with its characters that do not print escaped: names of files may hold any.
+    """Return a text with unprintable characters escaped, as names of files can contain any character.
 
     Example:
         >>> printable("two" + chr(10) + "lines") == "two" + chr(92) + "nlines"
@@ -50,28 +50,28 @@ def _with_short_words(text: str) -> str:
 
 
 def _without_middle(text: str, longest: int) -> str:
-    """Return a text with its middle left out where it is too long: what is wrong stands before, what to do behind."""
+    """Shorten a long text in the middle. Its start (what is wrong) and its end (what to do) stay."""
     return text if len(text) <= longest else f"{text[: longest * 2 // 3]} ... {text[-longest // 3 :]}"
 
 
 class FullDiskError(DS2D2Error):
-    """A file could not be written as its disk has no room for it."""
+    """A file could not be written because its disk is full."""
 
 
 def message_of(error: Exception) -> str:
-    """Return an error's message as one line of a readable length, or its kind where it has none."""
+    """Return an error's message as one line of readable length, or its type if it has no message."""
     return shorten(_with_short_words(str(error)), 300, placeholder=" ...") or type(error).__name__
 
 
 def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int = 3, cutoff: float = 0.6) -> str:
-    """Return the hint that ends a message about an unknown word.
+    """Return a hint for a message about an unknown word.
 
     Args:
-        word (object): What the user wrote.
-        known (Iterable[str]): Words that would have been right.
-        otherwise (str): The hint where none of them is close.
-        most (int): Close words to name at most.
-        cutoff (float): Similarity from which a word is close, from 0 to 1.
+        word (object): The user's word.
+        known (Iterable[str]): Valid words.
+        otherwise (str): The hint if none of them is similar.
+        most (int): Maximum number of similar words in the hint.
+        cutoff (float): Minimum similarity, from 0 to 1.
 
     Returns:
         (str): The hint.
@@ -85,12 +85,12 @@ def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int =
 
 
 def similar_file(option: str, path: str | Path, otherwise: str) -> str:
-    """Return the hint that ends a message about a file that is not there.
+    """Return a hint for a message about a missing file.
 
     Args:
-        option (str): The option that names it.
-        path (str | Path): What the user wrote.
-        otherwise (str): The hint where no file of its folder has a similar name.
+        option (str): The option that names the file.
+        path (str | Path): The user's path.
+        otherwise (str): The hint if no file in the folder has a similar name.
 
     Returns:
         (str): The hint.
@@ -101,7 +101,7 @@ def similar_file(option: str, path: str | Path, otherwise: str) -> str:
         'did you mean teacher=teacher.pt?'
     """
     names: list[str] = []
-    with suppress(OSError):  # no such folder, or one that must not be read
+    with suppress(OSError):  # no such folder, or no permission to read it
         names = [file.name for file in Path(path).parent.iterdir() if file.is_file()]
     close = get_close_matches(Path(path).name, names, n=1)
     return f"did you mean {option}={Path(path).parent / close[0]}?" if close else otherwise

@@ -1,4 +1,7 @@
-"""Files and folders that are whole or absent: made under another name beside their place, then renamed."""
+"""Atomic files and folders, locks, and errors for full disks.
+
+New files are written under a temporary name and then renamed, so they are complete or missing.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +27,21 @@ from filelock import FileLock, Timeout
 from ds2d2_yolo.errors import DS2D2Error, FullDiskError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# What torch and NumPy say where the system refuses their bytes, without its reason
+# Messages of torch and NumPy for a failed write, without the system's reason
 _CUT_SHORT = re.compile(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|\d+ requested and \d+ written")
-_LITTLE = 2**26  # bytes: of several files in question, the one on a disk with less room
+_LITTLE = 2**26  # bytes: with less free space, a disk counts as full
 _PARTIAL_NAMES = re.compile(r"/\.partial(?=/)|\.partial(-[0-9a-f-]+)?(?=/|$)")
 
 
 def refuse_unusable(path: Path | str) -> None:
-    """Refuse a path that cannot be read from, or would be for ever, as a pipe or a device would.
+    """Refuse a path that cannot be read, or could block forever, such as a pipe or a device.
 
     Args:
-        path (Path | str): A path; one where nothing is passes.
+        path (Path | str): A path. A missing file is accepted.
 
     Raises:
-        DS2D2Error: If no file can have this path, it leads in circles or may not be followed, or a pipe, a device or a
-            socket lies there.
+        DS2D2Error: If no file can have this path, links form a loop, access is denied, or it is a pipe, device or
+            socket.
 
     Example:
         >>> refuse_unusable("missing.yaml")
@@ -55,7 +58,7 @@ def refuse_unusable(path: Path | str) -> None:
 
 
 def refuse_special(path: Path | str) -> None:
-    """Refuse a pipe, a socket or a device, as `refuse_unusable` does, but nothing else."""
+    """Refuse a pipe, a socket or a device."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
@@ -66,15 +69,15 @@ def refuse_special(path: Path | str) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `path` when the block ends without an exception.
+    """Provide a temporary path. At the end of the block it replaces `path`, unless there is an exception.
 
-    A process that is killed meanwhile leaves the old file as it was.
+    If the process is killed, the old file stays unchanged.
 
     Args:
-        path (Path): Where the file belongs.
+        path (Path): The final path.
 
     Yields:
-        (Path): A path beside it, of the same name with `.partial` behind it.
+        (Path): The temporary path: `path` with `.partial` appended.
 
     Example:
         >>> import tempfile
@@ -93,19 +96,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object, indent: int | None = 2) -> None:
-    """Write a JSON file as a whole; NaN, which JSON does not have, becomes null.
+    """Write a JSON file in one step. NaN becomes null.
 
     Args:
         path (Path): The file.
-        content (object): Its content; what JSON does not have is written as text.
-        indent (int | None): Spaces by level.
+        content (object): Its content. Types that JSON lacks are written as text.
+        indent (int | None): Spaces per level.
     """
     with whole_file(path) as partial:
         partial.write_text(json.dumps(without_nan(content), indent=indent, default=str) + "\n", encoding="utf-8")
 
 
 def without_nan(value: Any) -> Any:
-    """Return a JSON value with None in place of every NaN.
+    """Return a JSON value with every NaN replaced by None.
 
     Example:
         >>> without_nan({"AP": float("nan"), "sizes": [1.0, float("nan")]})
@@ -120,15 +123,15 @@ def without_nan(value: Any) -> Any:
 
 @contextmanager
 def room_for(folder: Path | None = None, advice: Callable[[], str] | None = None) -> Iterator[None]:
-    """Turn what a full disk raises into one line, whoever was writing.
+    """Replace any error from a full disk by a message of one line.
 
     Args:
-        folder (Path | None): Folder that the block writes to. If the block has made it, it does not stay half written.
-        advice (Callable[[], str] | None): Returns what is still whole and how to go on; None where the command is to be
-            run again.
+        folder (Path | None): Folder that the block writes to. If the block has created it, it is removed.
+        advice (Callable[[], str] | None): Returns the intact files and how to continue. None means to run the command
+            again.
 
     Raises:
-        FullDiskError: If the disk has no room, a quota is used up, or a file would be larger than allowed.
+        FullDiskError: If the disk is full, a quota is used up, or a file would exceed the size limit.
 
     Example:
         >>> with room_for():
@@ -154,7 +157,7 @@ def room_for(folder: Path | None = None, advice: Callable[[], str] | None = None
 
 
 def _describe_full_disk(error: BaseException | None) -> str | None:
-    """Return which file could not be written and why, if a full disk is behind an error or what it came from."""
+    """Return the file that could not be written and why, if an error or its cause comes from a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             reason = os.strerror(error.errno).lower()
@@ -173,14 +176,14 @@ def _describe_full_disk(error: BaseException | None) -> str | None:
 
 
 def _room_at(path: Path) -> int:
-    """Return how many bytes are free where a file lies or belongs."""
+    """Return the free bytes on the disk of an existing or future file."""
     return shutil.disk_usage(next(place for place in (path, *path.absolute().parents) if place.exists())).free
 
 
 def _files_of(error: BaseException) -> Iterator[str]:
-    """Yield files that an error can be about: those that it names, or that functions have in hand, innermost first."""
+    """Yield possible files of an error: named in the error, or in variables of its functions, innermost first."""
     if isinstance(error, OSError):
-        names = (error.filename2, error.filename)  # where something was copied to comes first
+        names = (error.filename2, error.filename)  # the target of a copy first
         yield from (os.fsdecode(name) for name in names if isinstance(name, (str, bytes, os.PathLike)))
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         values = list(frame.f_locals.values())
@@ -191,22 +194,22 @@ def _files_of(error: BaseException) -> Iterator[str]:
 
 @contextmanager
 def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> Iterator[Path]:
-    """Give a new folder to fill, which takes the place of `target` when the block ends without an exception.
+    """Provide a temporary folder. At the end of the block it becomes `target`, unless there is an exception.
 
-    A process that is killed leaves no `target`, but a folder `<target>.partial-...`, with a marker that tells who made
-    it; the next call for the same target on the same machine removes what the dead left. When another process was
-    faster and `target` exists in the end, its folder is kept and `check` says whether it is as good.
+    A killed process leaves only a folder `<target>.partial-...` with a marker of its process. The next call for the
+    same target on the same machine removes it. If another process was faster and `target` exists at the end, that
+    folder is kept, and `check` verifies it.
 
     Args:
-        target (Path): Where the folder belongs, absolute. It must not exist; missing parents are made.
-        kind (str): Plain word for what is made, such as `scenes`: part of the marker's name.
-        check (Callable[[Path], object]): Raises `DS2D2Error` unless a folder holds what was about to be made.
+        target (Path): The final folder, absolute. It must not exist. Missing parents are created.
+        kind (str): A word for the content, such as `scenes`. It is part of the marker's name.
+        check (Callable[[Path], object]): Raises `DS2D2Error` if an existing folder has other content.
 
     Yields:
-        (Path): The folder to fill, on the same file system as `target`.
+        (Path): The temporary folder, on the same file system as `target`.
 
     Raises:
-        DS2D2Error: If the place cannot be written, or the block or the renaming ends in an `OSError`.
+        DS2D2Error: If the parent folder is not writable, or the block or the renaming raises an `OSError`.
 
     Example:
         >>> import tempfile
@@ -239,19 +242,19 @@ def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> I
             (target / marker).unlink()
     except OSError as error:
         raise DS2D2Error(
-            f"{target}: stopped half way ({error.strerror or error}); make room, or choose another folder"
+            f"{target}: could not be completed ({error.strerror or error}); make room, or choose another folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 class FolderLock:
-    """Keeps other processes out of a folder, on every machine that sees it; a process may hold it several times.
+    """Keeps other processes out of a folder, on all machines that share it. A process can acquire it several times.
 
-    The lock is a file beside the folder, which goes when it is released. One that a killed process left locks nothing.
+    The lock is a file next to the folder. It is deleted on release. A file from a killed process locks nothing.
 
     Args:
-        folder (Path): The folder, which need not exist.
+        folder (Path): The folder. It need not exist.
 
     Example:
         >>> import tempfile
@@ -266,7 +269,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         folder = folder.resolve()
-        # Not in the folder itself, which Ultralytics empties before it starts DDP workers
+        # Not in the folder itself, because Ultralytics empties it before it starts DDP workers
         self._file = folder.with_name(f".{folder.name[:60]}.lock")
         self._lock = FileLock(self._file, is_singleton=True, thread_local=False)
 
@@ -276,10 +279,10 @@ class FolderLock:
         return self._lock.is_locked
 
     def acquire(self, wait: bool) -> bool:
-        """Return whether this process holds the lock now; with `wait`, it does when no other one holds it any more.
+        """Acquire the lock and return whether that worked. With `wait`, wait until no other process holds it.
 
         Raises:
-            DS2D2Error: If the place beside the folder cannot be written.
+            DS2D2Error: If the parent folder is not writable.
         """
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -288,38 +291,38 @@ class FolderLock:
             return False
         except OSError as error:
             raise DS2D2Error(
-                f"{self._file.parent}: cannot be written ({error.strerror or error}), {self._file.name} belongs there; "
-                "allow it, or copy the run to another place"
+                f"{self._file.parent}: cannot write {self._file.name} here ({error.strerror or error}); allow it, or "
+                "copy the run to another folder"
             ) from error
         return True
 
     def release(self) -> None:
-        """Give the lock back, once for every time that it was acquired."""
+        """Release the lock. Call it once for every `acquire`."""
         if self._lock.lock_counter == 1:
-            with suppress(OSError):  # on Windows, filelock removes it; here, who waits sees that its file has gone
+            with suppress(OSError):  # on Windows, filelock removes it; here, waiting processes notice the removal
                 self._file.unlink()
         self._lock.release()
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what processes of this machine left beside the target when they were killed."""
+    """Remove temporary folders of killed processes on this machine, next to the target."""
     for partial in target.parent.glob(f"{glob.escape(target.name)}.partial-*"):
         try:
             marker = json.loads(next(partial.glob(".ds2d2-*-partial.json")).read_text())
             dead = marker["host"] == socket.gethostname() and not _is_alive(int(marker["pid"]))
         except (StopIteration, OSError, ValueError, KeyError, TypeError):
-            continue  # not ours, or just being created or removed by another process
+            continue  # not from this package, or another process is creating or removing it
         if dead:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
     if os.name == "nt":
-        return True  # signal 0 would interrupt the process there; leftovers then have to be removed by hand
+        return True  # there, signal 0 would interrupt the process; the user must remove such folders
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it runs, as another user
+        pass  # it runs as another user
     return True

@@ -1,4 +1,4 @@
-"""Options of the modes that do not train (`convert`, `merge`, `check`, `val`): typed, checked, documented in a YAML."""
+"""Options of the modes without training, such as `convert` and `check`: types and defaults come from a YAML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def option_defaults(mode: str) -> dict[str, Any]:
         mode (str): Name of the mode, such as `convert`.
 
     Returns:
-        (dict[str, Any]): Defaults by name; None where an option is required or has none.
+        (dict[str, Any]): Defaults by name. None for options that are required or have no default.
 
     Example:
         >>> option_defaults("convert")["on_error"]
@@ -35,19 +35,18 @@ def option_defaults(mode: str) -> dict[str, Any]:
 
 
 def complete_options(mode: str, given: Mapping[str, object], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return all options of a mode, after the checks that need no more than their names and types.
+    """Return all options of a mode, after checks of their names and types.
 
     Args:
         mode (str): Name of the mode.
-        given (Mapping[str, object]): What the user asked for.
+        given (Mapping[str, object]): The user's options.
         required (tuple[str, ...]): Options that must be given.
 
     Returns:
         (dict[str, Any]): Every option by name.
 
     Raises:
-        DS2D2Error: If an option is unknown, missing, or has another type than its default: a number, a truth value or
-            a text.
+        DS2D2Error: If an option is unknown, missing, or has another type than its default: number, boolean or text.
 
     Example:
         >>> complete_options("convert", {"src": "DIOR", "out": "new"})["copy"]
@@ -71,17 +70,17 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
 
 
 def usable_path(name: str, value: Path | str) -> Path:
-    """Return the path that an option names, whether there is something or not.
+    """Return an option's value as a path. The path need not exist.
 
     Args:
         name (str): Name of the option, for the message.
-        value (Path | str): Its value; `~` stands for the user's home.
+        value (Path | str): Its value. `~` is the user's home folder.
 
     Returns:
-        (Path): Relative where the value is.
+        (Path): The path, relative if the value is.
 
     Raises:
-        DS2D2Error: If no file can have this path: names too long, an unknown user, ...
+        DS2D2Error: If no file can have this path, for example because a name is too long or a user unknown.
 
     Example:
         >>> usable_path("out", "/data/new").name
@@ -92,24 +91,24 @@ def usable_path(name: str, value: Path | str) -> Path:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DS2D2Error(f"{name}={value}: is no path that can be used ({reason}); pass another one", 2) from None
+        raise DS2D2Error(f"{name}={value}: is no usable path ({reason}); pass another one", 2) from None
     return path
 
 
 def new_folder(mode: str, out: Path | str | None, exist_ok: bool, task: str = "detect") -> Path:
-    """Return the folder that a mode is to write to; it is not made yet.
+    """Return the output folder of a mode. It is not created yet.
 
     Args:
-        mode (str): Name of the mode, which the folder has where the user names none.
-        out (Path | str | None): What the user wrote; None takes Ultralytics' runs folder.
-        exist_ok (bool): Whether to write into a folder that exists, instead of into `out-2`, `out-3`, ...
-        task (str): Task, by which Ultralytics sorts its runs.
+        mode (str): Name of the mode, and default name of the folder.
+        out (Path | str | None): The user's value. None means a folder in Ultralytics' runs folder.
+        exist_ok (bool): Whether to write into an existing folder, instead of into `out-2`, `out-3`, ...
+        task (str): Task, which is part of the path in Ultralytics' runs folder.
 
     Returns:
         (Path): The folder, absolute.
 
     Raises:
-        DS2D2Error: If it could not be made or written to.
+        DS2D2Error: If the folder cannot be created or is not writable.
 
     Example:
         >>> new_folder("explain", "/tmp/no/such/folder", False).name

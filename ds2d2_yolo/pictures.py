@@ -1,6 +1,6 @@
-"""Pictures that a distillation leaves in its run folder: arrays from `explanation`, drawn by `report`.
+"""Pictures in the run folder of a distillation: arrays from `explanation`, drawn by `report`.
 
-This module stands above the rooms: neither training nor report knows the other.
+This module connects training and report, which do not import each other.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Callback = Callable[[StudentTrainer], None]
 
 
 def add_pictures(trainer: StudentTrainer) -> None:
-    """Have a trainer save `pair.json`, `ds2d2_terms.png` and `ds2d2_bands_*.png` in its run folder.
+    """Make a trainer save `pair.json`, `ds2d2_terms.png` and `ds2d2_bands_*.png` in its run folder.
 
-    Pictures are registered as Ultralytics' own plots are, so that its loggers take them up. What goes wrong while
-    drawing is reported and does not end the training.
+    Pictures are registered as plots of Ultralytics, so that its loggers upload them. Errors during drawing are reported
+    and do not end the training.
 
     Args:
         trainer (StudentTrainer): The trainer, before training.
@@ -51,7 +51,7 @@ def add_pictures(trainer: StudentTrainer) -> None:
 
 
 class _Album:
-    """Looks at a few validation images at the start, at half time and at the end of a distillation."""
+    """Records views of a few validation images at the start, in the middle and at the end of a distillation."""
 
     def __init__(self) -> None:
         self.images: list[InputImage] = []
@@ -68,7 +68,7 @@ class _Album:
 
     def look_between(self, trainer: StudentTrainer) -> None:
         done = trainer.epoch + 1
-        is_last = trainer.arguments.is_plain(done, trainer.epochs)  # the teacher is let go when the next one starts
+        is_last = trainer.arguments.is_plain(done, trainer.epochs)  # the teacher is removed before the next epoch
         if self.images and trainer.distiller is not None and (is_last or done == trainer.epochs // 2):
             self._look(trainer, f"epoch {done}")
 
@@ -93,14 +93,14 @@ class _Album:
 
 
 def _reported(callback: Callback) -> Callback:
-    """Return a callback whose failure is reported: pictures must not end a training of days."""
+    """Return a callback that reports its errors, as a picture must not end a training of days."""
 
     def call(trainer: StudentTrainer) -> None:
         try:
             callback(trainer)
         except Exception as error:
             LOGGER.warning(
-                f"{colorstr('DS2D2:')} a picture of the training could not be made, and the training goes on "
+                f"{colorstr('DS2D2:')} a picture of the training could not be drawn, the training continues "
                 f"({type(error).__name__}: {error})"
             )
 

@@ -1,4 +1,4 @@
-"""Where the files that ship with the package are: `cfg/` and `datasets/`."""
+"""Paths of the files that ship with the package, in `cfg/` and `datasets/`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource_folder(name: str) -> Path:
-    """Return the folder of shipped files called `name`.
+    """Return the folder `name` with files that ship with the package.
 
-    In a wheel it lies inside the package; in a checkout (also one installed with `pip install -e`) at its top level.
+    In a wheel it is inside the package. In a checkout, also after `pip install -e`, it is at the top level.
 
     Args:
         name (str): `cfg` or `datasets`.
@@ -34,18 +34,18 @@ def resource_folder(name: str) -> Path:
 
 
 def own_file(value: str, name: str, *folders: str) -> str:
-    """Return the path of a YAML that ships with the package where `value` is its bare name, else `value`.
+    """Return the path of a shipped YAML if `value` is its bare name. Otherwise return `value`.
 
     Args:
-        value (str): What the user wrote; a file of that name in the working folder comes first.
-        name (str): Top folder to look in, `cfg` or `datasets`.
+        value (str): The user's value. A file of this name in the working folder is preferred.
+        name (str): Top folder to search, `cfg` or `datasets`.
         *folders (str): Folders below it.
 
     Returns:
         (str): The path.
 
     Raises:
-        DS2D2Error: If nothing could be read from it, as `refuse_unusable` says.
+        DS2D2Error: If the path cannot be read, as for `refuse_unusable`.
 
     Example:
         >>> Path(own_file("retinanet_r18.yaml", "cfg", "models")).is_file()

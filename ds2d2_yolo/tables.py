@@ -1,4 +1,4 @@
-"""Tables of plain text, as the commands print them."""
+"""Plain text tables for printed output."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]], texts: int = 1, indent: str = "") -> list[str]:
-    """Return rows as lines of aligned columns, two spaces apart.
+    """Return rows as lines with aligned columns, two spaces apart.
 
     Args:
-        rows (Sequence[Sequence[str]]): Cells, as many in every row; the first row is usually the header.
-        texts (int): Columns from the left that hold texts, aligned left; the others hold numbers, aligned right.
-        indent (str): What every line begins with.
+        rows (Sequence[Sequence[str]]): Cells, equally many in every row. The first row is usually the header.
+        texts (int): Number of text columns from the left, aligned left. The other columns are aligned right.
+        indent (str): Prefix of every line.
 
     Returns:
-        (list[str]): A line per row, without spaces at its end.
+        (list[str]): One line per row, without trailing spaces.
 
     Example:
         >>> text_table([["class", "objects"], ["ship", "7"]])

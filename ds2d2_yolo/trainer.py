@@ -1,4 +1,4 @@
-"""The trainer that users take: training's `StudentTrainer` with the pictures that it leaves in its folder."""
+"""The trainer for users: `StudentTrainer` with pictures in the run folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ds2d2_yolo.training.student import StudentTrainer
 
 
 class DS2D2Trainer(StudentTrainer):
-    """Distil a student; with `plots=True` its run leaves pictures of what was compared.
+    """Distil a student. With `plots=True`, save pictures of the compared maps in the run folder.
 
     Args:
         cfg (Configuration): As for Ultralytics' trainers.
-        overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`; `student` is
+        overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`. `student` is
             another name for `model`.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
 
     Raises:
-        DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
+        DS2D2Error: If the run cannot work. The message has one line: what is wrong, where, and what to do.
 
     Example:
         >>> overrides = {"teacher": "yolo11l.pt", "student": "yolo11n.yaml", "data": "DIOR.yaml", "epochs": 100}

@@ -72,7 +72,7 @@ CASES = [
     Case(f"{TEACHER} teacher={{many}} pretrained={{teacher}}", "the teacher starts from", "leave pretrained= out"),
     Case(
         f"{VAL} model={{seventeen}} data={{pose}}",
-        "finds keypoints of",
+        "predicts keypoints of",
         "ds2d2 teacher teacher={seventeen} data={pose}",
     ),
     Case(f"{TRAIN} teacher={{folder}}/techer.pt", "no such file", "teacher={teacher}"),

@@ -51,7 +51,7 @@ def test_an_exception_leaves_nothing_and_is_passed_on(tmp_path, mishap):
 
 def test_a_failing_disk_is_told_in_one_line(tmp_path):
     with (
-        pytest.raises(DS2D2Error, match=r"new: stopped half way \(No space left on device\); make room"),
+        pytest.raises(DS2D2Error, match=r"new: could not be completed \(No space left on device\); make room"),
         atomic_folder(tmp_path / "new", "test", accept),
     ):
         raise OSError(28, "No space left on device")
@@ -156,5 +156,5 @@ with atomic_folder(Path(sys.argv[1]), "test", check=lambda folder: None) as fold
 
 def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DS2D2Error, match=r"file: cannot be written \(.*\), \.run\.lock belongs there"):
+    with pytest.raises(DS2D2Error, match=r"file: cannot write \.run\.lock here \(.*\); allow it"):
         FolderLock(tmp_path / "file" / "run").acquire(wait=False)

@@ -145,7 +145,7 @@ def test_a_training_says_what_is_whole_and_how_to_go_on(given, tmp_path, monkeyp
     assert start(room=0).endswith("nothing was saved yet: make room, then run the same command again")
     assert list(tmp_path.iterdir()) == []
     last = tmp_path / "run" / "weights" / "last.pt"
-    assert start(room=2).endswith(f"{last} is whole: make room, then 'ds2d2 train resume={last}'")
+    assert start(room=2).endswith(f"{last} is intact: make room, then 'ds2d2 train resume={last}'")
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.pt", "last.pt", "state0.pt"]
     assert main(["train", f"resume={last}"]) == 0
     assert len((tmp_path / "run" / "results.csv").read_text().splitlines()) == 3

@@ -126,8 +126,8 @@ MISTAKES = [
     ("train " + TRAIN + " data={entry_data}", 1, "entry_data.yaml: "),
     ("check data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
     ("train " + TRAIN + " data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
-    ("check data={unnamed_data}", 1, "names holds None, which is no name of a class"),
-    ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is no name of a class"),
+    ("check data={unnamed_data}", 1, "names holds None, which is no class name"),
+    ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is no class name"),
     ("teacher teacher=yolo11n.yaml data={band_data}", 1, "0.png: cannot be used, has 3 channels, the data YAML says 4"),
     ("check data={long_data}", 1, "yyy ... yyy"),
     ("check data={pipe_data}", 1, "pipe.yaml: is neither a file nor a folder, but a pipe"),
@@ -150,7 +150,7 @@ MISTAKES = [
     ("amplifier teacher={nan_pt} data={data}", 1, "is damaged, model.0.conv.weight has values that are not finite"),
     ("val model={nan_pt} data={data}", 1, "is damaged, model.0.conv.weight has values that are not finite"),
     ("train " + TRAIN + " pretrained={yaml_pt}", 1, "is damaged, it has no model YAML"),
-    ("train resume={epoch_pt}", 1, "its entries are not as Ultralytics writes them (epoch is '1'"),
+    ("train resume={epoch_pt}", 1, "its entries are not those of an Ultralytics checkpoint (epoch is '1'"),
     # Code
     ("train " + TRAIN + " data={code_data}", 1, "its download: entry is code, which is not run here"),
     ("train " + TRAIN + " data={shell_data}", 1, "its download: entry is code, which is not run here"),
@@ -162,7 +162,7 @@ MISTAKES = [
     ("train " + TRAIN + " safe=maybe", 2, "safe=maybe: expected True or False"),
     # Combinations
     ("train " + TRAIN + " quantize=8", 2, "quantize=8: needs NVIDIA ModelOpt"),
-    ("train " + TRAIN + " amp=bf16", 2, "amp=bf16: needs a GPU that computes in bfloat16, this run is on cpu"),
+    ("train " + TRAIN + " amp=bf16", 2, "amp=bf16: needs a GPU that computes in bfloat16, this run uses cpu"),
     ("train " + TRAIN + " task=obb", 2, "task=obb: teacher"),
     ("train " + TRAIN + " cfg={settings}", 2, "settings.yaml: cannot be read"),
     ("train " + TRAIN + " cfg={unknown_setting}", 2, "epoch=3: no such argument"),
@@ -257,7 +257,7 @@ def test_labels_that_change_during_a_stage_are_noticed(tmp_path):
     callbacks = get_default_callbacks()
     label = data.parent / "labels" / "train" / "0.txt"
     callbacks["on_train_epoch_end"].append(lambda trainer: label.write_text("1 0.5 0.5 0.2 0.2\n"))
-    with pytest.raises(DS2D2Error, match="images or labels changed while the teacher was trained"):
+    with pytest.raises(DS2D2Error, match="images or labels changed during training of the teacher"):
         make_stage(overrides, callbacks=callbacks)
     (folder,) = (tmp_path / "runs").iterdir()
     assert not (folder / "stage.json").exists()
@@ -323,5 +323,5 @@ def test_an_image_that_cannot_be_decoded_is_named(files, fresh_machine, tmp_path
     assert main(["val", f"model={files['teacher']}", f"data={data}", "imgsz=64", f"project={tmp_path / 'runs'}"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ds2d2: error: ")]
     assert len(errors) == 1
-    assert f"{image}: cannot be decoded, its file is damaged; " in errors[0]
+    assert f"{image}: cannot be decoded, the file is damaged; " in errors[0]
     assert {path for path in tmp_path.rglob("*") if path.suffix != ".cache"} == before

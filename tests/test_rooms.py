@@ -103,7 +103,7 @@ def test_modules_do_not_import_in_circles():
 def test_a_room_says_what_it_knows(room):
     text = ast.get_docstring(modules()[f"ds2d2_yolo.{room}"])
     assert text
-    assert "know" in text.lower()
+    assert "know" in text.lower() or "independent of" in text.lower()
 
 
 def lines_of_code(function, code_lines):

@@ -35,7 +35,7 @@ def test_every_check_says_what_holds_and_what_fails():
 def newer(monkeypatch):
     """A release that nobody has tried, and that this process has not told of."""
     monkeypatch.setattr(ultralytics, "__version__", "8.4.9999")
-    monkeypatch.setenv(compatibility._TOLD, "")
+    monkeypatch.setenv(compatibility._WARNED, "")
 
 
 def test_checks_tell_versions_and_leave_nothing_behind(newer, capsys, fresh_machine):
@@ -61,9 +61,9 @@ def test_what_does_not_hold_is_told_with_what_fails(capsys, monkeypatch):
         for place in broken
     }
     assert "DetectionTrainer.optimizer_step" in str(
-        told["Methods of trainers and validators that are extended here exist"]
+        told["Methods of trainers and validators that this package extends exist"]
     )
-    found, without = told["A head's one-to-many branch predicts boxes and classes from maps that it is given."]
+    found, without = told["A head's one-to-many branch predicts boxes and classes from any feature maps."]
     assert "AttributeError" in found
     assert "amplifiers" in without
     assert f"{len(CHECKS) - len(broken)} of {len(CHECKS)} hold" in str(lines)
@@ -100,7 +100,7 @@ def test_processes_of_a_run_do_not_tell_it_again(newer):
     load_model("teacher", "yolo11n.yaml")
     script = "import ultralytics; ultralytics.__version__ = '8.4.9999'\n"
     script += "from ds2d2_yolo.compatibility import warn_of_untested_release; warn_of_untested_release()"
-    for inherited, times in ((os.environ, 0), ({**os.environ, compatibility._TOLD: ""}, 1)):
+    for inherited, times in ((os.environ, 0), ({**os.environ, compatibility._WARNED: ""}, 1)):
         result = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=inherited
         )

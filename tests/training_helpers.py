@@ -140,13 +140,13 @@ def save_checkpoint(model: DetectionModel, path: Path) -> Path:
     return path
 
 
-def guests_of(teacher: Any, amplifier: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Read a teacher and its amplifier as a distillation looks through them: frozen and fused."""
+def frozen_pair(teacher: Any, amplifier: Any) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Read a teacher and its amplifier as distillation uses them: frozen and fused."""
     detector = detector_of(load_checkpoint(teacher)[0])
     head = load_amplifier(amplifier, detector, "haar")
     detector.freeze()
-    for guest in (detector.model, head):
-        detector.fuse(guest)
+    for frozen in (detector.model, head):
+        detector.fuse(frozen)
     return detector.model, head
 
 

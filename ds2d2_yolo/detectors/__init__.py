@@ -1,4 +1,4 @@
-"""Detector families: how each yields maps, runs a head on given maps, decodes and assigns. Knows no training loop."""
+"""Detector families: feature maps, heads, decoding and assignment. Independent of training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAMILIES: list[type[Detector]] = [RTDETRDetector, YOLODetector, RetinaNetDetect
 
 
 def register_detector(family: type[Detector]) -> type[Detector]:
-    """Make a family known; usable as a decorator. The family registered last is asked first.
+    """Register a detector family. Usable as a decorator. The family that was registered last is tried first.
 
     Args:
         family (type[Detector]): The family's class.
@@ -47,13 +47,13 @@ def register_detector(family: type[Detector]) -> type[Detector]:
 
 
 def detector_of(model: nn.Module) -> Detector | None:
-    """Return `model` as a detector of the family that accepts it, or None where no family does.
+    """Return the detector for a model, or None if no family supports it.
 
     Args:
-        model (nn.Module): A model, as a trainer holds it or as a checkpoint contains it.
+        model (nn.Module): A model, from a trainer or a checkpoint.
 
     Returns:
-        (Detector | None): The detector.
+        (Detector | None): The detector, of the first family that accepts the model.
 
     Example:
         >>> from torch import nn
@@ -64,19 +64,19 @@ def detector_of(model: nn.Module) -> Detector | None:
 
 
 def build_model(config: str | Path | Config, ch: int = 3, nc: int | None = None, verbose: bool = False) -> nn.Module:
-    """Build a new model of the family that a model YAML is for.
+    """Build a new model from a model YAML of any supported family.
 
     Args:
         config (str | Path | Config): Model YAML, or its content.
         ch (int): Channels of the images.
-        nc (int | None): Number of classes; None takes that of the YAML.
+        nc (int | None): Number of classes. None means the number in the YAML.
         verbose (bool): Whether to print a summary.
 
     Returns:
         (nn.Module): The model.
 
     Raises:
-        ValueError: If no family builds from such a YAML.
+        ValueError: If no family supports the YAML.
 
     Example:
         >>> type(build_model("yolo11n.yaml")).__name__
@@ -87,7 +87,7 @@ def build_model(config: str | Path | Config, ch: int = 3, nc: int | None = None,
         if family.builds(content):
             return family.build(content, ch, nc, verbose)
     kind = f"detector: {content['detector']}" if "detector" in content else "neither layers nor 'detector:'"
-    raise ValueError(f"a model YAML with {kind} is for no known family of detectors")
+    raise ValueError(f"no detector family supports a model YAML with {kind}")
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the engine asks of a detector family: what every family has, and what it may have besides."""
+"""The interface of a detector family: the required base class `Detector`, and optional abilities."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ultralytics.utils.ops import xywh2xyxy
 from ds2d2_yolo.method import Gains
 
 RawT = TypeVar("RawT")
-"""What a family's `forward_teacher` returns."""
+"""Return type of a family's `forward_teacher`."""
 
 AssignmentT = TypeVar("AssignmentT")
-"""What a family tells of the assignment of the ground truth."""
+"""A family's description of how the ground truth was assigned."""
 
 PredictionsT = TypeVar("PredictionsT")
-"""What a family compares."""
+"""A family's predictions, as its terms compare them."""
 
 Maps = Sequence[torch.Tensor]
-"""A pyramid: maps (B, C_l, H_l, W_l), level by level."""
+"""A feature pyramid: one feature map (B, C_l, H_l, W_l) for each level."""
 
-Config = Mapping[str, Any]  # a YAML file has values of many types
+Config = Mapping[str, Any]  # values in a YAML file have many types
 """Content of a model YAML."""
 
-TapOutputs = Mapping[Any, Any]  # modules return what they like, under keys of whoever tapped them
-"""What tapped modules have returned, by the keys that they were tapped under."""
+TapOutputs = Mapping[Any, Any]  # keys and outputs depend on the tapped modules
+"""Outputs of tapped modules, by the key of each tap."""
 
 
 class _Objects(TypedDict):
@@ -42,15 +42,15 @@ class _Objects(TypedDict):
 
 
 class Batch(_Objects, total=False):
-    """A training batch, as Ultralytics makes it and its models are given it.
+    """A training batch in Ultralytics' format.
 
     Attributes:
         img (torch.Tensor): Images (B, 3, H, W) in [0, 1].
         cls (torch.Tensor): Class of every object (N, 1).
-        bboxes (torch.Tensor): Their boxes (N, 4) as normalised xywh, or (N, 5) as xywhr.
-        batch_idx (torch.Tensor): Index of their image (N,).
+        bboxes (torch.Tensor): Boxes (N, 4) as normalised xywh, or (N, 5) as xywhr.
+        batch_idx (torch.Tensor): Index of every object's image (N,).
         masks (torch.Tensor): Masks (B, H / 4, W / 4), for the task `segment`.
-        sem_masks (torch.Tensor): Classes of pixels (B, H / 4, W / 4), likewise.
+        sem_masks (torch.Tensor): Classes of pixels (B, H / 4, W / 4), for the task `segment`.
         keypoints (torch.Tensor): Keypoints (N, K, 3), for the task `pose`.
     """
 
@@ -60,21 +60,23 @@ class Batch(_Objects, total=False):
 
 
 class Detector(ABC, Generic[RawT, AssignmentT]):
-    """A detection model as distillation sees it: maps to tap, an assigner to follow, how sure it is of objects where.
+    """A detection model for distillation: feature maps to tap, an assigner, and a confidence for every cell.
 
-    With these alone it teaches and learns by its maps, also with models of other families. `ComparesPredictions` adds
-    what the implicit terms need, `Responds` what the response term needs, `AssignsObjects` and `Explains` one ability
-    each.
+    These suffice for the explicit terms, also between different families. Other classes add abilities:
 
-    A family subclasses this in one file of `ds2d2_yolo/detectors/` and registers itself in that folder's `__init__`;
-    nothing else changes.
+    - `ComparesPredictions`: the implicit terms.
+    - `Responds`: the response term.
+    - `AssignsObjects`: assignment by the teacher's predictions.
+    - `Explains`: maps of where predictions differ.
+
+    To add a family, subclass this in one file of `ds2d2_yolo/detectors/` and register it in that folder's `__init__`.
 
     Args:
-        model (nn.Module): The model, as the trainer holds it or as a checkpoint contains it.
+        model (nn.Module): The model, from a trainer or a checkpoint.
 
     Attributes:
-        family (str): Name of the family; teacher and student must share it.
-        shared_adapter (bool): Whether one adapter serves all maps, where they all have the same channels.
+        family (str): Name of the family. Prediction terms need the same family in teacher and student.
+        shared_adapter (bool): Whether all maps share one adapter if their channels are equal.
         model (nn.Module): The model.
     """
 
@@ -82,7 +84,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     shared_adapter = False
 
     def __init__(self, model: nn.Module) -> None:
-        self.model: Any = model  # detection models carry attributes that nn.Module's types do not have
+        self.model: Any = model  # detection models have attributes that the type nn.Module lacks
 
     @classmethod
     @abstractmethod
@@ -97,47 +99,47 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     @classmethod
     @abstractmethod
     def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
-        """Return a new model.
+        """Build a new model.
 
         Args:
-            config (Config): Content of a model YAML; it is not changed.
+            config (Config): Content of a model YAML. It is not changed.
             ch (int): Channels of the images.
-            nc (int | None): Number of classes; None takes that of the YAML.
+            nc (int | None): Number of classes. None means the number in the YAML.
             verbose (bool): Whether to print a summary.
         """
 
     @property
     def title(self) -> str:
-        """What a person would call the model, such as `yolo11s`: the name of its YAML file, with the scale in it."""
+        """Name of the model for people, such as `yolo11s`: its YAML file's name, including the scale."""
         return Path(str(self.model.yaml.get("yaml_file", self.family))).stem
 
     @property
     @abstractmethod
     def box_coding(self) -> str:
-        """How the head codes boxes, for the summary, such as `DFL, 16 bins`."""
+        """The box encoding of the head for the summary, such as `DFL, 16 bins`."""
 
     @property
     def task(self) -> str:
-        """Ultralytics' name of what the model does: `detect`, `obb`, `segment` or `pose`."""
+        """The model's task, by Ultralytics' name: `detect`, `obb`, `segment` or `pose`."""
         return "detect"
 
     @property
     def keypoints(self) -> tuple[int, int] | None:
-        """How many keypoints the model finds of an object and how many values of each; None where it finds none."""
+        """Number of keypoints per object and of values per keypoint. None if the model has no keypoints."""
         return None
 
     @property
     def head_index(self) -> int:
-        """Index of the layer that is the head: the last one of the model's sequence."""
+        """Index of the head: the last layer of the model."""
         return len(self.model.model) - 1
 
     @property
     @abstractmethod
     def head_layers(self) -> tuple[int, ...]:
-        """Indices of the layers whose outputs the head takes, in the head's order."""
+        """Indices of the layers whose outputs are the head's inputs, in the head's order."""
 
     def layer(self, index: int) -> nn.Module:
-        """Return layer `index` of the model's sequence.
+        """Return layer `index` of the model.
 
         Raises:
             IndexError: If there is no such layer.
@@ -149,55 +151,56 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
     @abstractmethod
     def assignment_modules(self) -> Mapping[str, nn.Module]:
-        """Return the modules whose outputs tell, in a training pass, how the ground truth was assigned."""
+        """Return the modules whose outputs in a training pass contain the assignment of the ground truth."""
 
     @abstractmethod
     def assignment(self, outputs: TapOutputs) -> AssignmentT:
-        """Return what comparisons need of the assignment, from the outputs of `assignment_modules`."""
+        """Return the assignment for comparisons, from the outputs of `assignment_modules`."""
 
     def footprints(self, batch: Batch) -> torch.Tensor:
-        """Return what the objects of a batch cover, for their weight.
+        """Return the areas that the objects of a batch cover, for the weight of the explicit terms.
 
         Args:
             batch (Batch): The batch.
 
         Returns:
-            (torch.Tensor): Boxes (N, 4) as xyxy pixels, or (N, 5) oriented as xywhr: pixels and radians.
+            (torch.Tensor): Boxes (N, 4) as xyxy in pixels, or (N, 5) as xywhr in pixels and radians.
         """
         return to_pixels(xywh2xyxy(batch["bboxes"]), batch["img"])
 
     @abstractmethod
     def forward_teacher(self, images: torch.Tensor) -> RawT:
-        """Run the frozen model on images (B, 3, H, W) in [0, 1] and return its raw predictions; taps see its maps."""
+        """Run the frozen model on images (B, 3, H, W) in [0, 1] and return raw predictions. Taps record its maps."""
 
     @abstractmethod
     def confidence(self, raw: RawT, maps: Maps) -> list[torch.Tensor]:
-        """Return how sure the teacher is that there is an object, cell by cell.
+        """Return the teacher's confidence that each cell contains an object.
 
         Args:
-            raw (RawT): What `forward_teacher` returned.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
+            raw (RawT): Output of `forward_teacher`.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
 
         Returns:
-            (list[torch.Tensor]): The highest probability of an object (B, 1, H_l, W_l) of every cell.
+            (list[torch.Tensor]): The highest object probability of every cell (B, 1, H_l, W_l), for each level.
         """
 
     def detect(self, images: torch.Tensor, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
-        """Return what the model finds, as Ultralytics' `predict` does; taps see its maps.
+        """Return the model's detections, as Ultralytics' `predict` does. Taps record its maps.
 
         Args:
             images (torch.Tensor): Images (B, 3, H, W) in [0, 1].
-            confidence (float): Least confidence of a detection.
-            iou (float): Overlap from which the weaker of two detections is dropped.
+            confidence (float): Minimum confidence of a detection.
+            iou (float): IoU threshold of non-maximum suppression.
 
         Returns:
-            (list[torch.Tensor]): Detections (N, 6) of every image by falling confidence: xyxy in pixels of the input,
-                confidence, class; for oriented boxes (N, 7): xywhr in pixels and radians, confidence, class.
+            (list[torch.Tensor]): Detections (N, 6) for every image, sorted by confidence, highest first: xyxy in pixels
+                of the input, confidence, class. For oriented boxes (N, 7): xywhr in pixels and radians, confidence,
+                class.
         """
         final, oriented = bool(getattr(self.model, "end2end", False)), self.task == "obb"
         with torch.no_grad():
             output = self.model.eval()(images)
-            while isinstance(output, (tuple, list)):  # raw outputs or prototypes of masks follow
+            while isinstance(output, (tuple, list)):  # the rest are raw outputs or prototypes of masks
                 output = output[0]
             found = non_max_suppression(
                 output, confidence, iou, nc=len(self.model.names), rotated=oriented, end2end=final
@@ -207,7 +210,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
     @property
     def explicit_only(self) -> bool:
-        """Whether it teaches and learns by its maps alone, then with models of other families too."""
+        """Whether the family supports the explicit terms only. Such models can be paired with other families."""
         return not isinstance(self, ComparesPredictions)
 
     @property
@@ -217,79 +220,79 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
     @property
     def reference_gains(self) -> Gains | None:
-        """Gains that the paper's authors use for this family (on DIOR); None where they have none."""
+        """Gains of the paper's authors for this family on DIOR. None if they published none."""
         return None
 
     @property
     def head_layout(self) -> str:
-        """What the heads of teacher and student must have in common, beside the levels; empty where nothing."""
+        """A property that the heads of teacher and student must share, besides the levels. Empty if there is none."""
         return ""
 
     @property
     def frozen_layers(self) -> tuple[int, ...]:
-        """Indices of layers that training must leave as they are."""
+        """Indices of layers that training must not change."""
         return ()
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
-        """Return the part of a head that `compare` looks through: what an amplifier consists of."""
+        """Return the part of a head that `compare` runs. An amplifier has the same structure."""
         return head
 
     def loss_factor(self, images: int) -> float:
-        """Return what the model multiplies the losses of a batch of so many images by; the terms are, too."""
+        """Return the factor of the model's losses for a batch of `images` images. The terms get the same factor."""
         return float(images)  # as Ultralytics' criteria do
 
     def load_backbone(self) -> None:
-        """Load the public weights that a backbone of a new model starts from, where the family has any.
+        """Load public pretrained weights into the backbone of a new model, if the family has any.
 
         Raises:
-            DS2D2Error: If they are neither on the disk nor to be had from the network.
+            DS2D2Error: If the weights are not on the disk and cannot be downloaded.
         """
 
     def configure(self, sum_regions: bool, hulls: bool = False) -> None:
-        """Take over the arguments that are about a family or a task.
+        """Set the options of a family or a task.
 
         Args:
             sum_regions (bool): Whether the implicit class term is a sum over regions of interest, not a mean.
-            hulls (bool): Whether oriented objects cover their upright hulls, not their own boxes.
+            hulls (bool): Whether oriented objects cover their axis-aligned hulls, not their own boxes.
         """
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes, in order."""
+        """Names of the classes, by index."""
         names = self.model.names
         assert isinstance(names, Mapping)
         return [str(names[index]) for index in sorted(names)]
 
     def freeze(self) -> None:
-        """Make the model a guest: evaluation mode, no gradients."""
+        """Freeze the model: evaluation mode, no gradients."""
         self.model.eval().requires_grad_(False)
         self.freeze_head(self.head)
 
     def freeze_head(self, head: nn.Module) -> None:
-        """Make a head a guest, likewise; the amplifier is one without a model of its own."""
+        """Freeze a head: evaluation mode, no gradients. The amplifier is such a head."""
         head.eval().requires_grad_(False)
 
-    def fuse(self, guest: nn.Module) -> None:
-        """Fold the BatchNorm layers of a guest into its convolutions, in place, where the family has such.
+    def fuse(self, module: nn.Module) -> None:
+        """Fuse BatchNorm layers into convolutions, in place, if the family has any.
 
-        Its outputs stay the same up to rounding, its state dict does not: weights are loaded before.
+        The outputs stay the same up to rounding. The state dict changes, so load weights before.
 
         Args:
-            guest (nn.Module): A model or a head that was frozen.
+            module (nn.Module): A frozen model or head.
         """
 
 
 class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT, PredictionsT]):
-    """A detector whose head can be looked through: the implicit terms compare what it predicts from two pyramids."""
+    """A detector for the implicit terms, which compare its head's predictions from two feature pyramids."""
 
     @abstractmethod
     def predict(self, head: nn.Module, maps: Maps, assignment: AssignmentT) -> PredictionsT:
-        """Return what a frozen head predicts from a pyramid.
+        """Return the predictions of a frozen head from feature maps.
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier.
-            maps (Maps): Maps (B, C_l, H_l, W_l), in the head's channels.
-            assignment (AssignmentT): What the student's `assignment` returned for this batch.
+            maps (Maps): Maps (B, C_l, H_l, W_l), with the head's number of channels.
+            assignment (AssignmentT): Output of the student's `assignment` for this batch.
 
         Returns:
             (PredictionsT): Predictions with gradient to `maps`.
@@ -302,9 +305,9 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
         """Return the class term plus the box term between two predictions.
 
         Args:
-            student (PredictionsT): Predictions that the student is to be taught by.
-            teacher (PredictionsT): Predictions that it is to reach.
-            assignment (AssignmentT): What the student's `assignment` returned for this batch.
+            student (PredictionsT): Predictions from the student.
+            teacher (PredictionsT): Predictions from the teacher, the target.
+            assignment (AssignmentT): Output of the student's `assignment` for this batch.
 
         Returns:
             (torch.Tensor): Scalar with gradient to `student`.
@@ -312,12 +315,12 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
     @abstractmethod
     def predictions_of(self, raw: RawT, maps: Maps, assignment: AssignmentT) -> PredictionsT:
-        """Return what the teacher predicts, as `compare_predictions` takes it.
+        """Return the teacher's predictions in the form that `compare_predictions` expects.
 
         Args:
-            raw (RawT): What `forward_teacher` returned.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
-            assignment (AssignmentT): What the student's `assignment` returned for this batch.
+            raw (RawT): Output of `forward_teacher`.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
+            assignment (AssignmentT): Output of the student's `assignment` for this batch.
 
         Returns:
             (PredictionsT): Predictions, without gradient.
@@ -325,16 +328,16 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
     @abstractmethod
     def detections_of(self, raw: RawT, maps: Maps, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
-        """Return what the teacher finds, from raw predictions that it has made already.
+        """Return the teacher's detections from its raw predictions.
 
         Args:
-            raw (RawT): What `forward_teacher` returned.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l) that the head was given.
-            confidence (float): Least confidence of a detection.
-            iou (float): Overlap from which the weaker of two detections is dropped.
+            raw (RawT): Output of `forward_teacher`.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
+            confidence (float): Minimum confidence of a detection.
+            iou (float): IoU threshold of non-maximum suppression.
 
         Returns:
-            (list[torch.Tensor]): Detections of every image by falling confidence, as `detect` returns them.
+            (list[torch.Tensor]): Detections for every image, in the format of `detect`.
         """
 
     def compare(
@@ -345,14 +348,14 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
         assignment: AssignmentT,
         teacher_predictions: PredictionsT | None = None,
     ) -> torch.Tensor:
-        """Return the implicit term: two pyramids compared as predictions of one frozen head.
+        """Return the implicit term: the difference between one frozen head's predictions from two feature pyramids.
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
-            student (Maps): Maps from the student (B, C_l, H_l, W_l), in the head's channels.
+            student (Maps): Maps from the student (B, C_l, H_l, W_l), with the head's number of channels.
             teacher (Maps): Maps from the teacher, of the same shapes.
-            assignment (AssignmentT): What the student's `assignment` returned for this batch.
-            teacher_predictions (PredictionsT | None): The head's predictions for `teacher`; None has them made.
+            assignment (AssignmentT): Output of the student's `assignment` for this batch.
+            teacher_predictions (PredictionsT | None): The head's predictions for `teacher`. If None, they are computed.
 
         Returns:
             (torch.Tensor): Scalar with gradient to `student`.
@@ -364,15 +367,15 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
 
 class Responds(ABC, Generic[PredictionsT]):
-    """What a family has whose students' own predictions can be compared with the teacher's: the response term."""
+    """Interface for the response term, which compares the student's own predictions with the teacher's."""
 
     @abstractmethod
     def response_modules(self) -> Mapping[str, nn.Module]:
-        """Return the modules whose outputs tell what the model itself predicts, in a pass that computes its loss."""
+        """Return the modules whose outputs contain the model's own predictions, in a pass that computes its loss."""
 
     @abstractmethod
     def response(self, head: nn.Module, outputs: TapOutputs) -> PredictionsT:
-        """Return what a student of the family predicts by its own head.
+        """Return the student's own predictions.
 
         Args:
             head (nn.Module): The student's head.
@@ -384,7 +387,7 @@ class Responds(ABC, Generic[PredictionsT]):
 
 
 class AssignsObjects(ABC, Generic[RawT]):
-    """What a family has whose students' objects can be assigned by a teacher's predictions.
+    """Interface for assignment by the teacher: its predictions assign the objects in the student's loss.
 
     Source:
         Label assignment distillation, arXiv 2108.10520.
@@ -392,57 +395,57 @@ class AssignsObjects(ABC, Generic[RawT]):
 
     @property
     def assigns_by_predictions(self) -> bool:
-        """Whether what the model predicts of classes and boxes, and nothing else of it, assigns the objects."""
+        """Whether the assignment depends only on predicted classes and boxes."""
         return True
 
     @abstractmethod
     def assign_by(self, raw: RawT, maps: Maps) -> RemovableHandle:
-        """Have the model's own loss assign objects by the predictions of a teacher, in the place of its own.
+        """Make the model's own loss assign objects by the teacher's predictions, instead of by its own.
 
         Args:
-            raw (RawT): What the teacher's `forward_teacher` returned for the batch.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l) that its head was given.
+            raw (RawT): Output of the teacher's `forward_teacher` for the batch.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are its head's inputs.
 
         Returns:
-            (RemovableHandle): What ends it: objects are assigned by the model's own predictions again.
+            (RemovableHandle): Its `remove` restores assignment by the model's own predictions.
         """
 
 
 class Explains(ABC):
-    """What a family has that can show where the predictions of two models differ."""
+    """Interface for explanations: where the predictions of two models differ."""
 
     @abstractmethod
     def places(self, maps: Maps) -> torch.Tensor:
-        """Return where predictions for one image are made.
+        """Return the location of every prediction for one image.
 
         Args:
             maps (Maps): Maps of this model for the image (1, C_l, H_l, W_l).
 
         Returns:
-            (torch.Tensor): Places (N, 4) as xyxy pixels of the input: the cell of every anchor, or the regions that the
-                model proposes.
+            (torch.Tensor): Locations (N, 4) as xyxy in pixels of the input: the cell of every anchor, or the proposed
+                regions.
         """
 
     @abstractmethod
     def differences(
         self, head: nn.Module, student: Maps, teacher: Maps, places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the implicit term of one image is made of, place by place.
+        """Return the implicit term of one image separately for every location.
 
         Args:
-            head (nn.Module): As for `compare`.
-            student (Maps): Maps from the student (1, C_l, H_l, W_l), in the head's channels.
+            head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
+            student (Maps): Maps from the student (1, C_l, H_l, W_l), with the head's number of channels.
             teacher (Maps): Maps from the teacher, of the same shapes.
-            places (torch.Tensor): What the teacher's `places` returned for the image.
+            places (torch.Tensor): Output of the teacher's `places` for the image.
 
         Returns:
-            classes (torch.Tensor): How much the classes differ (N,), before any normalisation.
-            boxes (torch.Tensor): How much the boxes differ (N,), likewise.
+            classes (torch.Tensor): Difference of the classes (N,), not normalised.
+            boxes (torch.Tensor): Difference of the boxes (N,), not normalised.
         """
 
 
 def to_pixels(boxes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Return boxes (N, 4 or more), whose first four columns are normalised x and y by turns, in pixels of images."""
+    """Scale normalised boxes (N, 4 or more) to pixels of `images`. Their first four columns are x, y, x, y."""
     height, width = images.shape[-2:]
     boxes = boxes.clone()
     boxes[:, 0:4:2] *= width
@@ -454,7 +457,7 @@ def confidence_of(logits: torch.Tensor, maps: Maps) -> list[torch.Tensor]:
     """Return the highest class probability (B, 1, H_l, W_l) of every cell.
 
     Args:
-        logits (torch.Tensor): Class logits (B, A, C) level by level, row by row, anchors of a cell together.
+        logits (torch.Tensor): Class logits (B, A, C), ordered by level, then by row, then by cell.
         maps (Maps): Maps (B, C_l, H_l, W_l) of the levels.
 
     Example:

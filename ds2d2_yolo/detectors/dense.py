@@ -1,4 +1,4 @@
-"""Dense detectors: one prediction per anchor, in the order level by level, row by row, anchors of a cell together."""
+"""Dense detectors: one prediction per anchor, ordered by level, then by row, then by cell."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ds2d2_yolo.method import DensePredictions, Similarity, dense_differences, d
 
 
 class DenseAssignment(NamedTuple):
-    """What normalises the terms of dense predictions.
+    """Normalisation of the terms for dense predictions.
 
     Attributes:
         avg_factor (torch.Tensor): Number of positive anchors, at least one per image, a scalar.
-        label_weights (torch.Tensor | None): 0 for anchors that the assigner ignores, else 1 (B, A); None counts all.
+        label_weights (torch.Tensor | None): Weights (B, A): 0 for anchors that the assigner ignores, else 1. None
+            means 1 for all.
     """
 
     avg_factor: torch.Tensor
@@ -30,11 +31,11 @@ class DenseAssignment(NamedTuple):
 class DenseDetector(
     ComparesPredictions[DensePredictions, DenseAssignment, DensePredictions], Responds[DensePredictions]
 ):
-    """What all dense families have in common; what differs is how their heads' raw output is decoded."""
+    """Base of all dense families. They differ in how the raw output of their heads is decoded."""
 
     @abstractmethod
-    def decode(self, head: Any, raw: Any) -> DensePredictions:  # every family's head has its own type of output
-        """Return what a head's raw output says of classes and boxes.
+    def decode(self, head: Any, raw: Any) -> DensePredictions:  # every family has its own type of output
+        """Decode the raw output of a head into class logits and boxes.
 
         Args:
             head (Any): A head of the family.
@@ -46,21 +47,21 @@ class DenseDetector(
 
     @property
     def similarity(self) -> Similarity:
-        """How boxes are compared."""
+        """The similarity of two boxes."""
         return generalized_iou
 
     def predict(self, head: nn.Module, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
-        """Return what a frozen head predicts from a pyramid."""
+        """Return the predictions of a frozen head from feature maps."""
         return self.decode(head, head(list(maps)))
 
     def compare_predictions(
         self, student: DensePredictions, teacher: DensePredictions, assignment: DenseAssignment
     ) -> torch.Tensor:
-        """Return quality focal loss plus the loss of the boxes' similarity."""
+        """Return the quality focal loss of the classes plus the similarity loss of the boxes."""
         return torch.stack(dense_implicit_terms(student, teacher, *assignment, similarity=self.similarity)).sum()
 
     def predictions_of(self, raw: DensePredictions, maps: Maps, assignment: DenseAssignment) -> DensePredictions:
-        """Return `raw`: all of it is known before the student has run."""
+        """Return `raw`, as dense predictions do not depend on the assignment."""
         return raw
 
     def response_modules(self) -> Mapping[str, nn.Module]:
@@ -68,7 +69,7 @@ class DenseDetector(
         return {"response": self.head}
 
     def response(self, head: nn.Module, outputs: TapOutputs) -> DensePredictions:
-        """Return what a student predicts by its own head."""
+        """Return the student's own predictions."""
         return self.decode(head, outputs["response"])
 
     def confidence(self, raw: DensePredictions, maps: Maps) -> list[torch.Tensor]:
@@ -78,15 +79,15 @@ class DenseDetector(
     def detections_of(
         self, raw: DensePredictions, maps: Maps, confidence: float = 0.25, iou: float = 0.7
     ) -> list[torch.Tensor]:
-        """Return what the teacher finds, from boxes (B, A, 4) as xyxy pixels: detections (N, 6) of every image."""
+        """Return the teacher's detections (N, 6) for every image, from boxes (B, A, 4) as xyxy in pixels."""
         rows = torch.cat([xyxy2xywh(raw.boxes.float()), raw.logits.float().sigmoid()], 2)
-        # A place may tell several classes, as in Ultralytics' validation
+        # An anchor can have several classes, as in Ultralytics' validation
         return list(non_max_suppression(rows.transpose(1, 2), confidence, iou, multi_label=True))
 
     def differences(
         self, head: nn.Module, student: Maps, teacher: Maps, places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the class and the box term of every anchor (A,), as `Explains` asks for them."""
+        """Return the class term and the box term of every anchor (A,), as required by `Explains`."""
         with torch.no_grad():
             predictions = self.predict(head, student), self.predict(head, teacher)
             classes, boxes = dense_differences(*predictions, self.similarity)

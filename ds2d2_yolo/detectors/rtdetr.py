@@ -1,4 +1,4 @@
-"""RT-DETR: teacher and student by its maps alone, as queries and not cells make its predictions."""
+"""RT-DETR: explicit terms only, because its predictions come from queries, not from cells."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ds2d2_yolo.detectors.yolo import UltralyticsDetector
 
 
 class EncoderScores(NamedTuple):
-    """What RT-DETR's encoder says of every cell, before queries are chosen: class `logits` (B, A, C)."""
+    """Class `logits` (B, A, C) of RT-DETR's encoder for every cell, before queries are selected."""
 
     logits: torch.Tensor
 
 
 class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
-    """RT-DETR, whose encoder maps of strides 8, 16 and 32 teach and learn, from other RT-DETRs as from YOLO models.
+    """RT-DETR as teacher or student of another RT-DETR or of a YOLO model.
 
-    Its predictions are made by queries, which the decoder chooses from all cells: there is nothing to compare cell by
-    cell through it, so it has the explicit terms only. How sure it is of an object in a cell, for their weight, its
-    encoder tells, by which the queries are chosen.
+    The explicit terms compare its encoder maps of strides 8, 16 and 32. The implicit terms need predictions for every
+    cell, but the decoder predicts for selected queries only. The weight uses the encoder's class scores as confidence.
+    The decoder selects its queries by the same scores.
 
     Example:
         >>> RTDETRDetector(RTDETRDetectionModel("rtdetr-l.yaml", verbose=False)).head_layers
@@ -50,12 +50,12 @@ class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
 
     @classmethod
     def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
-        """Return Ultralytics' model of a YAML."""
+        """Build Ultralytics' model from the content of a YAML file."""
         return RTDETRDetectionModel(deepcopy(dict(config)), ch=ch, nc=nc, verbose=verbose)
 
     @property
     def box_coding(self) -> str:
-        """How boxes are coded."""
+        """Number of queries."""
         return f"{self.model.model[-1].num_queries} queries"
 
     def forward_teacher(self, images: torch.Tensor) -> EncoderScores:
@@ -69,16 +69,16 @@ class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
         return EncoderScores(outputs["scores"])
 
     def loss_factor(self, images: int) -> float:
-        """Return 1: RT-DETR's loss is not multiplied by the batch size."""
+        """Return 1, because RT-DETR's loss is not multiplied by the batch size."""
         return 1.0
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
-        """Return none: only implicit terms ask how the ground truth was assigned."""
+        """Return no modules: only implicit terms need the assignment."""
         return {}
 
     def assignment(self, outputs: TapOutputs) -> None:
-        """Return None, likewise."""
+        """Return None: only implicit terms need the assignment."""
 
     def confidence(self, raw: EncoderScores, maps: Maps) -> list[torch.Tensor]:
-        """Return the highest class probability (B, 1, H_l, W_l) that the encoder gives every cell."""
+        """Return the encoder's highest class probability (B, 1, H_l, W_l) for every cell."""
         return confidence_of(raw.logits, maps)

@@ -1,4 +1,4 @@
-"""Forward hooks that exist for one forward pass and leave no trace."""
+"""Temporary forward hooks for one forward pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Taps:
-    """Collects what chosen modules return.
+    """Collects the outputs of selected modules during one forward pass.
 
-    Hooks are registered by `open` and gone after `close`: whatever copies, pickles, exports or validates the model
-    between two passes finds it as it was. Outputs are handed over, not kept: after `close` nothing here refers to them.
+    `open` adds hooks, and `close` removes them. So the model is unchanged between two passes, for example when it is
+    copied, pickled, exported or validated. `close` returns the outputs and keeps no reference to them.
 
     Example:
         >>> import torch
@@ -33,16 +33,16 @@ class Taps:
         self._outputs: dict[Any, Any] = {}
 
     def open(self, modules: Mapping[Any, nn.Module]) -> None:
-        """Start to collect; a pass left open by an exception is closed first.
+        """Start to collect. If an exception has left taps open, close them first.
 
         Args:
-            modules (Mapping[Any, nn.Module]): The modules by the key under which `close` returns their outputs.
+            modules (Mapping[Any, nn.Module]): The modules to tap, by key. `close` returns outputs by the same keys.
         """
         self.close()
         self._handles = [module.register_forward_hook(partial(self._keep, key)) for key, module in modules.items()]
 
     def close(self) -> dict[Any, Any]:
-        """Remove the hooks and return the outputs by key; a module that did not run since `open` has none."""
+        """Remove the hooks and return the outputs by key. Modules that did not run since `open` have no entry."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

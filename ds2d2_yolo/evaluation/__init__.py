@@ -1,6 +1,6 @@
-"""Models measured on data: AP by COCO's definition, Ultralytics' own figures, agreement of two models.
+"""Evaluation of models on data: AP by COCO's definition, Ultralytics' own metrics, agreement of two models.
 
-Numbers come out. Knows no training, no picture and no page.
+All results are numbers. Independent of training, pictures and pages.
 """
 
 from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement

@@ -1,4 +1,4 @@
-"""How far two detectors find the same objects."""
+"""Agreement of the detections of two models."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from ultralytics.utils.metrics import batch_probiou, box_iou
 AGREEMENT = ("metrics/agreement", "metrics/agreement_class", "metrics/agreement_iou")
 """Columns of the agreement between the detections of teacher and student."""
 
-_SAME_CLASS = 1e-5  # decides between overlaps that are equal but for rounding in float32
+_SAME_CLASS = 1e-5  # bonus for equal classes: decides between IoUs that differ only by float32 rounding
 
 
 class Agreement:
-    """Counts how far two detectors find the same.
+    """Measures the agreement of the detections of two models.
 
-    Detections of both with the least confidence or more are paired one to one, whatever their classes, so that the sum
-    of the pairs' intersections over union (IoU) is the largest; pairs need the least IoU or more. Of boxes that overlap
-    alike, those of one class are paired.
+    Detections are paired one to one so that the sum of the pairs' IoU is maximal. A pair needs the minimum IoU, but not
+    equal classes. Between equal IoUs, a pair of equal classes is preferred.
 
     Args:
-        confidence (float): Least confidence of a detection.
-        iou (float): Least intersection over union of a pair.
+        confidence (float): Minimum confidence of a detection.
+        iou (float): Minimum intersection over union (IoU) of a pair.
 
     Example:
         >>> agreement = Agreement()
@@ -37,7 +36,7 @@ class Agreement:
         self._counts = torch.zeros(4, dtype=torch.float64)
 
     def update(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
-        """Add the detections (N, 6) and (M, 6) in one image: xyxy (xywhr: N, 7 and M, 7), confidence, class."""
+        """Add one image's detections (N, 6) and (M, 6): xyxy, confidence, class. With xywhr, (N, 7) and (M, 7)."""
         student, teacher = (found[found[:, -2] >= self.confidence].float().cpu() for found in (student, teacher))
         measure = batch_probiou if student.shape[1] == 7 else box_iou
         overlap = measure(student[:, :-2], teacher[:, :-2])
@@ -52,7 +51,7 @@ class Agreement:
         self._counts += torch.tensor(counts, dtype=torch.float64)
 
     def gather(self, device: torch.device) -> None:
-        """Add up, in the first process of a distributed run, what all of them have counted; all are to call it."""
+        """Sum the counts of a distributed run in the first process. All processes must call this."""
         counts = self._counts.to(device, torch.float32 if device.type == "mps" else torch.float64)
         dist.reduce(counts, dst=0)
         self._counts = counts.cpu().double()
@@ -61,9 +60,11 @@ class Agreement:
         """Return the measures, from 0 to 1.
 
         Returns:
-            (dict[str, float]): `metrics/agreement`, the share of both sides' detections that are paired (an F1 score);
-                `metrics/agreement_class`, the share of the pairs that are of one class; `metrics/agreement_iou`, the
-                mean IoU of the pairs. 0 where there is nothing to take a share of.
+            (dict[str, float]): 0 for an empty set, otherwise
+
+                - `metrics/agreement`: share of both models' detections that are paired (a symmetric F1 score)
+                - `metrics/agreement_class`: share of the pairs with equal classes
+                - `metrics/agreement_iou`: mean IoU of the pairs
         """
         found, pairs, same, overlap = self._counts.tolist()
         values = 2 * pairs / max(found, 1.0), same / max(pairs, 1.0), overlap / max(pairs, 1.0)

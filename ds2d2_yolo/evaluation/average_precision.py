@@ -1,4 +1,4 @@
-"""AP by COCO's definition, by size and by class, of a detector on any YOLO-format data set."""
+"""AP by COCO's definition, by size and by class, for a detector on a data set in YOLO format."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.soundness import read_checkpoint
 
-# Arguments of Ultralytics that change the numbers; they are saved beside them.
+# Arguments of Ultralytics that change the numbers. They are saved with them.
 _SETTINGS = ("split", "imgsz", "batch", "rect", "conf", "iou", "max_det", "single_cls", "classes", "augment")
 
-_SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}  # upper bounds of COCO's, square pixels
+_SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}  # COCO's upper bounds, in square pixels
 
 
 def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100, **arguments: Any) -> Evaluation:
-    """Measure a detector as COCO does, on one split of a YOLO-format data set.
+    """Compute COCO's AP of a detector on one split of a data set in YOLO format.
 
-    Ultralytics validates as ever, with its own output; its detections are taken in pixels of the original images,
-    before they are rounded. Everything needed to compute the numbers again is saved in the run's folder. Of a model
-    for masks or keypoints these are the numbers of its boxes; its masks or keypoints are measured by Ultralytics alone.
+    Ultralytics runs its usual validation. Its detections are used in pixels of the original images, before rounding.
+    All data for computing the numbers again are saved in the run's folder. For a model with masks or keypoints, AP is
+    that of its boxes. Only Ultralytics evaluates masks and keypoints.
 
     Args:
-        model (str | Path | Model): Checkpoint of an Ultralytics detect, obb, segment or pose model, or such a model
+        model (str | Path | Model): Checkpoint of an Ultralytics detect, obb, segment or pose model, or the model
             itself.
-        data (str | Path): Data YAML: a path, one of ds2d2's or of Ultralytics'.
-        max_dets (int): Best detections of each class that count in each image. Unless `max_det` is given, Ultralytics
-            keeps at least as many per image.
+        data (str | Path): Data YAML: a path, or the name of one that ships with ds2d2 or Ultralytics.
+        max_dets (int): Maximum number of detections per class and image. Unless `max_det` is given, Ultralytics keeps
+            at least as many per image.
         **arguments (Any): Ultralytics' val arguments: `split`, `imgsz`, `batch`, `device`, `conf`, `iou`, `max_det`,
             `project`, `name`, `plots`, ...
 
@@ -60,7 +60,7 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
         (Evaluation): The numbers.
 
     Raises:
-        DS2D2Error: If the model or the data cannot be used or do not belong together, or an argument is wrong.
+        DS2D2Error: If the model or the data cannot be used, they do not match, or an argument is wrong.
 
     Example:
         >>> evaluation = evaluate("runs/detect/train/weights/best.pt", "scenes.yaml", imgsz=320)  # doctest: +SKIP
@@ -94,7 +94,7 @@ def _measure(
     """Validate, compute the numbers and save them."""
     title, task = str(overrides["model"]), str(overrides["task"])
     validator = validate_and_collect(detector, overrides)
-    # Ultralytics drops the images' shapes from its labels when it sorts them for rectangular batches.
+    # Ultralytics removes the images' shapes from its labels when it sorts them for rectangular batches.
     labels = sorted(
         ({**label, "shape": validator.shapes[label["im_file"]]} for label in validator.dataloader.dataset.labels),
         key=lambda label: str(label["im_file"]),
@@ -146,7 +146,7 @@ def _load(model: str | Path | Model) -> Model:
             read_checkpoint("model", name)
         try:
             detector = YOLO(name)
-        except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
+        except Exception as error:  # missing, not downloadable, truncated, unknown classes: torch raises many types
             raise DS2D2Error(
                 f"model={name}: cannot be loaded, {message_of(error)}; pass another .pt as model="
             ) from error
@@ -158,7 +158,7 @@ def _load(model: str | Path | Model) -> Model:
     if not isinstance(detector.model, torch.nn.Module):
         raise DS2D2Error(f"model={name}: is no checkpoint; pass the .pt of a training")
     if isinstance(detector, RTDETR):
-        # Some of the supported releases hand its detections over in other pixels.
+        # Some supported releases return its detections in other pixels.
         raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here; run 'yolo val model={name}'")
     if hasattr(detector.model, "ds2d2_teacher"):
         raise DS2D2Error(
@@ -168,7 +168,7 @@ def _load(model: str | Path | Model) -> Model:
 
 
 def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any], max_dets: int) -> dict[str, Any]:
-    """Return the arguments of a validation, after the checks that need nothing else."""
+    """Check and complete the arguments of a validation."""
     if arguments.get("task", detector.task) != detector.task:
         raise DS2D2Error(
             f"task={arguments['task']}: model={title} is trained for task={detector.task}; leave task= out", 2
@@ -176,7 +176,7 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
     if not arguments.get("save_json", True):
         raise DS2D2Error("save_json=False: predictions.json is always saved here; leave save_json= out", 2)
     overrides = {
-        **{"rect": True, "max_det": max(DEFAULT_CFG.max_det, max_dets)},  # rect: as Ultralytics' own val
+        **{"rect": True, "max_det": max(DEFAULT_CFG.max_det, max_dets)},  # rect: as in Ultralytics' own val
         **detector.overrides,
         **arguments,
         **{"model": title, "task": detector.task, "mode": "val", "save_json": True},
@@ -194,14 +194,14 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
 
 
 def _check_classes(title: str, model_names: Mapping[int, str], expected: Mapping[int, str], single_cls: bool) -> None:
-    """Refuse a model and data whose classes differ; spelling is the user's own affair, order is not."""
+    """Refuse a model and data with another number or order of classes. Completely different names are accepted."""
     names, data_names = in_order(model_names), in_order(expected)
     difference = None if single_cls else class_difference(names, data_names)
     if difference is None or (len(names) == len(data_names) and not set(names) & set(data_names)):
         return
     advice = "put 'names:' of the data YAML in the model's order"
     if len(names) != len(data_names):
-        advice = "pass data= of the classes that the model was trained on"
+        advice = "pass data= with the classes that the model was trained on"
     raise DS2D2Error(f"model={title}: {difference}; {advice}")
 
 
@@ -213,6 +213,6 @@ def _count_sizes(truth: COCOTruth) -> dict[str, int]:
 
 
 def _most_objects(truth: COCOTruth) -> int:
-    """Return the number of objects in the image and class that have the most."""
+    """Return the maximum number of objects of one class in one image."""
     crowds = Counter((item["image_id"], item["category_id"]) for item in truth["annotations"])
     return max(crowds.values(), default=0)

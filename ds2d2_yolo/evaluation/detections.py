@@ -1,4 +1,4 @@
-"""The detections of a validation by Ultralytics, in pixels of the original images."""
+"""Detections from Ultralytics' validation, in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
         (DetectionCollector): The validator.
 
     Raises:
-        DS2D2Error: If its folder cannot be made, or the labels do not suit the task.
+        DS2D2Error: If its folder cannot be created, or the labels do not match the task.
     """
     kind = type("Collector", (DetectionCollector, detector.task_map[detector.task]["validator"]), {})
     is_new = not get_save_dir(get_cfg(overrides=dict(overrides))).parent.exists()
@@ -45,7 +45,7 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
         with undecodable_named(overrides["data"]):
             validator(model=detector.model)
     except DS2D2Error:
-        with suppress(OSError):  # made by the constructor; they go only if they hold nothing else
+        with suppress(OSError):  # remove the constructor's folders, unless they contain other files
             for picture in validator.save_dir.glob("val_batch*.jpg"):
                 picture.unlink()
             validator.save_dir.rmdir()
@@ -58,10 +58,10 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
 def coco_detections(
     detections: Sequence[tuple[str, np.ndarray]], files: Sequence[str], truth: COCOTruth, task: str
 ) -> list[COCODetection]:
-    """Return detections as COCO has them, image by image, with Ultralytics' names for what is oriented.
+    """Return detections in COCO's format, image by image. Oriented boxes have Ultralytics' keys.
 
     Args:
-        detections (Sequence[tuple[str, np.ndarray]]): As `DetectionCollector` keeps them.
+        detections (Sequence[tuple[str, np.ndarray]]): Detections of a `DetectionCollector`.
         files (Sequence[str]): Image files in the order of the ground truth.
         truth (COCOTruth): The ground truth.
         task (str): `detect`, `obb`, `segment` or `pose`.
@@ -69,7 +69,7 @@ def coco_detections(
     Returns:
         (list[COCODetection]): The detections.
     """
-    numbers: dict[str, deque[int]] = defaultdict(deque)  # several where a list has an image more than once
+    numbers: dict[str, deque[int]] = defaultdict(deque)  # several if a list contains an image more than once
     for number, file in enumerate(files):
         numbers[file].append(number)
     records: list[COCODetection] = []
@@ -95,44 +95,44 @@ def coco_detections(
 
 
 class DetectionCollector(DetectionValidator):
-    """Comes before a validator of Ultralytics and keeps its detections, in pixels of the original images."""
+    """First base class of a validator: keeps its detections, in pixels of the original images."""
 
     detections: list[tuple[str, np.ndarray]]
-    """Image files and their detections (N, 6) or (N, 7) float64: box as the model gives it, confidence, class."""
+    """Image files and their detections (N, 6) or (N, 7) float64: box in the model's format, confidence, class."""
 
     shapes: dict[str, tuple[int, int]]
     """Height and width of every image, in pixels, by file."""
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> Any:
-        """Return Ultralytics' loader, once the labels suit the task."""
+        """Return Ultralytics' loader, after a check that the labels match the task."""
         with label_errors(self.args.split):
             dataloader: Any = super().get_dataloader(dataset_path, batch_size)
         check_labels(dataloader.dataset.labels, self.args.task)
         return dataloader
 
     def init_metrics(self, model: torch.nn.Module) -> None:
-        """Forget an earlier validation."""
+        """Reset the detections."""
         super().init_metrics(model)
         self.detections, self.shapes = [], {}
         if self._keeps_masks_small:
             self.process = process_mask
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
-        """Enter a batch, and the shapes of its images."""
+        """Add a batch, and the shapes of its images."""
         super().update_metrics(preds, batch)
         self.shapes.update(zip(batch["im_file"], batch["ori_shape"], strict=True))
 
     def scale_preds(self, predn: dict[str, torch.Tensor], pbatch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return an image's detections in pixels of the original image."""
         if self._keeps_masks_small:
-            return DetectionValidator.scale_preds(self, predn, pbatch)  # of the boxes
+            return DetectionValidator.scale_preds(self, predn, pbatch)  # scales only the boxes
         return super().scale_preds(predn, pbatch)
 
     @property
     def _keeps_masks_small(self) -> bool:
         """Whether masks are compared at a quarter of the input's size, as in training and in Ultralytics' own val.
 
-        With `save_json`, which has detections handed over here, Ultralytics would enlarge them and get other figures.
+        `save_json` is needed to collect detections. With it, Ultralytics would enlarge masks and get other metrics.
         """
         return bool(self.args.task == "segment" and not self.args.save_txt)
 
@@ -143,5 +143,5 @@ class DetectionCollector(DetectionValidator):
         self.detections.append((str(pbatch["im_file"]), rows.numpy()))
 
     def eval_json(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """Return the figures as they are: the file is not written here."""
+        """Return the metrics unchanged, as no file is written here."""
         return stats

@@ -1,4 +1,4 @@
-"""What an evaluation found, and the files that it leaves."""
+"""The result of an evaluation, and its files."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ds2d2_yolo.files import without_nan
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """What an evaluation found; the inherited numbers are means over the classes that occur.
+    """The result of an evaluation. The inherited numbers are means over the classes with objects.
 
     Attributes:
-        images (int): How many were looked at, those without objects included.
-        sizes (dict[str, int]): Objects that are `small`, `medium` and `large`.
-        classes (dict[str, Scores]): By class name, in the order of the data set.
-        mAP50 (float): Ultralytics' own figure, for comparison.
-        mAP50_95 (float): Ultralytics' own figure, for comparison.
-        figures (dict[str, float]): Ultralytics' figures of masks or keypoints by its names, `metrics/mAP50(M)` and
-            `metrics/mAP50-95(M)` or `(P)`; empty for tasks without.
-        max_dets (int): Detections per class and image that counted.
-        most (int): Objects in the image and class that have the most; above `max_dets` no detector reaches AP 1.
-        refused (dict[str, str]): Images that Ultralytics left out, and why.
-        settings (dict[str, Any]): Model, data and the arguments that the numbers depend on.
-        folder (Path): Where `coco.json`, `coco.csv`, `ground_truth.json` and `predictions.json` are.
+        images (int): Number of images, including those without objects.
+        sizes (dict[str, int]): Number of `small`, `medium` and `large` objects.
+        classes (dict[str, Scores]): Scores by class name, in the order of the data set.
+        mAP50 (float): Ultralytics' own metric, for comparison.
+        mAP50_95 (float): Ultralytics' own metric, for comparison.
+        figures (dict[str, float]): Ultralytics' metrics of masks, `metrics/mAP50(M)` and `metrics/mAP50-95(M)`, or of
+            keypoints, with `(P)`. Empty for other tasks.
+        max_dets (int): Maximum number of detections per class and image.
+        most (int): Maximum number of objects of one class in one image. Above `max_dets`, no detector reaches AP 1.
+        refused (dict[str, str]): Images that Ultralytics skipped, and why.
+        settings (dict[str, Any]): Model, data and the arguments that affect the numbers.
+        folder (Path): Folder of `coco.json`, `coco.csv`, `ground_truth.json` and `predictions.json`.
     """
 
     images: int
@@ -53,9 +53,9 @@ def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Seque
     """Write the four files of an evaluation into its folder, the numbers last.
 
     Args:
-        evaluation (Evaluation): The numbers: `coco.json`, and as a table `coco.csv`.
-        truth (COCOTruth): `ground_truth.json`.
-        predictions (Sequence[COCODetection]): `predictions.json`.
+        evaluation (Evaluation): The numbers, for `coco.json` and the table `coco.csv`.
+        truth (COCOTruth): The ground truth, for `ground_truth.json`.
+        predictions (Sequence[COCODetection]): The detections, for `predictions.json`.
 
     Raises:
         DS2D2Error: If they cannot be written.

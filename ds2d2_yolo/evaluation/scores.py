@@ -16,21 +16,21 @@ from ds2d2_yolo.data.coco_truth import COCODetection, COCOTruth
 from ds2d2_yolo.errors import DS2D2Error
 
 AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-"""What is measured: AP over IoU 0.50 to 0.95, at 0.50, at 0.75, and of small, medium and large objects."""
+"""AP over IoU 0.50 to 0.95, at 0.50, at 0.75, and for small, medium and large objects."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Average precision by COCO's definition, as a share of 1; NaN where there is no object to find.
+    """Average precision (AP) by COCO's definition, from 0 to 1. NaN if there are no objects.
 
     Attributes:
-        objects (int): How many there are to be found.
-        AP (float): Mean over the IoU thresholds 0.50, 0.55, ... 0.95.
-        AP50 (float): At IoU 0.50.
-        AP75 (float): At IoU 0.75.
-        APs (float): AP of objects of up to 32 x 32 pixels of the original image.
-        APm (float): AP of those between 32 x 32 and 96 x 96.
-        APl (float): AP of those from 96 x 96.
+        objects (int): Number of objects.
+        AP (float): Mean AP over the IoU thresholds 0.50, 0.55, ... 0.95.
+        AP50 (float): AP at IoU 0.50.
+        AP75 (float): AP at IoU 0.75.
+        APs (float): AP of objects up to 32 x 32 pixels in the original image.
+        APm (float): AP of objects between 32 x 32 and 96 x 96 pixels.
+        APl (float): AP of objects from 96 x 96 pixels.
     """
 
     objects: int
@@ -48,19 +48,19 @@ def coco_scores(
     """Compute COCO's average precision with faster-coco-eval.
 
     Args:
-        truth (COCOTruth): COCO data set; for `obb` its annotations have an `rbox`, as `coco_truth` writes it.
+        truth (COCOTruth): COCO data set. For `obb`, its annotations have an `rbox`, as written by `coco_truth`.
         predictions (Sequence[COCODetection]): COCO detections: `image_id`, `category_id`, `bbox` (x, y, width,
-            height in pixels), `score`; for `obb` also `rbox` (cx, cy, width, height in pixels, angle in radians), by
-            which overlap and size are measured, with Ultralytics' `batch_probiou`.
+            height in pixels), `score`. For `obb` also `rbox` (cx, cy, width, height in pixels, angle in radians). Then
+            `rbox` gives IoU and size, with Ultralytics' `batch_probiou`.
         task (str): `detect`, `obb`, `segment` or `pose`.
-        max_dets (int): Best detections of each class that count in each image.
+        max_dets (int): Maximum number of detections per class and image.
 
     Returns:
-        total (Scores): Means over the classes that occur.
-        classes (dict[str, Scores]): By class name, in the order of the category ids.
+        total (Scores): Means over the classes with objects.
+        classes (dict[str, Scores]): Scores by class name, in the order of the category ids.
 
     Raises:
-        DS2D2Error: If `max_dets` is not a whole number of at least 1, or a detection is of an image unknown to `truth`.
+        DS2D2Error: If `max_dets` is not a whole number of at least 1, or the image of a detection is not in `truth`.
 
     Example:
         >>> box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]}
@@ -79,7 +79,7 @@ def coco_scores(
         raise DS2D2Error(
             f"predictions: image_id {min(stray, key=str)} is not in the ground truth; take both from the same split"
         )
-    # Copies, as the library writes into the annotations that it is given
+    # Copies, as the library changes the annotations
     reference = COCO({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
     shape: Literal["rbox", "bbox"] = "rbox" if task == "obb" else "bbox"
     found = [
@@ -110,7 +110,7 @@ def coco_scores(
 
 
 def check_max_dets(max_dets: int) -> None:
-    """Refuse a number of detections that is none.
+    """Refuse an invalid `max_dets`.
 
     Raises:
         DS2D2Error: If it is not a whole number of at least 1.
@@ -120,7 +120,7 @@ def check_max_dets(max_dets: int) -> None:
 
 
 class _OrientedEvaluator(COCOeval_faster):
-    """COCO's evaluation with the overlap of oriented boxes."""
+    """COCO's evaluation with the IoU of oriented boxes."""
 
     def computeIoU(self, imgId: int, catId: int) -> np.ndarray | list[float]:
         truths, found = (
@@ -129,13 +129,13 @@ class _OrientedEvaluator(COCOeval_faster):
         if not truths or not found:
             return []
         order = np.argsort([-item["score"] for item in found], kind="mergesort")[: self.params.maxDets[-1]]
-        # float64, as the covariances of long, thin boxes all but cancel
+        # float64, as the covariances of long, thin boxes nearly cancel
         rows, columns = np.array([found[i]["rbox"] for i in order]), np.array([item["rbox"] for item in truths])
         return batch_probiou(rows.astype(np.float64), columns.astype(np.float64)).numpy()
 
 
 def _scores_of(precision: np.ndarray, objects: int) -> Scores:
-    """Average COCO's precision, (IoU thresholds, recalls, classes, sizes); -1 marks where there is no object."""
+    """Average COCO's precision (IoU thresholds, recalls, classes, sizes). Entries without objects are -1."""
 
     def mean(values: np.ndarray) -> float:
         values = values[values > -1]

@@ -1,4 +1,4 @@
-"""Ultralytics' own figures of a checkpoint."""
+"""Ultralytics' own metrics of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ds2d2_yolo.loading.decoding import undecodable_named
 
 
 def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
-    """Measure a trained detector on the validation set, as Ultralytics does during training.
+    """Evaluate a trained detector on the validation set, as Ultralytics does during training.
 
     Args:
         path (str | Path): Checkpoint.
         data (str): Data YAML.
-        args (Any): Arguments of the run, of which size, batch, device and split are taken.
+        args (Any): Arguments of the run, such as size, batch, device and split.
 
     Returns:
         (dict[str, float]): Ultralytics' metrics by name.
@@ -29,20 +29,20 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
         }
         overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
         overrides["batch"] = args.batch if args.batch >= 1 else 16
-        model = YOLO(str(path))  # of another class where the checkpoint is: it knows its validator
+        model = YOLO(str(path))  # can be an object of another class, which has the right validator
         with undecodable_named(data):
             metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})(model=model.model)
     return {key: float(value) for key, value in metrics.items()}
 
 
 def figures_beside_boxes(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return Ultralytics' mAP of what a task finds beside boxes: masks (M) or keypoints (P).
+    """Return Ultralytics' mAP of masks (M) or keypoints (P).
 
     Args:
-        figures (Mapping[str, float]): Ultralytics' figures by name, of a validation or a line of `results.csv`.
+        figures (Mapping[str, float]): Ultralytics' metrics by name, from a validation or a row of `results.csv`.
 
     Returns:
-        (dict[str, float]): Those of them, by the same names.
+        (dict[str, float]): The mAP of masks or keypoints, by the same names.
 
     Example:
         >>> figures_beside_boxes({"metrics/mAP50(B)": 0.7, "metrics/recall(M)": 0.8, "metrics/mAP50(M)": 0.6})

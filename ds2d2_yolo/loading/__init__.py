@@ -1,5 +1,5 @@
-"""What the user named becomes a model or a data set: one door for every file. Knows no training."""
+"""Loading of models and data sets that the user names. All files are read here. Independent of training."""
 
 from ds2d2_yolo.compatibility import refuse_old_release
 
-refuse_old_release()  # before a module of this room imports what an old release lacks
+refuse_old_release()  # before other modules of this room import names that an old release lacks

@@ -1,4 +1,4 @@
-"""Class names of models and data sets, compared."""
+"""Comparison of class names in models and data sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def in_order(names: Mapping[int, str]) -> list[str]:
 
 
 def check_unique(path: str | Path, names: Sequence[str]) -> None:
-    """Refuse a data set of which two classes bear the same name.
+    """Refuse a data set with two classes of the same name.
 
     Args:
         path (str | Path): The data YAML.
@@ -35,15 +35,15 @@ def check_unique(path: str | Path, names: Sequence[str]) -> None:
 
 
 def class_difference(names: Sequence[str], expected: Sequence[str], other: str = "the data set") -> str | None:
-    """Say in which class a model first differs from something else.
+    """Describe the first class that differs between a model and a data set or another model.
 
     Args:
         names (Sequence[str]): Class names of the model, in the order of their indices.
-        expected (Sequence[str]): Those of the other.
-        other (str): What the other is, for the text.
+        expected (Sequence[str]): Class names to compare with.
+        other (str): Name of the other side, for the text.
 
     Returns:
-        (str | None): The difference; None where number, names and order agree.
+        (str | None): The difference. None if number, names and order are equal.
 
     Example:
         >>> class_difference(["ship", "plane"], ["ship", "car"])
@@ -60,19 +60,19 @@ def class_difference(names: Sequence[str], expected: Sequence[str], other: str =
 
 
 def side_by_side(names: Sequence[str], expected: Sequence[str], most: int = 4) -> str:
-    """Show where class names of the same number differ, and what the difference looks like.
+    """List the differences between class names of a model and a data set with equally many classes.
 
     Args:
         names (Sequence[str]): Class names of a model, in the order of their indices.
-        expected (Sequence[str]): Those of the data set.
-        most (int): Pairs to show at most.
+        expected (Sequence[str]): Class names of the data set.
+        most (int): Maximum number of pairs to show.
 
     Returns:
-        (str): The differing pairs, and whether they are a matter of order or of spelling.
+        (str): The different pairs, and whether only the order or the spelling differs.
 
     Example:
         >>> side_by_side(["Ship", "plane"], ["ship", "plane"])
-        "class 0 is 'Ship', in the data set 'ship' (they differ in spelling alone)"
+        "class 0 is 'Ship', in the data set 'ship' (only the spelling differs)"
         >>> side_by_side(["plane", "ship"], ["ship", "plane"])
         "class 0 is 'plane', in the data set 'ship'; class 1 'ship', 'plane' (the same names in another order)"
     """
@@ -84,7 +84,7 @@ def side_by_side(names: Sequence[str], expected: Sequence[str], most: int = 4) -
     if sorted(names) == sorted(expected):
         return f"{text} (the same names in another order)"
     if all(_plain(name) == _plain(other) for _, name, other in pairs):
-        return f"{text} (they differ in spelling alone)"
+        return f"{text} (only the spelling differs)"
     return text
 
 

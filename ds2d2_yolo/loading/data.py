@@ -1,4 +1,4 @@
-"""Data sets from what the user wrote: found, rendered or downloaded, and checked as far as training needs it."""
+"""Loading of data sets: finds, renders or downloads them, and checks them for training."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_
 from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 from ds2d2_yolo.resources import own_file, resource_folder
 
-_MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more would be a slip of the pen, and a model of gigabytes
+_MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more is a typing error, and would build a model of gigabytes
 
 
 def resolve_data(data: Any) -> str:
-    """Return the path of a data YAML, looking for bare names among those that ship with ds2d2 too.
+    """Return the path of a data YAML. A bare name can also be that of a YAML that ships with ds2d2.
 
     Args:
-        data (Any): What the user wrote: a path, or a name such as `scenes.yaml`.
+        data (Any): The user's value: a path, or a name such as `scenes.yaml`.
 
     Returns:
-        (str): The path of our own YAML where it is one of ours, else what was given.
+        (str): The path of a shipped YAML, or otherwise the given value.
 
     Raises:
-        DS2D2Error: If nothing was given.
+        DS2D2Error: If the value is empty.
     """
     if not data:
         raise DS2D2Error("data= is missing: pass a data YAML, such as data=scenes.yaml", 2)
@@ -45,15 +45,15 @@ def resolve_data(data: Any) -> str:
 
 
 def describe_data(path: str, single_cls: bool = False) -> dict[str, Any] | None:
-    """Return what a data YAML says of its classes, before its images are looked for, rendered or downloaded.
+    """Return the classes of a data YAML, without searching, rendering or downloading its images.
 
     Args:
-        path (str): The data YAML, as `resolve_data` returns it.
+        path (str): The data YAML, as returned by `resolve_data`.
         single_cls (bool): Whether all classes count as one.
 
     Returns:
-        (dict[str, Any] | None): `names` by index, `nc`, `channels` of the images, and `kpt_shape` where it makes sense;
-            None where the file is no YAML that tells them: `load_data` reads an archive, or says what is wrong.
+        (dict[str, Any] | None): `names` by index, `nc`, `channels` of the images, and `kpt_shape` if it is valid. None
+            if the file is an archive or no valid YAML. `load_data` handles both.
     """
     try:
         content = YAML.load(check_file(path))
@@ -64,27 +64,27 @@ def describe_data(path: str, single_cls: bool = False) -> dict[str, Any] | None:
         if _is_keypoint_shape(content.get("kpt_shape")):
             description["kpt_shape"] = content["kpt_shape"]
         return description
-    except Exception:  # a dozen kinds, from missing files to YAML syntax
+    except Exception:  # many types, from missing files to YAML syntax
         return None
 
 
 def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
-    """Read and check a data set; the embedded one is rendered first, where it is not there yet.
+    """Read and check a data set. The embedded data set is rendered first if it does not exist yet.
 
     Args:
-        path (str): The data YAML, as `resolve_data` returns it.
-        split (str): The split that is going to be measured on.
+        path (str): The data YAML, as returned by `resolve_data`.
+        split (str): The split for evaluation.
         single_cls (bool): Whether all classes count as one.
 
     Returns:
-        (dict[str, Any]): The data set as Ultralytics describes it.
+        (dict[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, images are missing, or a file beside
-            its labels could run code.
+        DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, images are missing, or a cache of
+            labels could run code.
     """
     if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
-        from ds2d2_yolo.scenes import render_dataset  # a renderer that no other data set needs
+        from ds2d2_yolo.scenes import render_dataset  # imported only when it is needed
 
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(path)["path"], **how)
     if (hint := hint_for(path)) is not None:
@@ -102,19 +102,18 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
 
 
 def read_description(path: str, split: str = "", download: bool = True) -> dict[str, Any]:
-    """Return what a data YAML says, as Ultralytics describes it, after the checks that every mode needs.
+    """Return Ultralytics' description of a data YAML, after the checks that every mode needs.
 
     Args:
-        path (str): The data YAML, as `resolve_data` returns it.
-        split (str): Split whose images must be there; of the YAML alone, those of the validation set.
-        download (bool): Whether missing images are downloaded where the YAML says from where.
+        path (str): The data YAML, as returned by `resolve_data`.
+        split (str): Split whose images must exist. If empty, the validation set.
+        download (bool): Whether to download missing images, if the YAML has an address.
 
     Returns:
-        (dict[str, Any]): The data set as Ultralytics describes it.
+        (dict[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: If the YAML is missing or malformed, has values that Ultralytics would stumble over later, or if
-            images are missing.
+        DS2D2Error: If the YAML is missing or malformed, has values that would fail later, or images are missing.
     """
     try:
         try:
@@ -127,17 +126,17 @@ def read_description(path: str, split: str = "", download: bool = True) -> dict[
         _check_values(path, data)
     except DS2D2Error:
         raise
-    except Exception as error:  # a dozen kinds, from YAML syntax to missing folders, all the user's to mend
+    except Exception as error:  # many types, from YAML syntax to missing folders: one message for all
         raise DS2D2Error(f"data={path}: {what_to_change(path, error, split or 'val')}") from error
     return data
 
 
 def _check_values(path: str, data: Mapping[str, Any]) -> None:
-    """Refuse values of a data YAML that Ultralytics takes, and stumbles over when it has begun to train."""
-    names = YAML.load(str(data["yaml_file"])).get("names") or []  # in the description they are text whatever they were
+    """Refuse values of a data YAML that Ultralytics accepts but that fail during training."""
+    names = YAML.load(str(data["yaml_file"])).get("names") or []  # the description has converted them to text
     for name in names.values() if isinstance(names, Mapping) else names:
         if not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise DS2D2Error(f"data={path}: names holds {name!r}, which is no name of a class; write it as text")
+            raise DS2D2Error(f"data={path}: names holds {name!r}, which is no class name; write it as text")
     if sorted(data["names"]) != list(range(data["nc"])):
         raise DS2D2Error(
             f"data={path}: classes are numbered {sorted(data['names'])}; number them 0 to {data['nc'] - 1}"
@@ -153,19 +152,20 @@ def _check_values(path: str, data: Mapping[str, Any]) -> None:
 
 
 def load_training_data(path: str, task: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
-    """Read and check the data set of a training, as `load_data` does; its training set must hold something to learn.
+    """Read and check a data set for training. It must have usable images and labels.
 
     Args:
-        path (str): The data YAML, as `resolve_data` returns it.
+        path (str): The data YAML, as returned by `resolve_data`.
         task (str): Ultralytics' name of the task.
-        split (str): The split that is going to be measured on.
+        split (str): The split for evaluation.
         single_cls (bool): Whether all classes count as one.
 
     Returns:
-        (dict[str, Any]): The data set as Ultralytics describes it.
+        (dict[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: As `load_data`, and if training or validation set has no images, or the first no labels.
+        DS2D2Error: As for `load_data`, and if the training or validation set has no images or the training set has no
+            labels.
     """
     data = load_data(path, split, single_cls)
     images = {"training": images_of_split(data.get("train")), "validation": images_of_split(data.get("val"))}
@@ -176,8 +176,8 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
     labels = [Path(label) for label in img2label_paths([str(image) for image in images["training"]])]
     if not any(label.is_file() and label.stat().st_size for label in labels):
         raise DS2D2Error(
-            f"data={path}: none of the {len(labels)} training images has objects; write label files, the first one "
-            f"in {labels[0]}"
+            f"data={path}: none of the {len(labels)} training images has objects; write label files, such as "
+            f"{labels[0]}"
         )
     for name, files in images.items():
         if (
@@ -192,11 +192,11 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
 
 
 def count_training_images(data: Mapping[str, Any], fraction: Any, task: str, single_cls: bool) -> int:
-    """Return how many training images Ultralytics' loader keeps: it leaves out those that it cannot use.
+    """Return the number of training images that Ultralytics' loader can use.
 
     Args:
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
-        fraction (Any): Ultralytics' argument of the name: a share, a number of images, or one of these by split.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
+        fraction (Any): Ultralytics' argument `fraction`: a share, a number of images, or one of these for each split.
         task (str): Ultralytics' name of the task.
         single_cls (bool): Whether all classes count as one.
 
@@ -216,30 +216,30 @@ def count_training_images(data: Mapping[str, Any], fraction: Any, task: str, sin
 
 
 def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Refuse a data set that does not say what keypoints its labels hold.
+    """Refuse a data set without a valid shape of keypoints.
 
     Args:
         path (str | Path): The data YAML.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: If `kpt_shape` is missing, or is not a number of keypoints and of 2 or 3 values of each.
+        DS2D2Error: If `kpt_shape` is missing, or is not a number of keypoints and of values per keypoint, 2 or 3.
     """
     if "kpt_shape" not in data:
         raise DS2D2Error(
-            f"data={path}: the line 'kpt_shape:' is missing; write number of keypoints and values of each, for example "
-            "'kpt_shape: [17, 3]'"
+            f"data={path}: the line 'kpt_shape:' is missing; write the number of keypoints and of values per keypoint, "
+            "for example 'kpt_shape: [17, 3]'"
         )
     shape = data["kpt_shape"]
     if not _is_keypoint_shape(shape):
         raise DS2D2Error(
-            f"data={path}: kpt_shape={shape}: expected the number of keypoints and 2 or 3 values of each, for example "
-            "'kpt_shape: [17, 3]'"
+            f"data={path}: kpt_shape={shape}: expected the number of keypoints and of values per keypoint, 2 or 3, for "
+            "example 'kpt_shape: [17, 3]'"
         )
 
 
 def _check_images(path: str, name: str, entries: Any, images: Sequence[Path], split: str) -> None:
-    """Refuse a split without images, or with a list of images of which none exists."""
+    """Refuse a split without images, or with a list of images that do not exist."""
     if not images:
         empty = f"the {name} set {entries} has no images; put some there, or correct '{split}:' in the YAML"
         raise DS2D2Error(f"data={path}: {missing_images(path, [split]) or empty}")
@@ -259,12 +259,12 @@ def _is_keypoint_shape(shape: object) -> bool:
 def _complaint_about(
     path: str, images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool, need_objects: bool
 ) -> str | None:
-    """Return what is wrong with the first image where Ultralytics would keep none, or none with objects, else None.
+    """Return the problem of the first image if Ultralytics can use no image, or none with objects. Otherwise None.
 
-    It stops at the first image that is kept.
+    The search stops at the first usable image.
 
     Raises:
-        DS2D2Error: If that one's labels are boxes, and the task needs more, or if its pixels cannot be read.
+        DS2D2Error: If the labels of that image are boxes but the task needs more, or its pixels cannot be read.
     """
     reason = ""
     pose = task == "pose"
@@ -289,10 +289,10 @@ def _complaint_about(
 
 
 def _announce_download(data: str) -> None:
-    """Say what a data YAML is going to download; refuse code in it unless it came with a package.
+    """Print the downloads of a data YAML. Refuse code in it, unless the YAML ships with a package.
 
     Raises:
-        DS2D2Error: If Ultralytics would run code that the YAML holds.
+        DS2D2Error: If Ultralytics would run code from the YAML.
     """
     path = Path(check_file(data))
     script = YAML.load(path).get("download")
@@ -301,7 +301,7 @@ def _announce_download(data: str) -> None:
     shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
     if not shipped and not script.lower().startswith(("http://", "https://")):
         raise DS2D2Error(
-            f"data={data}: its images are missing, and its download: entry is code, which is not run here; read that "
+            f"data={data}: its images are missing, and its download: entry is code, which is not run here; read the "
             "code, and run it yourself"
         )
     LOGGER.info(f"{colorstr('DS2D2:')} {path} downloads its images: {shorten(script, 200)}")

@@ -1,4 +1,4 @@
-"""Images that Ultralytics' scan lets pass and its loaders cannot read: named in one line when they are come to."""
+"""A clear error for damaged images, which Ultralytics' scan accepts but its loaders cannot read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ds2d2_yolo.errors import DS2D2Error, message_of
 
 @contextmanager
 def undecodable_named(data: str) -> Iterator[None]:
-    """Turn what Ultralytics' loaders raise at an image that cannot be decoded into one line that names it.
+    """Replace the errors of Ultralytics' loaders for an image that cannot be decoded by one line with its name.
 
-    The scan before a training opens headers alone, as decoding all images of a large set takes minutes.
+    The scan before training reads headers only, as decoding all images of a large data set takes minutes.
 
     Args:
         data (str): The data YAML, for the message.
 
     Raises:
-        DS2D2Error: In place of "Image Not Found", which Ultralytics says of files that are there, and of OpenCV's own
-            errors, also where worker processes of a loader hand them on.
+        DS2D2Error: Instead of Ultralytics' "Image Not Found" for an existing file, and instead of OpenCV's errors, also
+            from worker processes.
 
     Example:
         >>> with undecodable_named("ships.yaml"):  # doctest: +ELLIPSIS
@@ -41,6 +41,6 @@ def undecodable_named(data: str) -> Iterator[None]:
             f"{found[1].strip()}: cannot be decoded" if found else f"an image cannot be decoded ({message_of(error)})"
         )
         raise DS2D2Error(
-            f"{what}, its file is damaged; replace it, or take it out of the data set; 'ds2d2 check "
-            f"data={data}' lists all of them"
+            f"{what}, the file is damaged; replace it, or remove it from the data set; 'ds2d2 check data={data}' lists "
+            "all such images"
         ) from error

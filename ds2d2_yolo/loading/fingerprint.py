@@ -1,4 +1,4 @@
-"""Fingerprints: what makes a finished stage fit for use again, and an amplifier belong to its teacher."""
+"""Fingerprints decide whether a finished stage can be reused, and whether an amplifier belongs to a teacher."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ultralytics.utils.patches import imread
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_special
 
-# Arguments that change where, how fast or how talkatively a run goes, but not what comes out of it. The seed is among
-# them: one teacher and one amplifier serve students of any seed.
+# Arguments that affect the place, speed or output of a run, but not its result. The seed is one of them: students of
+# all seeds share one teacher and one amplifier.
 _WITHOUT_EFFECT = {
     *("cache", "data", "device", "exist_ok", "mode", "model", "name", "plots", "profile", "project", "resume", "save"),
     *("save_dir", "save_period", "seed", "task", "verbose", "workers"),
     *("augment", "embed", "format", "line_width", "opset", "optimize", "retina_masks", "save_conf", "save_crop"),
     *("save_frames", "save_json", "save_txt", "show", "show_boxes", "show_conf", "show_labels", "simplify", "source"),
     *("stream_buffer", "tracker", "vid_stride", "visualize", "workspace"),
-    *("epochs", "wavelet"),  # entered by the stage itself
+    *("epochs", "wavelet"),  # the stage adds them itself
 }
 
 
 def fingerprint_of_model(model: nn.Module) -> str:
     """Return a fingerprint of a model's weights, buffers and class names.
 
-    Weights are hashed in half precision, in which Ultralytics saves them: a model keeps its fingerprint when it goes
-    through a checkpoint.
+    Weights are hashed in half precision, the format of Ultralytics' checkpoints. So saving and loading a model does not
+    change its fingerprint.
 
     Args:
         model (nn.Module): The model.
@@ -68,13 +68,14 @@ def fingerprint_of_file(path: Path) -> str:
 def fingerprint_of_data(data: Mapping[str, Any]) -> str:
     """Return a fingerprint of a data set: classes, images and labels.
 
-    Labels are read whole; of an image its name, size and both ends, as reading all of a large set takes minutes.
+    Labels are hashed completely. For images, only name, file size, first and last bytes are hashed, as reading a large
+    data set takes minutes.
 
     Args:
-        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
+        data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
 
     Returns:
-        (str): 64 hexadecimal digits; the folder that the data set lies in does not enter.
+        (str): 64 hexadecimal digits. They do not depend on the folder of the data set.
     """
     names = [str(data["names"][index]) for index in sorted(data["names"])]
     digest = hashlib.sha256(json.dumps([names, data["channels"]]).encode())
@@ -91,15 +92,14 @@ def fingerprint_of_data(data: Mapping[str, Any]) -> str:
 
 
 def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
-    """Return the `.npy` files of `cache=disk` that hold other pixels than their images do now.
+    """Return the `.npy` files of `cache=disk` whose pixels differ from their images.
 
-    Ultralytics reads such a file in place of its image unless the image has a later date, which one from an archive or
-    a copy that keeps dates need not have. Files that came later than their images, as usual, are not opened.
+    Ultralytics reads such a file instead of its image, unless the image has a later date. Images from an archive or a
+    copy can have an earlier date. Only cache files that are older than their image on this disk are compared.
 
     Args:
-        data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
-        most (int): How many are compared with their images at most, as a data set that was copied with its `.npy` files
-            may give no hint at all.
+        data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
+        most (int): Maximum number of compared files. After a copy of the data set, all cache files can be candidates.
 
     Returns:
         (list[Path]): The files, sorted.
@@ -113,7 +113,7 @@ def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
         cached = image.with_suffix(".npy")
         if image.is_file() and cached.is_file():
             of_image, of_cache = image.stat(), cached.stat()
-            # A later date of the image is noticed by Ultralytics. Nobody can set when a file itself came to be there.
+            # Ultralytics itself notices a later date of the image. st_ctime cannot be set, so copies do not keep it.
             if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
                 suspects.append((image, cached))
     chosen = suspects[:: math.ceil(len(suspects) / most) or 1]
@@ -121,24 +121,23 @@ def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
 
 
 def describe_outdated(caches: Sequence[Path]) -> str:
-    """Return one line about what `outdated_caches` has found."""
+    """Return one line about the files that `outdated_caches` has returned."""
     others = f" (and {len(caches) - 1} more)" if len(caches) > 1 else ""
     return (
-        f"{caches[0]}{others}: cache=disk left other pixels here than the image has. Ultralytics would read them; "
-        "delete the .npy files beside the images"
+        f"{caches[0]}{others}: this file of cache=disk differs from its image, and Ultralytics would read it; "
+        "delete the .npy files next to the images"
     )
 
 
 def fingerprint_of_inputs(inputs: Mapping[str, Any]) -> str:
-    """Return a fingerprint of a stage's inputs, which must be plain JSON values."""
+    """Return a fingerprint of a stage's inputs, which must be JSON values."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def effective_arguments(args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those arguments that differ from their defaults and can change the result of a stage.
+    """Return the arguments that differ from their defaults and can change the result of a stage.
 
-    Arguments at their default are left out, so that a release of Ultralytics that adds some does not make finished
-    stages unknown.
+    Arguments with default values are omitted. So new arguments in a release of Ultralytics do not change fingerprints.
     """
     return {
         key: value for key, value in sorted(args.items()) if key not in _WITHOUT_EFFECT and value != defaults.get(key)
@@ -146,24 +145,24 @@ def effective_arguments(args: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
 
 def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
-    """Return the image files of one split of a data set, sorted: of folders, and of text files that list images.
+    """Return the image files of one split, sorted, from folders and from text files that list images.
 
     Args:
-        split (str | Iterable[str] | None): What the checked data YAML says of the split.
+        split (str | Iterable[str] | None): The split's entry in the checked data YAML.
 
     Returns:
         (list[Path]): Image files.
 
     Raises:
-        DS2D2Error: If a file is named that is no text, such as an image, or an image is a pipe, a socket or a device.
+        DS2D2Error: If an entry is a file but not text, such as an image, or an image is a pipe, a socket or a device.
     """
     images: list[Path] = []
     for entry in [split] if isinstance(split, str) else split or []:
-        if not entry:  # to Ultralytics no split at all; as a folder it would be the whole disk
+        if not entry:  # for Ultralytics this is no split; as a folder it would be the whole disk
             continue
         path = Path(entry)
         if path.is_dir():
-            # Not `Path.rglob`, which passes over linked folders: Ultralytics follows them.
+            # Not `Path.rglob`, which skips linked folders: Ultralytics follows them.
             files = glob.glob(f"{glob.escape(entry)}/**/*.*", recursive=True)  # noqa: PTH207
             images.extend(map(Path, files))
         elif path.is_file():
@@ -171,17 +170,17 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
                 lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
             except UnicodeDecodeError:
                 raise DS2D2Error(
-                    f"{path}: is no list of images; a split is a folder of images, or a text file of one path a line"
+                    f"{path}: is no list of images; pass a folder of images, or a text file with one path per line"
                 ) from None
             images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
     images = sorted(image for image in images if image.suffix[1:].lower() in IMG_FORMATS)
     for image in images:
-        refuse_special(image)  # Ultralytics would wait for it; what it cannot open, it leaves out
+        refuse_special(image)  # Ultralytics would wait for it forever; images that it cannot open it skips
     return images
 
 
 def _holds(cached: Path, image: Path, channels: int) -> bool:
-    """Return whether a `.npy` file has the pixels of its image, or is none that Ultralytics would read."""
+    """Return whether a `.npy` file has the pixels of its image. True also if Ultralytics would not read the file."""
     try:
         pixels = np.load(cached)
     except (OSError, ValueError, EOFError):

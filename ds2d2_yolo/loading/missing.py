@@ -1,4 +1,4 @@
-"""What to change in a data YAML that cannot be used, or that names images which are not there."""
+"""Advice for a data YAML that cannot be used, or whose images are missing."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ds2d2_yolo.errors import did_you_mean, message_of, similar_file
 from ds2d2_yolo.resources import resource_folder
 
 _LINES = (("train", "train", "images/train"), ("val", "validation", "images/val"), ("names", "nc", "[ship, plane]"))
-"""Lines that a data YAML needs: key, another name of it, and an example."""
+"""Required lines of a data YAML: key, alternative key, and an example."""
 
 
 def what_to_change(path: str, error: Exception, split: str = "val") -> str:
-    """Return what is wrong with a data YAML and what to change in it, in place of what Ultralytics raised.
+    """Describe what is wrong with a data YAML and what to change, in place of Ultralytics' error.
 
     Args:
         path (str): The data YAML.
-        error (Exception): What Ultralytics' `check_det_dataset` raised.
-        split (str): The split that is going to be measured on.
+        error (Exception): The error of Ultralytics' `check_det_dataset`.
+        split (str): The split for evaluation.
 
     Returns:
-        (str): The end of a message that names the data set; Ultralytics' own text where nothing better is known.
+        (str): The end of a message that names the data set. It is Ultralytics' own text for causes not handled here.
     """
     if Path(path).is_dir():
         return (
-            "is a folder without a data YAML of its own; pass the YAML itself, or make one with "
+            "is a folder without a data YAML; pass the YAML itself, or make one with "
             f"'ds2d2 convert src={path} out=path/to/new'"
         )
     try:
@@ -42,21 +42,21 @@ def what_to_change(path: str, error: Exception, split: str = "val") -> str:
         for key, other, example in _LINES:
             if content.get(key) is None and other not in content:
                 return f"the line '{key}:' is missing; add for example '{key}: {example}'"
-        absent = isinstance(error, FileNotFoundError)  # else a download that failed, values of another type, ...
+        absent = isinstance(error, FileNotFoundError)  # otherwise a failed download, values of another type, ...
         return (absent and missing_images(path, ("train", "val", split))) or message_of(error)
-    except Exception:  # no YAML, or values of other types: what Ultralytics raised says so
+    except Exception:  # no YAML, or values of other types: Ultralytics' own message describes it
         return message_of(error)
 
 
 def missing_images(path: str | Path, splits: Iterable[str] = ("train", "val")) -> str | None:
-    """Return which images a data YAML names that are not there, and which of its lines to change.
+    """Describe the first split of a data YAML whose images do not exist, and the line to change.
 
     Args:
         path (str | Path): The data YAML.
-        splits (Iterable[str]): Splits to look at.
+        splits (Iterable[str]): Splits to check.
 
     Returns:
-        (str | None): The first split that is missing and what to write; None where all are there.
+        (str | None): The missing split and what to write. None if all splits exist.
     """
     file = Path(check_file(path)).resolve()
     content = YAML.load(file)
@@ -75,7 +75,7 @@ def missing_images(path: str | Path, splits: Iterable[str] = ("train", "val")) -
 
 
 def _line_to_write(content: Mapping[str, Any], name: str, entry: str, file: Path, root: Path) -> str:
-    """Return the line of a data YAML that leads to the images of a split."""
+    """Return the correct line of a data YAML for the images of a split."""
     written = content.get("path")
     bases = [file.parent / str(written or ""), file.parent, *file.parents[1:3]]
     base = next((base for base in bases if (base / entry).exists()), None)
@@ -91,14 +91,14 @@ def _line_to_write(content: Mapping[str, Any], name: str, entry: str, file: Path
 
 
 def lists_elsewhere(entries: str | Iterable[str], images: Sequence[Path]) -> str:
-    """Return what to change where none of the images that text files list exists.
+    """Return what to change if none of the images in text files exists.
 
     Args:
-        entries (str | Iterable[str]): What the checked data YAML says of the split.
+        entries (str | Iterable[str]): The split's entry in the checked data YAML.
         images (Sequence[Path]): The images, none of which exists.
 
     Returns:
-        (str): The first image and what to write in its place.
+        (str): The advice.
     """
     for entry in map(Path, [entries] if isinstance(entries, str) else entries):
         if entry.is_file() and (entry.parent / images[0]).is_file() and not images[0].is_absolute():

@@ -1,4 +1,4 @@
-"""Models from what the user wrote: a checkpoint or a model YAML becomes a `Detector`."""
+"""Loading of models: a checkpoint or a model YAML becomes a `Detector`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
     Args:
         role (str): `teacher` or `student`, for messages.
         path (str | Path): A .pt file or a model YAML.
-        data (Mapping[str, Any] | None): Data set whose classes a model built from a YAML is given; None leaves those of
-            the YAML, to find out before the data are touched whether it can be distilled at all.
+        data (Mapping[str, Any] | None): Data set that defines the classes of a model from a YAML. None keeps those of
+            the YAML, for a check before the data are loaded.
 
     Returns:
         detector (Detector): The detector, on the CPU.
         trained (bool): Whether it comes from a checkpoint.
 
     Raises:
-        DS2D2Error: If the file is missing or damaged, or holds no detector that can be distilled.
+        DS2D2Error: If the file is missing or damaged, or its model cannot be distilled.
     """
     warn_of_untested_release()
     name, suffix = str(path), Path(str(path)).suffix.lower()
@@ -39,7 +39,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         classes = {"ch": data["channels"], "nc": data["nc"]} if data else {}
         try:
             model: Any = build_model(name, **classes)
-        except Exception as error:  # a missing file, YAML syntax, or modules that do not fit: all the user's to mend
+        except Exception as error:  # a missing file, YAML syntax, modules that do not match: one message for all
             raise DS2D2Error(
                 f"{role}={name}: no model can be built from it, {message_of(error)}; pass another model .yaml as "
                 f"{role}="
@@ -49,13 +49,12 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         model, _, _ = read_checkpoint(role, name)
         if hasattr(model, "ds2d2_teacher"):
             raise DS2D2Error(
-                f"{role}={name}: is a checkpoint of the amplifier stage, whose head takes other maps; pass the best.pt "
-                "of a teacher or a student"
+                f"{role}={name}: is a checkpoint of the amplifier stage; pass the best.pt of a teacher or a student"
             )
     elif suffix:
         raise DS2D2Error(
             f"{role}={name}: {suffix} files are exported models without layers to tap; pass {role}="
-            f"{Path(name).with_suffix('.pt').name}, or whichever .pt it was made from"
+            f"{Path(name).with_suffix('.pt').name}, or the .pt that it was exported from"
         )
     else:
         raise DS2D2Error(f"{role}={name}: expected a .pt or a model .yaml; pass {role}={name}.pt or {role}={name}.yaml")
@@ -78,11 +77,11 @@ class Models:
 
     Attributes:
         teacher (Detector): The teacher.
-        teacher_is_trained (bool): Whether it can teach as it is; else it was built anew, for its stage to train.
-        student (Detector | None): The student, where the run has one.
-        student_is_trained (bool): Whether it comes from a checkpoint; else it was built from a model YAML.
-        start (Detector | None): The model of the checkpoint that the teacher's stage fine-tunes, where there is one.
-        carried (tuple[int, int]): Number of tensors that carry over from the start, of how many.
+        teacher_is_trained (bool): Whether it is trained already. Otherwise its stage trains it.
+        student (Detector | None): The student. None if the run has none.
+        student_is_trained (bool): Whether it comes from a checkpoint. Otherwise it comes from a model YAML.
+        start (Detector | None): The checkpoint's model, if the teacher's stage fine-tunes one.
+        carried (tuple[int, int]): Number of tensors that are loaded from `start`, and of all tensors.
     """
 
     teacher: Detector
@@ -93,13 +92,13 @@ class Models:
     carried: tuple[int, int] = (0, 0)
 
     def with_start(self, data: Mapping[str, Any]) -> Models:
-        """Return the models where the teacher's checkpoint is what its fine-tuning on other classes starts from.
+        """Return the models for fine-tuning the teacher's checkpoint on the classes of a data set.
 
         Args:
             data (Mapping[str, Any]): The data set: `names`, `nc`, `channels`, and `kpt_shape` for keypoints.
 
         Returns:
-            (Models): The same with a teacher of its architecture for these classes, with the weights that fit.
+            (Models): The models. The teacher has the same architecture, the new classes, and all weights that match.
         """
         start = self.teacher
         points = {"kpt_shape": data["kpt_shape"]} if start.keypoints else {}
@@ -119,21 +118,21 @@ def load_models(
     safe: bool,
     data: Mapping[str, Any] | None,
 ) -> Models:
-    """Load the models of a run, and see that what they start from can be had.
+    """Load the models of a run, and check that their initial weights are available.
 
     Args:
         teacher (str | Path): A .pt file or a model YAML.
-        student (str | Path | None): Likewise; None where the run has none.
-        pretrained (bool | str | Path): A checkpoint that a new model starts from, or whether it starts from the public
-            weights of its family.
-        safe (bool): Whether checkpoints are refused that could run code.
+        student (str | Path | None): A .pt file or a model YAML. None if the run has no student.
+        pretrained (bool | str | Path): A checkpoint with initial weights for new models, or whether to use the public
+            weights of the family.
+        safe (bool): Whether to refuse checkpoints that could run code.
         data (Mapping[str, Any] | None): As for `load_model`.
 
     Returns:
         (Models): The models.
 
     Raises:
-        DS2D2Error: As `load_model` and `check_safety`, and if a checkpoint or public weights cannot be had.
+        DS2D2Error: As for `load_model` and `check_safety`, and if a checkpoint or public weights are not available.
     """
     if safe:
         check_safety({"teacher": teacher, "model": student, "pretrained": pretrained})
@@ -146,29 +145,29 @@ def load_models(
 
 
 def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, Any]) -> None:
-    """Refuse a trained model that finds other keypoints than those of the data set.
+    """Refuse a trained model whose keypoints differ from those of the data set.
 
     Args:
         role (str): `teacher` or `model`, for the message.
         path (str | Path): Its checkpoint.
         model (nn.Module): The model.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: If number or values of the keypoints differ.
+        DS2D2Error: If the number of keypoints or of their values differs.
     """
     detector = detector_of(model)
     found = detector.keypoints if detector else None
     if found is not None and list(found) != list(data["kpt_shape"]):
         raise DS2D2Error(
-            f"{role}={path}: finds keypoints of kpt_shape={list(found)}, the data set has "
+            f"{role}={path}: predicts keypoints of kpt_shape={list(found)}, the data set has "
             f"kpt_shape={list(data['kpt_shape'])}; fine-tune it with 'ds2d2 teacher teacher={path} "
-            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass its result as {role}="
+            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass the result as {role}="
         )
 
 
 def _describe(model: nn.Module) -> str:
-    """Return what a model is, for a person."""
+    """Return a short description of a model, for messages."""
     head = getattr(model, "model", [model])
     head = head[-1] if isinstance(head, nn.Sequential) else model
     return f"a {type(model).__name__} with a {type(head).__name__} head"

@@ -1,4 +1,4 @@
-"""Where a run computes and where it writes: refused before it starts."""
+"""Checks of the device and the output folder before a run starts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ds2d2_yolo.errors import DS2D2Error, message_of
 
 
 def check_place(device: Any, amp: bool | str, project: str | None, folder: Path) -> None:
-    """Refuse a device that is not there, or a project folder that cannot be written to.
+    """Refuse a device that does not exist, or a project folder that is not writable.
 
     Args:
-        device (Any): What Ultralytics' argument of the name takes: a number, text, list or `torch.device`.
-        amp (bool | str): Mixed precision, as Ultralytics' argument of the name.
-        project (str | None): As Ultralytics' argument of the name, for the message.
+        device (Any): Ultralytics' argument `device`: a number, text, list or `torch.device`.
+        amp (bool | str): Ultralytics' argument `amp`.
+        project (str | None): Ultralytics' argument `project`, for the message.
         folder (Path): The run's folder.
 
     Raises:
@@ -31,7 +31,7 @@ def check_place(device: Any, amp: bool | str, project: str | None, folder: Path)
         raise DS2D2Error(f"device={device}: {message_of(error)}", 2) from error
     if amp == "bf16" and (chosen.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False)):
         raise DS2D2Error(
-            f"amp=bf16: needs a GPU that computes in bfloat16, this run is on {chosen}; pass amp=True or amp=False", 2
+            f"amp=bf16: needs a GPU that computes in bfloat16, this run uses {chosen}; pass amp=True or amp=False", 2
         )
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""Files of strangers: refused before they are loaded where they hold, or name, anything that could run code."""
+"""Checks of untrusted files before they are loaded: files that could run code are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.resources import own_file
 
 _NAMED = {"teacher", "model", "pretrained", "amplifier", "distill_model"}
-"""Arguments stored in a checkpoint that name files, which a resumed run loads."""
+"""Arguments in a checkpoint that name files. A resumed run loads these files."""
 
 _IN_CACHES = {
     *(("numpy", name) for name in ("ndarray", "dtype")),
@@ -33,29 +33,29 @@ _IN_CACHES = {
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
     *((f"pathlib{part}", f"{kind}Path") for part in ("", "._local") for kind in ("", "Posix", "Windows")),
 }
-"""What a labels.cache of Ultralytics holds besides plain values: arrays, and perhaps paths."""
+"""Types in a labels.cache of Ultralytics besides plain values: arrays, and sometimes paths."""
 
 
 class _ForeignError(Exception):
-    """A pickle names something that no labels.cache holds."""
+    """A pickle contains a type that a labels.cache must not have."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads what a labels.cache may hold, and refuses the rest."""
+    """Reads a labels.cache, and refuses types that it must not have."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the classes and functions that only make arrays and paths."""
+        """Return an allowed class or function. They only create arrays and paths."""
         if (module, name) not in _IN_CACHES:
             raise _ForeignError(f"{module}.{name}")
         return super().find_class(module, name)
 
 
 def refuse_unsafe_caches(path: str, data: Mapping[str, Any]) -> None:
-    """Refuse a data set with a labels.cache that could run code when Ultralytics reads it, with `safe=True` or without.
+    """Refuse a data set with a labels.cache that could run code. This check does not depend on `safe`.
 
     Args:
         path (str): The data YAML, for messages.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
         DS2D2Error: If a cache holds more than plain values and arrays.
@@ -71,15 +71,15 @@ def refuse_unsafe_caches(path: str, data: Mapping[str, Any]) -> None:
                 _PlainUnpickler(file).load()
         except _ForeignError as error:
             raise DS2D2Error(
-                f"data={path}: {cache} could run code when it is read, it holds {message_of(error)}; delete this file, "
-                "Ultralytics writes it anew"
+                f"data={path}: {cache} could run code, it holds {message_of(error)}; delete this file, Ultralytics "
+                "writes it again"
             ) from error
-        except Exception:  # missing or damaged: NumPy, which reads the same bytes in the same order, gets no further
+        except Exception:  # missing or damaged: NumPy reads the same bytes and fails at the same place
             continue
 
 
 def _to_pickle(file: BinaryIO) -> None:
-    """Move to where NumPy unpickles: behind the header of its format, or at the begin of any other file."""
+    """Move to the start of the pickle: after the header of a NumPy file, or to the start of any other file."""
     head = file.read(8)
     is_numpy = head.startswith(np.lib.format.MAGIC_PREFIX)
     width = 2 if head[6:7] == b"\1" else 4
@@ -87,19 +87,19 @@ def _to_pickle(file: BinaryIO) -> None:
 
 
 def check_safety(files: Mapping[str, object]) -> None:
-    """Refuse model files that could run code: what is going to be loaded counts, however it is spelt.
+    """Refuse model files that could run code. Names are resolved as Ultralytics does before loading.
 
-    A checkpoint may hold tensors and classes of torch and Ultralytics. The activation of its model, and that of a model
-    YAML, must be a class of `torch.nn` with literal arguments, as Ultralytics evaluates the text. Its layers must be
-    modules, as Ultralytics calls whatever function a layer names. Of a run to be resumed, the checkpoint beside it and
-    the files that its stored arguments name are looked into, too.
+    - A checkpoint may contain only tensors and classes of torch and Ultralytics.
+    - The activation of a model must be a class of `torch.nn` with literal arguments, as Ultralytics evaluates its text.
+    - The layers of a model must be modules, as Ultralytics calls any function that a layer names.
+    - For a resumed run, this also checks the other checkpoint and the files that the stored arguments name.
 
     Args:
-        files (Mapping[str, object]): Values of arguments by name. Those that name no file, as True or None, are passed
-            over, and so are names of public weights that are still to be downloaded; `resume=True` is the last run.
+        files (Mapping[str, object]): Values of arguments by name. Values that name no file, such as True or None, are
+            skipped, and so are public weights that are not downloaded yet. `resume=True` is the last run.
 
     Raises:
-        DS2D2Error: If one of them could run code, or this torch cannot tell.
+        DS2D2Error: If a file could run code, or this version of torch cannot check it.
 
     Example:
         >>> check_safety({"teacher": "yolo11n.yaml", "pretrained": True})
@@ -118,7 +118,7 @@ def check_safety(files: Mapping[str, object]) -> None:
 
 def _check_run(last: Path) -> None:
     content = _check_file("resume", last)
-    if last.with_name("best.pt").is_file():  # it is completed where the training had ended
+    if last.with_name("best.pt").is_file():  # it is loaded if the training had already ended
         _check_file("resume", last.with_name("best.pt"))
     arguments = (content or {}).get("train_args")
     for name, value in arguments.items() if isinstance(arguments, dict) else ():
@@ -133,7 +133,7 @@ def _check_file(name: str, value: str | Path) -> dict[str, Any] | None:
         if Path(file).suffix.lower() in {".yaml", ".yml"}:
             _check_config(yaml_model_load(own_file(file, "cfg", "models")))
             return None
-        # As Ultralytics looks for a name: here, then in its folder of weights. Suffixes are no concern of its loader.
+        # Ultralytics' search order: the working folder, then its weights folder, with any suffix.
         places = (Path(file), Path(SETTINGS["weights_dir"]) / file)
         path = next((place for place in places if place.is_file()), None)
         if path is None:
@@ -148,19 +148,19 @@ def _check_file(name: str, value: str | Path) -> dict[str, Any] | None:
             if isinstance(config, dict):
                 _check_config(config)
         return content
-    except FileNotFoundError:  # a YAML that is missing: whoever loads it says so
+    except FileNotFoundError:  # a missing YAML: loading it reports that
         return None
-    except Exception as error:  # truncated, foreign classes, other formats: torch raises many kinds
+    except Exception as error:  # truncated, unsafe classes, other formats: torch raises many types
         raise DS2D2Error(
             f"{name}={value}: refused by safe=True, {message_of(error)}; leave safe= out only if you trust this file"
         ) from error
 
 
 def _as_loaded(value: str | Path) -> str:
-    """Return a name as Ultralytics reads it: without quotes, of a newer release, with its suffix.
+    """Return a name as Ultralytics resolves it: without quotes, with its current name and with its suffix.
 
     Raises:
-        TypeError: If it is an address: nothing can look into that file before it is loaded.
+        TypeError: If it is an address, because that file cannot be checked before it is loaded.
     """
     name = str(value).strip().replace("'", "")
     if re.match(r"[a-z]+:/", name, re.IGNORECASE):
@@ -169,15 +169,15 @@ def _as_loaded(value: str | Path) -> str:
 
 
 def _is_plain(path: Path) -> bool:
-    """Return whether a file holds tensors and plain values alone, as an amplifier does."""
+    """Return whether a file contains only tensors and plain values, as an amplifier file does."""
     try:
         return not torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # not of torch's own format
+    except ValueError:  # not in torch's own format
         return False
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
-    """Refuse a model YAML of which Ultralytics would run more than constructors of layers."""
+    """Refuse a model YAML that makes Ultralytics run other code than constructors of layers."""
     _check_activation(config)
     for layers in (config.get("backbone"), config.get("head")):
         for layer in layers if isinstance(layers, (list, tuple)) else ():
@@ -187,11 +187,11 @@ def _check_config(config: Mapping[str, Any]) -> None:
 
 
 def _is_layer(name: str) -> bool:
-    """Return whether a layer's name, looked up as Ultralytics does, is that of a module that only computes."""
+    """Return whether a layer's name, resolved as Ultralytics does, is that of a module without side effects."""
     scopes = (("torchvision.ops.", torchvision.ops), ("nn.", nn), ("", tasks))
     prefix, scope = next(pair for pair in scopes if name.startswith(pair[0]))
     found = getattr(scope, name.removeprefix(prefix), None)
-    # Not whole models, such as `DetectionModel`, which are built from another YAML.
+    # Not complete models, such as `DetectionModel`, as they read another YAML.
     known = ("torch.nn.", "torchvision.ops.", "ultralytics.nn.modules.")
     return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(known)
 

@@ -1,4 +1,4 @@
-"""Models from files, looked at before anything relies on them: what is damaged is refused in one line."""
+"""Checks of models from checkpoints: damaged ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.files import refuse_unusable
 
-_LARGEST_STRIDE = 512  # pixels; no model has more
+_LARGEST_STRIDE = 512  # pixels, more than any model has
 
 
 def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | None, dict[str, Any]]:
@@ -23,15 +23,15 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
 
     Args:
         role (str): Name of the argument, for messages.
-        path (str | Path): A .pt file, or a bare name that Ultralytics knows where to find or to download.
+        path (str | Path): A .pt file, or a bare name that Ultralytics can find or download.
 
     Returns:
         model (nn.Module): The model, float32, in evaluation mode.
-        detector (Detector | None): The model as a detector; None where no family accepts it.
-        content (dict[str, Any]): The whole checkpoint.
+        detector (Detector | None): The model as a detector. None if no family supports it.
+        content (dict[str, Any]): The complete checkpoint.
 
     Raises:
-        DS2D2Error: If it is missing or cannot be read, or what it holds does not work.
+        DS2D2Error: If the file is missing or cannot be read, or its model does not work.
     """
     name = str(path)
     refuse_unusable(name)
@@ -41,7 +41,7 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
         raise DS2D2Error(f"{role}={name}: no such file; {similar_file(role, name, hint)}")
     try:
         model, content = load_checkpoint(name)
-    except Exception as error:  # missing, not downloadable, truncated, foreign classes: torch raises many kinds
+    except Exception as error:  # missing, not downloadable, truncated, unknown classes: torch raises many types
         place = f"put the file into {Path.cwd()} or {SETTINGS['weights_dir']}"
         place = place if is_bare and not Path(name).exists() else f"pass another .pt as {role}="
         raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}; {place}") from error
@@ -50,7 +50,7 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
         if detector is not None:
             _check(detector)
         _try(model)
-    except Exception as error:  # whatever attributes of other types, missing modules or odd shapes lead to
+    except Exception as error:  # attributes of other types, missing modules, wrong shapes: many types
         raise DS2D2Error(
             f"{role}={name}: is damaged, {message_of(error)}; pass another .pt as {role}=, or train it again"
         ) from error
@@ -58,15 +58,15 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
 
 
 def _check(detector: Detector) -> None:
-    """Raise where a model that was read does not have what every model of Ultralytics has, or does not work."""
+    """Raise an error if a model lacks attributes that all Ultralytics models have, or does not work."""
     model, names = detector.model, detector.model.names
     if not isinstance(names, Mapping) or set(names) != set(range(len(names))) or not names:
-        raise ValueError(f"its class names are {names!r:.100}, expected a name for each number from 0 on")
+        raise ValueError(f"its class names are {names!r:.100}, expected a name for each number from 0")
     if not all(isinstance(name, str) for name in names.values()):
-        raise ValueError("some of its class names are no text")
+        raise ValueError("some of its class names are not text")
     classes = getattr(detector.head, "nc", len(names))
     if type(classes) is not int or classes != len(names):
-        raise ValueError(f"it has {len(names)} class names, and a head for {classes!r:.100}")
+        raise ValueError(f"it has {len(names)} class names, but its head has {classes!r:.100} classes")
     if model.task not in TASKS:
         raise ValueError(f"its task is {model.task!r:.100}")
     if not isinstance(model.yaml, dict):
@@ -74,16 +74,16 @@ def _check(detector: Detector) -> None:
     for name, values in model.state_dict().items():
         if values.is_floating_point() and not bool(values.isfinite().all()):
             raise ValueError(f"{name} has values that are not finite")
-    build_model(model.yaml, ch=_channels(model), nc=len(names))  # as Ultralytics does before it trains one further
+    build_model(model.yaml, ch=_channels(model), nc=len(names))  # Ultralytics does this before fine-tuning
 
 
 def _try(model: Any) -> None:
-    """Raise where a model does not take an image."""
+    """Raise an error if a model fails on an image."""
     stride = model.stride
     is_known = isinstance(stride, torch.Tensor) and stride.numel() > 0
     if not is_known or not bool(((stride > 0) & (stride <= _LARGEST_STRIDE)).all()):
         raise ValueError(f"its strides are {stride!r:.100}")
-    side = 5 * int(stride.max())  # RT-DETR picks among more than a small image has places for
+    side = 5 * int(stride.max())  # RT-DETR selects more queries than a small image has cells
     with torch.no_grad():
         model(torch.zeros(1, _channels(model), side, side))
 

@@ -1,4 +1,4 @@
-"""The method: tensors in, scalars out. Knows no detectors, no Ultralytics, no files: it can be lifted out whole."""
+"""The method: functions from tensors to scalars, independent of detectors, Ultralytics and files."""
 
 from ds2d2_yolo.method.explicit import explicit_errors, explicit_terms
 from ds2d2_yolo.method.implicit import (

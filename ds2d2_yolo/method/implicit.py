@@ -1,7 +1,7 @@
-"""Implicit terms: differences of features as a frozen head sees them, that is, as differences of predictions.
+"""Implicit terms: a frozen head predicts from student and teacher features, and the predictions are compared.
 
-Two shapes of prediction exist: dense ones (one prediction per anchor: YOLO, RetinaNet) and those of regions of interest
-(Faster R-CNN). All functions take tensors and return scalars; running the head is the caller's business.
+There are two types of predictions: dense ones, one per anchor (YOLO, RetinaNet), and those for regions of interest
+(Faster R-CNN). All functions take predictions. The caller runs the head.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch.nn.functional as F
 
 from ds2d2_yolo.method.wavelet import at_least_float32
 
-# The reference guards its normalisers with the float32 machine epsilon, and its unions and hulls with 1e-6.
+# The reference adds the float32 machine epsilon to divisors, and 1e-6 is the minimum of unions and hulls.
 _EPSILON = torch.finfo(torch.float32).eps
 _AREA_EPSILON = 1e-6
 
 
 Similarity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""How much pairs of decoded boxes (..., K) are alike: values (...), 1 where they are the same."""
+"""Similarity of pairs of decoded boxes (..., K): values (...), 1 for equal boxes."""
 
 
 class DensePredictions(NamedTuple):
-    """What a dense head says of every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, K).
+    """Predictions of a dense head for every anchor: class `logits` (B, A, C) and decoded `boxes` (B, A, K).
 
-    What boxes consist of is between the head and the `Similarity` that compares them; for `generalized_iou` they are
-    (B, A, 4), xyxy pixels, and never inverted.
+    The format of the boxes depends on the `Similarity`. `generalized_iou` needs boxes (B, A, 4) as xyxy in pixels that
+    are never inverted.
     """
 
     logits: torch.Tensor
@@ -35,7 +35,7 @@ class DensePredictions(NamedTuple):
 
 
 class RegionPredictions(NamedTuple):
-    """What a region head says of every RoI: `logits` (R, C + 1), background last, and `deltas` (R, C, 4) per class."""
+    """Predictions of a region head for every RoI: `logits` (R, C + 1), background last, and `deltas` (R, C, 4)."""
 
     logits: torch.Tensor
     deltas: torch.Tensor
@@ -55,9 +55,9 @@ def quality_focal_loss(
 
     Args:
         student_logits (torch.Tensor): Class logits (..., C).
-        teacher_logits (torch.Tensor): Class logits of the teacher (..., C); no gradient flows to them.
-        avg_factor (torch.Tensor | float): What the sum is divided by: the number of positive anchors.
-        label_weights (torch.Tensor | None): Weight per anchor (...); None counts every anchor.
+        teacher_logits (torch.Tensor): Class logits of the teacher (..., C), detached here.
+        avg_factor (torch.Tensor | float): Divisor of the sum: the number of positive anchors.
+        label_weights (torch.Tensor | None): Weight per anchor (...). None means 1 for all.
         beta (float): Exponent of the modulating factor.
 
     Returns:
@@ -77,22 +77,22 @@ def quality_focal_loss(
 
 
 def generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the generalised intersection over union of pairs of boxes; finite for empty and inverted ones too.
+    """Return the generalised intersection over union of pairs of boxes. Empty and inverted boxes give finite values.
 
-    Of inverted boxes, whose hull may be smaller than they are, it has no bound, as in the reference: a loss of them
-    could be lowered for ever. So families decode proper ones.
+    For inverted boxes it has no upper bound, as in the reference, because their hull can be smaller than their union. A
+    loss without lower bound would be the result. So families must decode boxes that are not inverted.
 
-    `torchvision.ops` has one with another guard against empty unions, and it waits for the device to index a mask.
+    The version in `torchvision.ops` handles empty unions differently and waits for the device.
 
     Args:
         first (torch.Tensor): Boxes (..., 4) as xyxy.
         second (torch.Tensor): Boxes (..., 4) as xyxy.
 
     Returns:
-        (torch.Tensor): Values (...), in [-1, 1] for proper boxes.
+        (torch.Tensor): Values (...), in [-1, 1] for boxes that are not inverted.
 
     Source:
-        `GIoULoss(eps=1e-6)` as the reference calls it, after arXiv 1902.09630.
+        `GIoULoss(eps=1e-6)` of the reference, after arXiv 1902.09630.
 
     Example:
         >>> box = torch.tensor([0.0, 0.0, 2.0, 2.0])
@@ -118,11 +118,11 @@ def similarity_loss(
     """Return the weighted sum of 1 - similarity over pairs of boxes, divided by `avg_factor`.
 
     Args:
-        student_boxes (torch.Tensor): Decoded boxes (..., K), such as xyxy pixels.
-        teacher_boxes (torch.Tensor): Decoded boxes of the teacher (..., K); no gradient flows to them.
+        student_boxes (torch.Tensor): Decoded boxes (..., K), such as xyxy in pixels.
+        teacher_boxes (torch.Tensor): Decoded boxes of the teacher (..., K), detached here.
         weights (torch.Tensor): Weight per pair (...).
-        avg_factor (torch.Tensor | float): What the sum is divided by: the number of positive anchors.
-        similarity (Similarity): How boxes are compared.
+        avg_factor (torch.Tensor | float): Divisor of the sum: the number of positive anchors.
+        similarity (Similarity): Similarity of two boxes.
 
     Returns:
         (torch.Tensor): Scalar, float32 (float64 for float64 boxes).
@@ -145,23 +145,22 @@ def dense_implicit_terms(
     label_weights: torch.Tensor | None = None,
     similarity: Similarity = generalized_iou,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare dense predictions from student and teacher features through one frozen head.
+    """Compare a frozen head's dense predictions from student features with those from teacher features.
 
-    Boxes of all anchors are compared, weighted by the teacher's highest class probability; classes of those anchors
-    that `label_weights` counts.
+    The box term compares all anchors, weighted by the teacher's highest class probability. The class term is weighted
+    by `label_weights`.
 
     Args:
         student (DensePredictions): Predictions from the student's features.
         teacher (DensePredictions): Predictions from the teacher's features, of the same shapes.
-        avg_factor (torch.Tensor | float): Number of positive anchors (at least one per image) under the student's own
-            assigner.
+        avg_factor (torch.Tensor | float): Number of positive anchors of the student's assigner, at least one per image.
         label_weights (torch.Tensor | None): Weight per anchor (B, A) of the class term: 0 for anchors that the assigner
-            ignores; None counts all.
-        similarity (Similarity): How boxes are compared.
+            ignores. None means 1 for all.
+        similarity (Similarity): Similarity of two boxes.
 
     Returns:
         classes (torch.Tensor): Quality focal loss, a scalar.
-        boxes (torch.Tensor): Loss of the boxes' similarity, a scalar.
+        boxes (torch.Tensor): Similarity loss, a scalar.
 
     Raises:
         ValueError: If the shapes of the two predictions differ.
@@ -184,12 +183,12 @@ def dense_implicit_terms(
 def dense_differences(
     student: DensePredictions, teacher: DensePredictions, similarity: Similarity = generalized_iou
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the dense implicit terms are sums of, anchor by anchor.
+    """Return the dense implicit terms separately for every anchor.
 
     Args:
         student (DensePredictions): Predictions from the student's features.
         teacher (DensePredictions): Predictions from the teacher's features, of the same shapes.
-        similarity (Similarity): How boxes are compared.
+        similarity (Similarity): Similarity of two boxes.
 
     Returns:
         classes (torch.Tensor): Quality focal loss summed over the classes (B, A).
@@ -206,7 +205,7 @@ def dense_differences(
 
 
 def region_differences(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the implicit terms of regions are sums of, region by region.
+    """Return the implicit terms separately for every region.
 
     Args:
         student (RegionPredictions): Predictions from RoIs pooled from the student's features.
@@ -214,8 +213,8 @@ def region_differences(student: RegionPredictions, teacher: RegionPredictions) -
 
     Returns:
         classes (torch.Tensor): KL divergence at temperature 3 (R,).
-        boxes (torch.Tensor): Mean absolute difference of the deltas of the teacher's most probable foreground class,
-            times that probability (R,).
+        boxes (torch.Tensor): Mean absolute difference of the deltas (R,), for the teacher's most probable foreground
+            class and multiplied by its probability.
 
     Example:
         >>> same = RegionPredictions(torch.zeros(2, 4), torch.zeros(2, 3, 4))
@@ -227,12 +226,12 @@ def region_differences(student: RegionPredictions, teacher: RegionPredictions) -
 
 
 def kl_divergence(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 3.0) -> torch.Tensor:
-    """Return KL(softmax(teacher / T) || softmax(student / T)) * T^2 of every row.
+    """Return KL(softmax(teacher / T) || softmax(student / T)) * T^2 for every row.
 
     Args:
         student_logits (torch.Tensor): Class logits (R, C).
-        teacher_logits (torch.Tensor): Class logits of the teacher (R, C); no gradient flows to them.
-        temperature (float): T.
+        teacher_logits (torch.Tensor): Class logits of the teacher (R, C), detached here.
+        temperature (float): Temperature T.
 
     Returns:
         (torch.Tensor): Divergences (R,), float32 (float64 for float64 logits).
@@ -258,20 +257,21 @@ def region_implicit_terms(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compare the predictions of a frozen region head for the same RoIs pooled from student and teacher features.
 
-    classes = 0.5 * class_factor * mean over RoIs of the KL divergence; boxes = L1 between the deltas of the teacher's
-    most probable foreground class, weighted by that probability and divided by four times the sum of the weights.
+    - classes = 0.5 * class_factor * mean over RoIs of the KL divergence
+    - boxes = weighted mean of the absolute differences of deltas. They are those of the teacher's most probable
+      foreground class, and its probability is the weight.
 
     Args:
         student (RegionPredictions): Predictions from RoIs pooled from the student's features.
         teacher (RegionPredictions): Predictions from the same RoIs pooled from the teacher's features.
-        temperature (float): T of the class term.
-        class_factor (torch.Tensor | float): Factor of the class term. 1 gives a mean over RoIs. The reference passes
-            its normaliser in the place of a weight and so computes a sum: for its coefficients, pass the number of
-            sampled RoIs, counting at least one positive and one negative per image.
+        temperature (float): Temperature of the class term.
+        class_factor (torch.Tensor | float): Factor of the class term. 1 gives a mean over RoIs. The reference computes
+            a sum. For its coefficients, pass the number of sampled RoIs, where each image counts at least one positive
+            and one negative RoI.
 
     Returns:
-        classes (torch.Tensor): Scalar.
-        boxes (torch.Tensor): Scalar.
+        classes (torch.Tensor): Class term, a scalar.
+        boxes (torch.Tensor): Box term, a scalar.
 
     Raises:
         ValueError: If the shapes of the two predictions differ.
@@ -298,12 +298,12 @@ def _check_shapes(function: str, student: _PredictionsT, teacher: _PredictionsT)
     pairs = {name: (getattr(student, name).shape, getattr(teacher, name).shape) for name in student._fields}
     if any(first != second for first, second in pairs.values()):
         shapes = ", ".join(f"{name} {tuple(first)} and {tuple(second)}" for name, (first, second) in pairs.items())
-        raise ValueError(f"{function} expects predictions of one shape, got {shapes}")
+        raise ValueError(f"{function} expects predictions of the same shape, got {shapes}")
 
 
 def _quality_focal(student_logits: torch.Tensor, teacher_logits: torch.Tensor, beta: float) -> torch.Tensor:
-    """Return the quality focal loss of every anchor and class, of the logits' shape."""
-    # In float32 at least: sums over 10^5 anchors of values near 1e-4 vanish in half precision.
+    """Return the quality focal loss of every anchor and class, with the shape of the logits."""
+    # At least float32: half precision loses sums of 10^5 values near 1e-4.
     student_logits, target = at_least_float32(student_logits), at_least_float32(teacher_logits.detach()).sigmoid()
     entropy = F.binary_cross_entropy_with_logits(student_logits, target, reduction="none")
     distance = (student_logits.sigmoid() - target).abs()
@@ -312,12 +312,12 @@ def _quality_focal(student_logits: torch.Tensor, teacher_logits: torch.Tensor, b
 
 def _dissimilarity(student: torch.Tensor, teacher: torch.Tensor, similarity: Similarity) -> torch.Tensor:
     """Return 1 - similarity of pairs of boxes (..., K)."""
-    # In float32 at least: bfloat16 knows pixel coordinates beyond 256 to 2 px only.
+    # At least float32: bfloat16 rounds pixel coordinates above 256 to 2 px.
     return 1 - similarity(at_least_float32(student), at_least_float32(teacher))
 
 
 def _region_distance(student: RegionPredictions, teacher: RegionPredictions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the teacher's highest foreground probability (R,), and how that class's deltas differ (R, 4)."""
+    """Return the teacher's highest foreground probability (R,), and the delta differences of its class (R, 4)."""
     probabilities = at_least_float32(teacher.logits.detach()).softmax(1)[:, :-1]
     weights, best = probabilities.max(1)
     chosen = best[:, None, None].expand(-1, 1, 4)

@@ -1,4 +1,4 @@
-"""The four terms of DS2D2 and the response term: from features and ground truth to one scalar per term."""
+"""The four terms of DS2D2 and the response term: one scalar per term from features and ground truth."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ds2d2_yolo.method.explicit import explicit_terms
 from ds2d2_yolo.method.wavelet import band_size, filter_bank, high_frequency_maps
 from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight
 
-_EPSILON = 1e-9  # the sum of weights, where the teacher is sure of nothing
+_EPSILON = 1e-9  # minimum of the sum of weights, if the teacher's confidence is 0 everywhere
 
 TERMS = ("ex_low", "ex_high", "im_full", "im_high", "response")
-"""The terms: explicit low- and high-frequency, implicit full- and high-frequency; response is not the paper's."""
+"""The terms: explicit low and high frequency, implicit full and high frequency, and response (not in the paper)."""
 
 WEIGHTS = ("confidence", "disw", "none")
-"""Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, every cell alike."""
+"""Weights of the explicit terms: DISW times the teacher's confidence, DISW as in the paper, or no weight."""
 
 
 @dataclass(frozen=True)
 class Gains:
-    """Factors of the terms; a term with gain 0 is not computed.
+    """Factors of the terms. A term with gain 0 is not computed.
 
     Args:
         ex_low (float): Explicit, low frequency.
@@ -49,13 +49,13 @@ class Gains:
         return tuple(name for name, gain in asdict(self).items() if gain != 0)
 
     def only(self, terms: Container[str]) -> Gains:
-        """Return the gains of some terms; the others are off.
+        """Return the gains of selected terms, and 0 for the others.
 
         Args:
-            terms (Container[str]): Names of the terms that stay.
+            terms (Container[str]): Names of the selected terms.
 
         Returns:
-            (Gains): The same gains, 0 for the terms left out.
+            (Gains): The gains.
 
         Example:
             >>> Gains(ex_low=1.0, im_full=2.0).only(["ex_low"]).active
@@ -66,13 +66,13 @@ class Gains:
 
 @dataclass(frozen=True)
 class TappedMaps:
-    """Channels of the tapped maps, and which of them serve which terms.
+    """Channels of the tapped maps, and the terms that use each map.
 
     Args:
         student (tuple[int, ...]): Student channels of every tapped map.
         teacher (tuple[int, ...]): Teacher channels of every tapped map.
-        explicit (tuple[int, ...]): Indices of the maps that the explicit terms compare.
-        head (tuple[int, ...]): Indices of the maps that the heads take, in the heads' order.
+        explicit (tuple[int, ...]): Indices of the maps for the explicit terms.
+        head (tuple[int, ...]): Indices of the maps that are inputs of the heads, in the heads' order.
 
     Raises:
         ValueError: If student and teacher have different numbers of maps, or an index is out of range.
@@ -89,19 +89,19 @@ class TappedMaps:
 
     def __post_init__(self) -> None:
         if len(self.student) != len(self.teacher):
-            raise ValueError(f"the student has {len(self.student)} maps, the teacher {len(self.teacher)}")
+            raise ValueError(f"the student has {len(self.student)} maps, the teacher has {len(self.teacher)}")
         if any(not 0 <= index < len(self.student) for index in (*self.explicit, *self.head)):
             raise ValueError(f"explicit {self.explicit} and head {self.head} must index {len(self.student)} maps")
 
     @classmethod
     def of_neck(cls, student: Sequence[int], teacher: Sequence[int]) -> TappedMaps:
-        """Return the usual arrangement: the maps that the heads take serve the explicit terms too."""
+        """Return the usual roles: the inputs of the heads are also the maps for the explicit terms."""
         every = tuple(range(len(student)))
         return cls(tuple(student), tuple(teacher), explicit=every, head=every)
 
 
 class HeadComparison:
-    """Compares a student with its teacher by what heads predict: subclass it with the methods whose terms have a gain.
+    """Base class for comparing predictions. Subclasses implement the methods whose terms have a gain.
 
     Example:
         >>> class Logits(HeadComparison):
@@ -116,32 +116,32 @@ class HeadComparison:
     """
 
     def full(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Compare two pyramids through the teacher's frozen head: a scalar, for `im_full`."""
+        """Compare predictions of the teacher's frozen head from two feature pyramids: a scalar, for `im_full`."""
         raise ValueError("the term im_full has a gain: LossInputs needs heads= with a method full")
 
     def high(self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Compare their high-frequency maps through the high-frequency amplifier: a scalar, for `im_high`."""
+        """Compare predictions of the amplifier from two pyramids of high-frequency maps: a scalar, for `im_high`."""
         raise ValueError("the term im_high has a gain: LossInputs needs heads= with a method high")
 
     def response(self) -> torch.Tensor:
-        """Compare what the student itself predicts with what the teacher predicts: a scalar, for `response`."""
+        """Compare the student's own predictions with the teacher's: a scalar, for `response`."""
         raise ValueError("the term response has a gain: LossInputs needs heads= with a method response")
 
 
 @dataclass(frozen=True, eq=False)
 class LossInputs:
-    """What the terms of one batch are computed from.
+    """Inputs of the terms for one batch.
 
     Args:
-        student_maps (Sequence[torch.Tensor]): Student maps (B, Cs_l, H_l, W_l), as tapped.
-        teacher_maps (Sequence[torch.Tensor]): Teacher maps (B, Ct_l, H_l, W_l), without gradient.
-        boxes (torch.Tensor): Ground-truth boxes of the batch: (N, 4) as xyxy pixels of the padded input, or (N, 5)
-            oriented, as for `density_independent_scale_weight`.
-        batch_index (torch.Tensor): Index of the image of every box (N,).
+        student_maps (Sequence[torch.Tensor]): Tapped student maps (B, Cs_l, H_l, W_l).
+        teacher_maps (Sequence[torch.Tensor]): Tapped teacher maps (B, Ct_l, H_l, W_l), without gradient.
+        boxes (torch.Tensor): Ground-truth boxes of the batch: (N, 4) as xyxy in pixels of the padded input, or oriented
+            boxes (N, 5), as for `density_independent_scale_weight`.
+        batch_index (torch.Tensor): Index of every box's image (N,).
         input_size (tuple[int, int]): Height and width of the padded input, in pixels.
-        confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] at every map
-            that the explicit terms compare, for `weight="confidence"`.
-        heads (HeadComparison): What compares predictions, for the terms `im_full`, `im_high` and `response`.
+        confidence (Sequence[torch.Tensor] | None): The teacher's confidence (B, 1, h_l, w_l) in [0, 1] for every map of
+            the explicit terms. Needed for `weight="confidence"`.
+        heads (HeadComparison): Comparison of predictions, for the terms `im_full`, `im_high` and `response`.
     """
 
     student_maps: Sequence[torch.Tensor]
@@ -154,26 +154,26 @@ class LossInputs:
 
 
 class DS2D2Loss(nn.Module):
-    """The terms, and the adapters that bring the student's maps to the teacher's channels.
+    """The terms, with adapters from the student's channels to the teacher's.
 
-    An adapter (phi) is a 1x1 convolution without bias. The explicit terms compare adapted maps. The implicit terms take
-    the student's own maps where the channels agree, as the reference does, and adapted ones where they differ. The
-    response term needs no maps: it compares predictions that both models have made already.
+    An adapter (phi) is a 1x1 convolution without bias. The explicit terms compare adapted maps. The implicit terms use
+    the student's own maps if the channels are equal, as in the reference, and otherwise adapted maps. The response term
+    needs no maps.
 
     Args:
         maps (TappedMaps): Channels and roles of the tapped maps.
         gains (Gains): Factors of the terms.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         weight (str): Weight of the explicit terms, one of `WEIGHTS`.
-        shared_adapter (bool): Use one adapter for all maps, as the reference does where all levels have the same
+        shared_adapter (bool): Whether all maps share one adapter, as in the reference. All levels must have the same
             channels.
 
     Attributes:
-        adapters (nn.ModuleList): One module per tapped map: all that distillation trains besides the student.
-        gains (Gains): The factors; they may be replaced by others with the same terms active.
+        adapters (nn.ModuleList): One module per tapped map. They are trained together with the student.
+        gains (Gains): The factors. They can be replaced by others with the same active terms.
 
     Raises:
-        ValueError: If wavelet or weight is unknown, or one shared adapter does not fit all maps.
+        ValueError: If wavelet or weight is not supported, or levels with a shared adapter have different channels.
 
     Example:
         >>> loss = DS2D2Loss(TappedMaps.of_neck((8,), (16,)), Gains(ex_low=1.0, ex_high=1.0))
@@ -206,13 +206,13 @@ class DS2D2Loss(nn.Module):
 
         Args:
             inputs (LossInputs): Maps, ground truth and heads of one batch.
-            gains (Gains | None): Factors for this batch, for leaving terms out; None takes `gains` of the loss.
+            gains (Gains | None): Factors for this batch, for example to omit terms. None means `gains` of the loss.
 
         Returns:
-            (dict[str, torch.Tensor]): Scalar by name of the term.
+            (dict[str, torch.Tensor]): The scalars, by name of the term.
 
         Raises:
-            ValueError: If a term has a gain but nothing to compute it from, or shapes do not fit together.
+            ValueError: If inputs of a term with a gain are missing, or shapes do not match.
         """
         gains = self.gains if gains is None else gains
         adapted = [adapter(x) for adapter, x in zip(self.adapters, inputs.student_maps, strict=True)]
@@ -231,17 +231,17 @@ class DS2D2Loss(nn.Module):
         return {name: gain * terms[name] for name, gain in asdict(gains).items() if gain}
 
     def explicit_weights(self, inputs: LossInputs) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Return the weights of the explicit terms, and what the weighted sums over cells are divided by.
+        """Return the weights of the explicit terms, and the divisors of the weighted sums over cells.
 
         Args:
-            inputs (LossInputs): As for the forward pass; of the maps, shapes alone matter.
+            inputs (LossInputs): As for the forward pass. Only the shapes of the maps are used.
 
         Returns:
-            (list[tuple[torch.Tensor, torch.Tensor | None]]): Per explicit map the weight (B, 1, h, w) on the grid of
-                its bands, and its sum, or None where the terms are means over all cells.
+            (list[tuple[torch.Tensor, torch.Tensor | None]]): For each explicit map, the weight (B, 1, h, w) on the grid
+                of its bands, and the sum of the weight. The sum is None if the terms are means over all cells.
 
         Raises:
-            ValueError: If the weight needs the teacher's confidence and there is none.
+            ValueError: If the weight needs the teacher's confidence and the inputs have none.
         """
         maps, boxes = inputs.student_maps, inputs.boxes
         images = maps[0].shape[0]
@@ -257,7 +257,7 @@ class DS2D2Loss(nn.Module):
         return [(weight, weight.sum().clamp(min=_EPSILON)) for weight in focused]
 
     def _explicit(self, inputs: LossInputs, adapted: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the low- and the high-frequency explicit term: sums over the maps that these compare."""
+        """Return the low-frequency and the high-frequency explicit term: sums over the explicit maps."""
         terms = [
             explicit_terms(adapted[i], inputs.teacher_maps[i], weight, self.wavelet, avg_factor)
             for i, (weight, avg_factor) in zip(self.maps.explicit, self.explicit_weights(inputs), strict=True)
@@ -268,14 +268,14 @@ class DS2D2Loss(nn.Module):
     def _head_maps(
         self, inputs: LossInputs, adapted: Sequence[torch.Tensor]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return the maps that heads are given: the student's own where the channels agree, and the teacher's."""
+        """Return the head's inputs from student (own maps if the channels are equal, otherwise adapted) and teacher."""
         maps = self.maps
         student_maps = [inputs.student_maps[i] if maps.student[i] == maps.teacher[i] else adapted[i] for i in maps.head]
         return student_maps, [inputs.teacher_maps[i] for i in maps.head]
 
 
 def _make_adapters(maps: TappedMaps, explicit: tuple[int, ...], shared: bool) -> nn.ModuleList:
-    """Return one adapter per map: a convolution where a term needs one, else the identity."""
+    """Return one adapter per map: a convolution if a term needs one, otherwise the identity."""
     pairs = list(zip(maps.student, maps.teacher, strict=True))
     if shared:
         if len(set(pairs)) != 1:

@@ -1,4 +1,4 @@
-"""First-order wavelet decomposition of feature maps, and the high-frequency map built from it."""
+"""First-level wavelet decomposition of feature maps, and the high-frequency map."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ds2d2_yolo.errors import did_you_mean
 
 
 class Bands(NamedTuple):
-    """The four sub-bands of a first-order 2-D wavelet transform, each of shape (B, C, h, w).
+    """The four sub-bands of a first-level 2-D wavelet transform, each of shape (B, C, h, w).
 
-    `ll` is the low-frequency component; `lh`, `hl` and `hh` hold horizontal, vertical and diagonal detail: the first
-    letter is the filter along the rows (x), the second the one along the columns (y).
+    `ll` is the low-frequency band. `lh`, `hl` and `hh` are horizontal, vertical and diagonal detail. The first letter
+    is the filter along the rows (x), the second letter is the filter along the columns (y).
     """
 
     ll: torch.Tensor
@@ -26,7 +26,7 @@ class Bands(NamedTuple):
 
 
 _DISCRETE = tuple(pywt.wavelist(kind="discrete"))
-# Read once: a look-up compiles into one graph with every torch, calls into PyWavelets do not.
+# Read once: torch can compile a look-up, but not a call of PyWavelets.
 _FILTERS = {
     name: (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
     for name, wavelet in ((name, pywt.Wavelet(name)) for name in _DISCRETE)
@@ -45,8 +45,8 @@ def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         high (tuple[float, ...]): High-pass filter of the same length.
 
     Raises:
-        ValueError: If there is no such wavelet, or if it is not orthogonal: then the two explicit terms would not be
-            the two parts of one squared error.
+        ValueError: If there is no such wavelet, or if it is not orthogonal. Only for an orthogonal wavelet do the two
+            explicit terms add up to one squared error.
 
     Example:
         >>> low, high = filter_bank("haar")
@@ -56,7 +56,7 @@ def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if wavelet in _FILTERS:
         return _FILTERS[wavelet]
     if wavelet in _DISCRETE:
-        raise ValueError(f"wavelet={wavelet}: not orthogonal, take one of the haar, db, sym, coif or dmey families")
+        raise ValueError(f"wavelet={wavelet}: not orthogonal, use one of the haar, db, sym, coif or dmey families")
     hint = did_you_mean(wavelet, _FILTERS, "try haar, db2, sym4 or coif1")
     raise ValueError(f"wavelet={wavelet}: no such discrete wavelet, {hint}")
 
@@ -70,7 +70,7 @@ def band_size(height: int, width: int, wavelet: str = "haar") -> tuple[int, int]
         wavelet (str): Name of the wavelet.
 
     Returns:
-        (tuple[int, int]): Height and width of each sub-band; for Haar half the map's, rounded up.
+        (tuple[int, int]): Height and width of each sub-band. For Haar, half of the map's, rounded up.
 
     Example:
         >>> band_size(25, 40)
@@ -81,22 +81,29 @@ def band_size(height: int, width: int, wavelet: str = "haar") -> tuple[int, int]
 
 
 def decompose(x: torch.Tensor, wavelet: str = "haar") -> Bands:
-    """Split feature maps into their four first-order wavelet sub-bands, with zero padding.
+    """Split feature maps into their four first-level wavelet sub-bands, with zero padding.
 
-    For Haar and a block [[a, b], [c, d]]: LL = (a+b+c+d)/2, LH = (a+b-c-d)/2, HL = (a-b+c-d)/2, HH = (a-b-c+d)/2. An
-    odd side gets one zero row at the bottom or one zero column at the right. Other bases: `pywt.dwt2(mode="zero")`.
-    The transform is linear and, on even sides with Haar, orthonormal: the squares of the bands add up to those of `x`.
+    For Haar and a block [[a, b], [c, d]]:
+
+    - LL = (a+b+c+d)/2
+    - LH = (a+b-c-d)/2
+    - HL = (a-b+c-d)/2
+    - HH = (a-b-c+d)/2
+
+    An odd side is padded with one zero row at the bottom or one zero column at the right. Other bases equal
+    `pywt.dwt2(mode="zero")`. The transform is linear. For Haar and even sides it is orthonormal: the bands have the
+    same sum of squares as `x`.
 
     Args:
         x (torch.Tensor): Feature maps (B, C, H, W) of any floating dtype.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
 
     Returns:
-        (Bands): Four maps (B, C, h, w), float64 for float64 input and else float32: the bands are small differences of
-            large numbers, of which half precision would keep little.
+        (Bands): Four maps (B, C, h, w), float64 for float64 input and otherwise float32. The bands are small
+            differences of large numbers, for which half precision is too coarse.
 
     Raises:
-        ValueError: If `x` is not four-dimensional or the wavelet is unknown or not orthogonal.
+        ValueError: If `x` is not four-dimensional, or the wavelet does not exist or is not orthogonal.
 
     Source:
         Section "Spectral decoupling" of DS2D2 (doi 10.1109/TGRS.2025.3600098); `DWTForward(J=1, mode="zero")` in
@@ -114,17 +121,17 @@ def decompose(x: torch.Tensor, wavelet: str = "haar") -> Bands:
 
 
 def high_frequency_map(x: torch.Tensor, wavelet: str = "haar") -> torch.Tensor:
-    """Return LH + HL + HH of feature maps, upsampled to the maps' own size (bilinear, corners not aligned).
+    """Return LH + HL + HH of feature maps, upsampled to the size of the maps (bilinear, corners not aligned).
 
-    With Haar the signed sum equals twice the difference between the top-left value of each 2x2 block and the block's
-    mean; it is the published definition.
+    This is the published definition. For Haar, the sum is twice the difference between the top left value of each 2x2
+    block and the block's mean.
 
     Args:
         x (torch.Tensor): Feature maps (B, C, H, W) of any floating dtype.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
 
     Returns:
-        (torch.Tensor): High-frequency maps (B, C, H, W) of the dtype of `x`.
+        (torch.Tensor): High-frequency maps (B, C, H, W), with the dtype of `x`.
 
     Raises:
         ValueError: As for `decompose`.
@@ -142,14 +149,14 @@ def high_frequency_map(x: torch.Tensor, wavelet: str = "haar") -> torch.Tensor:
 
 
 def high_frequency_maps(features: Sequence[torch.Tensor], wavelet: str = "haar") -> list[torch.Tensor]:
-    """Return the high-frequency map of every level of a pyramid; see `high_frequency_map`.
+    """Return the high-frequency map of every level of a feature pyramid. See `high_frequency_map`.
 
     Args:
-        features (Sequence[torch.Tensor]): One (B, C_l, H_l, W_l) map per level.
+        features (Sequence[torch.Tensor]): One map (B, C_l, H_l, W_l) per level.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
 
     Returns:
-        (list[torch.Tensor]): One map of the same shape and dtype per level.
+        (list[torch.Tensor]): One map per level, of the same shape and dtype.
 
     Example:
         >>> [m.shape[-1] for m in high_frequency_maps([torch.rand(1, 8, 8, 8), torch.rand(1, 16, 4, 4)])]
@@ -159,16 +166,16 @@ def high_frequency_maps(features: Sequence[torch.Tensor], wavelet: str = "haar")
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Return `x` in float32, or unchanged where it already is float32 or float64."""
+    """Return `x` as float32, or unchanged if it is float32 or float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _decompose_haar(x: torch.Tensor) -> Bands:
-    """Haar by sums and differences alone: two passes over memory, exact in any layout, nothing for autocast to cast."""
+    """Compute the Haar transform by sums and differences: two passes over memory, any layout, no effect of autocast."""
     batch, channels, height, width = x.shape
     if height % 2 or width % 2:
         x = F.pad(x, (0, width % 2, 0, height % 2))
-    # Views and unbind rather than strided slices: the backward of a slice writes a whole map of zeros, four times.
+    # Views and unbind instead of strided slices: the backward pass of four slices would write four maps of zeros.
     blocks = x.reshape(batch, channels, (height + 1) // 2, 2, (width + 1) // 2, 2)
     top, bottom = blocks.unbind(3)
     (sum_left, sum_right), (difference_left, difference_right) = (top + bottom).unbind(-1), (top - bottom).unbind(-1)
@@ -181,8 +188,8 @@ def _decompose_haar(x: torch.Tensor) -> Bands:
 
 
 def _decompose_by_library(x: torch.Tensor, wavelet: str) -> Bands:
-    """Any orthogonal basis, by pytorch-wavelets."""
-    from ds2d2_yolo.method.backend import analyse  # the library is imported where a basis needs it alone
+    """Compute the transform for any orthogonal basis, by pytorch-wavelets."""
+    from ds2d2_yolo.method.backend import analyse  # imports the library only when it is needed
 
     ll, detail = analyse(x, filter_bank(wavelet))
     return Bands(ll, *detail.unbind(2))

@@ -1,4 +1,4 @@
-"""DISW, the density-independent scale weight: every object pulls equally, whatever its size or its neighbours."""
+"""DISW, the density-independent scale weight: every object has equal influence, for any size and any neighbours."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-# Shares are added up as whole numbers of 2**-40: the sums are exact, hence the same in any order and on any device,
-# without the float cumulative sum that has no deterministic CUDA kernel. Room for 8 million objects on one cell.
+# Shares are integers in units of 2**-40. So the sums are exact and do not depend on order or device. CUDA has no
+# deterministic cumulative sum for floats. A cell can hold 8 million objects.
 _UNIT = 2.0**40
 
 
@@ -21,21 +21,23 @@ def density_independent_scale_weight(
 ) -> list[torch.Tensor]:
     """Build the density-independent scale weight of a batch on the low-frequency grid of every level.
 
-    On a grid of h x w cells a box covers the columns i0..i1 and the rows j0..j1, both ends inclusive, with
-    i0 = max(0, floor(x1 * w / W_in)) and i1 = min(w - 1, ceil(x2 * w / W_in)), rows alike. An oriented box covers the
-    cells whose centre lies in it, or, where there is none, the cell of its own centre. The weight is 1 everywhere;
-    every box adds 1 / (number of its cells) to each of its cells, and overlapping boxes add up: so each object adds
-    one in total. A box that covers no cell (outside the image, inverted, not a number) adds nothing.
+    The weight is 1 everywhere. Every box adds 1 / (number of its cells) to each of its cells, so each object adds 1 in
+    total. Overlapping boxes add up.
 
-    Boxes are painted at their corners alone and spread by two cumulative sums (a summed-area table run backwards), so
-    the cost hardly depends on their number and not at all on the number of channels. Oriented boxes are painted at
-    both ends of every row of cells and spread by one.
+    - A box on a grid of h x w cells covers the columns i0..i1 and the rows j0..j1, both ends inclusive. Here
+      i0 = max(0, floor(x1 * w / W_in)) and i1 = min(w - 1, ceil(x2 * w / W_in)). Rows use the same formulas.
+    - An oriented box covers the cells whose centres are inside it. If there are none, it covers the cell of its centre.
+    - A box without cells adds nothing: it is outside the image, inverted or not a number.
+
+    Boxes are marked at their corners only, and two cumulative sums fill them (an inverse summed-area table). So the
+    cost hardly depends on the number of boxes, and not on the number of channels. Oriented boxes are marked at both
+    ends of every row of cells, and one cumulative sum fills them.
 
     Args:
-        boxes (torch.Tensor): Ground-truth boxes of the whole batch: (N, 4) as x1, y1, x2, y2 in pixels of the padded
-            input, or (N, 5) oriented as centre x, centre y, width, height in pixels, and the angle in radians by which
-            the width's side is turned from x towards y; any dtype, N may be 0.
-        batch_index (torch.Tensor): Index of the image of every box (N,).
+        boxes (torch.Tensor): Ground-truth boxes of the whole batch, any dtype, N may be 0. Boxes (N, 4) are x1, y1, x2,
+            y2 in pixels of the padded input. Oriented boxes (N, 5) are centre x, centre y, width, height in pixels,
+            angle in radians. The angle rotates the width's side from x towards y.
+        batch_index (torch.Tensor): Index of every box's image (N,).
         batch_size (int): Number of images B.
         input_size (tuple[int, int]): Height and width of the padded input, in pixels.
         grid_sizes (Sequence[tuple[int, int]]): Height and width of the grid of every level, in cells.
@@ -62,8 +64,8 @@ def density_independent_scale_weight(
             "density_independent_scale_weight expects boxes (N, 4) or (N, 5) and batch_index (N,), "
             f"got {tuple(boxes.shape)} and {tuple(batch_index.shape)}"
         )
-    # Cell borders are found in float64, as the reference finds them: in float32 a box that ends on a border may round
-    # into the next cell. Apple's GPUs have no float64.
+    # Cell borders are computed in float64, as in the reference. In float32, a box that ends on a border may round into
+    # the next cell. Apple's GPUs have no float64.
     boxes = boxes.detach().to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     batch_index = batch_index.long()
     paint = _paint if boxes.shape[1] == 4 else _paint_oriented
@@ -71,10 +73,10 @@ def density_independent_scale_weight(
 
 
 def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
-    """Focus a weight on the cells where the teacher is confident of an object.
+    """Multiply a weight by the teacher's confidence, so that it focuses on objects.
 
-    DISW alone is close to 1 nearly everywhere, and background outnumbers objects: an average under it is one over
-    background. Multiplied by the confidence it becomes an average over what the teacher sees as objects.
+    DISW alone is close to 1 nearly everywhere. As most cells are background, its mean is mostly a mean over background.
+    With the confidence it becomes a mean over the objects that the teacher detects.
 
     Args:
         weight (torch.Tensor): Weight (B, 1, h, w).
@@ -84,11 +86,11 @@ def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
         (torch.Tensor): Weight (B, 1, h, w): `weight` times the highest confidence within each cell.
 
     Raises:
-        ValueError: If the shapes do not fit together.
+        ValueError: If the shapes do not match.
 
     Source:
-        Not part of the paper; weights by the teacher's class scores are common in feature distillation, Ultralytics'
-        own among them.
+        Not part of the paper. Weights by the teacher's class scores are common in feature distillation, for example in
+        Ultralytics' own.
 
     Example:
         >>> confidence = torch.tensor([[[[0.0, 0.5, 0.0], [0.0, 0.0, 0.0]]]])
@@ -100,8 +102,8 @@ def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
             "focus_weight expects weight (B, 1, h, w) and confidence (B, 1, H, W), "
             f"got {tuple(weight.shape)} and {tuple(confidence.shape)}"
         )
-    # The highest, not the mean: the one sure cell of a small object must not be averaged away. Blocks of 2 x 2 are
-    # those of the transform, the last ones of odd sides included; longer wavelets have a few cells more at the rim.
+    # The maximum, not the mean: it keeps the single confident cell of a small object. The blocks of 2 x 2 are those of
+    # the Haar transform, also for odd sides. Longer wavelets have a few more cells at the border.
     blocks = F.max_pool2d(confidence.detach().float(), 2, ceil_mode=True)
     return weight * (blocks if blocks.shape == weight.shape else F.adaptive_max_pool2d(blocks, weight.shape[2:]))
 
@@ -120,11 +122,11 @@ def _paint(
     left, right = (x1 * scale_x).floor().clamp(min=0), (x2 * scale_x).ceil().clamp(max=width - 1) + 1
     top, bottom = (y1 * scale_y).floor().clamp(min=0), (y2 * scale_y).ceil().clamp(max=height - 1) + 1
     columns, rows = right - left, bottom - top
-    covered = (columns > 0) & (rows > 0)  # False also where a coordinate is not a number
+    covered = (columns > 0) & (rows > 0)  # also False if a coordinate is not a number
     share = torch.where(covered, _UNIT / (columns * rows), 0.0).round().long()
     left, right, top, bottom = (torch.where(covered, edge, 0.0).long() for edge in (left, right, top, bottom))
 
-    # One row and one column more than the grid: there the far corners of boxes that reach its end are put.
+    # One extra row and column, for the far corners of boxes that end at the border of the grid.
     first = batch_index * (height + 1)
     corners = torch.cat(
         [
@@ -151,8 +153,8 @@ def _paint_oriented(
     x, y, w, h, angle = boxes.unsqueeze(2).unbind(1)  # (N, 1) each
     cos, sin = angle.cos(), angle.sin()
 
-    # A box is what two strips have in common, each between two opposite sides: a row of cells crosses both strips
-    # between two x, and what it has of the box lies between the later entry and the earlier exit.
+    # A box is the intersection of two strips, each between two opposite sides. A row of cells enters and leaves each
+    # strip at one x. It is inside the box between the later entry and the earlier exit.
     rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device)
     away = (rows + 0.5) * step_y - y  # (N, h)
     across, along = _crossing(cos, away * sin, w / 2), _crossing(-sin, away * cos, h / 2)
@@ -161,7 +163,7 @@ def _paint_oriented(
     right = ((x + leaving) / step_x - 0.5).floor().clamp(-1, width - 1) + 1
     cells = (right - left).clamp(min=0).sum(1, keepdim=True)
 
-    # Between the centres of cells, or outside of the image with no more than the rim in it
+    # Boxes without a cell centre: too small, or only their edge is inside the image
     half_x, half_y = ((w * cos).abs() + (h * sin).abs()) / 2, ((w * sin).abs() + (h * cos).abs()) / 2
     inside = (x + half_x >= 0) & (x - half_x <= input_size[1]) & (y + half_y >= 0) & (y - half_y <= input_size[0])
     alone = (cells == 0) & inside & (w >= 0) & (h >= 0)
@@ -173,7 +175,7 @@ def _paint_oriented(
     covered = (right > left) & torch.isfinite(boxes).all(1, keepdim=True)
     share = torch.where(covered, _UNIT / cells, 0.0).round().long()
     left, right = (torch.where(covered, edge, 0.0).long() for edge in (left, right))
-    first = (batch_index[:, None] * height + rows.long()) * (width + 1)  # one column more: there rows at the rim end
+    first = (batch_index[:, None] * height + rows.long()) * (width + 1)  # one extra column for ends at the border
     table = torch.zeros(batch_size * height * (width + 1), dtype=torch.long, device=boxes.device)
     table.index_add_(0, torch.cat([first + left, first + right]).flatten(), torch.cat([share, -share]).flatten())
     table = table.view(batch_size, 1, height, width + 1).cumsum(3)
@@ -181,8 +183,8 @@ def _paint_oriented(
 
 
 def _crossing(slope: torch.Tensor, offset: torch.Tensor, half: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return between which t (N, h) the value of slope * t + offset is within `half` of 0; empty ones are inverted."""
-    level = slope.abs() < 1e-9  # radians: over 10,000 pixels a hundred-thousandth of one
+    """Return the interval of t (N, h) with |slope * t + offset| <= half. Empty intervals are inverted."""
+    level = slope.abs() < 1e-9  # radians: 1e-5 pixels over 10,000 pixels
     slope = torch.where(level, 1.0, slope)
     middle, reach = -offset / slope, half / slope.abs()
     always = torch.where(offset.abs() <= half, -torch.inf, torch.inf)

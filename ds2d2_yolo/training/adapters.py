@@ -1,4 +1,4 @@
-"""Adapters after training: kept in a file beside the student, which leaves without them, or fitted anew."""
+"""Adapters after training: saved in a file next to the student, or fitted again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ds2d2_yolo.files import whole_file
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
 
 _FORMAT = "ds2d2-adapters"
-_RIDGE = 1e-3  # of the mean power of the student's channels: enough where cells are fewer than channels
+_RIDGE = 1e-3  # times the mean power of the student's channels: enough for fewer cells than channels
 
 
 def keep_adapters(path: Path, name: str, student: nn.Module, adapters: nn.Module) -> None:
-    """Save the adapters of a student in a small file of tensors and text, beside those of its other checkpoints.
+    """Add the adapters of a student to a file of tensors and text. It holds one entry per checkpoint.
 
     Args:
-        path (Path): The file; it appears complete or not at all.
+        path (Path): The file. It is replaced in one step.
         name (str): Name of the student's checkpoint, such as `best`.
         student (nn.Module): The student without its adapters.
         adapters (nn.Module): Its adapters.
@@ -37,12 +37,12 @@ def find_adapters(path: Path, student: nn.Module) -> dict[int, torch.Tensor]:
     """Return the adapters that were trained with a student.
 
     Args:
-        path (Path): File written by `keep_adapters`; loaded without running any code it might contain.
+        path (Path): File written by `keep_adapters`. Code in it is never run.
         student (nn.Module): The student.
 
     Returns:
-        (dict[int, torch.Tensor]): Weights (Ct, Cs) float32 by number of the level; empty where the file is missing, is
-            no such file, or is about other students.
+        (dict[int, torch.Tensor]): Weights (Ct, Cs) float32 by index of the level. Empty if the file is missing, has
+            another format, or belongs to other students.
     """
     content = _read(path)
     if content is None:
@@ -55,14 +55,14 @@ def find_adapters(path: Path, student: nn.Module) -> dict[int, torch.Tensor]:
 
 
 def fit_adapters(maps: Iterable[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]]) -> list[torch.Tensor]:
-    """Fit one adapter per level: the linear map without bias that brings the student's maps closest to the teacher's.
+    """Fit one adapter per level, a linear map without bias from the student's maps to the teacher's.
 
-    What is minimised is the squared error over all cells (ridge regression, in float64), which with Haar is the sum of
-    both explicit terms without their weight.
+    The fit is a ridge regression in float64. It minimises the squared error over all cells. For Haar, this error is the
+    sum of both explicit terms without their weight.
 
     Args:
-        maps (Iterable): Student's (B, Cs_l, H_l, W_l) and teacher's maps (B, Ct_l, H_l, W_l), image by image; they are
-            not kept.
+        maps (Iterable): Student maps (B, Cs_l, H_l, W_l) and teacher maps (B, Ct_l, H_l, W_l) of one image after the
+            other. They are not kept.
 
     Returns:
         (list[torch.Tensor]): Weights (Ct_l, Cs_l) float32.
@@ -83,23 +83,23 @@ def fit_adapters(maps: Iterable[tuple[Sequence[torch.Tensor], Sequence[torch.Ten
         products = [(a + c, b + d) for (a, b), (c, d) in zip(products, new, strict=True)] if products else new
     fitted = []
     for squares, crosses in products:
-        power = squares.diagonal().mean().clamp(min=1e-12)  # maps may be zero throughout
+        power = squares.diagonal().mean().clamp(min=1e-12)  # all values of a map can be zero
         ridge = _RIDGE * power * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
         fitted.append(torch.linalg.solve(squares + ridge, crosses.T).T.float().contiguous())
     return fitted
 
 
 def adapt(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return maps (B, Cs, H, W) brought to the teacher's channels by an adapter's weight (Ct, Cs)."""
+    """Apply an adapter's weight (Ct, Cs) to maps (B, Cs, H, W) and return maps (B, Ct, H, W)."""
     return F.conv2d(x, weight[:, :, None, None].to(x.dtype))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return the content of an adapters file, or None where there is none that can be read."""
+    """Return the content of an adapters file, or None if it is missing or cannot be read."""
     if not path.is_file():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises many kinds for files that are no archive; without the file, adapters are fitted
+    except Exception:  # torch raises many types for damaged files; without the file, adapters are fitted
         return None
     return content if isinstance(content, dict) and content.get("format") == _FORMAT else None

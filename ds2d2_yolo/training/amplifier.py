@@ -33,9 +33,9 @@ _FORMAT_VERSION = 1
 
 
 class HighFrequencyInput:
-    """Forward pre-hook that replaces the maps a head is given by their high-frequency maps.
+    """Forward pre-hook that replaces a head's input maps by their high-frequency maps.
 
-    A class rather than a closure: the model that carries it is copied and pickled.
+    A class instead of a closure, because models with this hook are copied and pickled.
 
     Args:
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
@@ -45,30 +45,29 @@ class HighFrequencyInput:
         self.wavelet = wavelet
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[torch.Tensor]]:
-        """Return the head's arguments with every map replaced."""
+        """Return the head's inputs with all maps replaced."""
         return (high_frequency_maps(inputs[0], self.wavelet),)
 
 
 class AmplifierTrainer(PlainTrainer):
     """Train the high-frequency amplifier of a teacher.
 
-    The teacher's backbone and neck stay as they are, BatchNorm statistics included; its head starts from the teacher's
-    weights and is trained with the ordinary detection loss, given LH + HL + HH of every map in place of the map.
-    Validation measures the teacher with this head. The result is `weights/amplifier.pt`: the head alone, with the
-    teacher's fingerprint.
-    Of a two-stage head both stages are trained and the second is kept.
+    The amplifier is a copy of the teacher's head. It is trained with the ordinary detection loss on LH + HL + HH of
+    every map. The teacher's backbone and neck are frozen, including BatchNorm statistics. Validation evaluates the
+    teacher with this head. The result is `weights/amplifier.pt`: the head and the teacher's fingerprint. For a
+    two-stage head, both stages are trained and only the second is saved.
 
     Args:
         cfg (Configuration): As for Ultralytics' trainers.
-        overrides (dict[str, Any] | None): Ultralytics' train arguments; `model` (or `teacher`) is the trained teacher,
+        overrides (dict[str, Any] | None): Ultralytics' train arguments. `model` (or `teacher`) is the trained teacher,
             `wavelet` the basis.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
 
     Attributes:
-        amplifier (Path): Where the amplifier is written when training ends.
+        amplifier (Path): The amplifier file, written at the end of training.
 
     Raises:
-        DS2D2Error: If an argument is wrong, or the teacher does not fit the data.
+        DS2D2Error: If an argument is wrong, or the teacher does not match the data.
 
     Example:
         >>> overrides = {"teacher": "yolo11s.pt", "data": "DIOR.yaml", "epochs": 24}
@@ -88,7 +87,7 @@ class AmplifierTrainer(PlainTrainer):
         teacher = overrides.pop("teacher", None)
         if teacher is not None:
             overrides["model"] = teacher
-        if not overrides.get("resume") and RANK == -1:  # workers of a DDP run are given what their parent has checked
+        if not overrides.get("resume") and RANK == -1:  # workers of a DDP run get arguments that their parent checked
             arguments = check_arguments(overrides, cfg)
             if arguments.safe:
                 check_safety({"teacher": arguments.model})
@@ -112,16 +111,16 @@ class AmplifierTrainer(PlainTrainer):
             LOGGER.removeFilter(_is_not_freezing)
 
     def complete(self) -> None:
-        """Make the final checkpoints of a run that was killed before its end, and the amplifier."""
+        """Write the final checkpoints and the amplifier of a run that was killed before its end."""
         super().complete()
         export_amplifier(self.best if self.best.exists() else self.last, self.amplifier, self.args.wavelet)
 
     def get_model(
         self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> nn.Module:
-        """Return the teacher with a head that is given high-frequency maps."""
-        assert weights is not None  # a YAML is refused on the way in
-        # A checkpoint of this stage, resumed, holds another head than the teacher's, but remembers the teacher.
+        """Return the teacher with a head that gets high-frequency maps."""
+        assert weights is not None  # the constructor refuses a YAML
+        # A resumed checkpoint of this stage has another head than the teacher, but contains the teacher's fingerprint.
         fingerprint = getattr(weights, "ds2d2_teacher", None) or fingerprint_of_model(weights)
         model: Any = super().get_model(cfg, weights, verbose)
         model.ds2d2_teacher = fingerprint
@@ -131,14 +130,14 @@ class AmplifierTrainer(PlainTrainer):
         return model
 
     def set_model_attributes(self) -> None:
-        """Attach names and arguments, and freeze everything before the head by Ultralytics' own means."""
+        """Attach names and arguments, and freeze everything before the head by Ultralytics' `freeze`."""
         super().set_model_attributes()
         self.args.freeze = list(range(self.detector.head_index))
         LOGGER.info(f"Freezing backbone and neck (layers 0 to {self.args.freeze[-1]})")
-        LOGGER.addFilter(_is_not_freezing)  # until training starts: else a line per parameter, hundreds in all
+        LOGGER.addFilter(_is_not_freezing)  # until training starts: hides hundreds of lines, one per parameter
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Resume as Ultralytics does; the last step of the set-up."""
+        """Resume as Ultralytics does. This is the last step of the set-up."""
         LOGGER.removeFilter(_is_not_freezing)
         super().resume_training(ckpt)
 
@@ -152,11 +151,11 @@ class AmplifierTrainer(PlainTrainer):
 
 
 def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
-    """Write the head of a checkpoint of `AmplifierTrainer` as a small file of its own.
+    """Write the head of an `AmplifierTrainer` checkpoint to a separate file.
 
     Args:
         checkpoint (Path): The checkpoint.
-        path (Path): The file to write; it appears complete or not at all.
+        path (Path): The file to write. It is replaced in one step.
         wavelet (str): Wavelet that the head was trained with.
     """
     model, state = load_checkpoint(checkpoint)
@@ -179,10 +178,10 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
 
 
 def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Module:
-    """Load an amplifier and refuse one that does not belong to the teacher.
+    """Load an amplifier. Refuse one that does not belong to the teacher.
 
     Args:
-        path (str | Path): File written by `AmplifierTrainer`; loaded without running any code it might contain.
+        path (str | Path): File written by `AmplifierTrainer`. Code in it is never run.
         teacher (Detector): The teacher.
         wavelet (str): The wavelet of the run.
 
@@ -190,12 +189,12 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
         (nn.Module): The head: float32, frozen, in evaluation mode, on the teacher's device.
 
     Raises:
-        DS2D2Error: If the file is missing, no amplifier, made for another teacher or with another wavelet.
+        DS2D2Error: If the file is missing, is no amplifier, or was made for another teacher or wavelet.
     """
     content = read_amplifier(path)
     if content["teacher"] != fingerprint_of_model(teacher.model):
         raise DS2D2Error(
-            f"amplifier={path}: made for another teacher; leave amplifier= out to have one trained for this"
+            f"amplifier={path}: made for another teacher; leave amplifier= out to train one for this teacher"
         )
     if content["wavelet"] != wavelet:
         raise DS2D2Error(
@@ -226,20 +225,18 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     refuse_unusable(path)
     if not path.is_file():
-        raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier= out to have one trained")
+        raise DS2D2Error(f"amplifier={path}: no such file; leave amplifier= out to train one")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises many kinds for files that are no archive, truncated, or hold other classes
+    except Exception as error:  # torch raises many types for other formats, truncated files and unsafe classes
         raise DS2D2Error(
             f"amplifier={path}: not an amplifier file ({type(error).__name__}); leave amplifier= out, or pass an "
-            "amplifier.pt that 'ds2d2 amplifier' wrote"
+            "amplifier.pt from 'ds2d2 amplifier'"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise DS2D2Error(
-            f"amplifier={path}: not an amplifier file; leave amplifier= out, or pass an amplifier.pt that 'ds2d2 "
-            "amplifier' wrote"
+            f"amplifier={path}: not an amplifier file; leave amplifier= out, or pass an amplifier.pt from 'ds2d2 "
+            "amplifier'"
         )
     if not {"version", "teacher", "wavelet", "head"} <= content.keys():
         raise DS2D2Error(f"amplifier={path}: damaged, entries are missing; leave amplifier= out")
@@ -250,7 +247,7 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
         )
     head = content["head"]
     if not isinstance(head, Mapping) or not all(isinstance(content[name], str) for name in ("teacher", "wavelet")):
-        raise DS2D2Error(f"amplifier={path}: damaged, entries are of other types; leave amplifier= out")
+        raise DS2D2Error(f"amplifier={path}: damaged, entries have wrong types; leave amplifier= out")
     if not all(isinstance(value, torch.Tensor) and bool(value.isfinite().all()) for value in head.values()):
         raise DS2D2Error(f"amplifier={path}: damaged, its head has values that are not finite; leave amplifier= out")
     return content

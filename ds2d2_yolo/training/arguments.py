@@ -1,4 +1,4 @@
-"""The arguments of a run: Ultralytics' and those that distillation adds, checked; and what follows from them."""
+"""The arguments of a run: Ultralytics' arguments and those of distillation, with all checks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ds2d2_yolo.resources import own_file, resource_folder
 from ds2d2_yolo.training.protocols import Configuration
 
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
-"""Own arguments and their defaults, from `cfg/default.yaml`."""
+"""The arguments of ds2d2 and their defaults, from `cfg/default.yaml`."""
 
 PRESETS: dict[str, dict[str, Any]] = YAML.load(resource_folder("cfg") / "presets.yaml")
-"""What the argument `preset` sets, by its values, from `cfg/presets.yaml`."""
+"""The arguments that each `preset` sets, from `cfg/presets.yaml`."""
 
 FOOTPRINTS = ("rotated", "hull")
-"""What an oriented object covers, for its weight: the cells in its own box, or those of its upright hull."""
+"""Cells that an oriented object covers, for its weight: those in its own box, or those in its axis-aligned hull."""
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "preset": (None, *PRESETS),
-    "gains": ("auto", "running", "reference"),  # found by calibration, adapted further, or those of the authors
+    "gains": ("auto", "running", "reference"),  # by calibration, by calibration with updates, or the authors' gains
     "weight": (None, *WEIGHTS),
     "footprint": (None, *FOOTPRINTS),
     "assignment": ("student", "teacher"),
@@ -36,24 +36,23 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
 Goal = Literal["teacher", "amplifier", "student"]
-"""How far a run goes: each needs those before it."""
+"""The last stage of a run. Each stage needs the stages before it."""
 
 LayerPairs = tuple[tuple[int, ...], tuple[int, ...]]
-"""Layers of the student and of the teacher, pair by pair."""
+"""Layers of the student and of the teacher. Entries at the same position are a pair."""
 
 
 class Arguments:
-    """The arguments of a run, Ultralytics' and those of `cfg/default.yaml`: complete, checked, never written to.
+    """The complete, checked and immutable arguments of a run: Ultralytics' and those of `cfg/default.yaml`.
 
-    Every argument is an attribute and an entry of `vars(arguments)`. Where the value of one answers a question only
-    together with others, the attribute is the answer and the entry stays what the user wrote: `gains`, `shares` and
-    `layers`.
+    Every argument is an attribute and an entry of `vars(arguments)`. For `gains`, `shares` and `layers`, the entry is
+    the user's value and the attribute is the result that also considers other arguments.
 
     Args:
         values (Mapping[str, Any]): All arguments by name.
 
     Raises:
-        AttributeError: Where something is written to; `replace` returns changed arguments.
+        AttributeError: If an attribute is set. `replace` returns changed arguments.
 
     Example:
         >>> arguments = check_arguments({"teacher": "yolo11s.pt", "student": "yolo11n.yaml", "im_full": 3})
@@ -61,7 +60,7 @@ class Arguments:
         (3.0, 0.0)
     """
 
-    # Those that this package reads. Any: what Ultralytics has no one type for.
+    # The arguments that this package reads. Any: those to which Ultralytics gives several types.
     amp: bool | str
     amplifier: str | Path | None
     amplifier_epochs: int | None
@@ -112,17 +111,17 @@ class Arguments:
         vars(self).update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"arguments are not written to: take replace({name}=...)")
+        raise AttributeError(f"arguments are immutable: use replace({name}=...)")
 
     def replace(self, **changes: object) -> Arguments:
-        """Return the arguments with some changed."""
+        """Return a copy with changed arguments."""
         return Arguments(vars(self) | changes)
 
     @property
     def gains(self) -> Gains:
-        """The gains asked for; without an amplifier the term im_high is off.
+        """The gains of the terms. Without an amplifier, im_high is 0.
 
-        A gain that is still to be found by calibration is represented by the term's share: 0 where the term is off.
+        For gains that calibration sets, the value is the term's share: not 0 if the term is on.
         """
         entries = vars(self)
         gains = {
@@ -134,7 +133,7 @@ class Arguments:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The shares of the terms whose gains are to be found by calibration."""
+        """The shares of the terms whose gains are set by calibration."""
         active = self.gains.active
         return {name: share for name, share in self._all_shares.items() if vars(self)[name] is None and name in active}
 
@@ -144,15 +143,15 @@ class Arguments:
 
     @property
     def has_running_gains(self) -> bool:
-        """Whether gains that calibration finds are adapted in the course of the training."""
+        """Whether gains from calibration are updated during training."""
         return vars(self)["gains"] == "running"
 
     @property
     def layers(self) -> LayerPairs | None:
-        """The layers that the explicit terms compare, (student's, teacher's), or None where the default applies.
+        """The layers for the explicit terms, of the student and of the teacher. None means the default.
 
         Raises:
-            DS2D2Error: If what was given is neither a list of layers nor two of one length.
+            DS2D2Error: If the value is neither a list of layers nor two lists of equal length.
         """
         layers = vars(self)["layers"]
         if layers is None:
@@ -164,27 +163,27 @@ class Arguments:
                 if len(set(zip(student, teacher, strict=True))) == len(student):
                     return student, teacher
         raise DS2D2Error(
-            f"layers={layers}: expected layer numbers such as [15,18,21], or as many for each side, "
-            "student's first, such as [[15,18,21],[16,19,22]]",
+            f"layers={layers}: expected layer numbers such as [15,18,21], or a list for the student and one of equal "
+            "length for the teacher, such as [[15,18,21],[16,19,22]]",
             2,
         )
 
     @property
     def run_folder(self) -> Path:
-        """The folder that a run with these arguments would be made in, as Ultralytics finds it."""
+        """The folder of a new run with these arguments, as Ultralytics chooses it."""
         return get_save_dir(SimpleNamespace(**vars(self)))
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the run asks its teacher anything: for a term, or for the assignment of objects."""
+        """Whether the run uses its teacher: for a term, or for the assignment of objects."""
         return bool(self.gains.active) or self.assignment == "teacher"
 
     def is_plain(self, epoch: int, epochs: int | None = None) -> bool:
-        """Return whether an epoch is one of the last ones, which `close_distill` leaves to the student alone.
+        """Return whether an epoch is one of the last ones, which `close_distill` trains without distillation.
 
         Args:
             epoch (int): The epoch, from 0.
-            epochs (int | None): Number of epochs where it is not the argument: with `time=` it changes in a training.
+            epochs (int | None): Number of epochs. None means the argument `epochs`. With `time=` the number changes.
         """
         return self.close_distill > 0 and epoch >= (epochs or self.epochs) - self.close_distill
 
@@ -194,10 +193,10 @@ def preset_arguments(preset: str | None, epochs: int) -> dict[str, Any]:
 
     Args:
         preset (str | None): Its name in `cfg/presets.yaml`.
-        epochs (int): Epochs of the run, of which the preset may leave a share plain.
+        epochs (int): Epochs of the run. A preset's `close_distill` is a share of them.
 
     Returns:
-        (dict[str, Any]): Arguments by name; none without a preset.
+        (dict[str, Any]): Arguments by name, empty without a preset.
 
     Example:
         >>> preset_arguments("fast", epochs=25)
@@ -210,16 +209,16 @@ def preset_arguments(preset: str | None, epochs: int) -> dict[str, Any]:
 
 
 def complete_configuration(cfg: Configuration) -> dict[str, Any]:
-    """Return an Ultralytics configuration together with the own arguments.
+    """Return an Ultralytics configuration with the arguments of ds2d2.
 
-    Ultralytics refuses keys that its configuration lacks. Handing the trainers a complete one keeps its global defaults
-    as they are: other trainings of the process, and their DDP workers, never see our names.
+    Ultralytics refuses keys that its configuration lacks. So its trainers get a complete configuration, and its global
+    defaults stay unchanged for other trainings of the process and their DDP workers.
 
     Args:
-        cfg (Configuration): Path, mapping or namespace, as Ultralytics' trainers take it.
+        cfg (Configuration): Path, mapping or namespace, as for Ultralytics' trainers.
 
     Returns:
-        (dict[str, Any]): All arguments by name; `amplifier: none` of a YAML file becomes None, as on the command line.
+        (dict[str, Any]): All arguments by name. `amplifier: none` in a YAML file becomes None, as on the command line.
 
     Example:
         >>> complete_configuration({"epochs": 3})["wavelet"]
@@ -231,12 +230,13 @@ def complete_configuration(cfg: Configuration) -> dict[str, Any]:
 def check_arguments(
     overrides: Mapping[str, Any], cfg: Configuration | None = None, goal: Goal | None = None
 ) -> Arguments:
-    """Return the complete arguments of a run, after every check that needs the arguments alone.
+    """Return the complete arguments of a run, after all checks that need no models or data.
 
     Args:
-        overrides (Mapping[str, Any]): What the user asked for; `student` is another name for `model`.
-        cfg (Configuration | None): Configuration that the overrides change; None takes Ultralytics' defaults.
-        goal (str | None): How far the run goes, for the checks of what it needs and cannot have; None skips them.
+        overrides (Mapping[str, Any]): The user's arguments. `student` is another name for `model`.
+        cfg (Configuration | None): Base configuration. None means Ultralytics' defaults.
+        goal (str | None): The last stage of the run, for checks of required and unsupported arguments. None skips
+            them.
 
     Returns:
         (Arguments): The arguments.
@@ -279,14 +279,14 @@ def check_arguments(
     if values["data"]:
         values["data"] = own_file(str(values["data"]), "datasets")
     arguments = Arguments(values)
-    _ = arguments.layers  # refused where they are malformed
+    _ = arguments.layers  # raises an error if they are malformed
     if goal is not None:
         _check_goal(arguments, goal)
     return arguments
 
 
 def _check_goal(arguments: Arguments, goal: Goal) -> None:
-    """Refuse arguments that the goal lacks or is not about, and those that do not go together with distillation."""
+    """Refuse missing arguments, and arguments that the goal or distillation does not support."""
     if not arguments.teacher:
         raise DS2D2Error("teacher= is missing: pass a .pt or a model .yaml, such as teacher=yolo11l.yaml", 2)
     if goal == "student" and not arguments.model:
@@ -294,7 +294,7 @@ def _check_goal(arguments: Arguments, goal: Goal) -> None:
     for name in ("name", "model", "resume") if goal != "student" else ():
         if value := getattr(arguments, name):
             raise DS2D2Error(
-                f"{name}={value}: a stage has no {name}=, it is found by its fingerprint; leave {name}= out", 2
+                f"{name}={value}: a stage has no {name}=, it is identified by its fingerprint; leave {name}= out", 2
             )
     if not arguments.data:
         raise DS2D2Error("data= is missing: pass a data YAML, such as data=scenes.yaml", 2)
@@ -315,13 +315,13 @@ def _check_goal(arguments: Arguments, goal: Goal) -> None:
     if goal == "amplifier" and isinstance(arguments.pretrained, (str, Path)):
         raise DS2D2Error(
             f"pretrained={arguments.pretrained}: an amplifier starts from its teacher's head; leave pretrained= out, "
-            "or run 'ds2d2 teacher' with it first",
+            "or pass it to 'ds2d2 teacher' first",
             2,
         )
 
 
 def check_keys(overrides: Mapping[str, Any]) -> None:
-    """Refuse unknown keys, with the closest known ones.
+    """Refuse unknown keys, and suggest similar valid ones.
 
     Args:
         overrides (Mapping[str, Any]): Arguments by name.
@@ -350,13 +350,13 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     closed, epochs = values["close_distill"], values["epochs"]
     if closed and closed >= epochs:
         raise DS2D2Error(
-            f"close_distill={closed}: would leave no distilled epoch, as epochs={epochs}; pass close_distill="
+            f"close_distill={closed}: no epoch would be distilled, as epochs={epochs}; pass close_distill="
             f"{max(epochs - 1, 0)} or less",
             2,
         )
     shares = values["shares"]
     listed = isinstance(shares, (list, tuple)) and len(shares) == len(TERMS)
-    # `type` rather than `isinstance`: True is an int
+    # `type` instead of `isinstance`: True is an int
     if not listed or not all(type(share) in {int, float} and 0 <= share < float("inf") for share in shares):
         raise DS2D2Error(f"shares={shares}: expected numbers >= 0 for {', '.join(TERMS)}, such as [0.1,0.1,1,0.5,1]", 2)
 
@@ -365,14 +365,14 @@ def _check_number(name: str, value: object, minimum: float, whole: bool = False,
     if value is None and optional:
         return
     kinds = (int,) if whole else (int, float)
-    # `not value >= minimum` rather than `value < minimum`: it refuses NaN too
+    # `not value >= minimum` instead of `value < minimum`: this also refuses NaN
     if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum or value == float("inf"):
         kind = "a whole number" if whole else "a number"
         raise DS2D2Error(f"{name}={value}: expected {kind} of at least {minimum}", 2)
 
 
 def _check_folders(values: dict[str, Any]) -> None:
-    """Turn numbers into names of folders, such as 2026, and refuse what is no name."""
+    """Convert numbers such as 2026 to names of folders, and refuse other types."""
     for name in ("project", "name", "save_dir"):
         value = values.get(name)
         if type(value) in {int, float}:
@@ -400,7 +400,7 @@ def _check_steps(values: Mapping[str, Any]) -> None:
     if steps is None:
         return
     listed = isinstance(steps, (list, tuple)) and len(steps) > 0
-    # `type` rather than `isinstance`: True is an int
+    # `type` instead of `isinstance`: True is an int
     if not listed or not all(type(step) in {int, float} and step > 0 for step in steps) or list(steps) != sorted(steps):
         raise DS2D2Error(f"lr_steps={steps}: expected epochs in ascending order, such as lr_steps=[16,22]", 2)
     if values["cos_lr"]:
@@ -408,7 +408,7 @@ def _check_steps(values: Mapping[str, Any]) -> None:
 
 
 def _without_none_strings(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with `amplifier: none`, as YAML and Python give it, turned into None."""
+    """Return the arguments with `amplifier: none`, from YAML or Python, converted to None."""
     arguments = dict(arguments)
     if str(arguments.get("amplifier")).lower() == "none" and "amplifier" in arguments:
         arguments["amplifier"] = None

@@ -1,4 +1,4 @@
-"""A distilled training step for AutoBatch, which measures the memory that a model needs for images of several sizes."""
+"""A distilled training step for Ultralytics' AutoBatch, which measures memory for several batch sizes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from ds2d2_yolo.training.step import Distiller
 
 
 class DistillationStep(nn.Module):
-    """A student that is distilled whenever it is called with images: its own loss and the terms are computed.
+    """A module that computes the student's own loss and the terms for a batch of images.
 
-    Ultralytics' AutoBatch copies a model, calls it with batches of growing size and goes backward from what it returns.
-    Given this module, it finds the teacher, the amplifier and the maps that the terms keep for the backward pass in the
-    memory that it measures. What the loss needs for many objects it adds by itself.
+    AutoBatch copies a model, calls it with growing batches, and runs the backward pass. With this module it also
+    measures the memory of the teacher, the amplifier and the maps of the terms. It adds memory for many objects itself.
 
     Args:
         student (Any): The student, with its adapters.
@@ -36,11 +35,12 @@ class DistillationStep(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the losses and terms of a batch of black images (B, C, H, W) with one object each.
 
-        AutoBatch hands over memory as it finds it, which would make terms that are not finite, with warnings.
+        The values from AutoBatch are not used: they are uninitialised memory, which would cause warnings about terms
+        that are not finite.
         """
         detector = detector_of(self.student)
         assert detector is not None
-        batch = made_up_batch(detector, images)
+        batch = artificial_batch(detector, images)
         self.distiller.arm(detector, batch)
         try:
             loss: torch.Tensor = self.student(batch)[0]
@@ -49,12 +49,12 @@ class DistillationStep(nn.Module):
         return loss
 
 
-def made_up_batch(detector: Detector, images: torch.Tensor) -> Batch:
-    """Return a training batch of black images with one object each, as the detector's task has them.
+def artificial_batch(detector: Detector, images: torch.Tensor) -> Batch:
+    """Return a training batch of black images with one object each, for the detector's task.
 
     Args:
         detector (Detector): The detector.
-        images (torch.Tensor): Images (B, C, H, W) of the size that is wanted.
+        images (torch.Tensor): Images (B, C, H, W) of the required size.
 
     Returns:
         (Batch): The batch.
@@ -66,7 +66,7 @@ def made_up_batch(detector: Detector, images: torch.Tensor) -> Batch:
         "bboxes": images.new_full((count, 5 if detector.task == "obb" else 4), 0.5),
         "batch_idx": torch.arange(count, dtype=torch.float32, device=images.device),
     }
-    if detector.task == "segment":  # as masks that overlap are given: the number of the object in every pixel
+    if detector.task == "segment":  # the format of overlapping masks: every pixel has its object's number
         batch["masks"] = images.new_zeros(count, images.shape[2] // 4, images.shape[3] // 4)
         batch["masks"][:, ::2] = 1
         batch["sem_masks"] = torch.zeros_like(batch["masks"])

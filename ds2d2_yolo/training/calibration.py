@@ -1,4 +1,4 @@
-"""Shares of the gradient that the student's maps receive: gains are found by them, and every epoch tells them."""
+"""Each term's share of the gradient at the student's maps: it determines gains and is reported for every epoch."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ import torch.distributed as dist
 DETECTION = ""
 """Name of the detection loss among the terms."""
 
-_FOLLOWING = 0.1  # weight of a new batch in running averages, which so forget within some ten measured batches
+_FOLLOWING = 0.1  # weight of a new batch in running averages, which thus cover about ten measured batches
 _STATE = ("gains", "batches", "finished", "_sums")
 
-# Gradients are taken of values this much larger: unscaled ones vanish in float16, whose scaler is not at work here.
+# Values are scaled before their gradient is computed. Otherwise it vanishes in float16, as no gradient scaler is used.
 _SCALE = 2.0**10
 
 
 class Calibration:
-    """Measures gradients over the first batches of a training and derives the gains of terms from them.
+    """Measures gradients over the first batches of a training, and computes the gains of terms from them.
 
-    The gradients of the detection loss (the student's whole own loss, with masks or keypoints where it finds such) and
-    of every term to the student's tapped maps are measured for each batch; a gain is the term's share times the mean
-    norm of the detection loss's gradient, divided by the mean norm of the term's. So a term with share 0.5 pulls at the
-    maps half as strongly as the detection loss does. The gains are in use from the first batch on and settle while
-    batches are added to the means. All workers of a distributed run take the means over all of them, and thus have the
-    same gains.
+    For each batch it measures gradient norms at the student's tapped maps: of the detection loss (the student's whole
+    own loss) and of every term. A gain is share * mean norm of the detection loss / mean norm of the term. So a term
+    with share 0.5 has half the gradient norm of the detection loss. The gains are used from the first batch, and change
+    while more batches are added to the means. All workers of a distributed run use means over all workers, so their
+    gains are equal.
 
-    Running gains go on from there: the batches that a `ShareMeter` measures join averages that forget slowly.
+    Running gains continue after that, with running averages over the batches that a `ShareMeter` measures.
 
     Args:
-        shares (Mapping[str, float]): Share of every term whose gain is wanted.
+        shares (Mapping[str, float]): Share of every term whose gain is computed.
         batches (int): Number of batches to measure.
-        is_running (bool): Whether `follow` adapts the gains after these batches.
+        is_running (bool): Whether `follow` updates the gains after these batches.
 
     Attributes:
-        gains (dict[str, float]): The gains by name of the term; empty before the first batch.
-        finished (bool): Whether the gains are final.
+        gains (dict[str, float]): The gains by name of the term. Empty before the first batch.
+        finished (bool): Whether the calibration is finished.
 
     Example:
         >>> maps = [torch.ones(1, 1, 2, 2, requires_grad=True)]
@@ -57,39 +56,39 @@ class Calibration:
         self._sums = [0.0] * (1 + len(self.shares))
 
     def observe(self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]) -> None:
-        """Take the gradients of one batch into account.
+        """Add the gradients of one batch to the means.
 
-        A batch with a gradient that is not finite, as float16 training has in its first steps, is passed over; so is
-        one in which the detection loss has none.
+        Batches with gradients that are not finite are skipped, which is normal at the start of float16 training. So are
+        batches in which the detection loss has no gradient.
 
         Args:
             detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
             terms (Mapping[str, torch.Tensor]): The terms by name, without their gains.
-            maps (Sequence[torch.Tensor]): The student's tapped maps; where only its head is trained, the parameters.
+            maps (Sequence[torch.Tensor]): The student's tapped maps, or its parameters if only the head is trained.
         """
         values = [detection, *(terms[name] for name in self.shares)]
         self._add(torch.stack([gradient_norms(value, maps).norm() for value in values]))
 
     def follow(self, norms: Mapping[str, torch.Tensor], gains: Mapping[str, float]) -> None:
-        """Adapt running gains to what a `ShareMeter` has measured on a batch.
+        """Update running gains by the measurement of a `ShareMeter` on one batch.
 
         Args:
-            norms (Mapping[str, torch.Tensor]): Norms of gradients as `ShareMeter.observe` returns them.
-            gains (Mapping[str, float]): Gains that the terms had.
+            norms (Mapping[str, torch.Tensor]): Gradient norms from `ShareMeter.observe`.
+            gains (Mapping[str, float]): Gains of the terms in that batch.
         """
         self._add(torch.stack([norms[DETECTION], *(norms[name] / gains[name] for name in self.shares)]))
 
     def state(self) -> dict[str, object]:
-        """Return what running gains stand on, as values that can be saved."""
+        """Return the state of running gains, for a checkpoint."""
         return {name: getattr(self, name) for name in _STATE}
 
     def restore(self, state: Mapping[str, object]) -> None:
-        """Go on from what `state` returned."""
+        """Restore the output of `state`."""
         for name in _STATE:
             setattr(self, name, state[name])
 
     def _add(self, norms: torch.Tensor) -> None:
-        """Take norms into account: of the detection loss, then of the terms without their gains."""
+        """Add norms to the means: of the detection loss, then of the terms without their gains."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(norms)
         if not bool(torch.isfinite(norms).all()) or not bool(norms[0] > 0):
@@ -97,7 +96,7 @@ class Calibration:
         kept, new = (1.0 - _FOLLOWING, _FOLLOWING * self.batches) if self.finished else (1.0, 1.0)
         self._sums = [kept * total + new * norm for total, norm in zip(self._sums, norms.tolist(), strict=True)]
         self.batches += not self.finished
-        # A term without gradient has nothing to be scaled; that it teaches nothing is reported elsewhere.
+        # A term without gradient cannot be scaled. `TermWarnings` reports it.
         self.gains = {
             name: float(f"{share * self._sums[0] / total:.4g}") if total > 0 else share
             for (name, share), total in zip(self.shares.items(), self._sums[1:], strict=True)
@@ -105,21 +104,21 @@ class Calibration:
         self.finished |= self.batches >= self._wanted
 
     def finish(self) -> None:
-        """Make the gains final, whatever number of batches they stand on."""
+        """End the calibration after any number of batches, but at least one."""
         self.finished = self.batches > 0
 
 
 class ShareMeter:
-    """Measures on a few batches of every epoch which share of the gradient each term has, at every level.
+    """Measures each term's share of the gradient at every level, on a few batches of every epoch.
 
-    A share is the norm of the gradient of a term, times its gain, to the student's tapped maps, divided by that of the
-    detection loss: what the argument `shares` asks for, as it came out. That of a level has the term's gradient to the
-    level's maps above, and the whole of the detection loss below, so that the squares of the levels' add up. Measuring
-    changes nothing: the gradients are those to the maps, and the parameters' stay as they are.
+    A share is the gradient norm of a term, times its gain, divided by the gradient norm of the detection loss. Both are
+    measured at the student's tapped maps. It is the actual value of the argument `shares`. For one level, the numerator
+    is the norm at the level's maps, and the divisor is the same for all levels. So the squares of the levels' shares
+    add up to the square of the total. Measuring does not change the gradients of parameters.
 
     Args:
-        levels (Sequence[str]): Name of the level of every tapped map; maps of one name count as one level.
-        every (int): The first of so many distilled batches of an epoch is measured, or the next one with all terms.
+        levels (Sequence[str]): Level of every tapped map. Maps of the same name count as one level.
+        every (int): Measure one of `every` distilled batches, the first one that has all terms.
 
     Example:
         >>> maps = [torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(1, 1, 1, 1, requires_grad=True)]
@@ -139,16 +138,16 @@ class ShareMeter:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Forget what was measured."""
+        """Reset the measurements."""
         self._batches = 0
         self._is_waiting = False
         self._sums: dict[str, torch.Tensor] = {}
 
     def is_due(self, has_all: bool = True) -> bool:
-        """Count a batch, and return whether it is to be measured.
+        """Count a batch, and return whether to measure it.
 
         Args:
-            has_all (bool): Whether the batch has every term: shares of different terms are measured on one batch.
+            has_all (bool): Whether the batch has every term. All terms are measured on the same batch.
         """
         self._batches += 1
         self._is_waiting |= self._batches % self._every == 1 % self._every
@@ -159,16 +158,16 @@ class ShareMeter:
     def observe(
         self, detection: torch.Tensor, terms: Mapping[str, torch.Tensor], maps: Sequence[torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Take the gradients of one batch into account, unless one is not finite.
+        """Add the gradient norms of one batch, unless one of them is not finite.
 
         Args:
             detection (torch.Tensor): The detection loss, a scalar on the scale of the terms.
             terms (Mapping[str, torch.Tensor]): The terms by name, times their gains.
-            maps (Sequence[torch.Tensor]): The student's tapped maps; where only its head is trained, the parameters,
-                and the shares of levels are 0.
+            maps (Sequence[torch.Tensor]): The student's tapped maps, or its parameters if only the head is trained. In
+                that case the shares of levels are 0.
 
         Returns:
-            (dict[str, torch.Tensor]): Norms of the gradients to all maps, of the terms by name and of `DETECTION`.
+            (dict[str, torch.Tensor]): Gradient norms at all maps, of each term by name and of `DETECTION`.
         """
         norms = {name: self._norms(value, maps) for name, value in {DETECTION: detection, **terms}.items()}
         if bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
@@ -176,14 +175,14 @@ class ShareMeter:
         return {name: norm[0] for name, norm in norms.items()}
 
     def shares(self, terms: Iterable[str]) -> dict[str, float]:
-        """Return the shares of the epoch so far, as columns of a table.
+        """Return the mean shares of the current epoch, as columns of a table.
 
         Args:
             terms (Iterable[str]): Names of terms.
 
         Returns:
-            (dict[str, float]): Of each term `share/<term>`, at all levels together, and `share/<term>/<level>`; NaN
-                where nothing was measured or the detection loss has no gradient.
+            (dict[str, float]): For each term, `share/<term>` over all levels, and `share/<term>/<level>`. NaN if
+                nothing was measured or the detection loss has no gradient.
         """
         names = ["", *(f"/{level}" for level in self.levels)]
         unknown = torch.full((len(names),), torch.nan)
@@ -196,7 +195,7 @@ class ShareMeter:
         }
 
     def _norms(self, value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the norms of a scalar's gradient to all maps together, then to each level."""
+        """Return the norm of a scalar's gradient at all maps together, then at each level."""
         squares = gradient_norms(value, maps).square()
         levels = squares.new_zeros(len(self.levels))
         if len(maps) == len(self._level_of):
@@ -205,14 +204,14 @@ class ShareMeter:
 
 
 def gradient_norms(value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the norms of the gradient of a scalar to some maps, without touching any parameter's gradient.
+    """Return the norm of a scalar's gradient at each map. Gradients of parameters do not change.
 
     Args:
-        value (torch.Tensor): The scalar; its graph is kept.
-        maps (Sequence[torch.Tensor]): L maps of any shapes.
+        value (torch.Tensor): The scalar. Its graph is kept.
+        maps (Sequence[torch.Tensor]): L maps of any shape.
 
     Returns:
-        (torch.Tensor): Norms (L,) float32; 0 where no gradient flows.
+        (torch.Tensor): Norms (L,) float32, 0 for maps without gradient.
     """
     norms = torch.zeros(len(maps), device=value.device)
     sources = {index: x for index, x in enumerate(maps) if x.requires_grad}

@@ -1,4 +1,4 @@
-"""What does not go together in a run: refused before anything long starts."""
+"""Checks that arguments, models and data of a run are compatible, before any training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ds2d2_yolo.training.pair import check_tasks
 
 
 def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> tuple[Arguments, Models]:
-    """Return arguments and models of a run as they go together, after the checks of whether they do.
+    """Check that models, arguments and goal of a run are compatible, and complete them.
 
     Args:
         arguments (Arguments): Arguments of the run.
-        goal (str): How far it goes.
+        goal (str): The last stage of the run.
         models (Models): Its models.
-        data (Mapping[str, Any]): What the data set's classes are, as `describe_data` or Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by `describe_data` or Ultralytics.
 
     Returns:
-        arguments (Arguments): The same with the models' task, with reference gains where they are asked for, and
-            without the terms that cannot be had.
-        models (Models): The same, or with a teacher that is to be fine-tuned.
+        arguments (Arguments): The arguments with the models' task, reference gains if requested, and without terms that
+            the models do not support.
+        models (Models): The models, or with a teacher for fine-tuning.
 
     Raises:
-        DS2D2Error: If models, arguments and goal do not go together.
+        DS2D2Error: If models, arguments and goal are not compatible.
     """
     if models.student is not None:
         check_tasks(models.teacher, models.student)
@@ -52,7 +52,7 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
         by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
         if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
             raise DS2D2Error(
-                f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models of "
+                f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models for "
                 "the tasks detect and obb can; leave assignment= out",
                 2,
             )
@@ -60,23 +60,23 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
 
 
 def settle_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
-    """Return the models of a run with the teacher that it is to have: as it is, or to be fine-tuned.
+    """Return the models of a run, with a new teacher if the trained one needs fine-tuning.
 
-    A trained teacher is fine-tuned where it has another number of classes or other keypoints than the data, or where
-    `teacher_epochs` asks for it.
+    A trained teacher is fine-tuned if its number of classes or its keypoints differ from the data, or if
+    `teacher_epochs` is given.
 
     Args:
         arguments (Arguments): Arguments of the run.
-        goal (str): How far it goes.
+        goal (str): The last stage of the run.
         models (Models): Its models.
-        data (Mapping[str, Any]): The data set, as `describe_data` or Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by `describe_data` or Ultralytics.
 
     Returns:
-        (Models): The same, or with a new teacher that starts from the trained one.
+        (Models): The models, or with a new teacher that starts from the trained one.
 
     Raises:
-        DS2D2Error: If as many classes have other names or another order, which `teacher_epochs` does not settle, or if
-            a teacher is not to be trained that must be, or is to be trained that cannot or need not be.
+        DS2D2Error: If equally many classes have other names or another order without `teacher_epochs`, or the value of
+            `teacher_epochs` is not possible for this teacher.
     """
     teacher, path, epochs = models.teacher, arguments.teacher, arguments.teacher_epochs
     if not models.teacher_is_trained:
@@ -92,17 +92,17 @@ def settle_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mappi
         check_teacher(teacher, path, data)
         if goal == "teacher":
             raise DS2D2Error(
-                f"teacher={path}: is trained already on these classes, 'ds2d2 train' takes it as it is; to fine-tune "
-                f"it further, pass teacher_epochs={arguments.epochs}",
+                f"teacher={path}: is trained already on these classes, 'ds2d2 train' can use it; to fine-tune it "
+                f"further, pass teacher_epochs={arguments.epochs}",
                 2,
             )
         return models
     if difference is not None and epochs == 0:
-        raise DS2D2Error(f"teacher={path}: {difference}; leave teacher_epochs= out to have it fine-tuned")
+        raise DS2D2Error(f"teacher={path}: {difference}; leave teacher_epochs= out to fine-tune it")
     if is_same_number and epochs is None:
         raise DS2D2Error(
             f"teacher={path}: {difference}. If they are the same classes, write the teacher's names into the data "
-            f"YAML; if not, pass teacher_epochs={arguments.epochs} to have it fine-tuned"
+            f"YAML; if not, pass teacher_epochs={arguments.epochs} to fine-tune it"
         )
     if difference is not None and teacher.explicit_only:
         raise DS2D2Error(
@@ -115,12 +115,15 @@ def settle_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mappi
 
 
 def _difference(teacher: Detector, data: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """Return how classes or keypoints of a teacher differ from those of the data, and whether they are as many."""
+    """Return the difference between a teacher's classes or keypoints and those of the data.
+
+    The second value is whether their numbers are equal.
+    """
     names, expected = teacher.class_names, in_order(data["names"])
     keypoints = list(teacher.keypoints or data.get("kpt_shape") or ())
     is_same_number = len(names) == len(expected) and keypoints == list(data.get("kpt_shape") or keypoints)
     if not is_same_number:
-        return class_difference(names, expected) or f"finds keypoints of kpt_shape={keypoints}", False
+        return class_difference(names, expected) or f"predicts keypoints of kpt_shape={keypoints}", False
     return None if names == expected else side_by_side(names, expected), True
 
 
@@ -132,10 +135,10 @@ def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
         teacher (Detector): The teacher.
 
     Returns:
-        (Arguments): The same with `task`.
+        (Arguments): The arguments with `task`.
 
     Raises:
-        DS2D2Error: If another task was asked for, or an argument is not about it.
+        DS2D2Error: If another task was given, or an argument does not apply to the task.
     """
     if arguments.task not in {"detect", teacher.task}:  # detect is Ultralytics' default
         raise DS2D2Error(
@@ -146,35 +149,36 @@ def with_task(arguments: Arguments, teacher: Detector) -> Arguments:
 
 
 def check_footprint(footprint: str | None, teacher: Detector) -> None:
-    """Refuse to say what oriented objects cover where there are none.
+    """Refuse `footprint` for a task without oriented boxes.
 
     Args:
-        footprint (str | None): The argument; None where it was not given.
+        footprint (str | None): The argument. None if it was not given.
         teacher (Detector): The teacher.
 
     Raises:
-        DS2D2Error: If it was given, and the teacher is for another task.
+        DS2D2Error: If it was given and the teacher is for another task.
     """
     if footprint is not None and teacher.task != "obb":
         raise DS2D2Error(
-            f"footprint={footprint}: is for oriented boxes, and teacher {teacher.title} is for task={teacher.task}; "
+            f"footprint={footprint}: is for oriented boxes, but teacher {teacher.title} is for task={teacher.task}; "
             "leave footprint= out",
             2,
         )
 
 
 def without_prediction_terms(arguments: Arguments, models: Models) -> Arguments:
-    """Return the arguments of a run; where one of its models is query-based (RT-DETR), without the prediction terms.
+    """Disable the prediction terms if a model is query-based (RT-DETR).
 
     Args:
         arguments (Arguments): Arguments of the run.
         models (Models): Its models.
 
     Returns:
-        (Arguments): The same, or with `im_full`, `im_high` and `response` 0 and no amplifier.
+        (Arguments): The arguments. For a query-based model, `im_full`, `im_high` and `response` are 0 and the amplifier
+            is None.
 
     Raises:
-        DS2D2Error: If such a term or an amplifier was asked for, or such a teacher is still to be trained.
+        DS2D2Error: If such a term or an amplifier was given, or a query-based teacher is not trained yet.
     """
     teacher = models.teacher
     by_maps = next((model for model in (teacher, models.student) if model is not None and model.explicit_only), None)
@@ -200,40 +204,41 @@ def without_prediction_terms(arguments: Arguments, models: Models) -> Arguments:
 
 
 def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
-    """Return the arguments of a run with `gains=reference` completed by the authors' gains; what was given stays.
+    """Complete `gains=reference` by the authors' gains. Gains that were given do not change.
 
     Args:
         arguments (Arguments): Arguments of the run.
-        teacher (Detector): The teacher, for whose family the authors have gains or not.
+        teacher (Detector): The teacher. Its family decides whether there are reference gains.
 
     Returns:
-        (Arguments): The same where the gains come from calibration, as in a preset where the authors have none.
+        (Arguments): The arguments. If a preset sets `gains=reference` and the authors have none, they have
+            `gains=auto`.
 
     Raises:
-        DS2D2Error: If the authors have none, and no preset has asked for them.
+        DS2D2Error: If the authors have no gains for the family, and `gains=reference` does not come from a preset.
     """
     entries, reference = vars(arguments), teacher.reference_gains
     if entries["gains"] != "reference":
         return arguments
     if reference is None and preset_arguments(arguments.preset, arguments.epochs).get("gains") == "reference":
-        return arguments.replace(gains="auto")  # which the summary of the run tells
+        return arguments.replace(gains="auto")  # the summary of the run shows this
     if reference is None:
         raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}; pass gains=auto", 2)
     changes: dict[str, object] = {name: getattr(reference, name) for name in TERMS if entries[name] is None}
     if arguments.sum_regions is None:
-        changes["sum_regions"] = True  # their coefficients go with sums; families without regions take no notice
+        changes["sum_regions"] = True  # their coefficients are for sums; families without regions ignore this
     return arguments.replace(**changes, weight=arguments.weight or "disw")
 
 
 def check_response(gain: float, teacher: Detector) -> None:
-    """Refuse the response term where the family does not say what a student predicts by its own head.
+    """Refuse the response term for a family that does not support it.
 
     Args:
         gain (float): Gain, or share, of the term.
         teacher (Detector): The teacher, of the student's family.
 
     Raises:
-        DS2D2Error: If it does not.
+        DS2D2Error: If the family does not support the term.
     """
     if gain and not isinstance(teacher, Responds):
         raise DS2D2Error(
@@ -242,13 +247,13 @@ def check_response(gain: float, teacher: Detector) -> None:
 
 
 def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:
-    """Refuse a training whose last batch of an epoch is one image of which BatchNorm would be given single values.
+    """Refuse a training whose last batch of an epoch is a single small image, for which BatchNorm fails.
 
-    With AutoBatch the batch is not known yet: the trainer checks it.
+    With AutoBatch, the batch size is not known yet, and the trainer checks it.
 
     Args:
         arguments (Arguments): Arguments of the run.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
         trained (Sequence[Detector]): The models that are trained.
 
     Raises:
@@ -267,13 +272,13 @@ def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequen
 
 
 def check_last_batch(arguments: Mapping[str, Any], images: int, batch: int, stride: int) -> None:
-    """Refuse a last batch of one image at a size where the coarsest maps have one cell, as Ultralytics does.
+    """Refuse a last batch of one image if the coarsest map has one cell, as Ultralytics does.
 
     Args:
         arguments (Mapping[str, Any]): Arguments of the training.
-        images (int): Number of images of a process.
-        batch (int): Images of a batch of a process.
-        stride (int): What the sides of images are multiples of.
+        images (int): Number of images per process.
+        batch (int): Batch size per process.
+        stride (int): Largest stride. The sides of images are multiples of it.
 
     Raises:
         DS2D2Error: If there is such a batch.
@@ -284,14 +289,14 @@ def check_last_batch(arguments: Mapping[str, Any], images: int, batch: int, stri
     fit = next((number for number in range(batch + 1, images + 1) if images % number != 1), None)
     advice = "" if fit is None else f"batch={fit}{' per GPU' if ',' in str(arguments['device']) else ''} or "
     raise DS2D2Error(
-        f"batch={arguments['batch']}: the last of {images} training images is a batch of its own, and at {size} pixels "
+        f"batch={arguments['batch']}: the last batch of {images} training images has one image, and at {size} pixels "
         f"(imgsz={arguments['imgsz']}, multi_scale={arguments['multi_scale']}) BatchNorm needs at least two images; "
-        f"pass {advice}an imgsz and multi_scale that keep every size at {2 * stride} or above"
+        f"pass {advice}an imgsz and multi_scale with sizes of at least {2 * stride}"
     )
 
 
 def smallest_size(arguments: Mapping[str, Any], stride: int) -> int:
-    """Return the smallest side in pixels that images of a training have."""
+    """Return the smallest side of the training images, in pixels."""
     asked = arguments["imgsz"]
     asked = max(asked) if isinstance(asked, (list, tuple)) else asked
     imgsz = max(-(-int(asked) // stride) * stride, stride)  # rounded up, as Ultralytics does
@@ -299,12 +304,12 @@ def smallest_size(arguments: Mapping[str, Any], stride: int) -> int:
 
 
 def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) -> None:
-    """Refuse a teacher that knows other classes or keypoints than the data set, or images of other channels.
+    """Refuse a teacher whose classes, keypoints or channels differ from those of the data set.
 
     Args:
-        teacher (Detector): The teacher; one built from a model YAML has yet to be given the keypoints of the data.
-        path (str | Path): Where it comes from.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        teacher (Detector): The teacher. Keypoints are checked only for a checkpoint, not for a model YAML.
+        path (str | Path): Its file.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
         DS2D2Error: If number, names or order of the classes differ, or the number of channels, or the keypoints.
@@ -319,7 +324,7 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
     if difference is not None:
         raise DS2D2Error(
             f"teacher={path}: {difference}; fine-tune it with 'ds2d2 teacher teacher={path} "
-            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass its result"
+            f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass the result"
         )
     if Path(path).suffix == ".pt" and "kpt_shape" in data:
         check_keypoints("teacher", path, teacher.model, data)

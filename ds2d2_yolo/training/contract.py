@@ -1,7 +1,7 @@
-"""What this package relies on inside Ultralytics, beyond what its documentation promises: one check for each thing.
+"""Checks of undocumented behaviour of Ultralytics that this package relies on, one check for each.
 
-A release that breaks one of them needs a change here. `ds2d2 checks` runs them on the user's machine, and the tests run
-the same ones. Imports from Ultralytics are inside the checks, so that a name that is gone is what one of them finds.
+If a release of Ultralytics fails a check, this package must change. `ds2d2 checks` runs them on the user's machine, and
+the tests run the same ones. The checks import from Ultralytics inside functions, so that a missing name fails a check.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ import torch
 from ds2d2_yolo.errors import message_of
 
 Check = Callable[[Path], None]
-"""Takes an empty folder. Raises an exception, of any kind, where the thing does not hold.
+"""Takes an empty folder. Raises an exception of any type if the check fails.
 
-The first sentence of its docstring says what holds. The one after "Without it:" says what fails where it does not.
+The first paragraph of its docstring is the expected behaviour. The text after "Without it:" is what fails otherwise.
 """
 
 CHECKS: list[Check] = []
 
 
 class DoesNotHold(Exception):
-    """What a check has found in place of what we rely on."""
+    """A check has failed. The message is the actual behaviour."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check has found.
+    """Result of a check.
 
     Attributes:
-        holds (str): What should hold.
-        without (str): What fails where it does not.
-        failure (str | None): How it does not hold, in one line; None where it holds.
+        holds (str): The expected behaviour.
+        without (str): What fails without it.
+        failure (str | None): The actual behaviour in one line. None if the check passed.
     """
 
     holds: str
@@ -52,13 +52,13 @@ class Outcome:
 
 
 def run_checks(checks: Iterable[Check]) -> Iterator[Outcome]:
-    """Run checks, each in an empty folder that is gone afterwards.
+    """Run checks, each in an empty temporary folder.
 
     Args:
         checks (Iterable[Check]): The checks, usually `CHECKS`.
 
     Yields:
-        (Outcome): What each of them has found, as soon as it has.
+        (Outcome): The result of each check, as soon as it ends.
 
     Example:
         >>> [outcome.failure for outcome in run_checks([models_return_losses])]
@@ -72,14 +72,14 @@ def run_checks(checks: Iterable[Check]) -> Iterator[Outcome]:
                 check(Path(folder))
             except DoesNotHold as error:
                 failure = message_of(error)
-            except Exception as error:  # whatever another release raises
+            except Exception as error:  # another release can raise any type
                 failure = f"{type(error).__name__}: {message_of(error)}"
         yield Outcome(" ".join(holds.split()), " ".join(without.split()), failure)
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what Ultralytics logs, as about every model that it builds, from between the outcomes."""
+    """Hide Ultralytics' log messages, such as a summary for every new model."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -104,13 +104,13 @@ def _need_order(function: Callable[..., Any], *parts: str) -> None:
     end = 0
     for part in parts:
         place = text.find(part, end)
-        _need(place >= 0, f"{function.__qualname__}: '{part}' is missing, or not where it was")
+        _need(place >= 0, f"{function.__qualname__}: '{part}' is missing, or in another place")
         end = place + len(part)
 
 
 @_relied_on
 def imported_names_exist(folder: Path) -> None:
-    """Every name that this package imports from Ultralytics is there.
+    """Every name that this package imports from Ultralytics exists.
 
     Without it: commands that need the name end with an ImportError.
     """
@@ -124,7 +124,7 @@ def imported_names_exist(folder: Path) -> None:
                     for alias in node.names
                     if not _is_there(str(node.module), alias.name)
                 ]
-    _need(not missing, f"not there: {', '.join(missing)}")
+    _need(not missing, f"missing: {', '.join(missing)}")
 
 
 def _is_there(module: str, name: str) -> bool:
@@ -136,9 +136,9 @@ def _is_there(module: str, name: str) -> bool:
 
 @_relied_on
 def overridden_methods_are_as_they_were(folder: Path) -> None:
-    """Methods of trainers and validators that are extended here exist, with the arguments that they had.
+    """Methods of trainers and validators that this package extends exist, with the same arguments.
 
-    Without it: trainings stop with an error, or Ultralytics no longer calls what distils.
+    Without it: trainings stop with an error, or Ultralytics does not call the distillation.
     """
     from ds2d2_yolo.training.amplifier import AmplifierTrainer
     from ds2d2_yolo.training.student import StudentTrainer
@@ -160,7 +160,7 @@ def _extending_methods(kind: type) -> dict[str, Callable[..., Any]]:
     for base in kind.__mro__:
         if base.__module__.startswith("ds2d2_yolo."):
             methods |= {name: value for name, value in vars(base).items() if inspect.isfunction(value)}
-    # Of several classes here that have a method, the last one is the one whose base is Ultralytics'
+    # If several classes of this package have a method, the last one extends Ultralytics' method
     return {
         name: method
         for name, method in methods.items()
@@ -174,9 +174,9 @@ def _arguments(method: Callable[..., Any]) -> list[str]:
 
 @_relied_on
 def unknown_arguments_are_refused(folder: Path) -> None:
-    """A configuration refuses arguments that its defaults lack, and takes those that they have.
+    """A configuration refuses arguments that its defaults lack, and accepts those that they have.
 
-    Without it: arguments of this package are lost, or mistyped ones pass unnoticed.
+    Without it: arguments of this package are lost, or mistyped ones are ignored.
     """
     from ultralytics.cfg import get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
@@ -186,14 +186,14 @@ def unknown_arguments_are_refused(folder: Path) -> None:
     except SyntaxError:
         pass
     else:
-        raise DoesNotHold("get_cfg takes an argument that its defaults lack")
+        raise DoesNotHold("get_cfg accepts an argument that its defaults lack")
     config = get_cfg({**DEFAULT_CFG_DICT, "teacher": None}, {"teacher": "x.pt"})
     _need(config.teacher == "x.pt", "get_cfg loses an argument that its defaults have")
 
 
 @_relied_on
 def the_set_up_has_its_order(folder: Path) -> None:
-    """A trainer sets attributes of the model before it makes the optimiser and the EMA, and resumes last.
+    """A trainer sets attributes of the model before it creates optimiser and EMA, and resumes last.
 
     Without it: adapters are not trained or not saved, and resumed runs lose their state.
     """
@@ -206,9 +206,9 @@ def the_set_up_has_its_order(folder: Path) -> None:
 
 @_relied_on
 def frozen_layers_keep_their_statistics(folder: Path) -> None:
-    """BatchNorm of layers that `freeze` names keeps its statistics.
+    """BatchNorm statistics of layers that `freeze` names do not change.
 
-    Without it: frozen layers drift, those of public backbones as well.
+    Without it: frozen layers change, also those of public backbones.
     """
     from ultralytics.engine.trainer import BaseTrainer
 
@@ -217,9 +217,9 @@ def frozen_layers_keep_their_statistics(folder: Path) -> None:
 
 @_relied_on
 def a_step_has_its_order(folder: Path) -> None:
-    """A batch is prepared right before the model is called with it; steps, saving and stopping follow in their order.
+    """A batch is prepared right before the model is called with it. Steps, saving and stopping keep their order.
 
-    Without it: terms are not computed for the batch that they belong to, and resuming is not exact.
+    Without it: terms are computed for the wrong batch, and resuming is not exact.
     """
     from ultralytics.engine.trainer import BaseTrainer
 
@@ -235,7 +235,7 @@ def a_step_has_its_order(folder: Path) -> None:
 
 @_relied_on
 def losses_are_normalised_in_each_process(folder: Path) -> None:
-    """Losses are divided by the target scores of the process's own images.
+    """Each process divides its losses by the target scores of its own images.
 
     Without it: implicit terms have another weight on several GPUs than on one.
     """
@@ -247,9 +247,9 @@ def losses_are_normalised_in_each_process(folder: Path) -> None:
 
 @_relied_on
 def checkpoints_go_to_three_places(folder: Path) -> None:
-    """Checkpoints are written to last.pt, best.pt and the folder of weights, and the last one is stripped in the end.
+    """Checkpoints are written to last.pt, best.pt and the weights folder, and last.pt is stripped at the end.
 
-    Without it: a killed run can leave half a checkpoint, and finished models keep their adapters.
+    Without it: a killed run can leave an incomplete checkpoint, and finished models keep their adapters.
     """
     from ultralytics.engine.trainer import BaseTrainer
     from ultralytics.utils.torch_utils import strip_optimizer
@@ -261,9 +261,9 @@ def checkpoints_go_to_three_places(folder: Path) -> None:
 
 @_relied_on
 def resumed_runs_start_from_the_ema(folder: Path) -> None:
-    """A resumed run takes its state from the EMA of the checkpoint, and makes its loss anew.
+    """A resumed run loads the EMA of the checkpoint, and creates its loss again.
 
-    Without it: resumed runs do not continue where they were.
+    Without it: resumed runs do not continue at the same point.
     """
     from ultralytics.engine.trainer import BaseTrainer
 
@@ -274,9 +274,9 @@ def resumed_runs_start_from_the_ema(folder: Path) -> None:
 
 @_relied_on
 def loaders_can_be_continued(folder: Path) -> None:
-    """The order of a loader's images comes from its generator, and its iterator can be replaced.
+    """The image order of a loader depends on its generator, and its iterator can be replaced.
 
-    Without it: resumed runs see other images than an uninterrupted run.
+    Without it: resumed runs use other images than an uninterrupted run.
     """
     from ultralytics.data.build import InfiniteDataLoader
 
@@ -297,12 +297,12 @@ def models_return_losses(folder: Path) -> None:
     loss, items = model(_batch())
     _need(loss.shape == (3,), f"the losses have the shape {tuple(loss.shape)}")
     wrong = [name for name, value in items.items() if not name.endswith("_loss") or value.dim()]
-    _need(not wrong, f"not a scalar loss: {', '.join(wrong)}")
+    _need(not wrong, f"no scalar loss: {', '.join(wrong)}")
 
 
 @_relied_on
 def heads_take_maps(folder: Path) -> None:
-    """A head's one-to-many branch predicts boxes and classes from maps that it is given.
+    """A head's one-to-many branch predicts boxes and classes from any feature maps.
 
     Without it: implicit terms and amplifiers cannot be computed.
     """
@@ -313,7 +313,7 @@ def heads_take_maps(folder: Path) -> None:
 
 @_relied_on
 def assigners_tell_what_is_foreground(folder: Path) -> None:
-    """An assigner is given scores and boxes in pixels, and returns fourth which anchors are foreground.
+    """An assigner gets scores and boxes in pixels. Its fourth output is the mask of foreground anchors.
 
     Without it: implicit terms are normalised wrongly, and `assignment=teacher` fails.
     """
@@ -321,7 +321,7 @@ def assigners_tell_what_is_foreground(folder: Path) -> None:
         model = _model(name)
         seen: list[tuple[torch.Tensor, ...]] = []
         criterion = model.criterion = model.init_criterion()
-        # `o2m` is the weight of the one-to-many loss, beside that of the other one
+        # `o2m` is the weight of the one-to-many loss
         twofold = {"o2m": hasattr(criterion, "o2m"), "one2many": hasattr(criterion, "one2many")}
         _need(set(twofold.values()) == {name == "yolo26n.yaml"}, f"{name}: its loss has {twofold}")
         assigner = getattr(criterion, "one2many", criterion).assigner
@@ -337,7 +337,7 @@ def assigners_tell_what_is_foreground(folder: Path) -> None:
 
 @_relied_on
 def raw_predictions_are_returned(folder: Path) -> None:
-    """A head returns its raw predictions alone in training, and as the second of two otherwise.
+    """A head returns raw predictions in training mode. In evaluation mode they are the second of two outputs.
 
     Without it: a teacher's predictions cannot be read.
     """
@@ -366,7 +366,7 @@ def autobatch_calls_the_model(folder: Path) -> None:
 
 @_relied_on
 def data_sets_are_described(folder: Path) -> None:
-    """A data YAML is read and a label is verified without downloading or training anything.
+    """A data YAML can be read and a label can be verified without download or training.
 
     Without it: `ds2d2 check` and the checks before a training cannot read data sets.
     """
@@ -387,12 +387,12 @@ def data_sets_are_described(folder: Path) -> None:
     wrong = folder / "wrong.txt"
     wrong.write_text("0 5 5 4 2\n")
     bad = verify_image_label((image, str(wrong), "", False, 2, 0, 0, False))
-    _need(bad[0] is None, "verify_image_label takes boxes outside of the image")
+    _need(bad[0] is None, "verify_image_label accepts boxes outside of the image")
 
 
 @_relied_on
 def checkpoints_load_safely(folder: Path) -> None:
-    """A checkpoint can be loaded without running what it holds.
+    """A checkpoint can be loaded without running code in it.
 
     Without it: `safe=True` fails.
     """
@@ -403,7 +403,7 @@ def checkpoints_load_safely(folder: Path) -> None:
 
 
 def _model(name: str) -> Any:
-    """Return a new model of two classes, as a trainer would build it."""
+    """Return a new model with two classes, as a trainer builds it."""
     from ultralytics.nn import tasks
     from ultralytics.utils import DEFAULT_CFG
 
@@ -417,13 +417,13 @@ def _model(name: str) -> Any:
 
 
 def _batch() -> dict[str, torch.Tensor]:
-    """Return two images of 64 pixels with an object each, as a trainer prepares them."""
+    """Return a batch of two images of 64 pixels with one object each, as a trainer prepares it."""
     boxes = torch.tensor([[0.5, 0.5, 0.4, 0.2]] * 2)
     return {"img": torch.zeros(2, 3, 64, 64), "cls": torch.zeros(2, 1), "bboxes": boxes, "batch_idx": torch.arange(2.0)}
 
 
 def _maps() -> list[torch.Tensor]:
-    """Return maps of the three levels of an image of 64 pixels, in the channels of the smallest YOLO models."""
+    """Return maps of three levels for an image of 64 pixels, with the channels of the smallest YOLO models."""
     return [torch.zeros(1, channels, size, size) for channels, size in ((64, 8), (128, 4), (256, 2))]
 
 

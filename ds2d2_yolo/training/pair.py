@@ -1,4 +1,4 @@
-"""Which maps of a teacher and a student belong together."""
+"""Pairs the feature maps of teacher and student."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ds2d2_yolo.method import TappedMaps
 
 @dataclass(frozen=True)
 class TappedPair:
-    """One pair of tapped maps: layer numbers, channels, and the stride in input pixels per grid cell."""
+    """One pair of tapped maps: layer indices, channels, and the stride in input pixels per grid cell."""
 
     student_layer: int
     teacher_layer: int
@@ -26,9 +26,9 @@ class TappedPair:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a teacher and a student have in common: the maps to compare, level by level.
+    """The maps of teacher and student to compare, one pair for each level.
 
-    `explicit` and `head` index `taps`, as in `ds2d2_yolo.method.TappedMaps`.
+    `explicit` and `head` are indices into `taps`, as in `ds2d2_yolo.method.TappedMaps`.
     """
 
     taps: tuple[TappedPair, ...]
@@ -37,7 +37,7 @@ class Pair:
 
     @property
     def maps(self) -> TappedMaps:
-        """Channels and roles, for the loss."""
+        """Channels and roles of the maps, for the loss."""
         return TappedMaps(
             student=tuple(tap.student_channels for tap in self.taps),
             teacher=tuple(tap.teacher_channels for tap in self.taps),
@@ -47,7 +47,7 @@ class Pair:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether student and teacher have the same channels on every level each."""
+        """Whether all levels have the same channels, in the student and in the teacher."""
         return len({(tap.student_channels, tap.teacher_channels) for tap in self.taps}) == 1
 
     @property
@@ -61,7 +61,7 @@ class Pair:
         return tuple(tap.teacher_layer for tap in self.taps)
 
     def table_lines(self) -> list[str]:
-        """Return a table for a person: strides, layers, channels, and which terms use a level."""
+        """Return the lines of a printed table: strides, layers, channels, and the terms that use each level."""
         lines = [f"  {'stride':>8}{'student layer':>16}{'channels':>10}{'teacher layer':>16}{'channels':>10}   used by"]
         for index, tap in enumerate(self.taps):
             uses = [name for name, chosen in (("explicit", self.explicit), ("implicit", self.head)) if index in chosen]
@@ -73,7 +73,7 @@ class Pair:
 
 
 def check_tasks(teacher: Detector, student: Detector) -> None:
-    """Refuse a teacher and a student that are for different tasks."""
+    """Raise an error if teacher and student have different tasks."""
     if teacher.task != student.task:
         raise DS2D2Error(
             f"teacher {teacher.title} is for task={teacher.task}, student {student.title} for task={student.task}; "
@@ -87,20 +87,21 @@ def check_pair(
     imgsz: int,
     layers: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
 ) -> Pair:
-    """Find out which maps of a pair belong together, by running both on an empty image.
+    """Pair the maps of teacher and student, by running both on an empty image.
 
     Args:
         teacher (Detector): The teacher.
         student (Detector): The student.
         imgsz (int): Side of the training images, in pixels.
-        layers (tuple | None): (Student's, teacher's) layers for the explicit terms; None takes those that feed heads.
+        layers (tuple | None): Layers for the explicit terms, of the student and of the teacher. None means the inputs
+            of the heads.
 
     Returns:
-        (Pair): The pair.
+        (Pair): The paired maps.
 
     Raises:
-        DS2D2Error: If the families differ, the heads take different numbers of levels or strides, the image size does
-            not suit them, or a named layer cannot be tapped.
+        DS2D2Error: If families, levels or strides differ, the image size is no multiple of the strides, or a layer
+            cannot be tapped.
     """
     _check_heads(teacher, student)
     for detector in (teacher, student):
@@ -119,35 +120,35 @@ def check_pair(
         if student_shape[1:] != teacher_shape[1:]:
             raise DS2D2Error(
                 f"layer {student_layer} of student {student.title} has stride {student_stride:g}, layer "
-                f"{teacher_layer} of teacher {teacher.title} stride {teacher_stride:g}; pass layers= or a student "
-                "of the same strides"
+                f"{teacher_layer} of teacher {teacher.title} has stride {teacher_stride:g}; pass layers= or a student "
+                "with the same strides"
             )
         taps.append(TappedPair(student_layer, teacher_layer, student_shape[0], teacher_shape[0], student_stride))
     return Pair(tuple(taps), tuple(map(tapped.index, named)), tuple(range(len(layers_of_heads))))
 
 
 def _check_heads(teacher: Detector, student: Detector) -> None:
-    """Refuse a pair whose heads cannot be compared."""
+    """Raise an error if the heads of teacher and student cannot be compared."""
     by_maps = teacher.explicit_only or student.explicit_only
     if teacher.family != student.family and not by_maps:
         raise DS2D2Error(
-            f"teacher is a {teacher.family}, student a {student.family}; pass student= of the family {teacher.family}"
+            f"teacher is a {teacher.family}, student is a {student.family}; pass a student of family {teacher.family}"
         )
     check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
         raise DS2D2Error(
-            f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} "
+            f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} has "
             f"{len(student.head_layers)}; pass a student with the strides of the teacher"
         )
     if teacher.head_layout != student.head_layout and not by_maps:
         raise DS2D2Error(
-            f"teacher {teacher.title} has a head of {teacher.head_layout}, student {student.title} of "
-            f"{student.head_layout}; pass a student with a head of {teacher.head_layout}"
+            f"teacher {teacher.title} has a head with {teacher.head_layout}, student {student.title} has one with "
+            f"{student.head_layout}; pass a student with {teacher.head_layout}"
         )
 
 
 def _check_size(detector: Detector, imgsz: int) -> None:
-    """Refuse a size of images that does not suit the strides of a model."""
+    """Raise an error if an image size is no multiple of a model's largest stride."""
     step = int(max(detector.model.stride))
     if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
         fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
@@ -157,13 +158,13 @@ def _check_size(detector: Detector, imgsz: int) -> None:
 
 
 def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:
-    """Return channels, height and width of what each layer returns for one image."""
+    """Return channels, height and width of the output of each layer for one image."""
     stem = next(detector.model.parameters())
     taps = Taps()
     training = detector.model.training
     try:
         taps.open({index: detector.layer(index) for index in layers})
-        detector.model.eval()  # an empty image must not touch the BatchNorm statistics
+        detector.model.eval()  # an empty image must not change the BatchNorm statistics
         with torch.no_grad():
             detector.model(torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device))
     except IndexError as error:
@@ -180,5 +181,5 @@ def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[t
 
 
 def _stride(imgsz: int, shape: tuple[int, int, int]) -> float:
-    """Return the stride of a map (C, H, W): a power of two, also where a coarse level was rounded up."""
+    """Return the stride of a map (C, H, W): the nearest power of two, as the size of a coarse level is rounded up."""
     return 2.0 ** round(math.log2(imgsz / shape[1]))

@@ -1,6 +1,6 @@
-"""A run from what the user asked for to the files that it makes: `plan` finds out everything, `Plan.run` does it.
+"""Planning and running the stages: `plan` checks everything, `Plan.run` trains what is missing.
 
-`ds2d2 train`, `teacher`, `amplifier`, `demo` and `compare` and the trainers all come through here.
+All trainers and the commands `train`, `teacher`, `amplifier`, `demo` and `compare` use this module.
 """
 
 from __future__ import annotations
@@ -28,22 +28,21 @@ from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage,
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do. Everything is checked; no training and no folder of a run has begun.
+    """The plan of a run. Everything is checked, but nothing is trained yet and no run folder exists.
 
     Attributes:
         goal (str): `teacher`, `amplifier` or `student`.
         arguments (Arguments): Complete arguments: paths are resolved, task and reference gains are those of the models.
-            `teacher` and `amplifier` are files, which their stages are still to make where the states say so;
-            `amplifier` is None where none is needed, and `auto` where its teacher must be trained before it has a name.
-        data (dict[str, Any]): The data set as Ultralytics describes it.
-        teacher (Detector): The teacher, loaded once; built from its YAML where it is still to be trained.
-        student (Detector | None): The student, where it is the goal.
-        pair (Pair | None): The maps that belong together, likewise.
-        states (dict[str, str]): What happens to `teacher` and `amplifier`, in this order; a stage that the run does not
-            need is not in it.
-        metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that a stage has made.
-        teacher_stage (Stage | None): The stage that makes the teacher, where none was given.
-        start (str | None): What that stage makes of a checkpoint on other classes, for a person.
+            `teacher` and `amplifier` are the paths of files. They may not be trained yet, see `states`.
+            `amplifier` is None if none is needed, and `auto` if its name depends on a teacher that is not trained yet.
+        data (dict[str, Any]): The data set, as described by Ultralytics.
+        teacher (Detector): The teacher, loaded, or built from its YAML if it is not trained yet.
+        student (Detector | None): The student. None if it is not the goal.
+        pair (Pair | None): The paired maps. None if the student is not the goal.
+        states (dict[str, str]): State of the stages `teacher` and `amplifier`, in this order, if the run needs them.
+        metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that was trained by a stage.
+        teacher_stage (Stage | None): The stage that trains the teacher. None if a trained teacher was given.
+        start (str | None): A printed line that describes fine-tuning of a checkpoint for other classes.
 
     Example:
         >>> plan({"teacher": "yolo11l.pt", "data": "DIOR.yaml"}, "amplifier").states  # doctest: +SKIP
@@ -52,7 +51,7 @@ class Plan:
 
     goal: Goal
     arguments: Arguments
-    data: dict[str, Any]  # Any: what Ultralytics' `check_det_dataset` returns
+    data: dict[str, Any]  # Any: the output of Ultralytics' `check_det_dataset`
     teacher: Detector
     student: Detector | None = None
     pair: Pair | None = None
@@ -63,24 +62,24 @@ class Plan:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every stage before the goal's own is there."""
+        """Whether all stages before the goal are finished."""
         return not {"to be trained", "to be continued"} & set(self.states.values())
 
     def run(self, callbacks: Callbacks | None = None) -> Plan:
-        """Train the stages that are missing, reuse those that are there.
+        """Train the missing stages and reuse the finished ones.
 
         Args:
-            callbacks (dict[str, list] | None): Ultralytics' callbacks by event, for the trainings.
+            callbacks (dict[str, list] | None): Ultralytics' callbacks by event, for training.
 
         Returns:
-            (Plan): The same plan with nothing left to train: its arguments name the files.
+            (Plan): The plan with all stages finished. Its arguments name the files.
 
         Raises:
             DS2D2Error: If a stage cannot be trained.
         """
         arguments, teacher, metrics = self.arguments, self.teacher, self.metrics
         states = dict(self.states)
-        if self.start is not None and self.goal != "student":  # where a student is the goal, the summary has said it
+        if self.start is not None and self.goal != "student":  # for a student, the summary contains this line
             LOGGER.info(self.start.strip())
         if self.teacher_stage is not None and "teacher" in states:
             arguments = arguments.replace(teacher=str(self.teacher_stage.ensure(callbacks)))
@@ -95,11 +94,11 @@ class Plan:
 
     @property
     def completed(self) -> dict[str, Any]:
-        """The arguments that the plan has completed, for a trainer."""
+        """The completed arguments, for a trainer."""
         return {name: vars(self.arguments)[name] for name in ("model", "data", *DEFAULTS)}
 
     def summary(self) -> list[str]:
-        """Return the lines that tell a person what a student's run is going to do."""
+        """Return the printed summary of a student's run."""
         assert self.student is not None
         assert self.pair is not None
         arguments, shares = self.arguments, self.arguments.shares
@@ -117,10 +116,10 @@ class Plan:
         ]
         trained = getattr(self.teacher.model, "args", None)
         if isinstance(trained, dict) and trained.get("data") and trained["imgsz"] != arguments.imgsz:
-            sizes = f"the teacher was trained at imgsz={trained['imgsz']}, this run has imgsz={arguments.imgsz}"
+            sizes = f"the teacher was trained with imgsz={trained['imgsz']}, this run has imgsz={arguments.imgsz}"
             lines.append(f"  note: {sizes}")
         if arguments.assignment == "teacher":
-            lines.append("  assignment: objects are assigned by the teacher's predictions")
+            lines.append("  assignment: by the teacher's predictions")
         lines += [*_describe_steps(arguments), *_describe_preset(arguments)]
         stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
         if not arguments.gains.im_high:
@@ -128,34 +127,34 @@ class Plan:
         return [*lines, f"  stages: {', '.join([*stages, 'student'])}"]
 
     def measure_teacher(self) -> list[str]:
-        """Return the lines that tell how good the teacher is; one that was given is measured on the validation set."""
+        """Return the printed lines about the teacher's AP. A given teacher is evaluated first."""
         metrics = self.metrics or validate(self.arguments.teacher, self.arguments.data, self.arguments)
         ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
         lines = [f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}"]
         if ap < 0.01:
             lines.append(
-                "  WARNING: this teacher finds almost nothing; pass a better one, or train it with more teacher_epochs="
+                "  WARNING: this teacher detects almost nothing; pass a better one, or increase teacher_epochs="
             )
         return lines
 
 
 def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuration | None = None) -> Plan:
-    """Find out what a run is going to do, and whether it can.
+    """Plan a run and check that it can work.
 
-    Nothing is trained and no folder is made; a data set that ships with ds2d2 or Ultralytics is rendered or downloaded
-    where its images are missing, as nothing can be checked without them.
+    This trains nothing and creates no run folder. If images of a data set are missing that ships with ds2d2 or
+    Ultralytics, they are rendered or downloaded, as the checks need them.
 
     Args:
-        arguments (Mapping[str, Any]): What the user asked for: `teacher`, `student` (or `model`), `data`, and all
-            arguments of ds2d2 and Ultralytics' training.
-        goal (str): How far the run goes: `teacher`, `amplifier` or `student`.
-        cfg (Configuration | None): Configuration that the arguments change, as Ultralytics' trainers take it.
+        arguments (Mapping[str, Any]): The user's arguments: `teacher`, `student` (or `model`), `data`, and all
+            arguments of ds2d2 and of Ultralytics' training.
+        goal (str): The last stage to run: `teacher`, `amplifier` or `student`.
+        cfg (Configuration | None): Base configuration that the arguments override, as for Ultralytics' trainers.
 
     Returns:
         (Plan): The plan.
 
     Raises:
-        DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
+        DS2D2Error: If the run cannot work. The message has one line: what is wrong, where, and what to do.
 
     Example:
         >>> asked = {"teacher": "yolo11l.yaml", "data": "DIOR.yaml", "epochs": 24}
@@ -164,10 +163,10 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     """
     args = check_arguments(arguments, cfg, goal)
     student_file = args.model if goal == "student" else None
-    # Whether it can work at all, as far as names and models tell, before data are rendered or downloaded
+    # Check names and models first, before data are rendered or downloaded
     classes = describe_data(args.data, args.single_cls)
     models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
-    if classes is None:  # those of an archive are known when it is unpacked
+    if classes is None:  # an archive must be unpacked first
         classes = load_data(args.data, args.split, args.single_cls)
         models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
     args, models = settle(args, goal, models, classes)
@@ -175,9 +174,9 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
-    # What a new teacher starts from where it is the goal; with a student, it is what the student starts from
+    # Initial weights of a new teacher if it is the goal. With a student, `pretrained` concerns the student.
     start = args.pretrained if goal == "teacher" and isinstance(args.pretrained, (str, Path)) else None
-    # Public weights that a new model starts from must be at hand
+    # Public weights for new models must be available
     if not models.teacher_is_trained and models.start is None and start is None and args.pretrained is not False:
         teacher.load_backbone()
     if student is not None and not models.student_is_trained and args.pretrained is True:
@@ -189,7 +188,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
 
 
 def _describe_steps(args: Arguments) -> list[str]:
-    """Return the line that tells which steps are distilled; none where all have all terms."""
+    """Return the printed line about plain steps and reduced terms, if there are any."""
     words = []
     if args.distill_every > 1:
         words.append(f"teacher and terms at one batch in {args.distill_every}")
@@ -205,7 +204,7 @@ def _describe_steps(args: Arguments) -> list[str]:
 
 
 def _describe_preset(args: Arguments) -> list[str]:
-    """Return the line that tells what a preset has set, and what it has not."""
+    """Return the printed line about the arguments that a preset has set."""
     if args.preset is None:
         return []
     entries, own = vars(args), preset_arguments(args.preset, args.epochs)
@@ -218,16 +217,16 @@ def _describe_preset(args: Arguments) -> list[str]:
 
 
 def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Plan:
-    """Return the plan with the teacher's file, and with the stage that makes it where none was given."""
+    """Return the plan with the teacher's file, and with its stage if no trained teacher was given."""
     args, teacher = planned.arguments, planned.teacher
     if models.teacher_is_trained:
-        source = getattr(teacher.model, "pt_path", None)  # where Ultralytics found a bare name
-        # What goes on with a finished teacher does not fine-tune it again.
+        source = getattr(teacher.model, "pt_path", None)  # the path that Ultralytics found for a bare name
+        # A later run with the finished teacher must not fine-tune it again.
         args = args.replace(teacher=str(Path(source or args.teacher).resolve()), teacher_epochs=None)
         return replace(planned, arguments=args, states={"teacher": "given"})
     stage = teacher_stage(args, planned.data, models, start)
     if planned.goal == "student" and not args.needs_teacher:
-        return replace(planned, teacher_stage=stage)  # it has no state: it is not run
+        return replace(planned, teacher_stage=stage)  # no state: the stage is not run
     state = stage.state
     if state == "reused":
         teacher, _ = load_model("teacher", stage.weights)
@@ -243,7 +242,7 @@ def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Pl
 
 
 def _with_amplifier(planned: Plan, architecture: str) -> Plan:
-    """Return the plan with the amplifier's file, as far as it has a name already, and the state of its stage."""
+    """Return the plan with the amplifier's file, if its name is known yet, and the state of its stage."""
     args, goal, amplifier = planned.arguments, planned.goal, planned.arguments.amplifier
     has_teacher = planned.states.get("teacher") in {"given", "reused"}
     given = goal == "student" and amplifier not in {None, "auto"}
@@ -265,14 +264,14 @@ def _with_amplifier(planned: Plan, architecture: str) -> Plan:
 
 
 def _describe_start(args: Arguments, models: Models) -> str | None:
-    """Return what the teacher's stage makes of a checkpoint, in one line for a person."""
+    """Return the printed line about fine-tuning of a checkpoint, if the teacher's stage does that."""
     if models.start is None:
         return None
     names, new = models.start.class_names, models.teacher.class_names
     carried, total = models.carried
     return (
         f"  teacher: {args.teacher} has {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
-        f"{args.teacher_epochs or args.epochs} epochs; {carried} of {total} tensors carry over"
+        f"{args.teacher_epochs or args.epochs} epochs; {carried} of {total} tensors are loaded"
     )
 
 

@@ -1,4 +1,4 @@
-"""What this package reads of Ultralytics' trainers, which have no types for it."""
+"""Types for the attributes of Ultralytics' trainers that this package reads."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from torch.optim import Optimizer
 from ultralytics.utils.torch_utils import ModelEMA
 
 Configuration = str | Path | Mapping[str, object] | SimpleNamespace
-"""What Ultralytics' trainers take as `cfg`: a YAML file, its content, or arguments as a namespace."""
+"""Type of `cfg` in Ultralytics' trainers: a YAML file, its content, or arguments as a namespace."""
 
 ModelConfiguration = str | dict[str, Any]
-"""A model YAML, or its content. Any: lists of layers and numbers of many kinds."""
+"""A model YAML, or its content. Any: lists of layers, numbers and other types."""
 
 
 class Trainer(Protocol):
-    """A trainer of Ultralytics, as its callbacks and the files of exact resuming meet it.
+    """A trainer of Ultralytics, for callbacks and exact resuming.
 
     Attributes:
         args (SimpleNamespace): Arguments of the run, which Ultralytics completes.
-        model (nn.Module): The model that is trained, in a DDP run wrapped.
-        ema (ModelEMA): Its average.
+        model (nn.Module): The model in training. In a DDP run it is wrapped.
+        ema (ModelEMA): Exponential moving average (EMA) of the model.
         optimizer (Optimizer): The optimiser.
-        train_loader (DataLoader): The batches of an epoch, Ultralytics' `InfiniteDataLoader`.
-        device (torch.device): Where the model is.
+        train_loader (DataLoader): The training loader, Ultralytics' `InfiniteDataLoader`.
+        device (torch.device): Device of the model.
         save_dir (Path): Folder of the run.
         csv (Path): Its `results.csv`.
         batch_size (int): Images of a batch, over all devices.
-        world_size (int): Processes of the run; 0 on a CPU.
-        epoch (int): The epoch that is under way, from 0.
-        epochs (int): Their number.
-        start_epoch (int): The first of them: above 0 in a run that resumes.
+        world_size (int): Number of processes, 0 on a CPU.
+        epoch (int): The current epoch, from 0.
+        epochs (int): Number of epochs.
+        start_epoch (int): The first epoch. Above 0 in a resumed run.
         stop (bool): Whether training ends with this epoch.
-        train_time_start (float): When training began, in seconds since the epoch of the clock.
-        data_fingerprint (str): Of the data as they were when training began; of our trainers.
+        train_time_start (float): Start of training, in seconds since 1970.
+        data_fingerprint (str): Fingerprint of the data at the start of training. Only in trainers of ds2d2.
     """
 
     args: SimpleNamespace
     model: nn.Module
     ema: ModelEMA
     optimizer: Optimizer
-    train_loader: Any  # Any: Ultralytics' loader and its data set have methods that torch's types do not know
+    train_loader: Any  # Any: Ultralytics' loader and data set have methods that torch's types lack
     device: torch.device
     save_dir: Path
     csv: Path
@@ -59,8 +59,8 @@ class Trainer(Protocol):
     data_fingerprint: str
 
     def state_of_distillation(self) -> dict[str, Any]:
-        """Return what distillation adds to the exact state; of our trainers."""
+        """Return the state of distillation, for the exact state. Only in trainers of ds2d2."""
 
 
 Callbacks = dict[str, list[Callable[[Any], object]]]
-"""Ultralytics' callbacks by event. Any: each is given the trainer of its run, which it knows by its own type."""
+"""Ultralytics' callbacks by event. Any: the argument is a trainer of any class."""

@@ -1,4 +1,4 @@
-"""Ultralytics' `results.csv`: a header, then a row per epoch. A row that a killed run left half written is no row."""
+"""Reading Ultralytics' `results.csv`: a header and a row per epoch. Incomplete rows of a killed run are ignored."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ds2d2_yolo.files import whole_file
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of the columns, without the spaces around them; none of a missing file."""
+    """Return the names of the columns, without spaces around them. A missing file has none."""
     return _names(_lines(path)[0]) if path.is_file() else []
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows in their order; an epoch that was trained again after an interruption may have two.
+    """Return the rows in their order. An epoch that was trained again after an interruption can have two rows.
 
     Args:
         path (Path): The file.
 
     Returns:
-        (list[dict[str, float]]): Values by column; NaN where a cell is empty.
+        (list[dict[str, float]]): Values by column. Empty cells are NaN.
 
     Raises:
-        DS2D2Error: If the file is missing or holds something else than numbers.
+        DS2D2Error: If the file is missing or has values that are not numbers.
     """
     try:
         header, lines = _lines(path)
@@ -31,24 +31,24 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         return [dict(zip(_names(header), row, strict=True)) for row in cells]
     except (OSError, ValueError) as error:
         raise DS2D2Error(
-            f"{path}: cannot be read as a table of results ({error}); restore it, or start a new run with another name="
+            f"{path}: cannot be read as a results table ({error}); restore it, or start a new run with another name="
         ) from error
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
-    """Return the columns by name, empty where there is no row yet; arguments and errors as `read_rows`."""
+    """Return the columns by name, empty if there is no row yet. Arguments and errors are those of `read_rows`."""
     rows = read_rows(path)
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
 
 def keep_epochs(path: Path, epochs: int) -> None:
-    """Drop the rows of epochs that a resumed run trains again.
+    """Delete the rows of epochs that a resumed run trains again.
 
-    A run killed between writing its row and its checkpoint has a row too many, or a part of one.
+    There are such rows if the run was killed after it wrote a row and before it saved the checkpoint.
 
     Args:
-        path (Path): The file; nothing happens where it is missing.
-        epochs (int): Number of epochs that are done.
+        path (Path): The file. It may be missing.
+        epochs (int): Number of finished epochs.
     """
     if not path.is_file():
         return
@@ -63,6 +63,6 @@ def _names(header: str) -> list[str]:
 
 
 def _lines(path: Path) -> tuple[str, list[str]]:
-    """Return the header and the whole rows, with their line ends."""
+    """Return the header and the complete rows, with their line ends."""
     header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
     return header, [line for line in lines if line.endswith("\n") and line.count(",") == header.count(",")]

@@ -1,8 +1,14 @@
-"""Exact continuation of an interrupted run: what Ultralytics' checkpoints round or leave out, in a file beside them.
+"""Exact resuming of an interrupted run, by a state file next to Ultralytics' checkpoints.
 
-A checkpoint of Ultralytics holds the averaged weights and the optimiser's momentum in half precision; the weights that
-were being trained, gradients that wait for the next step, the order of the data and random numbers are not in it. A run
-that resumes from it alone is another run: its weights jump to their average, and its data start over.
+A checkpoint of Ultralytics contains EMA weights and the optimiser's momentum in half precision. It does not contain:
+
+- the weights in training
+- accumulated gradients
+- the order of the data
+- the random state
+
+A run that resumes from the checkpoint alone gives another result: its weights jump to the EMA, and its data order
+starts again.
 """
 
 from __future__ import annotations
@@ -31,18 +37,18 @@ from ds2d2_yolo.training.protocols import Trainer
 _FORMAT = "ds2d2-state"
 _PARTIAL = ".partial"
 ADAPTERS = "ds2d2_adapters"
-"""Name of the one module that distillation adds to a student."""
+"""Name of the module that distillation adds to a student."""
 
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
-    """Give a folder to write files into, which go to `folder` when they are complete, best and others before last.pt.
+    """Provide a temporary folder for files. At the end they move to `folder`, last.pt last.
 
-    A process that is killed meanwhile leaves every file of `folder` as it was, or replaced as a whole. last.pt comes
-    last, as it says which epoch is next: best.pt is then never older than it.
+    If the process is killed, every file in `folder` is the complete old or the complete new one. last.pt determines the
+    next epoch. As it is moved last, best.pt is never older.
 
     Args:
-        folder (Path): Where the files belong.
+        folder (Path): Target folder.
 
     Yields:
         (Path): An empty folder on the same file system.
@@ -59,17 +65,17 @@ def whole_files(folder: Path) -> Iterator[Path]:
 
 
 def state_file(checkpoint: Path, epoch: int) -> Path:
-    """Return the file beside a checkpoint that holds the exact state after an epoch, counted from 0."""
+    """Return the file next to a checkpoint with the exact state after an epoch, counted from 0."""
     return checkpoint.with_name(f"state{epoch}.pt")
 
 
 def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
-    """Write the exact state of a trainer whose epoch has just ended.
+    """Write the exact state of a trainer at the end of an epoch.
 
     Args:
         trainer (Trainer): An Ultralytics trainer.
-        path (Path): The file; tensors and plain values only.
-        unstepped (int): Batches since the last step of the optimiser, whose gradients wait.
+        path (Path): The file. It contains only tensors and plain values.
+        unstepped (int): Number of batches since the optimiser's last step. Their gradients are saved.
     """
     model = unwrap_model(trainer.model)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None} if unstepped else {}
@@ -87,63 +93,63 @@ def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
         "random": random_state(trainer.device),
         "order": _order_of(loader).get_state(),
         "distillation": trainer.state_of_distillation(),
-        "buffer": list(getattr(loader.dataset, "buffer", [])),  # images that mosaics draw from
+        "buffer": list(getattr(loader.dataset, "buffer", [])),  # images for mosaics
     }
     torch.save(content, path)
 
 
 def room_of_checkpoints(trainer: Trainer) -> int:
-    """Return about how many bytes an epoch's last.pt, best.pt and exact state take together."""
+    """Return the approximate size in bytes of an epoch's last.pt, best.pt and exact state together."""
     values = [*trainer.optimizer.state.values(), dict(trainer.model.state_dict())]
     *moments, model = (sum(x.nbytes for x in group.values() if isinstance(x, torch.Tensor)) for group in values)
-    # Two checkpoints hold average and moments in half precision; the state those and the weights in full
+    # Two checkpoints contain EMA and moments in half precision; the state contains these and the weights in full
     return 3 * model + 2 * sum(moments)
 
 
 def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
-    """Return the exact state that belongs to a checkpoint, or None, with a warning, where there is none.
+    """Return the exact state for a checkpoint. If it is missing or damaged, print a warning and return None.
 
     Args:
-        checkpoint (Path): The checkpoint that a run resumes from.
+        checkpoint (Path): The checkpoint of a resumed run.
         epoch (int): Its epoch, counted from 0.
 
     Returns:
-        (dict[str, Any] | None): What `save_state` wrote.
+        (dict[str, Any] | None): The state, as saved by `save_state`.
     """
     path = state_file(checkpoint, epoch)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] == _FORMAT and content["epoch"] == epoch:
             return dict(content)
-        reason = "of another kind"
+        reason = "another format"
     except FileNotFoundError:
         reason = "missing"
-    except Exception as error:  # damaged: torch raises many kinds
+    except Exception as error:  # damaged: torch raises many types
         reason = type(error).__name__
     LOGGER.warning(
         f"{colorstr('DS2D2:')} {path} is not usable ({reason}), so the result will differ from an uninterrupted run. "
-        "The run goes on from averaged weights in half precision. For exact results start it again with another name="
+        "The run continues from EMA weights in half precision. For exact results start it again with another name="
     )
     return None
 
 
 def restore_state(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put a trainer that Ultralytics has resumed into the exact state.
+    """Set a resumed trainer of Ultralytics to the exact state.
 
-    The order of the data and random numbers are those of one process that loads its own data (workers=0, as always on a
-    CPU). Worker processes keep random numbers of their own, which nobody can save: their images come in new orders
-    and with new augmentations, not in those of the first epochs again.
+    The data order and the random state are restored for one process that loads its own data (workers=0, as always on a
+    CPU). The random state of worker processes cannot be saved. Their images get a new order and new augmentations, not
+    those of the first epochs.
 
     Args:
         trainer (Trainer): An Ultralytics trainer at the end of its `resume_training`.
-        state (dict[str, Any]): What `load_state` returned.
+        state (dict[str, Any]): Output of `load_state`.
     """
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["ema"])
     groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
     if RANK != -1:
-        return  # the order follows from the epoch, and every rank has random numbers of its own
+        return  # the order depends on the epoch only, and every rank has its own random state
     loader = trainer.train_loader
     if not loader.num_workers:
         for index in state["buffer"]:
@@ -153,14 +159,14 @@ def restore_state(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def restore_gradients(model: nn.Module, gradients: dict[str, torch.Tensor]) -> None:
-    """Give parameters the gradients that had been accumulated when the state was saved."""
+    """Restore the gradients that were accumulated when the state was saved."""
     for name, parameter in model.named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter.device)
 
 
 def remove_states(folder: Path, keep: Path | None = None) -> None:
-    """Remove exact states that no checkpoint needs any more.
+    """Remove exact states that are not needed any more.
 
     Args:
         folder (Path): Folder of a run's checkpoints.
@@ -172,27 +178,27 @@ def remove_states(folder: Path, keep: Path | None = None) -> None:
 
 
 def training_is_over(last: Path, checkpoint: dict[str, Any]) -> bool:
-    """Return whether no epoch is left to train: all are done, or the run had stopped early.
+    """Return whether no epoch is left to train: all are finished, or early stopping has ended the run.
 
     Args:
         last (Path): last.pt of the run.
         checkpoint (dict[str, Any]): Its content.
 
     Returns:
-        (bool): True also where only the completion of the final checkpoints is missing.
+        (bool): Whether no epoch is left. The final checkpoints may still be incomplete.
     """
     epoch = checkpoint.get("epoch", -1)
-    epochs = (checkpoint.get("train_args") or {}).get("epochs", math.inf)  # files of others may not say
+    epochs = (checkpoint.get("train_args") or {}).get("epochs", math.inf)  # missing in files of other programs
     if epoch == -1 or epoch + 1 >= epochs:
         return True
     try:
         return bool(torch.load(state_file(last, epoch), map_location="cpu", weights_only=True, mmap=True)["finished"])
-    except Exception:  # missing or damaged, for which torch raises many kinds: `load_state` says so
+    except Exception:  # missing or damaged, for which torch raises many types: `load_state` warns
         return False
 
 
 def complete_checkpoints(folder: Path) -> None:
-    """Make final checkpoints of those that a run left when it was killed between its last epoch and its end."""
+    """Write the final checkpoints of a run that was killed after its last epoch."""
     with whole_files(folder) as partial:
         for name in ("last.pt", "best.pt"):
             if (folder / name).is_file():
@@ -202,13 +208,13 @@ def complete_checkpoints(folder: Path) -> None:
 
 
 def without_adapters(source: Path, target: Path) -> None:
-    """Copy a checkpoint without the adapters: what remains holds classes of torch and Ultralytics only.
+    """Copy a checkpoint without the adapters, so that it contains only classes of torch and Ultralytics.
 
-    They are kept beside it, in `adapters.pt`, for those who want to see what was compared.
+    The adapters are saved next to it in `adapters.pt`, for `ds2d2 explain`.
 
     Args:
         source (Path): The checkpoint.
-        target (Path): Where the copy belongs.
+        target (Path): The copy.
     """
     state = torch_load(source, map_location="cpu")
     for key in ("ema", "model"):
@@ -220,22 +226,22 @@ def without_adapters(source: Path, target: Path) -> None:
 
 
 def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:
-    """Make a new loader continue with the order of images that the interrupted run would have had next.
+    """Make a new loader continue with the image order of the interrupted run.
 
-    Closing mosaics makes the loader's iterator anew, which draws a number from the generator. The uninterrupted run did
-    so once, the resumed one does so again; and what a sampler draws when an epoch is over is left out where its
-    iterator is dropped.
+    `close_mosaic` replaces the loader's iterator, which draws a number from the generator. The uninterrupted run does
+    this once, but the resumed run does it again. A dropped iterator also does not draw the number that samplers draw at
+    the end of an epoch.
 
     Args:
         loader (Any): The loader, before its first epoch.
         order (torch.Tensor): State of its generator after the last epoch of the interrupted run.
-        closed (int): Epochs since mosaics were closed; negative before.
+        closed (int): Epochs since mosaics were closed. Negative before.
     """
     if not loader.num_workers:
         loader.iterator = DataLoader.__iter__(loader)  # draws its number here, not at the first batch
     generator = _order_of(loader)
     finished = iter(loader.batch_sampler.sampler)
-    deque(islice(finished, len(loader)), maxlen=0)  # indices alone: to the end of an epoch
+    deque(islice(finished, len(loader)), maxlen=0)  # draws the indices up to the end of an epoch
     generator.set_state(order)
     if closed:
         next(finished, None)
@@ -244,14 +250,14 @@ def _restore_order(loader: Any, order: torch.Tensor, closed: int) -> None:
 
 
 def _order_of(loader: Any) -> torch.Generator:
-    """Return the generator that orders the images: the sampler's, at first the same as the loader's."""
+    """Return the generator of the image order: the sampler's, which initially is the loader's."""
     generator: torch.Generator = getattr(loader.sampler, "generator", None) or loader.generator
     return generator
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of the random numbers of Python, NumPy, torch and the device, as values that can be saved."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that Ultralytics augments with
+    """Return the random state of Python, NumPy, torch and the device, as values that can be saved."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator of Ultralytics' augmentations
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.array(keys, np.int64)), *rest),
@@ -263,7 +269,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put the random numbers into a state that `random_state` returned."""
+    """Restore the random state from the output of `random_state`."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

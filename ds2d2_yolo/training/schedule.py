@@ -1,4 +1,4 @@
-"""Which steps of a training are distilled: all of them, every k-th, or none in the last epochs."""
+"""The schedule of distilled steps: all of them, every k-th, or none in the last epochs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 import torch
 
 IMPLICIT = ("im_full", "im_high")
-"""The terms that cost passes through the teacher's head and the amplifier."""
+"""The terms that need forward passes of the teacher's head and the amplifier."""
 
 
 class TermSchedule:
-    """Which steps of an epoch have which terms, and the terms' means over the steps that have them.
+    """Selects the terms of each step of an epoch, and computes the means of the terms.
 
-    A step is one batch. The first step of an epoch is distilled, and every `every`-th after it; of the distilled steps
-    the first has the implicit terms, and every `im_every`-th after it. Batches are counted and nothing is drawn, so
-    that all processes of a run distil the same steps, and so does a run that resumes at the start of an epoch.
+    A step is one batch. The first step of an epoch is distilled, and every `every`-th step after it. Of the distilled
+    steps, the first one has the implicit terms, and every `im_every`-th one after it. The selection is not random. So
+    all processes of a run distil the same steps, and so does a resumed run.
 
-    Ultralytics averages loss items over all batches of an epoch, and wants the same items of each. So a step without a
-    term is given the mean of the term so far, and `means` are those of the steps that have it.
+    Ultralytics averages loss items over all batches of an epoch and needs the same items for each. So a step without a
+    term reports the term's current mean. `means` are means over the steps that have the term.
 
     Args:
         terms (Sequence[str]): Names of the terms whose gain is not 0.
@@ -26,7 +26,7 @@ class TermSchedule:
         im_every (int): The argument `im_every`.
 
     Attributes:
-        means (dict[str, torch.Tensor]): Means of the epoch so far by name of the loss item.
+        means (dict[str, torch.Tensor]): Means in the current epoch, by name of the loss item.
 
     Example:
         >>> schedule = TermSchedule(["ex_low", "im_full"], every=2, im_every=2)
@@ -39,7 +39,7 @@ class TermSchedule:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Count and average anew."""
+        """Reset counts and means."""
         self.means: dict[str, torch.Tensor] = {}
         self._steps = 0
         self._distilled = 0
@@ -52,7 +52,7 @@ class TermSchedule:
         return self._every == self._im_every == 1
 
     def next_step(self) -> tuple[str, ...] | None:
-        """Count a step, and return the names of its terms, or None where it is a plain one."""
+        """Count a step, and return the names of its terms, or None if it is a plain step."""
         is_plain = self._steps % self._every
         self._steps += 1
         if is_plain:
@@ -63,13 +63,13 @@ class TermSchedule:
         return self._terms if has_all else tuple(name for name in self._terms if name not in IMPLICIT)
 
     def complete(self, items: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Take the terms of a step into the means, and return its loss items with those means that it lacks.
+        """Add the terms of a step to the means, and complete its loss items by the means of missing terms.
 
         Args:
-            items (Mapping[str, torch.Tensor]): Items of a step by name.
+            items (Mapping[str, torch.Tensor]): Loss items of a step by name.
 
         Returns:
-            (dict[str, torch.Tensor]): The same items on every step of an epoch, in one order.
+            (dict[str, torch.Tensor]): Loss items with the same names and order for every step of an epoch.
         """
         for key in (f"{name}_loss" for name in self._terms):
             if key in items:
@@ -80,6 +80,6 @@ class TermSchedule:
         return {**{key: value for key, value in items.items() if key not in own}, **own}
 
     def columns(self) -> dict[str, float]:
-        """Return columns of `results.csv`: which share of the epoch's steps had terms, and the implicit ones."""
+        """Return columns of `results.csv`: the share of steps with terms, and of steps with implicit terms."""
         columns = {"steps/distilled": self._distilled / max(self._steps, 1)}
         return columns | ({"steps/implicit": self._implicit / max(self._steps, 1)} if self._im_every > 1 else {})

@@ -1,4 +1,4 @@
-"""The stages before the student: found again by a fingerprint, continued where they stopped, trained where missing."""
+"""The stages before the student: reused if their fingerprint matches, otherwise continued or trained."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ StageKind = Literal["teacher", "amplifier"]
 """The stages before the student."""
 
 State = Literal["given", "reused", "to be trained", "to be continued"]
-"""What happens to a stage: its file was given, it is finished already, it is new, or an earlier run of it stopped."""
+"""State of a stage: its file was given, it is finished, it is new, or an earlier run of it was interrupted."""
 
 _RECORD = "stage.json"
-# Arguments of a run that are about its student or its place alone.
+# Arguments that concern only the student or the run folder.
 _STUDENT_ONLY = {*DEFAULTS, "freeze", "name", "pretrained", "quantize", "resume", "save", "save_dir", "seed", "time"}
-_RESUMABLE = ("data", "device", "workers", "cache", "plots", "save_dir")  # what Ultralytics lets a resumed run change
+_RESUMABLE = ("data", "device", "workers", "cache", "plots", "save_dir")  # a resumed run may change these
 
 
 @dataclass
 class Stage:
-    """A teacher or an amplifier to be trained, in a folder named by the fingerprint of everything that shapes it.
+    """A teacher or an amplifier to be trained. The folder's name contains the fingerprint of all inputs.
 
     Attributes:
         kind (str): `teacher` or `amplifier`.
         folder (Path): The stage's run folder.
-        inputs (dict[str, Any]): What shapes the result, as JSON values.
+        inputs (dict[str, Any]): All inputs that affect the result, as JSON values.
         overrides (dict[str, Any]): Train arguments of the stage.
         metrics (dict[str, float]): Metrics of the finished stage.
     """
@@ -67,18 +67,18 @@ class Stage:
 
     @property
     def state(self) -> State:
-        """What happens to the stage in a run that needs it; of a finished one, the metrics are read."""
+        """State of the stage. If it is finished, this also reads its metrics."""
         if self.is_finished():
             return "reused"
         return "to be continued" if (self.folder / "weights" / "last.pt").is_file() else "to be trained"
 
     @property
     def weights(self) -> Path:
-        """The file that the stage makes."""
+        """The stage's output file."""
         return self.folder / "weights" / ("amplifier.pt" if self.kind == "amplifier" else "best.pt")
 
     def is_finished(self) -> bool:
-        """Return whether the stage's record is there and its file is the one recorded; read the metrics then."""
+        """Return whether the stage's record matches its output file. If so, read the metrics."""
         record = self._read_record()
         if record is None or not self.weights.is_file() or record.get("sha256") != fingerprint_of_file(self.weights):
             return False
@@ -86,32 +86,32 @@ class Stage:
         return True
 
     def ensure(self, callbacks: Callbacks | None = None) -> Path:
-        """Reuse the stage if it is finished, else train it with Ultralytics callbacks; return the file that it made.
+        """Reuse the stage if it is finished, otherwise train it with Ultralytics callbacks. Return its output file.
 
-        Another process that needs the same stage meanwhile waits until it is finished.
+        Other processes that need the same stage wait until it is finished.
         """
         with folder_lock(self.folder, self.kind), room_for():
             if self.is_finished():
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
             else:
-                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training it in {self.folder}")
+                LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: training in {self.folder}")
                 self._run(callbacks)
         return self.weights
 
     def _run(self, callbacks: Callbacks | None) -> None:
-        """Train the stage, from where an interrupted run of it stopped."""
-        if outdated := outdated_caches(self._load_data()):  # the fingerprint is of the images
+        """Train the stage, or continue its interrupted run."""
+        if outdated := outdated_caches(self._load_data()):  # the fingerprint does not cover cache files
             raise DS2D2Error(f"data={self.overrides['data']}: {describe_outdated(outdated)}")
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else PlainTrainer
         if self._read_record() is not None:
-            LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} is not the file that was recorded: making it anew")
+            LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} differs from its record: training it again")
             (self.folder / _RECORD).unlink()
             state = "none"
         else:
             state = training_state(weights)
         if state == "trained":
-            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind} had finished its last epoch: completing it")
+            LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: all epochs are trained; completing its checkpoints")
             self._complete()
         else:
             overrides = self.overrides
@@ -132,29 +132,29 @@ class Stage:
         return dict(record) if same else None
 
     def _complete(self) -> None:
-        """Do what a run killed between its last epoch and its end left undone."""
+        """Complete a run that was killed after its last epoch."""
         complete_checkpoints(self.folder / "weights")
         if self.kind == "amplifier":
             export_amplifier(self.folder / "weights" / "best.pt", self.weights, self.overrides["wavelet"])
 
     def _load_data(self) -> dict[str, Any]:
-        """Return the data set as it is now."""
+        """Return the data set in its current state."""
         data = dict(check_det_dataset(self.overrides["data"], autodownload=False))
         if self.overrides["single_cls"]:
             data["names"] = {0: "item"}
         return data
 
     def _check_data(self) -> None:
-        """Refuse to record a stage under the fingerprint of data that are no longer there."""
+        """Raise an error if the data set changed during training."""
         data = self._load_data()
         if fingerprint_of_data(data) != self.inputs["data"]:
             raise DS2D2Error(
-                f"data={self.overrides['data']}: images or labels changed while the {self.kind} was trained. It is in "
-                f"{self.weights} and is not reused; run the same command again to train on the data as they are"
+                f"data={self.overrides['data']}: images or labels changed during training of the {self.kind}. "
+                f"{self.weights} will not be reused; run the same command again to train on the current data"
             )
 
     def _record(self) -> None:
-        """Write, as the very last thing, that the stage is finished."""
+        """Write the record of a finished stage, as the last step."""
         _, checkpoint = load_checkpoint(self.folder / "weights" / "best.pt")
         if checkpoint.get("epoch", -1) != -1:
             raise DS2D2Error(f"{self.folder}: the {self.kind} was not trained to its end; run the same command again")
@@ -176,8 +176,8 @@ def teacher_stage(args: Arguments, data: Mapping[str, Any], models: Models, star
     Args:
         args (Arguments): Arguments of the run.
         data (Mapping[str, Any]): The data set.
-        models (Models): The models: `start` is the checkpoint's where the teacher is fine-tuned.
-        start (str | Path | None): Checkpoint that a teacher from a model YAML starts from.
+        models (Models): The models. If the teacher is fine-tuned, `models.start` is the model of its checkpoint.
+        start (str | Path | None): Checkpoint with initial weights, for a teacher from a model YAML.
 
     Returns:
         (Stage): The stage.
@@ -187,11 +187,11 @@ def teacher_stage(args: Arguments, data: Mapping[str, Any], models: Models, star
         source = str(Path(getattr(models.start.model, "pt_path", None) or args.teacher).resolve())
         inputs: dict[str, Any] = {"start": fingerprint_of_model(models.start.model)}
         stage = _stage("teacher", args, data, models.start.title, epochs, inputs, source)
-        stage.overrides["pretrained"] = True  # pretrained=False is about the student
+        stage.overrides["pretrained"] = True  # pretrained=False concerns the student
         return stage
     inputs = {"architecture": architecture_of(args.teacher)}
     if start is not None:
-        inputs["pretrained"] = fingerprint_of_model(load_checkpoint(start)[0])  # a bare name may lie elsewhere
+        inputs["pretrained"] = fingerprint_of_model(load_checkpoint(start)[0])  # the path of a bare name may differ
     stage = _stage("teacher", args, data, models.teacher.title, epochs, inputs, args.teacher)
     if start is not None:
         stage.overrides["pretrained"] = str(start)
@@ -202,9 +202,9 @@ def amplifier_stage(args: Arguments, data: Mapping[str, Any], teacher: Detector)
     """Return the stage that trains the amplifier of a run.
 
     Args:
-        args (Arguments): Arguments of the run; `args.teacher` is the teacher's checkpoint.
+        args (Arguments): Arguments of the run. `args.teacher` is the teacher's checkpoint.
         data (Mapping[str, Any]): The data set.
-        teacher (Detector): The teacher, as loaded from its checkpoint.
+        teacher (Detector): The teacher, loaded from its checkpoint.
 
     Returns:
         (Stage): The stage.
@@ -217,13 +217,13 @@ def amplifier_stage(args: Arguments, data: Mapping[str, Any], teacher: Detector)
 
 
 def without_student_start(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of a run for its stages, which a checkpoint in `pretrained` does not concern.
+    """Return the arguments of a run for its stages, without the student's checkpoint in `pretrained`.
 
     Args:
         overrides (Mapping[str, Any]): Arguments of a run with a student.
 
     Returns:
-        (dict[str, Any]): The same without the checkpoint that the student starts from.
+        (dict[str, Any]): The arguments without a path in `pretrained`.
 
     Example:
         >>> without_student_start({"epochs": 3, "pretrained": "student.pt"})
@@ -236,52 +236,52 @@ def without_student_start(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def folder_lock(folder: Path, what: str) -> Iterator[None]:
-    """Have one process at a time train in a folder; the others wait, and say so.
+    """Allow only one process at a time to train in a folder. Others print a message and wait.
 
     Args:
-        folder (Path): The run folder, which need not exist.
-        what (str): What is trained there, for the message.
+        folder (Path): The run folder. It need not exist.
+        what (str): Name of the model that is trained there, for the message.
 
     Yields:
-        (None): While no other process trains there.
+        (None): While this process holds the lock.
     """
     lock = FolderLock(folder)
     if not lock.acquire(wait=False):
-        LOGGER.info(f"{colorstr('DS2D2:')} {what}: waiting for the process that trains it in {folder}")
+        LOGGER.info(f"{colorstr('DS2D2:')} {what}: waiting for another process that trains it in {folder}")
         lock.acquire(wait=True)
     try:
         yield
     finally:
         lock.release()
-        with suppress(OSError):  # the project's folder, where it holds nothing: no stage was made
+        with suppress(OSError):  # fails unless the project's folder is empty: no stage was made
             folder.parent.rmdir()
 
 
 def training_state(weights: Path) -> str:
-    """Return how far an earlier run came: `none`, `resumable`, or `trained` (all epochs, but not completed).
+    """Return the progress of an earlier run.
 
     Args:
         weights (Path): The folder of its checkpoints.
 
     Returns:
-        (str): One of the three.
+        (str): `none`, `resumable`, or `trained` (all epochs are trained, but the checkpoints are not completed).
     """
     if not (weights / "last.pt").is_file():
         return "none"
     try:
         _, checkpoint = load_checkpoint(weights / "last.pt")
         load_checkpoint(weights / "best.pt")
-    except Exception as error:  # a file cut short by a kill or damaged later; torch raises many kinds
-        LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting it over")
+    except Exception as error:  # torch raises many types for truncated or damaged files
+        LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting again")
         return "none"
     return "trained" if training_is_over(weights / "last.pt", checkpoint) else "resumable"
 
 
 def architecture_of(model: str | Path) -> dict[str, Any]:
-    """Return the content of a model YAML, without the path that it was read from.
+    """Return the content of a model YAML, without its path.
 
     Args:
-        model (str | Path): The model YAML; bare names of Ultralytics' own are found.
+        model (str | Path): The model YAML: a path, or a bare name of one that ships with Ultralytics.
 
     Returns:
         (dict[str, Any]): Its entries.
@@ -303,14 +303,14 @@ def _stage(
     if args.lr_steps is not None:
         settings["lr_steps"] = [step * epochs / args.epochs for step in args.lr_steps]
     if kind == "teacher" and args.pretrained is False:
-        settings["pretrained"] = False  # a path is the student's, or the start of a teacher that is trained alone
+        settings["pretrained"] = False  # a path concerns the student, or is handled by `teacher_stage`
     inputs = inputs | {
         "stage": kind,
         "epochs": epochs,
         "data": fingerprint_of_data(data),
         "arguments": effective_arguments(settings, DEFAULT_CFG_DICT),
     }
-    # Beside the student's run, so that one project folder holds all stages and another project shares nothing.
+    # Next to the student's run: one project folder holds all stages, and projects share nothing.
     siblings = args.run_folder.parent
     folder = siblings / f"{kind}-{title}-{fingerprint_of_inputs(inputs)[:8]}"
     overrides = settings | {"model": model, "epochs": epochs, "save_dir": str(folder), "exist_ok": True}

@@ -1,4 +1,4 @@
-"""The distillation of one training step: what happens between the student's forward pass and its backward pass."""
+"""Distillation in one training step, between the student's forward pass and its backward pass."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.resume import ADAPTERS
 
 Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
-"""What a student's pass over a training batch returns: its losses, to be added up, and the items by name."""
+"""Output of the student for a training batch: its losses, which the trainer adds up, and the loss items by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class TeacherOutputs(Generic[RawT]):
-    """What the teacher makes of a batch: `raw` predictions, as its family has them, and tapped `maps` (B, C, H, W)."""
+    """The teacher's outputs for a batch: `raw` predictions of its family, and tapped `maps` (B, C, H, W)."""
 
     raw: RawT
     maps: list[torch.Tensor]
@@ -43,22 +43,20 @@ class TeacherOutputs(Generic[RawT]):
 class Distiller:
     """Adds the terms to the loss of a student.
 
-    Teacher and amplifier are guests, held here and nowhere in the student's module tree: optimiser, EMA, checkpoints
-    and DDP never see them. For every batch `arm` begins a `Step`: hooks on the student, for its next forward pass
-    alone. Validation, copies, exports and checkpoints therefore always meet a plain student.
+    Teacher and amplifier are not part of the student's module tree. So optimiser, EMA, checkpoints and DDP do not
+    include them. For every batch, `arm` begins a `Step`, which adds hooks to the student for one forward pass. Between
+    steps the student is a plain model for validation, copies, exports and checkpoints.
 
     Args:
-        teacher (Detector): The teacher; it is frozen and fused here.
-        amplifier (nn.Module | None): The high-frequency amplifier, frozen; it is fused here. None where the term
-            im_high is off.
-        loss (DS2D2Loss): The terms; its adapters belong to the student's module tree.
+        teacher (Detector): The teacher. It is frozen and fused here.
+        amplifier (nn.Module | None): The frozen high-frequency amplifier. It is fused here. None if im_high is off.
+        loss (DS2D2Loss): The terms. Its adapters belong to the student's module tree.
         student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's maps.
-        teacher_layers (Sequence[int]): Layers of the teacher to tap, likewise.
-        calibration (Calibration | None): What finds the gains of some terms over the first batches, where any are to be
-            found.
-        meter (ShareMeter | None): What measures the shares that the terms have of the gradient, where it is wanted.
-        assignment (str): Whose predictions assign the objects in the student's own loss, `student` or `teacher`; the
-            latter for students that are `AssignsObjects`.
+        teacher_layers (Sequence[int]): Layers of the teacher to tap, in the same order.
+        calibration (Calibration | None): Sets unset gains over the first batches. None if all gains are set.
+        meter (ShareMeter | None): Measures each term's share of the gradient. None to measure nothing.
+        assignment (str): Whose predictions assign the objects in the student's own loss: `student` or `teacher`.
+            `teacher` needs a student that is `AssignsObjects`.
     """
 
     def __init__(
@@ -73,9 +71,9 @@ class Distiller:
         assignment: str = "student",
     ) -> None:
         teacher.freeze()
-        for guest in (teacher.model, amplifier):
-            if guest is not None:
-                teacher.fuse(guest)
+        for module in (teacher.model, amplifier):
+            if module is not None:
+                teacher.fuse(module)
         self.teacher = teacher
         self.amplifier = amplifier
         self.loss = loss
@@ -91,12 +89,12 @@ class Distiller:
     def arm(self, student: Detector, batch: Batch, terms: Container[str] = TERMS) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
 
-        Where the teacher assigns the objects, it does so in that pass.
+        With `assignment="teacher"`, the teacher assigns the objects in that pass.
 
         Args:
-            student (Detector): The student, its model in training mode.
-            batch (Batch): The batch as the model will be given it, on the model's device.
-            terms (Container[str]): Names of the terms that the batch may have; those without a gain stay off.
+            student (Detector): The student, with its model in training mode.
+            batch (Batch): The batch for that pass, on the model's device.
+            terms (Container[str]): Names of the terms to compute. Terms without a gain stay off.
         """
         self.disarm()
         gains = self.loss.gains.only(terms)
@@ -105,10 +103,10 @@ class Distiller:
             self._step.begin()
 
     def disarm(self, report: bool = True) -> None:
-        """Remove what `arm` put on the student, and report what the last batch revealed.
+        """Remove the hooks of `arm` from the student, and print warnings about the last batch.
 
         Args:
-            report (bool): Whether to report; not where the batch was a made-up one.
+            report (bool): Whether to print warnings. False for an artificial batch.
         """
         self._student_taps.close()
         if self._step is not None:
@@ -129,18 +127,18 @@ class Distiller:
         return TeacherOutputs(predictions, [maps[index] for index in self.teacher_layers])
 
     def head_maps(self, outputs: TeacherOutputs) -> list[torch.Tensor]:
-        """Return those of the teacher's maps that its head was given."""
+        """Return the teacher's maps that are inputs of its head."""
         return [outputs.maps[index] for index in self.loss.maps.head]
 
     def watch(self, student: Detector, gains: Gains | None = None) -> None:
-        """Tap the student's next pass, for `terms`; the pass is to compute the student's loss, too."""
+        """Tap the student's next pass, for `terms`. That pass must compute the student's loss."""
         gains = self.loss.gains if gains is None else gains
         taps = {index: student.layer(index) for index in self.student_layers}
         response = student.response_modules() if gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
     def watched(self) -> TapOutputs:
-        """Return what the modules that `watch` tapped have returned, and remove the taps."""
+        """Return the outputs of the modules that `watch` tapped, and remove the taps."""
         return self._student_taps.close()
 
     def terms(
@@ -152,16 +150,16 @@ class Distiller:
         adapters: Mapping[str, torch.Tensor] | None = None,
         gains: Gains | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Return the terms of a batch that both models have seen.
+        """Return the terms of a batch after the forward passes of both models.
 
         Args:
             student (Detector): The student.
             batch (Batch): The batch, as for `arm`.
-            student_outputs (TapOutputs): What `watched` returned.
-            teacher_outputs (TeacherOutputs): What `consult` returned.
-            adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of an
-                average of students; None takes those in training.
-            gains (Gains | None): Factors of the terms, for leaving some out; None takes those of the loss.
+            student_outputs (TapOutputs): Output of `watched`.
+            teacher_outputs (TeacherOutputs): Output of `consult`.
+            adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of the
+                EMA. None means the adapters in training.
+            gains (Gains | None): Gains of the terms, for example to omit some. None means the gains of the loss.
 
         Returns:
             (dict[str, torch.Tensor]): The terms by name, each times its gain.
@@ -184,14 +182,14 @@ class Distiller:
         return terms
 
     def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
-        """Return what the teacher finds in images that it has been consulted about, as `Detector.detections_of`."""
-        assert isinstance(self.teacher, ComparesPredictions)  # others are refused `val_kd`
+        """Return the teacher's detections, in the format of `Detector.detect`, from its outputs for a batch."""
+        assert isinstance(self.teacher, ComparesPredictions)  # `val_kd` is refused for others
         return self.teacher.detections_of(outputs.raw, self.head_maps(outputs), confidence)
 
     def _heads(
         self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs, gains: Gains
     ) -> HeadComparison:
-        """Return what compares predictions; nothing where the family has the explicit terms only."""
+        """Return the comparison of predictions. It is empty if the family has explicit terms only."""
         if not isinstance(self.teacher, ComparesPredictions):
             return HeadComparison()
         heads = BatchHeads(self.teacher, self.amplifier, student, outputs)
@@ -200,7 +198,7 @@ class Distiller:
         return heads
 
     def _confidence(self, outputs: TeacherOutputs, gains: Gains) -> list[torch.Tensor] | None:
-        """Return the teacher's confidence for every explicit map: of the head's map that is nearest in size."""
+        """Return the teacher's confidence for every explicit map, from the head's map of the nearest size."""
         maps = self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
@@ -211,15 +209,15 @@ class Distiller:
 
 
 class Step:
-    """A step under way: batch, teacher, taps, terms, sum.
+    """One training step with distillation.
 
-    It begins before the student's forward pass and ends with it, and then nothing refers to the batch any more.
+    It begins before the student's forward pass and ends with it. After that, it keeps no reference to the batch.
 
     Args:
         distiller (Distiller): The distillation.
         student (Detector): The student.
-        batch (Batch): The batch that the student is about to be given.
-        gains (Gains): Gains of the terms that the batch has; of the others they are 0.
+        batch (Batch): The batch of the student's next forward pass.
+        gains (Gains): Gains of the terms. Terms that this batch omits have gain 0.
     """
 
     def __init__(self, distiller: Distiller, student: Detector, batch: Batch, gains: Gains) -> None:
@@ -231,11 +229,11 @@ class Step:
         self._adapted_sums: list[torch.Tensor] = []
 
     def begin(self) -> None:
-        """Run the teacher, and put taps and hooks on the student."""
+        """Run the teacher, and add taps and hooks to the student."""
         distiller, student = self._distiller, self._student
         self._teacher_outputs = outputs = distiller.consult(self._batch["img"])
         if distiller.assignment == "teacher":
-            assert isinstance(student, AssignsObjects)  # others are refused it
+            assert isinstance(student, AssignsObjects)  # refused for others
             self._handles.append(student.assign_by(outputs.raw, distiller.head_maps(outputs)))
         distiller.watch(student, self._gains)
         self._handles.append(student.model.register_forward_hook(self._end))
@@ -247,7 +245,7 @@ class Step:
         self._handles = []
 
     def _end(self, student: nn.Module, inputs: object, output: Output) -> Output:
-        """Forward hook of the student: return what its pass returned, with the terms appended."""
+        """Forward hook of the student: append the terms to its output."""
         distiller = self._distiller
         outputs = distiller.watched()
         distiller.disarm(report=False)
@@ -260,7 +258,7 @@ class Step:
         distiller.warnings.inspect(terms, taught)
 
         loss, items = output
-        # Criteria return the loss times a factor, in Ultralytics the batch size, and the items without it.
+        # Criteria multiply the loss by a factor (the batch size in Ultralytics), but not the items.
         factor = self._student.loss_factor(self._batch["img"].shape[0])
         if has_all and distiller.calibration is not None and not distiller.calibration.finished:
             terms = self._calibrate(distiller.calibration, loss.sum() / factor, terms, taught)
@@ -274,14 +272,14 @@ class Step:
         return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
 
     def _taught(self, maps: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """Return where gradients are measured: the maps, or the trained parameters if all before them is frozen."""
+        """Return the tensors for gradient norms: the maps, or the trained parameters if earlier layers are frozen."""
         if any(x.requires_grad for x in maps):
             return maps
         named = self._student.model.named_parameters()
         return [x for name, x in named if x.requires_grad and not name.startswith(f"{ADAPTERS}.")]
 
     def _terms(self, outputs: TapOutputs) -> dict[str, torch.Tensor]:
-        """Return the terms, each times its gain, and note the sums of the adapted maps on the way."""
+        """Return the terms, each times its gain, and record the sums of the adapted maps."""
         distiller = self._distiller
         for adapter in dict.fromkeys(distiller.loss.adapters):
             self._handles.append(adapter.register_forward_hook(self._sum_adapted))
@@ -291,11 +289,11 @@ class Step:
             self.close()
 
     def _sum_adapted(self, adapter: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        """Forward hook of the adapters."""
+        """Forward hook of the adapters: record the sum of an adapted map."""
         self._adapted_sums.append(_sum(output))
 
     def _follow(self, calibration: Calibration, norms: Mapping[str, torch.Tensor]) -> None:
-        """Adapt running gains, for the next step."""
+        """Update running gains for the next step."""
         loss = self._distiller.loss
         if calibration.finished:
             calibration.follow(norms, asdict(loss.gains))
@@ -308,7 +306,7 @@ class Step:
         terms: Mapping[str, torch.Tensor],
         taught: Sequence[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        """Return the terms with the gains that the calibration finds with this batch."""
+        """Return the terms with the gains that the calibration computes from this batch."""
         loss = self._distiller.loss
         before = asdict(loss.gains)
         calibration.observe(detection, {name: value / before[name] for name, value in terms.items()}, taught)
@@ -318,13 +316,13 @@ class Step:
 
 
 class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
-    """What heads predict for one batch: the teacher's, the amplifier, and the student's own.
+    """Compares the predictions of heads for one batch: the teacher's head, the amplifier, and the student's own head.
 
     Args:
         teacher (ComparesPredictions): The teacher.
-        amplifier (nn.Module | None): Its high-frequency amplifier, where the term im_high is on.
+        amplifier (nn.Module | None): Its high-frequency amplifier. None if im_high is off.
         student (Detector): The student.
-        student_outputs (TapOutputs): What its tapped modules have returned for the batch.
+        student_outputs (TapOutputs): Outputs of its tapped modules for the batch.
     """
 
     def __init__(
@@ -340,38 +338,38 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
         self._teacher_predictions: PredictionsT | None = None
 
     def take_predictions(self, raw: RawT, maps: Maps) -> None:
-        """Take what the teacher has predicted, for the terms im_full and response.
+        """Set the teacher's predictions, for the terms im_full and response.
 
         Args:
-            raw (RawT): What its `forward_teacher` returned.
-            maps (Maps): Its maps that the head was given.
+            raw (RawT): Output of its `forward_teacher`.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are its head's inputs.
         """
         self._teacher_predictions = self._teacher.predictions_of(raw, maps, self._assignment)
 
     def full(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
-        """Compare two pyramids through the teacher's head."""
+        """Compare two feature pyramids through the teacher's head."""
         head = self._teacher.implicit_part(self._teacher.head)
         return self._teacher.compare(head, student_maps, teacher_maps, self._assignment, self._teacher_predictions)
 
     def high(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
-        """Compare two pyramids of high-frequency maps through the amplifier."""
+        """Compare two feature pyramids of high frequencies through the amplifier."""
         assert self._amplifier is not None
         return self._teacher.compare(self._amplifier, student_maps, teacher_maps, self._assignment)
 
     def response(self) -> torch.Tensor:
         """Compare the student's own predictions with the teacher's."""
-        assert isinstance(self._teacher, Responds)  # others are refused it
+        assert isinstance(self._teacher, Responds)  # refused for others
         assert self._teacher_predictions is not None
         predictions: PredictionsT = self._teacher.response(self._student_head, self._student_outputs)
         return self._teacher.compare_predictions(predictions, self._teacher_predictions, self._assignment)
 
 
 class TermWarnings:
-    """Warns, once each, of terms that cannot teach: without gradient, not finite, negative or zero.
+    """Warns once about each term that cannot teach: it has no gradient, or is not finite, negative or zero.
 
     Args:
         student_layers (Sequence[int]): Layers of the student's maps.
-        teacher_layers (Sequence[int]): Layers of the teacher's.
+        teacher_layers (Sequence[int]): Layers of the teacher's maps.
     """
 
     def __init__(self, student_layers: Sequence[int], teacher_layers: Sequence[int]) -> None:
@@ -381,7 +379,7 @@ class TermWarnings:
         self._reported: set[tuple[str, str]] = set()
 
     def inspect(self, terms: Mapping[str, torch.Tensor], taught: Sequence[torch.Tensor]) -> None:
-        """Check on the first batch that every term has a gradient to the student's maps, or its trained parameters."""
+        """Check on the first batch that every term has a gradient at the student's maps or trained parameters."""
         if self._values:
             return
         sources = [x for x in taught if x.requires_grad]
@@ -401,15 +399,15 @@ class TermWarnings:
         adapted_sums: Sequence[torch.Tensor],
         teacher_maps: Sequence[torch.Tensor],
     ) -> None:
-        """Note the terms of a batch, and of its maps what tells whether they are finite, without reading a value."""
+        """Record the terms of a batch and the sums of its maps, without waiting for the device."""
         self._values = {name: value.detach() for name, value in terms.items()}
         sums = ([_sum(x) for x in maps] for maps in (student_maps, teacher_maps))
         student_sums, teacher_sums = map(torch.stack, sums)
         self._sums = (student_sums, torch.stack(list(adapted_sums)), teacher_sums)
 
     def report(self) -> None:
-        """Warn of what the last batch revealed."""
-        # Reading values waits for the device. On these ranks the progress bar has just done so; on others it does not.
+        """Print warnings about the last batch."""
+        # Reading values waits for the device. On these ranks the progress bar has just done so.
         if RANK not in {-1, 0} or not self._values:
             return
         numbers = torch.stack(list(self._values.values())).tolist()
@@ -421,15 +419,15 @@ class TermWarnings:
                 self._warn(
                     name,
                     "is negative",
-                    f"it has no lower bound then; pass {name}=0, or correct how the family decodes boxes",
+                    f"it has no lower bound; pass {name}=0, or correct how the family decodes boxes",
                 )
             elif number == 0:
                 self._warn(
-                    name, "is zero", f"it adds nothing; pass {name}=0, or a student that is no copy of the teacher"
+                    name, "is zero", f"it adds nothing; pass {name}=0, or a student that is not a copy of the teacher"
                 )
 
     def _origin(self) -> str:
-        """Return which maps of the last batch are not finite, level by level."""
+        """Describe which maps of the last batch are not finite, for each level."""
         places = []
         finite = zip(*([math.isfinite(value) for value in sums.tolist()] for sums in self._sums), strict=True)
         for level, ((student_layer, teacher_layer), (student, adapted, teacher)) in enumerate(
@@ -451,5 +449,5 @@ class TermWarnings:
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:
-    """Return a sum that is finite where all values are, without waiting for the device."""
+    """Return a sum that is finite if all values are, without waiting for the device."""
     return values.detach().sum(dtype=torch.float32)

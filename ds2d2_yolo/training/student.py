@@ -48,27 +48,27 @@ from ds2d2_yolo.training.validation import DistillationValidator
 
 
 class StudentTrainer(PlainTrainer):
-    """Train a student with the distillation terms of DS2D2; everything else is Ultralytics' trainer.
+    """Train a student with the distillation terms of DS2D2. Everything else is Ultralytics' trainer.
 
-    The constructor plans the run: it checks everything and says what is going to happen, and trains nothing. `train`
-    makes the stages that are missing, a teacher given as a model YAML and the amplifier, or reuses those that are
-    there; then it trains the student, whose `best.pt` and `last.pt` are plain Ultralytics checkpoints.
+    The constructor checks everything and prints a plan. It trains nothing. `train` first reuses or trains the stages
+    before the student: the amplifier, and a teacher given as a model YAML. Then it trains the student. `best.pt` and
+    `last.pt` are plain Ultralytics checkpoints.
 
     Args:
         cfg (Configuration): As for Ultralytics' trainers.
-        overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`; `student` is
+        overrides (dict[str, Any] | None): Ultralytics' train arguments and those of `cfg/default.yaml`. `student` is
             another name for `model`.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
 
     Attributes:
-        plan (Plan | None): What the run is going to do; None in a run that resumes, in workers of a DDP run, and in the
-            last epochs if these are plain.
-        distiller (Distiller | None): The distillation, from the start of training on; None in plain epochs at the end.
-        pair (Pair | None): The maps that it compares, likewise.
-        schedule (TermSchedule | None): Which steps it distils, likewise.
+        plan (Plan | None): The plan of the run. None in a resumed run, in workers of a DDP run, and in plain epochs at
+            the end.
+        distiller (Distiller | None): The distillation, set at the start of training. None in plain epochs at the end.
+        pair (Pair | None): The maps that are compared, set at the start of training.
+        schedule (TermSchedule | None): The schedule of distilled steps. None in plain epochs at the end.
 
     Raises:
-        DS2D2Error: If the run cannot work: one line that says what is wrong, where, and what to do.
+        DS2D2Error: If the run cannot work. The message has one line: what is wrong, where, and what to do.
 
     Example:
         >>> overrides = {"teacher": "yolo11l.pt", "student": "yolo11n.yaml", "data": "DIOR.yaml", "epochs": 100}
@@ -88,12 +88,12 @@ class StudentTrainer(PlainTrainer):
         self.schedule: TermSchedule | None = None
         self._resumed: dict[str, Any] | None = None
         self._loggers_wait = False
-        if RANK == -1:  # workers of a DDP run are given what their parent has checked
+        if RANK == -1:  # workers of a DDP run get arguments that their parent has checked
             if overrides.get("resume"):
                 arguments = check_arguments(overrides, cfg)
                 if arguments.safe:
                     check_safety({"resume": arguments.resume})
-                overrides.pop("student", None)  # the checkpoint says what is resumed
+                overrides.pop("student", None)  # the checkpoint contains it
                 if "save_dir" in overrides:
                     overrides["save_dir"] = arguments.save_dir
             else:
@@ -105,17 +105,17 @@ class StudentTrainer(PlainTrainer):
         super().__init__(cfg, overrides, _callbacks)
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event; loggers open the student's record only when its stages have closed theirs."""
+        """Run the callbacks of an event. Loggers start the student's record after those of its stages have ended."""
         if not (self._loggers_wait and event == "on_pretrain_routine_start"):
             super().run_callbacks(event)
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Take the arguments of the run to be resumed from its checkpoint, and check that it can be resumed."""
+        """Read the arguments of a resumed run from its checkpoint, and check that it can be resumed."""
         asked = self.args.resume
-        # Files that have moved since the run began; Ultralytics would take the old places
+        # Files that were moved since the run began: Ultralytics would use the old paths
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
-        if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics takes the last run
+        if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics uses the last run
             last = Path(asked) / "weights" / "last.pt"
             hint = similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
             hint = f"pass resume={last}" if last.is_file() else hint
@@ -134,7 +134,7 @@ class StudentTrainer(PlainTrainer):
             _check_resumable(Path(self.args.resume), self.arguments, self.is_over)
 
     def train(self) -> None:
-        """Make the stages that are missing, then train the student."""
+        """Train the missing stages, then the student."""
         try:
             if self.plan is not None:
                 with room_for():
@@ -146,21 +146,21 @@ class StudentTrainer(PlainTrainer):
                 self.distiller.disarm()
 
     def how_to_resume(self, last: Path) -> str:
-        """Return what continues the run from its last checkpoint."""
+        """Return the command that continues the run from its last checkpoint."""
         return f"'ds2d2 train resume={last}'"
 
     def _make_stages(self, planned: Plan) -> None:
-        """Run the plan, and take over the files that it made."""
+        """Run the plan, and set the paths of its output files in the arguments."""
         state = random_state(self.device)
         try:
             if planned.states.get("teacher") in {"given", "reused"}:
                 LOGGER.info("\n".join(planned.measure_teacher()))
             self.plan = planned.run()
-        except BaseException:  # Ctrl-C too: the folder of a student that never began is not left behind
+        except BaseException:  # also after Ctrl-C: remove the empty run folder of the student
             self.remove_unbegun()
             raise
-        # The student is to be the same whether its stages were made just now or reused; and at the end of a stage
-        # Ultralytics allows again what is not deterministic.
+        # The student must not depend on whether its stages were trained now or reused. Ultralytics also turns off
+        # deterministic algorithms at the end of a stage.
         init_seeds(self.args.seed + 1 + RANK, deterministic=self.args.deterministic)
         set_random_state(state, self.device)
         vars(self.args).update(self.plan.completed)
@@ -171,19 +171,19 @@ class StudentTrainer(PlainTrainer):
                 self.run_callbacks("on_pretrain_routine_start")  # with the stages' files in the arguments
 
     def setup_model(self) -> dict[str, Any] | None:
-        """Make or load the student, and keep the checkpoint of a run that resumes: it has the adapters."""
+        """Build or load the student, and keep the checkpoint of a resumed run, which contains the adapters."""
         checkpoint: dict[str, Any] | None = super().setup_model()
         self._resumed = checkpoint if self.resume else None
         return checkpoint
 
     def set_model_attributes(self) -> None:
-        """Attach the adapters to the student: after this, optimiser, DDP and EMA take them up."""
+        """Attach the adapters to the student, before optimiser, DDP and EMA are set up."""
         super().set_model_attributes()
         arguments, resumed, self._resumed = self.arguments, self._resumed, None
         if not arguments.needs_teacher:
             return
         if resumed is not None and arguments.is_plain(resumed["epoch"] + 1):
-            # They rest, but optimiser and checkpoints know them
+            # Not trained any more, but optimiser and checkpoints contain them
             setattr(self.model, ADAPTERS, getattr(resumed["ema"], ADAPTERS).float().to(self.device))
             return
         gains = arguments.gains
@@ -194,7 +194,7 @@ class StudentTrainer(PlainTrainer):
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(str(arguments.amplifier), teacher, arguments.wavelet)
-        with torch.random.fork_rng(devices=[]):  # the student's own random numbers stay those of a plain training
+        with torch.random.fork_rng(devices=[]):  # the student keeps the random numbers of a plain training
             torch.manual_seed(arguments.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
             weight = arguments.weight or "confidence"
@@ -203,18 +203,18 @@ class StudentTrainer(PlainTrainer):
         model: Any = self.model
         stem = next(model.parameters())
         if stem.is_contiguous(memory_format=torch.channels_last) and not stem.is_contiguous():
-            for module in (teacher.model, amplifier, loss):  # maps of one layout need no conversion on the way
+            for module in (teacher.model, amplifier, loss):  # one memory layout for all maps needs no conversion
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
         self._begin_distilling(teacher, amplifier, loss, pair)
 
     def _begin_distilling(self, teacher: Detector, amplifier: nn.Module | None, loss: DS2D2Loss, pair: Pair) -> None:
-        """Make the distiller with what measures and counts, and have epochs and gains followed."""
+        """Create the distiller with calibration, meter and schedule, and add the callbacks for epochs and gains."""
         arguments, shares = self.arguments, self.arguments.shares
         is_running = arguments.has_running_gains
         calibration = Calibration(shares, is_running=is_running) if shares else None
-        measures = RANK in {-1, 0} or (is_running and shares)  # by running gains, all processes do
-        # Measuring takes about a third of a step
+        measures = RANK in {-1, 0} or (is_running and shares)  # running gains need all processes
+        # A measurement takes about a third of a step
         levels, every = [f"{tap.stride:g}" for tap in pair.taps], 20 if is_running else 50
         meter = ShareMeter(levels, every) if measures else None
         layers = pair.student_layers, pair.teacher_layers
@@ -225,7 +225,7 @@ class StudentTrainer(PlainTrainer):
             self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))
 
     def begin_epoch(self) -> None:
-        """Count and measure anew; at the start of the plain epochs at the end, let teacher and amplifier go."""
+        """Reset counts and measurements. Before plain epochs at the end, free teacher and amplifier."""
         if self.distiller is None or self.schedule is None:
             return
         if not self.arguments.is_plain(self.epoch, self.epochs):
@@ -240,13 +240,13 @@ class StudentTrainer(PlainTrainer):
             self.validator = self.get_validator()  # the other one holds the teacher
         self._clear_memory()
         LOGGER.info(
-            f"{colorstr('DS2D2:')} close_distill={self.args.close_distill}: teacher and amplifier are let go, the "
-            f"student learns alone from here on{'; val_kd measures no more' if self.args.val_kd else ''}"
+            f"{colorstr('DS2D2:')} close_distill={self.args.close_distill}: distillation ends here, teacher and "
+            f"amplifier are removed from memory{'; val_kd ends, too' if self.args.val_kd else ''}"
         )
 
     @property
     def loss_items(self) -> dict[str, torch.Tensor] | None:
-        """Loss items of the last step; one that lacks terms has their means so far."""
+        """Loss items of the last step. If the step omits terms, these items are their means in this epoch."""
         return self._loss_items
 
     @loss_items.setter
@@ -256,17 +256,17 @@ class StudentTrainer(PlainTrainer):
         self._loss_items = items
 
     def _load_teacher(self) -> Detector:
-        """Return the teacher that the plan has loaded; workers of a DDP run and resumed runs load it."""
+        """Return the teacher of the plan. Workers of a DDP run and resumed runs have no plan, so they load it."""
         if self.plan is not None:
             return self.plan.teacher
         teacher, trained = load_model("teacher", self.args.teacher)
         if not trained or self.args.amplifier == "auto":
-            raise DS2D2Error("stages are missing: a DDP worker does not make them; start the run with 'ds2d2 train'")
+            raise DS2D2Error("stages are missing, and a DDP worker does not train them; start with 'ds2d2 train'")
         check_teacher(teacher, self.args.teacher, self.data)
         return teacher
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Resume with the adapters."""
+        """Resume training, including the adapters."""
         try:
             if ckpt is not None and self.resume and self.distiller is not None:
                 saved = getattr(ckpt["ema"], ADAPTERS)
@@ -276,44 +276,44 @@ class StudentTrainer(PlainTrainer):
             if isinstance(error, DS2D2Error) or not self.resume:
                 raise
             raise DS2D2Error(
-                f"resume={self.args.resume}: is damaged and cannot be gone on from ({message_of(error)}); resume from "
+                f"resume={self.args.resume}: is damaged and cannot be resumed ({message_of(error)}); resume from "
                 "another checkpoint of the run, or start it again"
             ) from error
         if RANK in {-1, 0} and isinstance(self.validator, DistillationValidator):
-            self.metrics |= dict.fromkeys(AGREEMENT, 0)  # columns that are there before the first validation
+            self.metrics |= dict.fromkeys(AGREEMENT, 0)  # these columns must exist before the first validation
 
     def state_of_distillation(self) -> dict[str, Any]:
-        """Return what running gains stand on."""
+        """Return the state of running gains, for a checkpoint."""
         calibration = None if self.distiller is None else self.distiller.calibration
         return calibration.state() if calibration is not None and calibration.is_running else {}
 
     def restore_distillation(self, state: dict[str, Any]) -> None:
-        """Go on with running gains."""
+        """Restore running gains from the state in a checkpoint."""
         if state and self.distiller is not None and self.distiller.calibration is not None:
             self.distiller.calibration.restore(state)
             self.distiller.loss.gains = replace(self.distiller.loss.gains, **self.distiller.calibration.gains)
 
     def get_validator(self) -> DetectionValidator:
-        """Return Ultralytics' validator, or with `val_kd` one that compares the student with its teacher, too."""
+        """Return Ultralytics' validator. With `val_kd`, it also compares the student with its teacher."""
         validator = super().get_validator()
         if not self.args.val_kd or self.distiller is None:
             return validator
         settings = {"save_dir": validator.save_dir, "args": validator.args, "_callbacks": validator.callbacks}
         kind: Any = DistillationValidator
-        if not issubclass(kind, type(validator)):  # that of another task comes second
+        if not issubclass(kind, type(validator)):  # another task's validator becomes the second base class
             kind = type(kind.__name__, (kind, type(validator)), {})
         compared: DetectionValidator = kind(self.distiller, validator.dataloader, **settings)
         return compared
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Add a row to results.csv in the columns of the first epoch, which an older version may have written."""
+        """Add a row to results.csv. Its columns stay those of the first epoch, also after an update of ds2d2."""
         columns = [name for name in column_names(self.csv) if name not in {"epoch", "time"}]
         super().save_metrics({name: metrics.get(name, math.nan) for name in columns} or metrics)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Prepare a batch, and have the next forward pass of the student return the terms with its loss."""
+        """Prepare a batch, and make the next forward pass of the student append the terms to its loss."""
         batch = super().preprocess_batch(batch)
-        # The EMA is made last in the set-up: a batch seen before that is for calibration, not for training.
+        # The EMA is created last in the set-up: earlier batches only calibrate quantisation.
         if self.distiller is not None and self.schedule is not None and self.ema is not None:
             terms = self.schedule.next_step()
             if terms is not None:
@@ -323,9 +323,9 @@ class StudentTrainer(PlainTrainer):
     def label_loss_items(
         self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train"
     ) -> dict[str, float] | list[str]:
-        """Name the loss items, for results.csv and for loggers; to those of training, gains and shares are added.
+        """Name the loss items for results.csv and loggers. For training, add gains and shares.
 
-        Unless `val_kd` asks for it the terms are measured in training only, and validation has no column for them.
+        Without `val_kd`, terms are measured in training only, and there are no columns for validation.
         """
         labelled = super().label_loss_items(loss_items, prefix)
         if prefix == "train" and isinstance(labelled, dict):
@@ -338,7 +338,7 @@ class StudentTrainer(PlainTrainer):
         return [key for key in labelled if key not in own]
 
     def _columns_of_training(self, labelled: Mapping[str, float]) -> dict[str, float]:
-        """Return the columns that distillation adds to those of the losses, and the terms' means over their steps."""
+        """Return the columns of distillation, and the means of the terms over the steps that compute them."""
         if self.distiller is None or self.schedule is None:
             return {"steps/distilled": 0.0} if self.args.close_distill else {}
         if self.distiller.meter is None:
@@ -352,7 +352,7 @@ class StudentTrainer(PlainTrainer):
             **({} if self.schedule.is_every_step and not self.args.close_distill else self.schedule.columns()),
         }
 
-    def auto_batch(self) -> int:  # type: ignore[override] # as DetectionTrainer, whose base has arguments
+    def auto_batch(self) -> int:  # type: ignore[override] # as in DetectionTrainer, whose base has arguments
         """Return the batch size that fits with teacher, amplifier and terms."""
         if self.distiller is None:
             return int(super().auto_batch())
@@ -365,7 +365,7 @@ class StudentTrainer(PlainTrainer):
             self.model = model
 
     def progress_string(self) -> str:
-        """Return the header of the progress bar, whose columns are too narrow for the terms' full names."""
+        """Return the header of the progress bar. Its columns are too narrow for names with `_loss`."""
         header = super().progress_string()
         for name in TERMS:
             header = header.replace(f"{name}_loss".rjust(11), name.rjust(11))
@@ -373,31 +373,31 @@ class StudentTrainer(PlainTrainer):
 
 
 def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose entries beside the model are not as Ultralytics writes them."""
+    """Raise an error if the entries of a checkpoint, except the model, have another form than Ultralytics' entries."""
     try:
         epoch, arguments = content["epoch"], content["train_args"]
         if type(epoch) is not int or not isinstance(arguments, dict):
             raise TypeError(f"epoch is {epoch!r:.100}, train_args is of type {type(arguments).__name__}")
         if epoch >= 0 and arguments.get("teacher"):
             if type(arguments["epochs"]) is not int or not isinstance(content.get("optimizer"), (dict, type(None))):
-                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer no state of one")
+                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer is no optimizer state")
             get_cfg(DEFAULT_CFG_DICT | arguments)
-            # Older runs had four shares; their number is looked at when the run is resumed.
+            # Older runs have four shares. Their number is checked later.
             check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments and name != "shares"})
-    except Exception as error:  # missing entries, other types, values out of range: all the same to the user
+    except Exception as error:  # missing entries, other types, values out of range: one message for all
         raise DS2D2Error(
-            f"resume={last}: its entries are not as Ultralytics writes them ({message_of(error)}); resume from another "
-            "checkpoint of the run, or start it again"
+            f"resume={last}: its entries are not those of an Ultralytics checkpoint ({message_of(error)}); resume from "
+            "another checkpoint of the run, or start it again"
         ) from error
-    if epoch >= 0 and not arguments.get("teacher"):  # a teacher named by this command makes none
+    if epoch >= 0 and not arguments.get("teacher"):  # passing a teacher does not turn it into a distilled run
         raise DS2D2Error(
-            f"resume={last}: is no distilled student; run a stage's 'ds2d2' command again to continue it, and "
-            f"'yolo train resume model={last}' for a plain training"
+            f"resume={last}: is no distilled student; to continue a stage, run its 'ds2d2' command again; for a plain "
+            f"training, run 'yolo train resume model={last}'"
         )
 
 
 def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
-    """Refuse to resume what is no student's run, or lacks something that the epochs to come need."""
+    """Raise an error if files, device or data for the remaining epochs are missing."""
     _, checkpoint = load_checkpoint(last)
     is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
@@ -412,14 +412,14 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
 
 
 def _begin_epoch(trainer: StudentTrainer) -> None:
-    """Callback."""
+    """Callback at the start of an epoch."""
     trainer.begin_epoch()
 
 
 def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:
-    """Callback: end the calibration with the first epoch, and put its gains where a resumed run finds them.
+    """Callback: end the calibration after the first epoch, and save its gains for a resumed run.
 
-    Running gains are in the exact state of a checkpoint.
+    Running gains are saved in each checkpoint instead.
     """
     if calibration.is_running:
         calibration.finish()
@@ -432,4 +432,4 @@ def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:
     if RANK in {-1, 0} and calibration.gains:
         YAML.save(trainer.save_dir / "args.yaml", vars(trainer.args))
         gains = ", ".join(f"{name}={gain:g}" for name, gain in calibration.gains.items())
-        LOGGER.info(f"{colorstr('DS2D2:')} gains found over {calibration.batches} batches: {gains}")
+        LOGGER.info(f"{colorstr('DS2D2:')} gains measured over {calibration.batches} batches: {gains}")

@@ -1,4 +1,4 @@
-"""Ultralytics' tasks that models are distilled for: their trainers, and which of them a run needs."""
+"""The supported tasks: Ultralytics' trainer for each, and the choice of a trainer for a run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ TRAINERS: dict[str, type[DetectionTrainer]] = {
     "segment": SegmentationTrainer,
     "pose": PoseTrainer,
 }
-"""Ultralytics' trainers by task, of all tasks that models are distilled for."""
+"""Ultralytics' trainers of the supported tasks."""
 
 _COMBINED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
 def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[Any]:
-    """Return the class of a trainer that can train the run's model: Ultralytics' trainer for its task comes second.
+    """Return a trainer class for the model of a run. Its second base class is Ultralytics' trainer of the task.
 
     Args:
-        kind (type): A trainer of this package, which knows no task.
+        kind (type): A trainer of this package, independent of the task.
         overrides (Mapping[str, Any] | None): Arguments of the run.
 
     Returns:
-        (type): `kind` where its base suffices, else a class derived from `kind` and Ultralytics' trainer of the
-            task, or of RT-DETR.
+        (type): `kind` if it suffices. Otherwise a class derived from `kind` and from Ultralytics' trainer of the task
+            or of RT-DETR.
 
     Example:
         >>> from ds2d2_yolo import DS2D2Trainer
@@ -49,16 +49,16 @@ def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[An
     if issubclass(kind, base):
         return kind
     if (kind, base) not in _COMBINED:
-        # The name of `kind`: the class is `kind` for all purposes, in messages as in pickles.
+        # The new class has the name of `kind`, for messages and pickles.
         names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
         _COMBINED[kind, base] = type(kind.__name__, (kind, base), names)
     return _COMBINED[kind, base]
 
 
 def task_of(overrides: Mapping[str, Any]) -> str:
-    """Return the task of a run: the one given, or that of its model, which may be a YAML or a checkpoint.
+    """Return the task of a run: the given one, or that of its model, from a YAML or a checkpoint.
 
-    What cannot be read counts as `detect`: the checks of the run say what is wrong with it.
+    For a file that cannot be read it is `detect`. The checks of the run report the file.
 
     Args:
         overrides (Mapping[str, Any]): Arguments of the run.
@@ -74,9 +74,9 @@ def task_of(overrides: Mapping[str, Any]) -> str:
 
 
 def _nature_of(overrides: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the task of a run, as `task_of`, and the name of the family of its model, where it matters."""
+    """Return the task of a run, as `task_of`, and the name of its model's family if the trainer depends on it."""
     given = overrides.get("task") or "detect"
-    if given != "detect":  # which is Ultralytics' default, too
+    if given != "detect":  # Ultralytics' default
         return str(given), ""
     path = overrides.get("resume") or next(filter(None, map(overrides.get, ("student", "model", "teacher"))), None)
     try:
@@ -87,5 +87,5 @@ def _nature_of(overrides: Mapping[str, Any]) -> tuple[str, str]:
         content, _ = torch_safe_load(name, safe_only=bool(overrides.get("safe")))
         detector = detector_of(content.get("ema") or content["model"])
         return (detector.task, detector.family) if detector else ("detect", "")
-    except Exception:  # whatever a missing, damaged or refused file raises
+    except Exception:  # missing, damaged or refused files raise many types
         return "detect", ""

@@ -1,4 +1,4 @@
-"""What the trainers of this package have in common: they know the own arguments, Ultralytics need not."""
+"""Base of this package's trainers: arguments of ds2d2, complete checkpoints, exact resuming, all detector families."""
 
 from __future__ import annotations
 
@@ -48,30 +48,28 @@ from ds2d2_yolo.training.tasks import trainer_for
 
 
 class PlainTrainer(DetectionTrainer):
-    """A `DetectionTrainer` of all detector families that takes the arguments of `cfg/default.yaml` beside Ultralytics'.
+    """A `DetectionTrainer` for all detector families, with the arguments of Ultralytics and of `cfg/default.yaml`.
 
-    Called with a model for another task, it makes a trainer that is also Ultralytics' own for that task: `OBBTrainer`,
-    `SegmentationTrainer` or `PoseTrainer` (see `ds2d2_yolo.training.tasks`).
-
-    They are in `args`, and so in args.yaml, in checkpoints to be resumed and in what DDP workers are given.
-
-    Checkpoints are replaced as a whole, so that a process killed at any moment leaves good ones; and a run that resumes
-    continues exactly where the interrupted one was (see `ds2d2_yolo.training.resume`). No other process trains in the
-    folder of the run from the constructor on, until `train` has ended.
+    - For another task, the object is also Ultralytics' trainer of that task: `OBBTrainer`, `SegmentationTrainer` or
+      `PoseTrainer` (see `ds2d2_yolo.training.tasks`).
+    - The arguments of ds2d2 are in `args`, args.yaml, checkpoints, and the arguments of DDP workers.
+    - Checkpoints are replaced in one step, so a killed process never leaves an incomplete one.
+    - A resumed run continues exactly (see `ds2d2_yolo.training.resume`).
+    - A lock keeps other processes out of the run folder, from the constructor to the end of `train`.
 
     Args:
         cfg (Configuration): As for Ultralytics' trainers.
-        overrides (dict[str, Any] | None): Arguments of both kinds.
+        overrides (dict[str, Any] | None): Arguments of Ultralytics and of ds2d2.
         _callbacks (dict[str, list] | None): As for Ultralytics' trainers.
 
     Attributes:
-        is_over (bool): Whether a run that resumes has no epoch left to train: `train` only completes its checkpoints.
+        is_over (bool): Whether a resumed run has no epoch left to train. Then `train` only completes its checkpoints.
 
     Raises:
-        DS2D2Error: If another process trains in the folder, or a finished run would be overwritten by resuming.
+        DS2D2Error: If another process trains in the folder, or resuming would overwrite a finished run.
     """
 
-    # Ultralytics sets these when training begins, with other types before
+    # Ultralytics sets these at the start of training. Before, they have other types.
     model: nn.Module  # type: ignore[assignment]
     ema: ModelEMA  # type: ignore[assignment]
     optimizer: Optimizer  # type: ignore[assignment]
@@ -87,7 +85,7 @@ class PlainTrainer(DetectionTrainer):
         overrides: dict[str, Any] | None = None,
         _callbacks: Callbacks | None = None,
     ) -> Any:
-        """Make a trainer for the task of the model."""
+        """Create a trainer for the task of the model."""
         asked = {**(overrides or {})}
         asked["safe"] = asked.get("safe", complete_configuration(cfg)["safe"])
         return super().__new__(trainer_for(cls, asked))
@@ -109,20 +107,20 @@ class PlainTrainer(DetectionTrainer):
             raise
         if RANK != -1:
             check_launch(self.world_size)
-        self.data_fingerprint = ""  # known when training starts
+        self.data_fingerprint = ""  # set at the start of training
         self._unstepped = 0  # batches since the last step of the optimiser
-        self._offset = 0  # by how much `accumulate` must be higher until the first step of a resumed run
+        self._offset = 0  # added to `accumulate` until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
         self.add_callback("on_train_start", _run_time_on)
 
     @property
     def arguments(self) -> Arguments:
-        """The arguments as they are now: Ultralytics completes some of them, calibration others."""
+        """The current arguments. Ultralytics and calibration complete some of them during the run."""
         return Arguments(vars(self.args))
 
     @property
     def detector(self) -> Detector:
-        """The model that is trained, as a detector."""
+        """The model in training, as a detector."""
         model: Any = self.model
         model = unwrap_model(model)
         detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
@@ -130,10 +128,9 @@ class PlainTrainer(DetectionTrainer):
         return detector
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Resume as Ultralytics does, in the folder of the checkpoint, wherever the run began.
+        """Resume as Ultralytics does, but in the folder of the checkpoint, and lock that folder.
 
-        Arguments that came after the run was started have their defaults. Here the folder is known, and nothing is
-        written yet: it is locked.
+        Arguments that did not exist when the run started get their defaults.
         """
         super().check_resume(overrides)
         last = Path(str(self.args.resume)).resolve()
@@ -143,7 +140,7 @@ class PlainTrainer(DetectionTrainer):
             self._lock_folder()
             if self.resume:
                 self.is_over = check_unfinished(last, Path(self.args.save_dir) / "weights")
-        four_terms = not hasattr(self.args, "response")  # there were no more then
+        four_terms = not hasattr(self.args, "response")  # from a version without the response term
         for name, default in DEFAULTS.items():
             if not hasattr(self.args, name):
                 setattr(self.args, name, default)
@@ -151,16 +148,16 @@ class PlainTrainer(DetectionTrainer):
             self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
 
     def _stay_in(self, last: Path) -> None:
-        """Go on in the folder of a checkpoint: a copy of a run leaves the run that it was copied from alone."""
-        folder, began = last.parents[1], getattr(self.args, "save_dir", None)  # files of others have none
+        """Continue in the folder of a checkpoint. So resuming a copy of a run does not change the original run."""
+        folder, began = last.parents[1], getattr(self.args, "save_dir", None)  # missing in files of other programs
         if last.parent.name != "weights" or (began and Path(began).resolve() == folder):
             return
         if RANK in {-1, 0}:
-            LOGGER.info(f"{colorstr('DS2D2:')} this run began in {began} and goes on in {folder}, where its last.pt is")
+            LOGGER.info(f"{colorstr('DS2D2:')} this run began in {began} and continues in {folder} with its last.pt")
         self.args.save_dir = str(folder)
 
     def _lock_folder(self) -> None:
-        """Have this process alone train in the folder of the run, until `train` has ended."""
+        """Lock the run folder for this process, until `train` has ended."""
         is_given = bool(self.args.exist_ok or getattr(self.args, "save_dir", None))
         if not is_given:
             clear_killed(get_save_dir(self.args).parent)
@@ -173,15 +170,15 @@ class PlainTrainer(DetectionTrainer):
                 lock.release()
             elif is_given:
                 raise DS2D2Error(
-                    f"{folder}: another process trains here, and nothing was changed; wait for its end, or give this "
-                    "run a name= of its own"
+                    f"{folder}: another process trains here, and nothing was changed; wait until it ends, or pass "
+                    "another name="
                 )
-            time.sleep(0.05)  # another process has chosen the same new folder, and is about to make it
+            time.sleep(0.05)  # another process has chosen the same new folder, and will create it soon
         self.args.save_dir, self._is_new = str(folder), not folder.exists()
         self._unlock = weakref.finalize(self, lock.release)
 
     def train(self) -> None:
-        """Train as Ultralytics does; where no epoch is left, do what a killed run left undone."""
+        """Train as Ultralytics does. If no epoch is left, complete the checkpoints of a killed run."""
         try:
             with room_for(advice=self._how_to_go_on):
                 if self.is_over:
@@ -196,40 +193,40 @@ class PlainTrainer(DetectionTrainer):
             self._unlock()
 
     def remove_unbegun(self) -> None:
-        """Unlock and remove the folder of a run that has not trained an epoch; files of others stay."""
+        """Unlock and remove the folder of a run without a trained epoch. Other files in it are kept."""
         self._unlock()
         if RANK == -1 and self.wdir.is_dir():
             _remove_unbegun(self.save_dir)
-            with suppress(OSError):  # it holds something else
+            with suppress(OSError):  # it contains other files
                 self.save_dir.parent.rmdir()
 
     def _how_to_go_on(self) -> str:
-        """Return what is whole where the disk is full, and what to do; a folder without checkpoints is removed."""
+        """Return the advice for a full disk: which checkpoint is intact, and what to do. Remove an empty run folder."""
         folder = Path(str(getattr(self.args, "save_dir", None)))
         last, needed = folder / "weights" / "last.pt", ""
         if getattr(self, "optimizer", None) is not None:
             needed = f"the checkpoints of an epoch need about {room_of_checkpoints(self) / 2**20:.1f} MiB; "
         if last.is_file():
-            return f"{needed}{last} is whole: make room, then {self.how_to_resume(last)}"
+            return f"{needed}{last} is intact: make room, then {self.how_to_resume(last)}"
         if self._is_new:
             shutil.rmtree(folder, ignore_errors=True)
         return f"{needed}nothing was saved yet: make room, then run the same command again"
 
     def how_to_resume(self, last: Path) -> str:
-        """Return what continues the run from its last checkpoint, to be typed by a person."""
+        """Return how the user continues the run from its last checkpoint."""
         return "run the same command again"
 
     def complete(self) -> None:
-        """Make the final checkpoints of a run that was killed between its last epoch and its end."""
+        """Write the final checkpoints of a run that was killed after its last epoch."""
         complete_checkpoints(self.wdir)
         if self.args.plots:
             self.plot_metrics()
-        LOGGER.info(f"{colorstr('DS2D2:')} {self.save_dir}: its last epoch was done; its checkpoints are completed")
+        LOGGER.info(f"{colorstr('DS2D2:')} {self.save_dir}: all epochs were trained; the checkpoints are now complete")
 
     def get_model(
         self, cfg: ModelConfiguration | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> nn.Module:
-        """Return a model of the family that the YAML is for, with the given weights or its family's public ones."""
+        """Build a model of the YAML's family, with the given weights or the family's public weights."""
         if self.args.task != "detect":
             return super().get_model(cfg, weights, verbose)
         assert cfg is not None
@@ -245,7 +242,7 @@ class PlainTrainer(DetectionTrainer):
         return model
 
     def set_model_attributes(self) -> None:
-        """Attach names and arguments; the layers that the family wants frozen join those that `freeze` names."""
+        """Attach names and arguments. Add the layers that the family freezes to `freeze`."""
         super().set_model_attributes()
         if own := self.detector.frozen_layers:
             asked = self.args.freeze
@@ -253,7 +250,7 @@ class PlainTrainer(DetectionTrainer):
             self.args.freeze = sorted({*own, *asked})
 
     def _setup_scheduler(self) -> None:
-        """Set the learning rate's schedule: Ultralytics', or the one of `lr_steps`."""
+        """Set the learning rate schedule: Ultralytics', or the steps of `lr_steps`."""
         steps = self.args.lr_steps
         if steps is None:
             super()._setup_scheduler()
@@ -262,7 +259,7 @@ class PlainTrainer(DetectionTrainer):
         self.scheduler = LambdaLR(self.optimizer, lr_lambda=self.lf)
 
     def get_validator(self) -> DetectionValidator:
-        """Return the ordinary validator, which knows Ultralytics' arguments only."""
+        """Return Ultralytics' validator, which accepts only Ultralytics' arguments."""
         every = self.args
         self.args = copy(every)
         for name in DEFAULTS:
@@ -275,7 +272,7 @@ class PlainTrainer(DetectionTrainer):
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> DataLoader[Any]:
-        """Return a loader; a new one for training means that accumulation starts over."""
+        """Return a loader. A new training loader restarts gradient accumulation."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
             self._unstepped = self._offset = 0
@@ -284,7 +281,7 @@ class PlainTrainer(DetectionTrainer):
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and count it."""
-        if self.ema is not None:  # else it is for calibration, not for training
+        if self.ema is not None:  # earlier batches only calibrate quantisation
             self._unstepped += 1
             self.accumulate += self._offset
         return super().preprocess_batch(batch)
@@ -295,7 +292,7 @@ class PlainTrainer(DetectionTrainer):
         self._unstepped = 0
 
     def save_model(self) -> bool:
-        """Save checkpoints as Ultralytics does, but each as a whole or not at all, and the exact state beside them."""
+        """Save checkpoints as Ultralytics does, but replace files in one step, and save the exact state."""
         places = self.wdir, self.last, self.best
         with whole_files(self.wdir) as partial:
             self.wdir, self.last, self.best = partial, partial / self.last.name, partial / self.best.name
@@ -309,14 +306,14 @@ class PlainTrainer(DetectionTrainer):
         return saved
 
     def state_of_distillation(self) -> dict[str, Any]:
-        """Return what distillation adds to the exact state: nothing in a plain training."""
+        """Return the state of distillation for the exact state: empty in a plain training."""
         return {}
 
     def restore_distillation(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_of_distillation` returned."""
+        """Restore the output of `state_of_distillation`."""
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Resume as Ultralytics does, then make the state exact."""
+        """Resume as Ultralytics does, then restore the exact state."""
         super().resume_training(ckpt)
         if RANK in {-1, 0}:
             self.data_fingerprint = fingerprint_of_data(self.data)
@@ -334,13 +331,13 @@ class PlainTrainer(DetectionTrainer):
         restore_state(self, state)
         self.restore_distillation(state.get("distillation", {}))  # older states have none
         self._unstepped, self._gradients = state["unstepped"], state["gradients"]
-        # Ultralytics counts batches over all epochs, and in a resumed run takes the last step to be that of batch -1.
+        # Ultralytics counts batches over all epochs, and assumes in a resumed run that the last step was at batch -1.
         self._offset = len(self.train_loader) * self.start_epoch - self._unstepped
         self.add_callback("on_train_epoch_start", _return_gradients)
         self.add_callback("on_train_batch_end", _lower_accumulate)
 
     def final_eval(self) -> None:
-        """Finish the best and last checkpoints as Ultralytics does, which replace the old ones when they are whole."""
+        """Finish best.pt and last.pt as Ultralytics does, but replace the files in one step."""
         if RANK != -1:
             if RANK == 0:
                 for path in (self.last, self.best):
@@ -372,31 +369,31 @@ class PlainTrainer(DetectionTrainer):
 
 
 def check_unfinished(last: Path, weights: Path) -> bool:
-    """Refuse to resume where a finished run would be overwritten.
+    """Refuse to resume if that would overwrite a finished run.
 
     Args:
-        last (Path): The checkpoint that a run is to be resumed from.
-        weights (Path): Folder of checkpoints that the resumed run writes to.
+        last (Path): The checkpoint to resume from.
+        weights (Path): Folder for the checkpoints of the resumed run.
 
     Returns:
         (bool): Whether no epoch is left to train.
 
     Raises:
-        DS2D2Error: If the run is finished, or one in that folder is.
+        DS2D2Error: If the run, or another run in that folder, is finished.
     """
     _, checkpoint = load_checkpoint(last)
     if checkpoint.get("epoch", -1) < 0:
-        raise DS2D2Error(f"resume={last}: this training is finished; start another one without resume=")
+        raise DS2D2Error(f"resume={last}: this training is finished; start a new one without resume=")
     is_over = training_is_over(last, checkpoint)
     if last.parent == weights.resolve() and last.name == "last.pt":
         return is_over
     if is_over:
         raise DS2D2Error(
-            f"resume={last}: its last epoch is done; pass resume={weights / 'last.pt'}, which completes the run"
+            f"resume={last}: all epochs are trained; pass resume={weights / 'last.pt'}, which completes the run"
         )
     try:
         _, there = load_checkpoint(weights / "last.pt") if (weights / "last.pt").is_file() else (None, {"epoch": 0})
-    except Exception:  # damaged: torch raises many kinds; nothing finished is lost with it
+    except Exception:  # damaged, so there is no finished run to lose; torch raises many types
         return False
     if there.get("epoch", -1) < 0:
         raise DS2D2Error(
@@ -406,39 +403,39 @@ def check_unfinished(last: Path, weights: Path) -> bool:
 
 
 def check_launch(devices: int) -> None:
-    """Refuse processes that were not started one per device of this machine, as Ultralytics starts them.
+    """Refuse a number of processes that differs from the number of devices on this machine.
 
     Args:
-        devices (int): Number of devices that `device` names; 0 on a CPU.
+        devices (int): Number of devices in `device`, 0 on a CPU.
 
     Raises:
-        DS2D2Error: On a CPU, where Ultralytics multiplies losses by 0 devices, and on several machines, where it takes
-            the devices of one for all.
+        DS2D2Error: If the numbers differ. On a CPU, Ultralytics would multiply losses by 0 devices. On several
+            machines, it would count the devices of one machine only.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes != devices:
         raise DS2D2Error(
             f"{processes} processes for {devices} GPUs in device=: Ultralytics starts one process per GPU itself; run "
-            "without torchrun, with for example device=0,1",
+            "without torchrun, for example with device=0,1",
             2,
         )
 
 
 def _return_gradients(trainer: PlainTrainer) -> None:
-    """Give back, after Ultralytics has cleared them, the gradients of the interrupted run: once."""
+    """Restore the gradients of the interrupted run once, after Ultralytics has cleared gradients."""
     restore_gradients(unwrap_model(trainer.model), trainer._gradients)
     trainer._gradients = {}
 
 
 def _lower_accumulate(trainer: PlainTrainer) -> None:
-    """Take back what `preprocess_batch` has added for one batch; after the first step nothing is to be added."""
+    """Subtract the offset that `preprocess_batch` has added for one batch. The first step ends the offset."""
     trainer.accumulate -= trainer._offset
     if not trainer._unstepped:
         trainer._offset = 0
 
 
 def _run_time_on(trainer: PlainTrainer) -> None:
-    """Callback: where a run is resumed, the time in its results.csv goes on from that of the last epoch it had done."""
+    """Callback: in a resumed run, continue the time in results.csv from the last finished epoch."""
     if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
         return
     done = [row["time"] for row in read_rows(trainer.csv) if row["epoch"] == trainer.start_epoch]
@@ -447,10 +444,10 @@ def _run_time_on(trainer: PlainTrainer) -> None:
 
 
 def clear_killed(project: Path) -> None:
-    """Remove what killed processes left in a folder of runs: their locks, and runs that have not trained an epoch.
+    """Remove files of killed processes from a folder of runs: locks, and runs without a trained epoch.
 
     Args:
-        project (Path): The folder, which need not exist.
+        project (Path): The folder. It need not exist.
     """
     for file in project.glob(".*.lock"):
         folder = project / file.name[1 : -len(".lock")]
@@ -463,11 +460,11 @@ def clear_killed(project: Path) -> None:
 
 
 def _remove_unbegun(folder: Path) -> None:
-    """Remove the folder of a run that has not trained an epoch; files of others stay."""
+    """Remove the folder of a run without a trained epoch. Other files in it are kept."""
     if not folder.is_dir() or (folder / "results.csv").is_file():
         return
     for path in (path for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg") for path in folder.glob(pattern)):
         path.unlink()
     for place in (folder / "weights", folder):
-        with suppress(OSError):  # it holds something else, or is not there
+        with suppress(OSError):  # it contains other files, or does not exist
             place.rmdir()

@@ -1,4 +1,4 @@
-"""Validation of a student that compares it with its teacher, too: the terms, and the agreement of detections."""
+"""Validation of a student with comparison to its teacher: the terms, and the agreement of detections."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ds2d2_yolo.training.step import Distiller
 class DistillationValidator(DetectionValidator):
     """Validates a student as Ultralytics does, and compares it with its teacher on the same images.
 
-    The terms join the validation losses, in training; the agreement joins the metrics, in the final evaluation too,
-    where Ultralytics computes no losses.
+    During training, the terms are added to the validation losses. The agreement is added to the metrics, also in the
+    final evaluation, which has no losses.
 
     Args:
         distiller (Distiller): The distillation.
         *args (Any): As for Ultralytics' validators.
-        **kwargs (Any): Likewise.
+        **kwargs (Any): As for Ultralytics' validators.
     """
 
     def __init__(self, distiller: Distiller, *args: Any, **kwargs: Any) -> None:
@@ -32,25 +32,25 @@ class DistillationValidator(DetectionValidator):
         self.device: Any  # set by Ultralytics when it validates
         self.distiller = distiller
         self.agreement = Agreement()
-        self._student: Detector | None = None  # in training; the final evaluation has a fused one
+        self._student: Detector | None = None  # set during training; the model in the final evaluation is fused
 
     def init_metrics(self, model: torch.nn.Module) -> None:
-        """Start counting."""
+        """Reset the counts."""
         super().init_metrics(model)
         self.agreement = Agreement()
         self._student = detector_of(unwrap_model(model)) if self.training else None
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Prepare a batch, and tap the student that is about to see it."""
+        """Prepare a batch, and tap the student for its forward pass."""
         batch = super().preprocess(batch)
         if self._student is not None:
             self.distiller.watch(self._student)
         return batch
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
-        """Take a batch into account that the student has seen."""
+        """Update losses and metrics after the student's forward pass for a batch."""
         student_found = [torch.cat([p["bboxes"], p["conf"][:, None], p["cls"][:, None]], 1) for p in preds]
-        # Half precision is autocast's, as in training.
+        # Autocast chooses half precision, as in training.
         batch_of_teacher = cast(Batch, {**batch, "img": batch["img"].float()})
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
             teacher_outputs = self.distiller.consult(batch_of_teacher["img"])
@@ -68,11 +68,11 @@ class DistillationValidator(DetectionValidator):
         super().update_metrics(preds, batch)
 
     def gather_stats(self) -> None:
-        """Gather what all processes have found."""
+        """Gather the results of all processes."""
         super().gather_stats()
         if RANK != -1:
             self.agreement.gather(self.device)
 
     def get_stats(self) -> dict[str, Any]:
-        """Return the metrics, the agreement among them."""
+        """Return the metrics, including the agreement."""
         return {**super().get_stats(), **self.agreement.results()}

@@ -132,7 +132,7 @@ MISTAKES = [
         "has 3 classes, the data set has 2; leave teacher_epochs= out",
     ),
     ({"teacher": "{other_names}"}, 1, "class 1 is 'airplane', in the data set 'vehicle'"),
-    ({"teacher": "{p6}", "imgsz": "128"}, 1, "has 4 levels, student yolo11n 3"),
+    ({"teacher": "{p6}", "imgsz": "128"}, 1, "has 4 levels, student yolo11n has 3"),
     ({"teacher": "yolov8n-p2.yaml", "student": "yolov8n-p6.yaml", "imgsz": "128"}, 1, "stride 8, layer 18 of teacher"),
     ({"imgsz": "100"}, 1, "imgsz=100: yolov8s needs a multiple of 32, at least 64; pass imgsz=96"),
     ({"imgsz": "32"}, 1, "imgsz=32: yolov8s needs a multiple of 32, at least 64; pass imgsz=64"),
@@ -156,7 +156,7 @@ MISTAKES = [
     ({"layers": "[[16],[15,18]]"}, 2, "expected layer numbers"),
     ({"layers": "[16,99]"}, 1, "layers=: yolo11n has layers 0 to 23, not 99"),
     ({"layers": "[[16],[22]]"}, 1, "layer 22 of yolov8s returns no feature map"),
-    ({"layers": "[[16],[18]]"}, 1, "layer 16 of student yolo11n has stride 8, layer 18 of teacher yolov8s stride 16"),
+    ({"layers": "[[16],[18]]"}, 1, "yolo11n has stride 8, layer 18 of teacher yolov8s has stride 16"),
     ({"data": "missing.yaml"}, 1, "data=missing.yaml: no such file; pass a data YAML"),
     ({"data": "{not_yaml}"}, 1, "not_yaml.yaml:"),
     ({"data": "{a_list}"}, 1, "a_list.yaml:"),
@@ -236,7 +236,7 @@ def test_names_of_folders_stay_as_they_are_written():
     ("mode", "told"),
     [
         ("convert", "ds2d2: interrupted\n"),
-        ("train", "; to go on, run it again, a student with resume=last.pt\n"),
+        ("train", "; to continue, run it again, a student with resume=last.pt\n"),
     ],
 )
 def test_an_interrupt_ends_with_130_and_a_hint(mode, told):

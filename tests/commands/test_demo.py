@@ -45,7 +45,7 @@ def test_demo_refuses_a_mismatched_pair_before_training(tmp_path, capsys):
     data = write_data(tmp_path / "set")
     words = [f"data={data}", "teacher=yolo11n.yaml", "student=yolov8n-p6.yaml", "imgsz=128", "device=cpu"]
     assert main(["demo", *words, f"project={tmp_path / 'runs'}"]) == 1
-    assert "has 3 levels, student yolov8n-p6 4" in capsys.readouterr().err
+    assert "has 3 levels, student yolov8n-p6 has 4" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

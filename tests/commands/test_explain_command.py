@@ -167,7 +167,7 @@ MISTAKES = [
     (
         {"footprint": "hull"},
         2,
-        "footprint=hull: is for oriented boxes, and teacher yolo11s is for task=detect; leave footprint= out",
+        "footprint=hull: is for oriented boxes, but teacher yolo11s is for task=detect; leave footprint= out",
     ),
     ({"conf": 2}, 2, "conf=2: expected a number from 0 to 1"),
     ({"imgsz": 50}, 1, "imgsz=50: "),

@@ -129,7 +129,7 @@ def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_
         assert not any(child.is_running() for child in children)
         if number == signal.SIGINT:
             assert process.returncode == 130
-            assert errors.decode().endswith("ds2d2: interrupted; to go on, run it again\n")
+            assert errors.decode().endswith("ds2d2: interrupted; to continue, run it again\n")
         done = len(files[0].read_text().splitlines()) - 1
     assert 4 <= done < 900
     assert not list(tmp_path.glob("comparison/runs/plain-*.json"))

@@ -137,8 +137,8 @@ def test_without_network_one_line_says_what_to_do(detector, fresh_machine):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet19"}, "backbone: resnet19 is unknown; write one of resnet18, "),
-        ({"detector": "SSD"}, "detector: SSD is for no known family"),
+        ({"backbone": "resnet19"}, "backbone: resnet19 is not supported; write one of resnet18, "),
+        ({"detector": "SSD"}, "no detector family supports a model YAML with detector: SSD"),
         ({"fpn_channels": 0}, "fpn_channels: 0 is not a whole number of at least 1"),
         ({"fpn_channels": 16.5}, "fpn_channels: 16.5 is not a whole number"),
         ({"fpn_channels": None}, "fpn_channels: None is not a whole number"),
@@ -162,7 +162,7 @@ def test_unknown_imagenet_weights_or_channels_are_refused(tmp_path):
     path = tiny_yaml(tmp_path, "RetinaNet", weights="IMAGENET9")
     with pytest.raises(DS2D2Error, match="resnet18 has no IMAGENET9; write one of IMAGENET1K_V1"):
         build_model(path).load_imagenet()
-    with pytest.raises(DS2D2Error, match="images of 4 channels"):
+    with pytest.raises(DS2D2Error, match="images with 4 channels"):
         build_model(path, ch=4)
 
 
@@ -230,7 +230,7 @@ def test_every_term_reaches_the_student_alone(family, channels, tmp_path):
         assert any(reached[: len(parameters)])
         assert any(reached[len(parameters) :]) == (name == "response_loss")
     loss.sum().backward()
-    assert all(p.grad is None for guest in (distiller.teacher.model, distiller.amplifier) for p in guest.parameters())
+    assert all(p.grad is None for frozen in (distiller.teacher.model, distiller.amplifier) for p in frozen.parameters())
     assert len(list(distiller.loss.adapters.parameters())) == 1
     assert distiller.loss.adapters[0].weight.grad.any()
     after = distiller.teacher.model.state_dict()
@@ -262,9 +262,9 @@ def test_works_under_autocast(family, tmp_path):
 def test_other_families_and_other_heads_are_refused(tmp_path):
     retina, faster = (detector_of(build_model(tiny_yaml(tmp_path, family), nc=2)) for family in FAMILIES)
     yolo = detector_of(build_model("yolo11n.yaml", nc=2))
-    with pytest.raises(DS2D2Error, match="teacher is a YOLO, student a RetinaNet; pass student= of the family YOLO"):
+    with pytest.raises(DS2D2Error, match="teacher is a YOLO, student is a RetinaNet; pass a student of family YOLO"):
         check_pair(yolo, retina, 64)
-    with pytest.raises(DS2D2Error, match="teacher is a RetinaNet, student a FasterRCNN"):
+    with pytest.raises(DS2D2Error, match="teacher is a RetinaNet, student is a FasterRCNN"):
         check_pair(retina, faster, 64)
     with pytest.raises(DS2D2Error, match=r"imgsz=100: .* needs a multiple of 32, at least 64"):
         check_pair(retina, retina, 100)

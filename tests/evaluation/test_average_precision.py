@@ -529,12 +529,12 @@ def belongings(tmp_path_factory):
         ({"model": "pose.pt"}, "set/data.yaml: the line 'kpt_shape:' is missing", 1),
         (
             {"model": "pose.pt", "data": "set/odd.yaml"},
-            r"kpt_shape=\[4\]: expected the number of keypoints and 2 or",
+            r"kpt_shape=\[4\]: expected the number of keypoints and of values",
             1,
         ),
         (
             {"model": "pose.pt", "data": "set/points.yaml"},
-            r"pose.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]; fine-tune it",
+            r"pose.pt: predicts keypoints of kpt_shape=\[17, 3\], the data set has kpt_shape=\[4, 2\]; fine-tune it",
             1,
         ),
         ({"model": "amplifier.pt"}, "amplifier.pt: is a checkpoint of the amplifier stage", 1),

@@ -133,7 +133,7 @@ def test_a_gain_without_comparison_is_refused(maps, term, method):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((4,), (4, 8), (0,), (0,)), "1 maps, the teacher 2"),
+        (((4,), (4, 8), (0,), (0,)), "1 maps, the teacher has 2"),
         (((4, 8), (4, 8), (2,), (0,)), "must index 2 maps"),
     ],
 )

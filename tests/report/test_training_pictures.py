@@ -182,7 +182,7 @@ def test_a_failing_picture_does_not_end_the_training(short, caplog):
         trainer.train()
     assert trainer.best.is_file()
     assert (
-        sum("could not be made, and the training goes on (IsADirectoryError" in message for message in caplog.messages)
+        sum("could not be drawn, the training continues (IsADirectoryError" in message for message in caplog.messages)
         == 1
     )
 

@@ -58,7 +58,9 @@ def test_single_values_for_batchnorm_are_refused_first(goal, given, tmp_path):
     files = given | ({"teacher": given["student"]} if goal == "teacher" else {})
     files |= {} if goal == "student" else {"student": None}
     overrides = short(**{k: v for k, v in files.items() if v}, project=str(tmp_path / "runs"), multi_scale=0.5)
-    with pytest.raises(DS2D2Error, match=r"the last of 5 training images .* pass batch=5 or an imgsz and multi_scale"):
+    with pytest.raises(
+        DS2D2Error, match=r"the last batch of 5 training images .* pass batch=5 or an imgsz and multi_scale"
+    ):
         plan(overrides, goal)
     assert not (tmp_path / "runs").exists()
     assert plan(overrides | {"batch": 5}, goal).goal == goal
@@ -68,7 +70,7 @@ def test_single_values_for_batchnorm_are_refused_first(goal, given, tmp_path):
 @pytest.mark.slow
 def test_what_is_refused_is_what_ultralytics_loader_has(given, tmp_path):
     overrides = short(model=given["student"], data=given["data"], project=str(tmp_path), multi_scale=0.5)
-    with pytest.raises(DS2D2Error, match="the last of 5 training images"):
+    with pytest.raises(DS2D2Error, match="the last batch of 5 training images"):
         PlainTrainer(overrides=overrides).train()
 
 
@@ -112,8 +114,8 @@ def test_gains_are_found_where_the_head_alone_learns(given):
 def test_the_summary_names_both_sizes_of_images(given, tmp_path):
     content = torch.load(given["teacher"], weights_only=False)
     overrides = short(**given, im_high=0, project=str(tmp_path))
-    assert not any("was trained at" in line for line in plan(overrides).summary())
-    for imgsz, expected in ((128, ["  note: the teacher was trained at imgsz=128, this run has imgsz=64"]), (64, [])):
+    assert not any("was trained with" in line for line in plan(overrides).summary())
+    for imgsz, expected in ((128, ["  note: the teacher was trained with imgsz=128, this run has imgsz=64"]), (64, [])):
         torch.save(content | {"train_args": {"imgsz": imgsz, "data": "DIOR.yaml"}}, tmp_path / "teacher.pt")
         lines = plan(overrides | {"teacher": str(tmp_path / "teacher.pt")}).summary()
-        assert [line for line in lines if "was trained at" in line] == expected
+        assert [line for line in lines if "was trained with" in line] == expected

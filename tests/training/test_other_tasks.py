@@ -251,7 +251,7 @@ MISTAKES = [
     ({"footprint": "round"}, "footprint=round: expected rotated or hull"),
     (
         {"footprint": "hull", "teacher": "yolo11n.yaml", "student": "yolo11n.yaml"},
-        "footprint=hull: is for oriented boxes, and teacher yolo11n is for task=detect; leave footprint= out",
+        "footprint=hull: is for oriented boxes, but teacher yolo11n is for task=detect; leave footprint= out",
     ),
     (
         {"assignment": "teacher", "teacher": "yolo11n-seg.yaml", "student": "yolo11n-seg.yaml"},
@@ -288,12 +288,12 @@ def test_a_teacher_of_other_keypoints_is_fine_tuned_or_refused(tmp_path):
     planned = plan({**given, "student": "yolo11n-pose.yaml"})
     assert planned.states["teacher"] == "to be trained"
     assert planned.teacher.keypoints == (4, 2)
-    message = r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\]; leave teacher_epochs= out"
+    message = r"seventeen.pt: predicts keypoints of kpt_shape=\[17, 3\]; leave teacher_epochs= out"
     with pytest.raises(DS2D2Error, match=message):
         plan_comparison({**given, "student": "yolo11n-pose.yaml", "teacher_epochs": 0})
     with pytest.raises(DS2D2Error, match=message):
         make_stage({**given, "teacher_epochs": 0}, "amplifier")
-    with pytest.raises(DS2D2Error, match=r"seventeen.pt: finds keypoints of kpt_shape=\[17, 3\], the data set has"):
+    with pytest.raises(DS2D2Error, match=r"seventeen.pt: predicts keypoints of kpt_shape=\[17, 3\], the data set has"):
         AmplifierTrainer(overrides=given)
     assert not (tmp_path / "runs").exists()
 
@@ -303,7 +303,7 @@ def test_keypoints_that_make_no_sense_are_refused(shape, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=1, task="pose")
     data.write_text(data.read_text().replace("[4, 2]", shape))
     given = {**SHORT, "teacher": "yolo11n-pose.yaml", "student": "yolo11n-pose.yaml", "data": str(data)}
-    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and 2 or 3 values of each"):
+    with pytest.raises(DS2D2Error, match=r"kpt_shape=.*expected the number of keypoints and of values"):
         DS2D2Trainer(overrides={**given, "project": str(tmp_path / "runs")})
     assert not (tmp_path / "runs").exists()
 

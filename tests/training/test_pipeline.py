@@ -134,7 +134,7 @@ def test_a_given_teacher_is_loaded_at_most_twice(data, tmp_path, monkeypatch):
 
 def test_arguments_are_not_written_to():
     arguments = check_arguments({"teacher": "t.pt", "student": "s.yaml", "im_full": 2, "layers": [1, 2]})
-    with pytest.raises(AttributeError, match=r"take replace\(im_full=\.\.\.\)"):
+    with pytest.raises(AttributeError, match=r"use replace\(im_full=\.\.\.\)"):
         arguments.im_full = 3
     changed = arguments.replace(im_full=0, amplifier=None)
     assert (arguments.gains.im_full, changed.gains.im_full, changed.gains.im_high) == (2.0, 0.0, 0.0)

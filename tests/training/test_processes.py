@@ -268,6 +268,6 @@ def test_torchrun_gets_one_line(tmp_path):
     assert result.returncode != 0
     (told,) = {line for line in result.stderr.splitlines() if line.startswith("ds2d2: error: ")}
     assert told.endswith(
-        "ds2d2 train starts one process per GPU itself; run it without torchrun, with for example device=0,1"
+        "ds2d2 train starts one process per GPU itself; run it without torchrun, for example with device=0,1"
     )
     assert list(tmp_path.iterdir()) == []

@@ -51,5 +51,5 @@ def test_a_damaged_table_is_told_with_its_path(content, tmp_path):
     path = tmp_path / "results.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DS2D2Error, match=r"results\.csv: cannot be read as a table"):
+    with pytest.raises(DS2D2Error, match=r"results\.csv: cannot be read as a results table"):
         read_rows(path)

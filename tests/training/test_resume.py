@@ -271,7 +271,7 @@ def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path
     assert outdated_caches(data, most=1) == [image.with_suffix(".npy")]
     same, (warning,) = train(project=str(tmp_path))
     assert not same
-    assert f"{image.with_suffix('.npy')} (and 1 more): cache=disk left other pixels here" in warning
+    assert f"{image.with_suffix('.npy')} (and 1 more): this file of cache=disk differs from its image" in warning
     with pytest.raises(DS2D2Error, match="other pixels here than the image has"):
         train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images it has seen
     assert not (tmp_path / "other").exists()

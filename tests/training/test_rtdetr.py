@@ -132,10 +132,10 @@ def test_as_a_student_it_learns_from_both_kinds(kind, files, tmp_path):
 @pytest.mark.slow
 def test_the_terms_are_added_to_its_loss_unscaled(teacher):
     # Unlike YOLO's criteria, RT-DETR's does not multiply its loss by the batch size.
-    guest, student = detector_of(lively_model("yolo11s.yaml")), detector_of(deepcopy(teacher))
-    pair = check_pair(guest, student, 64)
+    frozen, student = detector_of(lively_model("yolo11s.yaml")), detector_of(deepcopy(teacher))
+    pair = check_pair(frozen, student, 64)
     loss = DS2D2Loss(pair.maps, Gains(1.0, 1.0), weight="confidence")
-    distiller = Distiller(guest, None, loss, pair.student_layers, pair.teacher_layers)
+    distiller = Distiller(frozen, None, loss, pair.student_layers, pair.teacher_layers)
     batch = batch_of()
     student.model.nc = 2  # as trainers do
     student.model.train()
@@ -159,7 +159,7 @@ MISTAKES = [
     ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l predicts by queries"),
     ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layer"),
     ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
-    ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 4"),
+    ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 has 4"),
     ({"gains": "reference"}, "gains=reference: the paper's authors have none for RT-DETR"),
 ]
 

@@ -132,15 +132,15 @@ def test_a_plain_step_asks_no_teacher_and_taps_nothing(parts, tmp_path):
 
 @pytest.mark.slow
 def test_closing_frees_the_teacher_and_trains_on(parts, tmp_path):
-    guests = []
+    frozen_models = []
 
     def start(t):
-        guests.extend(map(weakref.ref, (t.distiller, t.distiller.teacher.model, t.distiller.amplifier)))
+        frozen_models.extend(map(weakref.ref, (t.distiller, t.distiller.teacher.model, t.distiller.amplifier)))
 
     def check(t):
         if t.epoch == 1:
             gc.collect()
-            freed.append([guest() is None for guest in guests])
+            freed.append([frozen() is None for frozen in frozen_models])
 
     freed = []
     trainer = DS2D2Trainer(overrides={**SHORT, **parts, "project": str(tmp_path), "close_distill": 2, "plots": True})

@@ -158,7 +158,7 @@ def test_resuming_overwrites_no_finished_run(stopped, tmp_path):
     shutil.copy(stopped / "weights" / "epoch0.pt", run / "weights")
     finished = contents(tmp_path)
     for resume, message in (
-        ({"resume": str(run / "weights" / "last.pt")}, "this training is finished; start another one"),
+        ({"resume": str(run / "weights" / "last.pt")}, "this training is finished; start a new one"),
         ({"resume": str(run / "weights" / "epoch0.pt")}, "would overwrite the finished run"),
         ({"resume": str(stopped / "weights" / "last.pt"), "save_dir": str(run)}, "would overwrite the finished run"),
     ):

@@ -70,7 +70,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
         gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
         assert any(g is not None and g.any() for g in gradients)
     loss.sum().backward()
-    assert all(p.grad is None for guest in (teacher.model, amplifier) for p in guest.parameters())
+    assert all(p.grad is None for frozen in (teacher.model, amplifier) for p in frozen.parameters())
     assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
 
 
@@ -171,18 +171,18 @@ def test_an_interrupted_pass_leaves_nothing_behind():
     assert len(step(distiller, student, batch)[0]) == 8
 
 
-def test_guests_do_not_change():
+def test_teacher_and_amplifier_do_not_change():
     distiller, student = make()
-    guests = (distiller.teacher.model, distiller.amplifier)
-    before = [{k: v.clone() for k, v in guest.state_dict().items()} for guest in guests]
+    frozen_models = (distiller.teacher.model, distiller.amplifier)
+    before = [{k: v.clone() for k, v in frozen.state_dict().items()} for frozen in frozen_models]
     optimizer = torch.optim.SGD([*student.model.parameters(), *distiller.loss.adapters.parameters()], lr=0.1)
     for _ in range(2):
         loss, _ = step(distiller, student, batch_of())
         loss.sum().backward()
         optimizer.step()
-    for guest, state in zip(guests, before, strict=True):
-        assert all(torch.equal(value, state[key]) for key, value in guest.state_dict().items())
-        assert not any(module.training for module in guest.modules() if isinstance(module, nn.BatchNorm2d))
+    for frozen, state in zip(frozen_models, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in frozen.state_dict().items())
+        assert not any(module.training for module in frozen.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def test_without_gains_nothing_happens():
@@ -286,7 +286,7 @@ def test_a_term_that_is_negative_is_reported_once(warnings, monkeypatch):
         step(distiller, student, batch_of())
     distiller.disarm()
     assert [message.split(":")[2] for message in warnings()] == [
-        " it has no lower bound then; pass im_full=0, or correct how the family decodes boxes"
+        " it has no lower bound; pass im_full=0, or correct how the family decodes boxes"
     ]
 
 

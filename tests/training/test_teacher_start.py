@@ -94,7 +94,7 @@ def test_other_keypoints_are_a_start(tmp_path):
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        ({0: "Ship", 1: "vehicle"}, r"class 0 is 'Ship', in the data set 'ship' \(they differ in spelling alone\)"),
+        ({0: "Ship", 1: "vehicle"}, r"class 0 is 'Ship', in the data set 'ship' \(only the spelling differs\)"),
         ({0: "vehicle", 1: "ship"}, r"class 1 'ship', 'vehicle' \(the same names in another order\)"),
         ({0: "ship", 1: "tree"}, "class 1 is 'tree', in the data set 'vehicle'. If they are the same classes"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models import resnet18
-from training_helpers import guests_of, make_stage, save_checkpoint, short, tiny_yaml, write_data
+from training_helpers import frozen_pair, make_stage, save_checkpoint, short, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
@@ -84,11 +84,11 @@ def test_the_student_predicts_and_validates_in_ultralytics(run, data, tmp_path):
     assert not hasattr(model.model, "ds2d2_adapters")
 
 
-def test_guests_are_as_they_were_and_one_adapter_was_trained(run):
+def test_frozen_models_are_unchanged_one_adapter_was_trained(run):
     _, trainer = run
-    guests = (trainer.distiller.teacher.model, trainer.distiller.amplifier)
-    for guest, unused in zip(guests, guests_of(trainer.args.teacher, trainer.args.amplifier), strict=True):
-        before, after = unused.state_dict(), guest.state_dict()
+    frozen_models = (trainer.distiller.teacher.model, trainer.distiller.amplifier)
+    for frozen, unused in zip(frozen_models, frozen_pair(trainer.args.teacher, trainer.args.amplifier), strict=True):
+        before, after = unused.state_dict(), frozen.state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
     assert len({id(p) for p in trainer.distiller.loss.adapters.parameters()}) == 1
@@ -159,14 +159,14 @@ def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, fresh_machine
 @pytest.mark.parametrize(
     ("teacher", "student", "message"),
     [
-        ("yolo11n.yaml", "retinanet_r18.yaml", "teacher is a YOLO, student a RetinaNet"),
-        ("fasterrcnn_r18.yaml", "yolo11n.yaml", "teacher is a FasterRCNN, student a YOLO"),
-        ("retinanet_r18.yaml", "fasterrcnn_r18.yaml", "teacher is a RetinaNet, student a FasterRCNN"),
+        ("yolo11n.yaml", "retinanet_r18.yaml", "teacher is a YOLO, student is a RetinaNet"),
+        ("fasterrcnn_r18.yaml", "yolo11n.yaml", "teacher is a FasterRCNN, student is a YOLO"),
+        ("retinanet_r18.yaml", "fasterrcnn_r18.yaml", "teacher is a RetinaNet, student is a FasterRCNN"),
     ],
 )
 def test_families_do_not_mix(teacher, student, message, data, tmp_path):
     overrides = {**SHORT, "teacher": teacher, "student": student, "data": str(data), "project": str(tmp_path / "runs")}
-    with pytest.raises(DS2D2Error, match=f"{message}; pass student= of the family"):
+    with pytest.raises(DS2D2Error, match=f"{message}; pass a student of family"):
         DS2D2Trainer(overrides=overrides)
     assert not (tmp_path / "runs").exists()
 

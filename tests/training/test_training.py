@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_helpers import guests_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from training_helpers import frozen_pair, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
@@ -117,15 +117,15 @@ assert not any(name.startswith("ds2d2") for name in sys.modules if name != "ds2d
     run.best.with_suffix(".onnx").unlink()
 
 
-def test_guests_stay_out_and_unchanged(run, teacher, amplifier):
+def test_teacher_and_amplifier_stay_frozen_and_apart(run, teacher, amplifier):
     names = [name for name, _ in run.model.named_modules()]
     assert [name for name in names if name.startswith("ds2d2") and "." not in name] == ["ds2d2_adapters"]
     trained = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
-    guests = (run.distiller.teacher.model, run.distiller.amplifier)
-    assert not trained & {id(p) for guest in guests for p in guest.parameters()}
+    frozen_models = (run.distiller.teacher.model, run.distiller.amplifier)
+    assert not trained & {id(p) for frozen in frozen_models for p in frozen.parameters()}
     assert {id(p) for p in run.distiller.loss.adapters.parameters()} <= trained
-    for guest, unused in zip(guests, guests_of(teacher, amplifier.amplifier), strict=True):
-        before, after = unused.state_dict(), guest.state_dict()
+    for frozen, unused in zip(frozen_models, frozen_pair(teacher, amplifier.amplifier), strict=True):
+        before, after = unused.state_dict(), frozen.state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
 
@@ -273,7 +273,7 @@ def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, ampl
     assert len(columns(resumed.csv)["epoch"]) == 3
     assert all(value > 0 for name in TERMS for value in columns(resumed.csv)[f"train/{name}"])
     assert not hasattr(load_checkpoint(resumed.best)[0], "ds2d2_adapters")
-    with pytest.raises(DS2D2Error, match="finished; start another one"):
+    with pytest.raises(DS2D2Error, match="finished; start a new one"):
         DS2D2Trainer(overrides={"resume": str(resumed.last)})
 
 

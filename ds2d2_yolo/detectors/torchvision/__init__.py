@@ -1,4 +1,4 @@
-"""RetinaNet and Faster R-CNN: parts of torchvision, set up as in the reference (docs/guides/torchvision.md)."""
+"""RetinaNet and Faster R-CNN from torchvision, configured as in the reference (docs/guides/torchvision.md)."""
 
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import FasterRCNNDetector
 from ds2d2_yolo.detectors.torchvision.retinanet import RetinaNetDetector

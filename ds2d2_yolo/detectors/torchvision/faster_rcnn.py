@@ -1,4 +1,4 @@
-"""Faster R-CNN: regions proposed on five levels, pooled from the four finest, classified and refined."""
+"""Faster R-CNN: region proposals on five levels, pooling from the four finest, classification and refinement."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ds2d2_yolo.method import Gains, RegionPredictions, region_differences, regi
 from ds2d2_yolo.method.wavelet import at_least_float32
 
 _STRIDES = (4, 8, 16, 32, 64)
-_POOLED = 4  # levels that regions are pooled from, the finest
-_CANONICAL_SIDE = 56  # pixels: regions of up to twice this side are pooled from the finest level
+_POOLED = 4  # number of levels for pooling, the finest
+_CANONICAL_SIDE = 56  # pixels: regions up to twice this side are pooled from the finest level
 _GRID = 7  # cells along a side of a pooled region
 _HIDDEN = 1024
 
@@ -31,10 +31,10 @@ class Regions(NamedTuple):
     """Regions sampled for training.
 
     Attributes:
-        boxes (list[torch.Tensor]): Regions (R_i, 4) of every image as xyxy pixels.
-        labels (torch.Tensor): Class of every region (R,); the number of classes stands for background.
-        deltas (torch.Tensor): What would turn every region into its object (R, 4).
-        number (torch.Tensor): Number of regions, counting at least one positive and one negative per image, a scalar.
+        boxes (list[torch.Tensor]): Regions (R_i, 4) of every image as xyxy in pixels.
+        labels (torch.Tensor): Class of every region (R,). Background has the index C, the number of classes.
+        deltas (torch.Tensor): Regression targets from every region to its object (R, 4).
+        number (torch.Tensor): Number of regions, a scalar. Each image counts at least one positive and one negative.
     """
 
     boxes: list[torch.Tensor]
@@ -44,7 +44,7 @@ class Regions(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Sampled `regions`, the `maps` they were pooled from, what was `pooled` (R, C, 7, 7), and the `predictions`."""
+    """Sampled `regions`, the `maps` they are pooled from, `pooled` features (R, C, 7, 7), and the `predictions`."""
 
     regions: Regions
     maps: Sequence[torch.Tensor]
@@ -64,12 +64,12 @@ class Proposals(NamedTuple):
 
 
 class ProposalNetwork(RegionProposalNetwork):
-    """torchvision's proposal network with the reference's anchors, numbers and losses.
+    """torchvision's region proposal network (RPN) with the reference's anchors, numbers and losses.
 
     Args:
         channels (int): Channels of the maps.
-        anchor_scale (float): Side of the square anchors of a level, in strides of the level.
-        proposals (int): Number of regions of an image that are proposed to the second stage.
+        anchor_scale (float): Side of a level's square anchors, in strides of the level.
+        proposals (int): Number of proposals per image for the second stage.
     """
 
     def __init__(self, channels: int, anchor_scale: float, proposals: int) -> None:
@@ -104,7 +104,7 @@ class ProposalNetwork(RegionProposalNetwork):
 
     @torch.no_grad()
     def propose(self, raw: Proposals) -> list[torch.Tensor]:
-        """Return the best proposals (P_i, 4) of every image, as xyxy pixels."""
+        """Return the best proposals (P_i, 4) of every image, as xyxy in pixels."""
         batch = len(raw.objectness)
         boxes = self.box_coder.decode_single(raw.deltas.flatten(0, 1), raw.anchors.repeat(batch, 1))
         kept, _ = self.filter_proposals(
@@ -113,7 +113,7 @@ class ProposalNetwork(RegionProposalNetwork):
         return kept
 
     def losses(self, raw: Proposals, boxes: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return cross-entropy of objectness and L1 loss of the deltas, both per sampled anchor."""
+        """Return the cross-entropy of the objectness and the L1 loss of the deltas, both per sampled anchor."""
         anchors = [raw.anchors] * len(boxes)
         labels, matched = self.assign_targets_to_anchors(anchors, [{"boxes": objects} for objects in boxes])
         positive, negative = (torch.stack(masks).bool() for masks in self.fg_bg_sampler(labels))
@@ -129,19 +129,19 @@ class ProposalNetwork(RegionProposalNetwork):
 
 
 class RegionPool(nn.Module):
-    """Pools every region from the level that suits its size.
+    """Pools every region from the level that matches its size.
 
-    torchvision's `MultiScaleRoIAlign` has no way to `aligned=True`, which the reference has.
+    torchvision's `MultiScaleRoIAlign` does not support `aligned=True`, which the reference uses.
     """
 
     def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return (R, C, 7, 7) for maps (B, C, H_l, W_l) and regions (R_i, 4) of every image, in the regions' order."""
+        """Return features (R, C, 7, 7), from maps (B, C, H_l, W_l) and regions (R_i, 4) of every image."""
         regions = torch.cat([F.pad(rows, (1, 0), value=float(image)) for image, rows in enumerate(boxes)])
         side = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).clamp(min=0).sqrt()
         level = (side / _CANONICAL_SIDE + 1e-6).log2().floor().clamp(0, _POOLED - 1)
         chosen = [(level == number).nonzero()[:, 0] for number in range(_POOLED)]
         parts = [
-            # In float32: half precision knows pixel coordinates beyond 2048 to 2 px only.
+            # In float32: half precision rounds pixel coordinates above 2048 to 2 px.
             roi_align(at_least_float32(x), regions[index], _GRID, 1 / stride, sampling_ratio=-1, aligned=True)
             for x, index, stride in zip(maps[:_POOLED], chosen, _STRIDES[:_POOLED], strict=True)
         ]
@@ -151,12 +151,12 @@ class RegionPool(nn.Module):
 class RegionHead(RoIHeads):
     """torchvision's second stage with the reference's pooling, numbers, initialisation and losses.
 
-    Weights keep torchvision's order, background first; whatever leaves this class has it last, as the method wants it.
+    Weights keep torchvision's class order, background first. Outputs have background last, as the terms expect.
 
     Args:
         channels (int): Channels of the maps.
         classes (int): Number of classes, without background.
-        regions (int): Number of regions of an image that are sampled for training.
+        regions (int): Number of sampled regions per image in training.
     """
 
     def __init__(self, channels: int, classes: int, regions: int) -> None:
@@ -169,7 +169,7 @@ class RegionHead(RoIHeads):
             batch_size_per_image=regions,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            score_thresh=0.0,  # what follows is done by `FasterRCNNHead.detect`
+            score_thresh=0.0,  # `FasterRCNNHead.detect` replaces this and the next two
             nms_thresh=0.0,
             detections_per_img=0,
         )
@@ -183,7 +183,7 @@ class RegionHead(RoIHeads):
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> RegionPredictions:
-        """Return logits (R, C + 1) and deltas (R, C, 4) of regions (R_i, 4) of every image, as xyxy pixels."""
+        """Return logits (R, C + 1) and deltas (R, C, 4) for regions (R_i, 4) of every image, as xyxy in pixels."""
         return self.predict(self.box_roi_pool(maps, boxes))
 
     def predict(self, pooled: torch.Tensor) -> RegionPredictions:
@@ -193,7 +193,7 @@ class RegionHead(RoIHeads):
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[torch.Tensor], truth: Truth) -> Regions:
-        """Return the sampled regions, a quarter of them positive where there are enough, the objects among them."""
+        """Sample regions from proposals and objects. At most a quarter of them are positive."""
         targets = [{"boxes": objects, "labels": classes + 1} for objects, classes in zip(*truth, strict=True)]
         boxes, _, labels, deltas = self.select_training_samples(list(proposals), targets)
         positives = torch.stack([(numbers > 0).sum() for numbers in labels])
@@ -202,7 +202,7 @@ class RegionHead(RoIHeads):
         return Regions(boxes, (torch.cat(labels) - 1) % (self.classes + 1), torch.cat(deltas), number)
 
     def losses(self, predictions: RegionPredictions, regions: Regions) -> dict[str, torch.Tensor]:
-        """Return cross-entropy of the classes and L1 loss of the true class's deltas, both per region."""
+        """Return the cross-entropy of the classes and the L1 loss of the true class's deltas, both per region."""
         count = max(len(regions.labels), 1)
         entropy = F.cross_entropy(predictions.logits.float(), regions.labels, reduction="sum")
         index = (regions.labels < self.classes).nonzero()[:, 0]
@@ -211,19 +211,19 @@ class RegionHead(RoIHeads):
 
 
 class FasterRCNNHead(nn.Module):
-    """Both stages.
+    """The head with both stages.
 
     Args:
         channels (int): Channels of the maps.
         classes (int): Number of classes.
-        score_threshold (float): Score under which a detection is dropped.
-        nms_iou (float): IoU above which the weaker of two detections is dropped.
-        anchor_scale (float): Side of the square anchors of a level, in strides of the level.
-        regions (int): Number of regions of an image that are sampled for training.
-        proposals (int): Number of regions of an image that are proposed to the second stage.
+        score_threshold (float): Minimum score of a detection.
+        nms_iou (float): IoU threshold of non-maximum suppression.
+        anchor_scale (float): Side of a level's square anchors, in strides of the level.
+        regions (int): Number of sampled regions per image in training.
+        proposals (int): Number of proposals per image for the second stage.
 
     Attributes:
-        sampled (nn.Identity): Passes the sampled and pooled regions on, so that they can be tapped.
+        sampled (nn.Identity): Receives the sampled and pooled regions, so that they can be tapped.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class FasterRCNNHead(nn.Module):
         return raw
 
     def losses(self, raw: Proposals, truth: Truth) -> dict[str, torch.Tensor]:
-        """Return the losses of both stages; regions are sampled once."""
+        """Return the losses of both stages."""
         losses = self.rpn.losses(raw, truth[0])
         regions = self.regions.sample(self.rpn.propose(raw), truth)
         pooled = self.regions.box_roi_pool(raw.maps, regions.boxes)
@@ -259,7 +259,7 @@ class FasterRCNNHead(nn.Module):
 
     @torch.no_grad()
     def detect(self, raw: Proposals) -> torch.Tensor:
-        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class; without detections zeros."""
+        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class, padded with zeros."""
         proposals = self.rpn.propose(raw)
         predictions = self.regions(raw.maps, proposals)
         counts = [len(regions) for regions in proposals]
@@ -298,7 +298,7 @@ class FasterRCNNModel(TorchvisionModel):
     strides = _STRIDES
 
     def make_extra_levels(self, in_channels: int, channels: int) -> ExtraFPNBlock:
-        """Return what makes P6: every second cell of P5."""
+        """Return the block that computes P6: every second cell of P5."""
         return LastLevelMaxPool()
 
     def make_head(self, channels: int) -> nn.Module:
@@ -316,7 +316,7 @@ class FasterRCNNDetector(
     Responds[RegionPredictions],
     Explains,
 ):
-    """Faster R-CNN, compared by what its second stage predicts for the regions that the student has sampled."""
+    """Faster R-CNN. The implicit terms compare predictions of its second stage for the student's sampled regions."""
 
     family = "FasterRCNN"
     model_class = FasterRCNNModel
@@ -327,25 +327,25 @@ class FasterRCNNDetector(
 
     @property
     def box_coding(self) -> str:
-        """How boxes are coded."""
+        """Box encoding of the second stage."""
         return "deltas of regions, one set per class"
 
     @property
     def head_layout(self) -> str:
-        """What teacher and student must have in common."""
+        """Levels and pooling, which teacher and student must share."""
         return f"{len(self.head_layers)} levels, regions pooled from {_POOLED}"
 
     @property
     def reference_gains(self) -> Gains:
-        """The authors' gains on DIOR; they go with `sum_regions=True`."""
+        """The authors' gains on DIOR, for `sum_regions=True`."""
         return Gains(0.5, 0.5, 1e-5, 1e-5)
 
     def configure(self, sum_regions: bool, hulls: bool = False) -> None:
-        """Take over `sum_regions`: the class term is the sum over regions, as the reference computes it."""
+        """Set `sum_regions`: whether the class term is a sum over regions, as in the reference."""
         self.sum_regions = sum_regions
 
     def assignment_modules(self) -> Mapping[str, nn.Module]:
-        """Return what passes the sampled and pooled regions on."""
+        """Return the module that receives the sampled and pooled regions."""
         return {"sampled": self.model.model[-1].sampled}
 
     def assignment(self, outputs: TapOutputs) -> Pooled:
@@ -354,42 +354,42 @@ class FasterRCNNDetector(
         return sampled
 
     def response_modules(self) -> Mapping[str, nn.Module]:
-        """Return none: what the second stage predicts for the sampled regions comes with them."""
+        """Return no modules: `assignment_modules` already gives the predictions for the sampled regions."""
         return {}
 
     def response(self, head: nn.Module, outputs: TapOutputs) -> RegionPredictions:
-        """Return what the second stage predicts for the sampled regions."""
+        """Return the second stage's predictions for the sampled regions."""
         return self.assignment(outputs).predictions
 
     def predictions_of(self, raw: None, maps: Maps, assignment: Pooled) -> RegionPredictions:
-        """Return what the teacher's second stage predicts for the sampled regions."""
+        """Return the predictions of the teacher's second stage for the sampled regions."""
         with torch.no_grad():
             return self.predict(self.implicit_part(self.head), maps, assignment)
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
-        """Return the second stage: proposals are the student's."""
+        """Return the second stage, as the student supplies the regions."""
         part: nn.Module = head.get_submodule("regions")
         return part
 
     def forward_teacher(self, images: torch.Tensor) -> None:
-        """Compute the maps of images (B, 3, H, W) in [0, 1]; which regions to look at only the student knows."""
+        """Compute the maps of images (B, 3, H, W) in [0, 1]. The student's regions are not sampled yet."""
         self.model.pyramid(images)
 
     def confidence(self, raw: None, maps: Maps) -> list[torch.Tensor]:
-        """Return the teacher's objectness (B, 1, H_l, W_l): classes are given to regions, not to cells."""
+        """Return the teacher's objectness (B, 1, H_l, W_l), because cells have no class probabilities."""
         with torch.no_grad():
             objectness, _ = self.head.get_submodule("rpn.head")(list(maps))
         return [x.float().amax(1, keepdim=True).sigmoid() for x in objectness]
 
     def detections_of(self, raw: None, maps: Maps, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
-        """Return the detections of both stages; duplicates are those that the model's YAML says, whatever `iou` is."""
+        """Return the detections of both stages. The IoU threshold is that of the model YAML; `iou` is ignored."""
         head: Any = self.head
         with torch.no_grad():
             return [rows[rows[:, 4] >= confidence] for rows in head.detect(head(list(maps)))]
 
     def predict(self, head: Any, maps: Maps, assignment: Pooled) -> RegionPredictions:
-        """Return what a second stage predicts for the sampled regions."""
-        # Where it is given the student's own maps, the student's loss has pooled these regions from them already.
+        """Return the predictions of a second stage for the sampled regions."""
+        # For the student's own maps, the student's loss has pooled these regions already.
         pooled = all(x is y for x, y in zip(maps, assignment.maps, strict=True))
         predictions: RegionPredictions = (
             head.predict(assignment.pooled) if pooled else head(maps, assignment.regions.boxes)
@@ -399,12 +399,12 @@ class FasterRCNNDetector(
     def compare_predictions(
         self, student: RegionPredictions, teacher: RegionPredictions, assignment: Pooled
     ) -> torch.Tensor:
-        """Return KL divergence of the classes plus L1 loss of the deltas."""
+        """Return the KL divergence of the classes plus the L1 loss of the deltas."""
         factor = assignment.regions.number if self.sum_regions else 1.0
         return torch.stack(region_implicit_terms(student, teacher, class_factor=factor)).sum()
 
     def places(self, maps: Maps) -> torch.Tensor:
-        """Return the regions (P, 4) that the first stage proposes, as xyxy pixels."""
+        """Return the regions (P, 4) that the first stage proposes, as xyxy in pixels."""
         network = self.model.model[-1].rpn
         with torch.no_grad():
             regions: torch.Tensor = network.propose(network(list(maps)))[0]
@@ -413,6 +413,6 @@ class FasterRCNNDetector(
     def differences(
         self, head: nn.Module, student: Maps, teacher: Maps, places: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return KL divergence and L1 loss of the deltas of every region (P,)."""
+        """Return the KL divergence of the classes and the L1 loss of the deltas for every region (P,)."""
         with torch.no_grad():
             return region_differences(head(student, [places]), head(teacher, [places]))

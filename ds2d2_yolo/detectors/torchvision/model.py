@@ -1,4 +1,4 @@
-"""A detector of torchvision parts that Ultralytics' trainer, validator, predictor, EMA and checkpoints can drive."""
+"""Torchvision detectors that work with Ultralytics' trainer, validator, predictor, EMA and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DensePredictions
 
 Truth = tuple[list[torch.Tensor], list[torch.Tensor]]
-"""Ground truth of a batch: boxes (N_i, 4) as xyxy pixels and classes (N_i,) of every image."""
+"""Ground truth of a batch: boxes (N_i, 4) as xyxy in pixels and classes (N_i,) of every image."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TorchvisionModel(DetectionModel):
-    """A two- or one-stage detector: backbone, pyramid and head, in the numbered layers that Ultralytics works with.
+    """A detector of backbone, feature pyramid and head, as a list of layers in Ultralytics' form.
 
-    Layers 0 to 4 are the backbone's stem and stages, 5 is the pyramid, then comes one (empty) layer per level of the
-    pyramid, to be tapped, and last the head. Images are normalised inside. In evaluation mode the head suppresses
-    duplicates itself, so that Ultralytics treats the model as one that needs no suppression.
+    Layers 0 to 4 are stem and stages of the backbone, and layer 5 is the pyramid. Then there is one identity layer for
+    each pyramid level, for taps. The head is the last layer. The model normalises images itself. In evaluation mode the
+    head applies non-maximum suppression, so Ultralytics does not.
 
     Args:
         cfg (Mapping): Content of a model YAML.
-        ch (int): Channels of the images; 3.
-        nc (int | None): Number of classes; None takes the YAML's.
+        ch (int): Channels of the images. Must be 3.
+        nc (int | None): Number of classes. None means the number in the YAML.
         verbose (bool): Whether to print a summary.
 
     Attributes:
-        yaml (dict): The YAML's content. `imagenet` is true once ImageNet weights were loaded: then the first layers
-            and all BatchNorm statistics of the backbone stay as they are.
-        stride (torch.Tensor): What the sides of an image must be a multiple of is its maximum. The coarsest levels are
-            rounded up instead, as in the reference.
-        end2end (bool): True: the predictions are final.
+        yaml (dict): The YAML's content. `imagenet` is true if ImageNet weights were loaded. Then the first layers and
+            all BatchNorm statistics of the backbone are frozen.
+        stride (torch.Tensor): Strides up to 32. The sides of an image must be multiples of the largest. The sizes of
+            coarser levels are rounded up, as in the reference.
+        end2end (bool): True, because the predictions are final.
 
     Raises:
-        DS2D2Error: If the YAML names an unknown backbone or has a number out of range, or `ch` is not 3.
+        DS2D2Error: If the YAML has an unknown backbone or a number out of range, or `ch` is not 3.
     """
 
     strides: ClassVar[tuple[int, ...]]
     """Stride of every level, in pixels."""
 
-    model: Any  # a sequence of layers, each with methods of its own
+    model: Any  # a sequence of layers with different methods
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(self, cfg: Config, ch: int = 3, nc: int | None = None, verbose: bool = True) -> None:
-        super(DetectionModel, self).__init__()  # DetectionModel's own builds the layers of a YOLO YAML
+        super(DetectionModel, self).__init__()  # that of DetectionModel builds the layers of a YOLO YAML
         if ch != 3:
-            raise DS2D2Error(f"images of {ch} channels: torchvision's backbones take 3; pass a YOLO model for them")
+            raise DS2D2Error(f"images with {ch} channels: torchvision's backbones need 3; pass a YOLO model instead")
         self.yaml: dict[str, Any] = deepcopy(dict(cfg))
         self.yaml |= {"nc": nc or self.yaml["nc"], "channels": ch}
         self.yaml.setdefault("imagenet", False)
         channels = number_of(self.yaml, "fpn_channels", 1, None)
-        for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # a family of others may want neither
+        for key in {"score_threshold", "nms_iou"} & self.yaml.keys():  # not needed by every family
             number_of(self.yaml, key, 0, 1)
         if "anchor_scale" in self.yaml:
             number_of(self.yaml, "anchor_scale", 0.1, 1000.0)
@@ -87,7 +87,7 @@ class TorchvisionModel(DetectionModel):
         self.nc = self.yaml["nc"]
         self.task = "detect"
         self.inplace = True
-        self.criterion = None  # the loss is the head's
+        self.criterion = None  # the head computes the loss
         self.stride = torch.tensor([float(stride) for stride in self.strides if stride <= 32])
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
@@ -95,29 +95,29 @@ class TorchvisionModel(DetectionModel):
             self.info()
 
     def make_extra_levels(self, in_channels: int, channels: int) -> ExtraFPNBlock:
-        """Return what makes the pyramid's levels beyond the backbone's: P6 and P7 by convolution.
+        """Return the block that computes the pyramid levels above the backbone's: P6 and P7 by convolution.
 
         Args:
             in_channels (int): Channels of the backbone's last map.
-            channels (int): Channels of the levels.
+            channels (int): Channels of the pyramid levels.
         """
         return StridedLevels(in_channels, channels)
 
     @abstractmethod
     def make_head(self, channels: int) -> nn.Module:
-        """Return the head for maps of so many channels: called with a list of maps, it returns raw predictions.
+        """Return the head for maps with `channels` channels. It maps a list of maps to raw predictions.
 
-        Its `losses(raw, truth)` gives scalars by name and its `detect(raw)` detections (B, max_det, 6).
+        It has two methods: `losses(raw, truth)` returns scalars by name, `detect(raw)` detections (B, max_det, 6).
         """
 
     @property
     def end2end(self) -> bool:
-        """True: predictions are final."""
+        """True, because the predictions are final."""
         return True
 
     @end2end.setter
     def end2end(self, value: bool) -> None:
-        """Ultralytics sets this to choose between two heads of a model; there is one here."""
+        """Do nothing. Ultralytics sets this to choose between two heads, but this model has one."""
 
     def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the maps (B, C, H_l, W_l) of images (B, 3, H, W) in [0, 1], finest first."""
@@ -132,11 +132,11 @@ class TorchvisionModel(DetectionModel):
     def predict(
         self, x: torch.Tensor, profile: bool = False, augment: bool = False, embed: list[int] | None = None
     ) -> Any:
-        """Return raw predictions in training mode, else detections (B, max_det, 6) and the raw predictions."""
+        """Return raw predictions. In evaluation mode, return detections (B, max_det, 6) and raw predictions."""
         if augment:
-            LOGGER.warning(f"{type(self).__name__} has no augment=True and predicts once; leave augment= out")
+            LOGGER.warning(f"{type(self).__name__} does not support augment=True and ignores it; leave augment= out")
         if embed:
-            raise DS2D2Error(f"embed={embed}: {type(self).__name__} gives no embeddings; leave embed= out")
+            raise DS2D2Error(f"embed={embed}: {type(self).__name__} returns no embeddings; leave embed= out")
         raw = self.model[-1](self.pyramid(x))
         return raw if self.training else (self.model[-1].detect(raw), raw)
 
@@ -144,11 +144,11 @@ class TorchvisionModel(DetectionModel):
         """Return the losses of a batch.
 
         Args:
-            batch (Batch): As Ultralytics makes it.
-            preds (Any): What `predict` returned for the images in evaluation mode, where it has run already.
+            batch (Batch): A batch in Ultralytics' format.
+            preds (Any): Output of `predict` for the images in evaluation mode. If None, it is computed.
 
         Returns:
-            loss (torch.Tensor): Losses times `loss_factor`, to be added up.
+            loss (torch.Tensor): Losses times `loss_factor`. The trainer adds them up.
             items (dict[str, torch.Tensor]): The losses by name, detached.
         """
         images = batch["img"]
@@ -158,15 +158,15 @@ class TorchvisionModel(DetectionModel):
         return vector, {name: value.detach() for name, value in losses.items()}
 
     def loss_factor(self, images: int) -> float:
-        """Return what the losses of a batch of so many images are multiplied by: its share of the nominal batch.
+        """Return the factor of the losses: the number of images divided by the nominal batch size `nbs`.
 
-        Ultralytics adds gradients up until `nbs` images were seen. So the sum is that of one batch of `nbs` images,
-        for which the reference's learning rates are meant, and grows in proportion where a batch is larger.
+        Ultralytics accumulates gradients over `nbs` images. So the sum equals the gradient of one batch of `nbs`
+        images, for which the reference's learning rates are set. With larger batches it grows in proportion.
         """
         return float(images / getattr(getattr(self, "args", None), "nbs", DEFAULT_CFG.nbs))
 
     def load(self, weights: Any, verbose: bool = True) -> None:
-        """Load what fits from another model, as Ultralytics does, and freeze BatchNorm statistics if that one does."""
+        """Load matching weights from another model, as Ultralytics does, and its frozen BatchNorm statistics."""
         super().load(weights, verbose)
         source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
         self._set_imagenet(bool(getattr(source, "yaml", {}).get("imagenet")))
@@ -175,15 +175,13 @@ class TorchvisionModel(DetectionModel):
         """Load the ImageNet weights that the YAML names into the backbone, from the disk or the network.
 
         Raises:
-            DS2D2Error: If they are not on the disk and cannot be downloaded.
+            DS2D2Error: If the weights are not on the disk and cannot be downloaded.
         """
         name = self.yaml["backbone"]
         weights = _imagenet_weights(name, self.yaml["weights"])
         try:
             network = get_model(name, weights=weights)
-        except (
-            Exception
-        ) as error:  # no network, a proxy, a full disk, a broken file: many kinds, all the user's to mend
+        except Exception as error:  # no network, a proxy, a full disk, a damaged file: many types, one message
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             raise DS2D2Error(
                 f"pretrained=True: cannot get the ImageNet weights of {name} ({error}); put {Path(weights.url).name} "
@@ -194,11 +192,11 @@ class TorchvisionModel(DetectionModel):
         self._set_imagenet(True)
 
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> TorchvisionModel:
-        """Return the model: there is nothing to fuse in it."""
+        """Return the model unchanged: it has nothing to fuse."""
         return self
 
     def is_fused(self) -> bool:
-        """False: the model can always be trained and tapped."""
+        """False, so the model can always be trained and tapped."""
         return False
 
     def _set_imagenet(self, value: bool) -> None:
@@ -209,7 +207,7 @@ class TorchvisionModel(DetectionModel):
 
 
 class TorchvisionDetector(Detector[RawT, AssignmentT]):
-    """What the families of torchvision have in common, as distillation sees them."""
+    """Base of the torchvision families."""
 
     model_class: type[TorchvisionModel]
     shared_adapter = True
@@ -226,7 +224,7 @@ class TorchvisionDetector(Detector[RawT, AssignmentT]):
 
     @classmethod
     def build(cls, config: Config, ch: int, nc: int | None, verbose: bool) -> nn.Module:
-        """Return the model of a YAML."""
+        """Build the model from the content of a YAML file."""
         return cls.model_class(config, ch, nc, verbose)
 
     @property
@@ -236,27 +234,27 @@ class TorchvisionDetector(Detector[RawT, AssignmentT]):
 
     @property
     def frozen_layers(self) -> tuple[int, ...]:
-        """Stem and first stage where they were trained on ImageNet, as in the reference; else none."""
+        """Stem and first stage if they have ImageNet weights, as in the reference. Otherwise none."""
         return (0, 1) if self.model.yaml["imagenet"] else ()
 
-    def fuse(self, guest: nn.Module) -> None:
-        """Fold the BatchNorm layers of a frozen backbone into its convolutions, in place; heads have none."""
-        for module in guest.modules():
-            if isinstance(module, Stage):
-                module.fuse()
+    def fuse(self, module: nn.Module) -> None:
+        """Fuse the BatchNorm layers of a frozen backbone into its convolutions, in place. Heads have none."""
+        for stage in module.modules():
+            if isinstance(stage, Stage):
+                stage.fuse()
 
     def load_backbone(self) -> None:
         """Load ImageNet weights into the backbone."""
         self.model.load_imagenet()
 
     def loss_factor(self, images: int) -> float:
-        """Return the share of a batch of so many images in the nominal batch."""
+        """Return the number of images divided by the nominal batch size."""
         factor: float = self.model.loss_factor(images)
         return factor
 
 
 class DenseTorchvisionDetector(TorchvisionDetector[DensePredictions, DenseAssignment], DenseDetector):
-    """What the dense families among them have in common."""
+    """Base of the dense torchvision families."""
 
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return decoded predictions for images (B, 3, H, W) in [0, 1]."""
@@ -264,7 +262,7 @@ class DenseTorchvisionDetector(TorchvisionDetector[DensePredictions, DenseAssign
 
 
 def truth_of(batch: Batch) -> Truth:
-    """Return boxes and classes of every image; boxes without width or height, which nothing can match, are left out."""
+    """Return boxes and classes of every image, without boxes of zero width or height, which no anchor can match."""
     images = batch["img"]
     height, width = images.shape[-2:]
     boxes = xywh2xyxy(batch["bboxes"].float()) * images.new_tensor([width, height, width, height], dtype=torch.float32)
@@ -275,20 +273,20 @@ def truth_of(batch: Batch) -> Truth:
 
 
 def number_of(config: Config, key: str, least: float, most: float | None) -> Any:  # Any: int or float
-    """Return a number of a model YAML; one without an upper bound is whole.
+    """Return a number from a model YAML. Without an upper bound it must be an integer.
 
     Args:
         config (Config): Content of the YAML.
-        key (str): Its name there.
-        least (float): The least that it may be.
-        most (float | None): The most that it may be.
+        key (str): Key of the number.
+        least (float): Lower bound.
+        most (float | None): Upper bound.
 
     Raises:
-        DS2D2Error: If there is no such number.
+        DS2D2Error: If the number is missing or out of range.
     """
     value: Any = config.get(key)
     kinds = (int,) if most is None else (int, float)
-    # `not least <= value` rather than `value < least`: it refuses NaN too
+    # `not least <= value` instead of `value < least`: this also refuses NaN
     if type(value) not in kinds or not least <= value <= (value if most is None else most):
         expected = f"a whole number of at least {least}" if most is None else f"a number from {least} to {most}"
         raise DS2D2Error(f"{key}: {value} is not {expected}")
@@ -298,7 +296,7 @@ def number_of(config: Config, key: str, least: float, most: float | None) -> Any
 def _known_backbone(name: object) -> str:
     names = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
     if name not in names:
-        raise DS2D2Error(f"backbone: {name} is unknown; write one of {', '.join(names)}")
+        raise DS2D2Error(f"backbone: {name} is not supported; write one of {', '.join(names)}")
     return str(name)
 
 

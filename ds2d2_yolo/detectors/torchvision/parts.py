@@ -1,4 +1,7 @@
-"""What RetinaNet and Faster R-CNN share, set as in the reference: backbone, pyramid, anchors, matching, suppression."""
+"""Shared parts of RetinaNet and Faster R-CNN: backbone, feature pyramid, anchors, matcher, non-maximum suppression.
+
+All settings are those of the reference.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ from ds2d2_yolo.method.wavelet import at_least_float32
 
 
 class Stage(nn.Sequential):
-    """Part of a backbone; with `frozen_statistics` its BatchNorm keeps its running statistics while it trains.
+    """Part of a backbone. With `frozen_statistics`, training does not change its BatchNorm statistics.
 
-    Unlike torchvision's `FrozenBatchNorm2d` scale and shift go on learning, as in the reference (`norm_eval=True`).
+    Scale and shift are still trained, as in the reference (`norm_eval=True`). torchvision's `FrozenBatchNorm2d` freezes
+    them, too.
 
     Args:
         *layers (nn.Module): Layers.
-        frozen_statistics (bool): Whether the statistics stay as they are.
+        frozen_statistics (bool): Whether the running statistics are frozen.
     """
 
     def __init__(self, *layers: nn.Module, frozen_statistics: bool) -> None:
@@ -32,7 +36,7 @@ class Stage(nn.Sequential):
         self.frozen_statistics = frozen_statistics
 
     def train(self, mode: bool = True) -> Stage:
-        """Set the mode, of all layers but BatchNorm where its statistics are frozen."""
+        """Set the mode of all layers. BatchNorm layers with frozen statistics stay in evaluation mode."""
         super().train(mode)
         if self.frozen_statistics:
             for module in self.modules():
@@ -41,9 +45,9 @@ class Stage(nn.Sequential):
         return self
 
     def fuse(self) -> None:
-        """Fold every BatchNorm layer into the convolution before it, in place, for evaluation only.
+        """Fuse every BatchNorm layer into the convolution before it, in place, for evaluation only.
 
-        In torchvision's ResNets, whose layers are made in the order in which they run.
+        This needs layers that are defined in the order in which they run, as in torchvision's ResNets.
         """
         for module in self.modules():
             before: nn.Module | None = None
@@ -60,7 +64,7 @@ def backbone_stages(network: ResNet, frozen_statistics: bool) -> list[Stage]:
 
     Args:
         network (ResNet): The network.
-        frozen_statistics (bool): Whether BatchNorm keeps its running statistics in training.
+        frozen_statistics (bool): Whether training leaves BatchNorm's running statistics unchanged.
 
     Returns:
         (list[Stage]): Stem (stride 4) and stages (strides 4, 8, 16, 32).
@@ -76,12 +80,12 @@ def backbone_stages(network: ResNet, frozen_statistics: bool) -> list[Stage]:
 
 
 class Pyramid(FeaturePyramidNetwork):
-    """torchvision's feature pyramid over the last maps of a backbone, initialised as the reference's.
+    """torchvision's feature pyramid over the last maps of a backbone, initialised as in the reference.
 
     Args:
         in_channels (Sequence[int]): Channels of the backbone's maps, finest first.
         channels (int): Channels of every level.
-        extra (ExtraFPNBlock): What makes the levels beyond the backbone's.
+        extra (ExtraFPNBlock): Block that computes the levels above the backbone's.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, extra: ExtraFPNBlock) -> None:
@@ -97,9 +101,9 @@ class Pyramid(FeaturePyramidNetwork):
 
 
 class StridedLevels(ExtraFPNBlock):
-    """Two more levels, convolved with stride 2: P6 from the backbone's last map, P7 from P6 (`on_input`).
+    """Two more levels by convolution with stride 2: P6 from the backbone's last map, P7 from P6 (`on_input`).
 
-    torchvision's `LastLevelP6P7` puts a ReLU before P7, and takes P5 where the channels allow.
+    torchvision's `LastLevelP6P7` has a ReLU before P7, and computes P6 from P5 if the channels allow it.
 
     Args:
         in_channels (int): Channels of the backbone's last map.
@@ -116,16 +120,16 @@ class StridedLevels(ExtraFPNBlock):
     def forward(
         self, results: list[torch.Tensor], x: list[torch.Tensor], names: list[str]
     ) -> tuple[list[torch.Tensor], list[str]]:
-        """Return levels and names with the two more."""
+        """Return levels and names, including the two new ones."""
         p6 = self.p6(x[-1])
         return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
 
 
 class PyramidAnchors(AnchorGenerator):
-    """Anchors on the grids of a pyramid, centred on the cells' top left corners.
+    """Anchors on the grids of a feature pyramid, centred on the cells' top left corners.
 
-    torchvision rounds the corners of the anchors to whole pixels and divides the image by the grid to find the stride,
-    which is wrong where a level's size was rounded up: here nothing is rounded and strides are given.
+    This differs from torchvision in two points. Anchors are not rounded to whole pixels. Strides are given, because the
+    image size divided by the grid size is wrong for a level whose size was rounded up.
 
     Args:
         strides (Sequence[int]): Stride of every level, in pixels.
@@ -151,14 +155,14 @@ class PyramidAnchors(AnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> torch.Tensor:
-        """Return the anchors (N, 4) of one cell about its origin, ratio by ratio and, for each, size by size."""
+        """Return the anchors (N, 4) of one cell, relative to its origin, ordered by ratio, then by size."""
         sizes = torch.as_tensor(scales, dtype=dtype, device=device)
         roots = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
         half = torch.stack([sizes[None] / roots[:, None], sizes[None] * roots[:, None]], -1).reshape(-1, 2) / 2
         return torch.cat([-half, half], 1)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the anchors (A, 4) of all levels as xyxy pixels, float32, in the order level, y, x, anchor."""
+        """Return the anchors (A, 4) of all levels as xyxy in pixels, float32, ordered by level, y, x, anchor."""
         self.set_cell_anchors(torch.float32, maps[0].device)
         grids = [x.shape[-2:] for x in maps]
         strides = [(stride, stride) for stride in self.strides]
@@ -166,10 +170,10 @@ class PyramidAnchors(AnchorGenerator):
 
 
 class DeltaCoder(BoxCoder):
-    """torchvision's box coder, with the change of a side bounded on both ends as in the reference, not above only."""
+    """torchvision's box coder with a lower bound for size deltas, as in the reference."""
 
     def decode_single(self, rel_codes: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Return boxes (N, 4 * C) from deltas (N, 4 * C) and the boxes (N, 4) that these change; in float32."""
+        """Apply deltas (N, 4 * C) to boxes (N, 4) and return boxes (N, 4 * C), at least float32."""
         rel_codes = at_least_float32(rel_codes).unflatten(1, (-1, 4))
         bounds = rel_codes.new_tensor(self.weights[2:]) * -self.bbox_xform_clip
         sides = torch.maximum(rel_codes[..., 2:], bounds)
@@ -177,15 +181,15 @@ class DeltaCoder(BoxCoder):
 
 
 class MaxIoUMatcher(Matcher):
-    """torchvision's matcher, with the reference's rule for objects that no anchor overlaps well.
+    """torchvision's matcher with the reference's rule for objects without an anchor of high IoU.
 
-    Such an object takes the anchors that overlap it best, even from another object that they overlap better, if the
-    overlap is at least `minimum`; torchvision gives these anchors to the object that they overlap best.
+    Such an object gets its best anchors if their IoU is at least `minimum`, even if another object has a higher IoU
+    with them. In torchvision, the object with the highest IoU gets these anchors.
 
     Args:
-        high (float): IoU from which an anchor is positive.
-        low (float): IoU below which an anchor is negative; between the two it is ignored.
-        minimum (float): IoU below which the best anchors of an object are not taken.
+        high (float): Minimum IoU of a positive anchor.
+        low (float): IoU below which an anchor is negative. Anchors between `low` and `high` are ignored.
+        minimum (float): Minimum IoU for an object's best anchors.
     """
 
     def __init__(self, high: float, low: float, minimum: float) -> None:
@@ -195,7 +199,7 @@ class MaxIoUMatcher(Matcher):
     def set_low_quality_matches_(
         self, matches: torch.Tensor, all_matches: torch.Tensor, match_quality_matrix: torch.Tensor
     ) -> None:
-        """Change `matches` (A,) in place, given overlaps (G, A); of several such objects the last wins."""
+        """Change `matches` (A,) in place, from IoUs (G, A). The last of several objects gets an anchor."""
         best = match_quality_matrix.amax(1, keepdim=True)
         taken = (match_quality_matrix == best) & (best >= self.minimum) & (best > 0)
         number = torch.arange(len(best), device=best.device)[:, None]
@@ -212,14 +216,14 @@ def suppress(
     max_det: int,
     agnostic: bool,
 ) -> torch.Tensor:
-    """Return the detections of one image that remain, padded with zeros, best first.
+    """Apply non-maximum suppression to one image. Return detections sorted by score, padded with zeros.
 
     Args:
-        boxes (torch.Tensor): Boxes (N, 4) as xyxy pixels; they are clipped to the image.
+        boxes (torch.Tensor): Boxes (N, 4) as xyxy in pixels. They are clipped to the image.
         scores (torch.Tensor): Scores (N,).
         labels (torch.Tensor): Classes (N,).
         image_size (tuple[int, int]): Height and width.
-        iou (float): IoU above which the weaker of two boxes of a class goes.
+        iou (float): IoU threshold.
         max_det (int): Number of detections to return.
         agnostic (bool): Whether boxes of different classes suppress each other.
 

@@ -1,4 +1,4 @@
-"""RetinaNet: dense predictions for anchors on five levels, assigned to objects by their overlap."""
+"""RetinaNet: dense predictions for anchors on five levels, assigned to objects by IoU."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CANDIDATES = 1000  # per level, before suppression
 
 
 class Assignment(NamedTuple):
-    """Which anchors belong to which objects.
+    """The assignment of anchors to objects.
 
     Attributes:
-        objects (torch.Tensor): Index of the object in its image, -1 for background, -2 for ignored anchors (B, A).
-        label_weights (torch.Tensor): 0 for ignored anchors, else 1 (B, A), float32.
+        objects (torch.Tensor): Index of each anchor's object in its image (B, A). -1 is background, -2 is ignored.
+        label_weights (torch.Tensor): Weights (B, A), float32: 0 for ignored anchors, else 1.
         avg_factor (torch.Tensor): Number of positive anchors, at least one per image, a scalar.
     """
 
@@ -45,9 +45,9 @@ class RetinaPredictions(NamedTuple):
 
 
 class RetinaAssigner(nn.Module):
-    """Gives anchors to objects: positive from IoU 0.5 on, negative under 0.4, and every object its best anchors.
+    """Assigns anchors to objects: positive from IoU 0.5, negative below 0.4. Each object gets its best anchors, too.
 
-    A module so that its result, made once per batch, can be tapped.
+    This is a module, so that its output can be tapped.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class RetinaAssigner(nn.Module):
         self.matcher = MaxIoUMatcher(0.5, 0.4, minimum=0.0)
 
     def forward(self, anchors: torch.Tensor, boxes: Sequence[torch.Tensor]) -> Assignment:
-        """Return the assignment of anchors (A, 4) to the boxes (N_i, 4) of every image, all as xyxy pixels."""
+        """Return the assignment of anchors (A, 4) to the boxes (N_i, 4) of every image, all as xyxy in pixels."""
         background = torch.full_like(anchors[:, 0], self.matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
         objects = torch.stack([self.matcher(box_iou(rows, anchors)) if len(rows) else background for rows in boxes])
         positives = (objects >= 0).sum(1).clamp(min=1).sum()
@@ -63,14 +63,14 @@ class RetinaAssigner(nn.Module):
 
 
 class RetinaHead(RetinaNetHead):
-    """torchvision's RetinaNet head, with the anchors, the assigner, the losses and the suppression that go with it.
+    """torchvision's RetinaNet head with anchors, assigner, losses and non-maximum suppression.
 
     Args:
         channels (int): Channels of the maps.
         classes (int): Number of classes.
-        score_threshold (float): Score under which a detection is dropped.
-        nms_iou (float): IoU above which the weaker of two detections is dropped.
-        anchor_scale (float): Side of the smallest square anchor of a level, in strides of the level.
+        score_threshold (float): Minimum score of a detection.
+        nms_iou (float): IoU threshold of non-maximum suppression.
+        anchor_scale (float): Side of a level's smallest square anchor, in strides of the level.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class RetinaHead(RetinaNetHead):
         )
 
     def decode(self, raw: RetinaPredictions) -> DensePredictions:
-        """Return raw predictions with their boxes (B, A, 4) as xyxy pixels, not clipped, in float32."""
+        """Decode raw predictions to logits and boxes (B, A, 4) as xyxy in pixels, float32, not clipped."""
         batch = raw.deltas.shape[0]
         boxes = self.coder.decode_single(raw.deltas.flatten(0, 1), raw.anchors.repeat(batch, 1))
         return DensePredictions(raw.logits, boxes.view(batch, -1, 4))
 
     def losses(self, raw: RetinaPredictions, truth: Truth) -> dict[str, torch.Tensor]:
-        """Return focal loss (gamma 2, alpha 0.25) and L1 loss of the deltas, both per positive anchor of the batch."""
+        """Return the focal loss (gamma 2, alpha 0.25) and the L1 loss of the deltas, both per positive anchor."""
         boxes, classes = truth
         assignment: Assignment = self.assigner(raw.anchors, boxes)
         image, anchor = (assignment.objects >= 0).nonzero(as_tuple=True)
@@ -118,7 +118,7 @@ class RetinaHead(RetinaNetHead):
 
     @torch.no_grad()
     def detect(self, raw: RetinaPredictions) -> torch.Tensor:
-        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class; without detections zeros."""
+        """Return detections (B, max_det, 6) as x1, y1, x2, y2, score, class, padded with zeros."""
         return torch.stack([self._detect_one(raw, index) for index in range(len(raw.logits))])
 
     def _detect_one(self, raw: RetinaPredictions, image: int) -> torch.Tensor:
@@ -162,19 +162,19 @@ class RetinaNetModel(TorchvisionModel):
 
 
 class RetinaNetDetector(DenseTorchvisionDetector, Explains):
-    """RetinaNet, compared by dense predictions: of all anchors, weighted by the student's own assignment."""
+    """RetinaNet. The implicit terms compare the predictions of all anchors, except those that the student ignores."""
 
     family = "RetinaNet"
     model_class = RetinaNetModel
 
     @property
     def box_coding(self) -> str:
-        """How boxes are coded."""
+        """Box encoding of the head."""
         return "deltas of 9 anchors per cell"
 
     @property
     def head_layout(self) -> str:
-        """What teacher and student must have in common."""
+        """Levels and anchors, which teacher and student must share."""
         return f"{len(self.head_layers)} levels, 9 anchors per cell from {self.model.yaml['anchor_scale']:g} strides on"
 
     @property
@@ -187,7 +187,7 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
         return {"assigner": self.model.model[-1].assigner}
 
     def assignment(self, outputs: TapOutputs) -> DenseAssignment:
-        """Return the number of positive anchors, and which ones are ignored."""
+        """Return the number of positive anchors, and the weights of all anchors."""
         assigned: Assignment = outputs["assigner"]
         return DenseAssignment(assigned.avg_factor, assigned.label_weights)
 
@@ -197,7 +197,7 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
         return predictions
 
     def places(self, maps: Maps) -> torch.Tensor:
-        """Return the grid cells of all anchors (A, 4) as xyxy pixels; the nine of a cell share it."""
+        """Return the grid cells of all anchors (A, 4) as xyxy in pixels. Nine anchors share each cell."""
         anchors = self.model.model[-1].anchors(list(maps))
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
