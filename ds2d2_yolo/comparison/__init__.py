@@ -1,4 +1,4 @@
-"""One student, several methods and seeds: planned, trained, recorded, summed up. It trains through `training`.
+"""Trains one student by several methods with several seeds, and compares the results.
 
-It does not know how a table, a picture or a page looks.
+Trains through `training`. Does not know tables, pictures or pages.
 """

@@ -1,4 +1,4 @@
-"""A finished comparison, read back from its folder, wherever that is now."""
+"""Reads a finished comparison from its folder, which may have been moved."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ds2d2_yolo.loading.fingerprint import fingerprint_of_inputs
 from ds2d2_yolo.training.amplifier import read_amplifier
 
 COMPARISON_TABLE = "comparison.csv"
-"""What a finished comparison has in its folder, and a run has not."""
+"""A file that only the folder of a finished comparison has."""
 
-# What the files and schedules of the stages before a run differ in is no difference between methods
+# Not a difference between methods: arguments of the teacher's and the amplifier's training
 _STAGES = {"seed", "teacher", "teacher_epochs", "amplifier", "amplifier_epochs", "distill_model"}
 
 
 class CocoEvaluation(TypedDict):
-    """What is needed of the `coco.json` of an evaluation: how many images and objects, and its arguments."""
+    """The parts of an evaluation's `coco.json` that are used: number of images and objects, arguments."""
 
     images: int
     objects: int
@@ -30,9 +30,9 @@ class CocoEvaluation(TypedDict):
 
 
 def read_comparison(folder: Path) -> tuple[Comparison, Results]:
-    """Read what a finished comparison was and what it found.
+    """Read a finished comparison and its results.
 
-    The folder may have been moved, and may hold records of other runs: `comparison.csv` says which ones belong to it.
+    The folder may have been moved, and may hold records of other runs. `comparison.csv` lists those that belong to it.
 
     Args:
         folder (Path): The folder.
@@ -48,7 +48,7 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         with (folder / COMPARISON_TABLE).open(newline="", encoding="utf-8") as file:
             names = [Path(row["weights"]).parent.parent.name for row in csv.DictReader(file)]
         if not names:
-            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} names no runs; run the same 'ds2d2 compare' again")
+            raise DS2D2Error(f"run={folder}: {COMPARISON_TABLE} lists no runs; run the same 'ds2d2 compare' again")
         runs = [cast(RunRecord, _read(folder / "runs" / f"{name}.json")) for name in names]
         teacher = _teacher_of(folder, runs)
         results = Results(teacher, _stages_of(teacher, runs), runs)
@@ -68,17 +68,17 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
 
 
 def folder_of(run: RunRecord, folder: Path) -> Path:
-    """Return the folder of a run in the folder of its comparison, which may have been moved."""
+    """Return the folder of a run, even if the folder of the comparison was moved."""
     return folder / "runs" / Path(run["weights"]).parent.parent.name
 
 
 def folder_of_teacher(results: Results, folder: Path) -> Path:
-    """Return the folder of the teacher's evaluation in the folder of its comparison, which may have been moved."""
+    """Return the folder of the teacher's evaluation, even if the folder of the comparison was moved."""
     return folder / "runs" / f"teacher-{fingerprint_of_inputs(results.teacher['inputs'])[:8]}"
 
 
 def coco_evaluation(folder: Path, run: RunRecord | None = None) -> CocoEvaluation | None:
-    """Return what COCO's evaluation of a run, or else of the teacher, has saved; None where its file is gone."""
+    """Return the saved COCO evaluation of a run. If it is missing, the teacher's is returned, or None."""
     names = [] if run is None else [folder_of(run, folder).name]
     names += [path.stem for path in sorted((folder / "runs").glob("teacher-*.json"))]
     files = [path for name in names if (path := folder / "runs" / name / "coco" / "coco.json").is_file()]
@@ -93,18 +93,18 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _shared(arguments: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """Return the arguments that all methods have, with one value."""
+    """Return the arguments that have the same value in all methods."""
     first, *others = arguments
     return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 
 
 def _differing(arguments: Mapping[str, object], shared: Mapping[str, object]) -> dict[str, object]:
-    """Return in what a method differs from the others."""
+    """Return the arguments in which a method differs from the others."""
     return {key: value for key, value in arguments.items() if key not in shared and key not in _STAGES}
 
 
 def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:
-    """Return the latest record of the teacher that the runs had, on their data."""
+    """Return the latest record of the runs' teacher on the runs' data."""
     wanted = next((run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]), None)
     paths = sorted((folder / "runs").glob("teacher-*.json"))
     records = [
@@ -113,12 +113,12 @@ def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:
         if record["inputs"]["data"] == runs[0]["inputs"]["data"] and wanted in {None, record["inputs"]["teacher"]}
     ]
     if not records:
-        raise DS2D2Error(f"run={folder}: holds no record of the teacher; run the same 'ds2d2 compare' again")
+        raise DS2D2Error(f"run={folder}: has no record of the teacher; run the same 'ds2d2 compare' again")
     return max(records, key=lambda record: record["date"])
 
 
 def _stages_of(teacher: EvaluationRecord, runs: Sequence[RunRecord]) -> dict[str, float | None]:
-    """Return for how many seconds the teacher and every amplifier were trained."""
+    """Return the training times of the teacher and of every amplifier, in seconds."""
     stages = {"teacher": training_seconds(teacher["weights"])}
     for path in dict.fromkeys(run["arguments"].get("amplifier") for run in runs):
         if path and Path(str(path)).is_file():

@@ -1,4 +1,4 @@
-"""What shapes a run: everything that its record is found again by, and nothing else."""
+"""What determines the result of a run. Its record is found by these inputs alone."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
 from ds2d2_yolo.training.stages import architecture_of
 
 _MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
-_CHECKS = {"val", "val_kd", "safe", "preset"}  # what a preset sets is there by itself
+_CHECKS = {"val", "val_kd", "safe", "preset"}  # the arguments that a preset sets are listed themselves
 
 
-def shaping_arguments(arguments: Arguments) -> dict[str, object]:
-    """Return the arguments that shape a student, but for its models, which are fingerprinted themselves."""
+def decisive_arguments(arguments: Arguments) -> dict[str, object]:
+    """Return the arguments that determine a student, without its models: those have fingerprints."""
     settings = {key: value for key, value in vars(arguments).items() if key not in _MODELS | _CHECKS}
     return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
 
 
 def distillation_arguments(arguments: Arguments) -> dict[str, object]:
-    """Return the arguments of this package that shape a student, defaults included: other ones make another run."""
+    """Return the arguments of this package that determine a student, with defaults: a new default is a new run."""
     return {name: vars(arguments)[name] for name in sorted(set(DEFAULTS) - _MODELS - _CHECKS)}
 
 
 def fingerprint_of_student(arguments: Arguments, student: Detector) -> object:
-    """Return what tells a student's start from another one's: its architecture, or its weights."""
+    """Return a fingerprint of the student before training: of its weights, or of its architecture."""
     if str(arguments.model).endswith(".pt"):
         return fingerprint_of_model(student.model)
     start: object = arguments.pretrained

@@ -1,4 +1,4 @@
-"""The stages and runs of a comparison: which are missing, each made by a process of its own."""
+"""The stages and runs of a comparison: missing ones are made, each in its own process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from ultralytics.utils import LOGGER, TQDM, colorstr
 
-from ds2d2_yolo.comparison.inputs import distillation_arguments, fingerprint_of_student, shaping_arguments
+from ds2d2_yolo.comparison.inputs import decisive_arguments, distillation_arguments, fingerprint_of_student
 from ds2d2_yolo.comparison.methods import Distil, Method
 from ds2d2_yolo.comparison.plan import ComparisonPlan, has_teacher, student_of
 from ds2d2_yolo.comparison.processes import Job, run_jobs
@@ -37,11 +37,11 @@ from ds2d2_yolo.training.pipeline import plan
 from ds2d2_yolo.training.stages import StageKind, without_student_start
 
 WORKER = ("-m", "ds2d2_yolo.commands.compare")
-"""Arguments of Python that start a process for one job."""
+"""Arguments of Python that start the process of a job."""
 
 
 class StageJob(Job):
-    """A teacher or an amplifier to be trained in a folder, for a number of epochs, with its arguments."""
+    """Training of a teacher or an amplifier."""
 
     kind: StageKind
     folder: str
@@ -53,9 +53,9 @@ class RecordedJob(Job):
     """A job that leaves a record.
 
     Attributes:
-        inputs (dict[str, object]): Everything that shapes the record, as JSON values.
+        inputs (dict[str, object]): Everything that determines the record, as JSON values.
         record (str): File of the record.
-        folder (str): Where everything else goes.
+        folder (str): Folder of all other files.
         arguments (dict[str, object]): Train arguments.
     """
 
@@ -66,13 +66,13 @@ class RecordedJob(Job):
 
 
 class EvaluationJob(RecordedJob):
-    """A teacher, `model` in its arguments, to be evaluated."""
+    """Evaluation of a teacher: `model` in the arguments."""
 
     kind: Literal["evaluation"]
 
 
 class RunJob(RecordedJob):
-    """A student to be trained and evaluated."""
+    """Training and evaluation of a student."""
 
     kind: Literal["run"]
     epochs: int
@@ -82,19 +82,19 @@ class RunJob(RecordedJob):
 
 
 AnyJob = StageJob | EvaluationJob | RunJob
-"""What a process of a comparison is started for."""
+"""Any job of a comparison."""
 
 
 def run_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> Results:
-    """Make the stages and the runs that are missing, and return what all of them found.
+    """Make the missing stages and runs, and return the results of all.
 
     Args:
         planned (ComparisonPlan): What `plan_comparison` returned.
-        worker (Sequence[str]): Arguments of Python that start a process which calls `work`. Runs of another worker than
-            the default are not mixed with those of the default.
+        worker (Sequence[str]): Arguments of Python that start a process which calls `work`. Records of different
+            workers are not mixed.
 
     Returns:
-        (Results): Everything that tables and pictures are made of.
+        (Results): The results, for tables and pictures.
 
     Raises:
         DS2D2Error: If a run fails.
@@ -110,7 +110,7 @@ def run_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> R
 
 
 class _Jobs:
-    """The jobs of a comparison, in the order in which they need each other."""
+    """The jobs of a comparison. Each method needs the results of the method above it."""
 
     def __init__(self, planned: ComparisonPlan, worker: Sequence[str]) -> None:
         self.planned = planned
@@ -130,12 +130,12 @@ class _Jobs:
         return stage.arguments.teacher
 
     def make_amplifiers(self, teacher: str) -> dict[str, str]:
-        """Return the amplifiers by the methods that have one."""
+        """Return the amplifiers by the names of the methods that use one."""
         given = self.planned.arguments["amplifier"]
         given = None if given in {None, "auto"} else str(given)
         wavelet = None if given is None else read_amplifier(given)["wavelet"]
         amplifiers: dict[str, str] = {}
-        stages: dict[tuple[str, int | None], str] = {}  # nothing else that a method may set shapes an amplifier
+        stages: dict[tuple[str, int | None], str] = {}  # a method sets nothing else that amplifiers depend on
         jobs = []
         for method in self.planned.methods:
             if method.distil != "ds2d2":
@@ -150,7 +150,7 @@ class _Jobs:
                 continue
             key = complete.wavelet, complete.amplifier_epochs
             if key not in stages:
-                arguments["amplifier"] = "auto"  # the one given, if any, is of another wavelet
+                arguments["amplifier"] = "auto"  # a given amplifier is for another wavelet
                 stage = plan(arguments, "amplifier")
                 stages[key] = str(stage.arguments.amplifier)
                 if not stage.is_ready:
@@ -190,20 +190,20 @@ class _Jobs:
 
     def _run_job(self, method: Method, seed: int, arguments: dict[str, object], inputs: Mapping[str, object]) -> RunJob:
         complete = check_arguments(arguments)
-        shaping = {"epochs": complete.epochs, "arguments": shaping_arguments(complete)}
+        decisive = {"epochs": complete.epochs, "arguments": decisive_arguments(complete)}
         if method.distil == "ds2d2":
-            shaping["distillation"] = distillation_arguments(complete)
+            decisive["distillation"] = distillation_arguments(complete)
         return RunJob(
             kind="run",
             method=method.name,
             seed=seed,
             distil=method.distil,
             epochs=complete.epochs,
-            **self._recorded(f"{method.name}-{seed}", _json({**inputs, **shaping}), arguments),
+            **self._recorded(f"{method.name}-{seed}", _json({**inputs, **decisive}), arguments),
         )
 
     def _recorded(self, title: str, inputs: dict[str, object], arguments: dict[str, object]) -> RecordedJob:
-        """Return a job whose files are named by everything that shapes what is in them."""
+        """Return a job. The names of its files have a fingerprint of its inputs."""
         folder = str(self.planned.runs / f"{title}-{fingerprint_of_inputs(inputs)[:8]}")
         return {
             "title": title,
@@ -239,26 +239,26 @@ class _Jobs:
 
 
 class _Progress:
-    """A progress bar of the job that runs, by the epochs in its `results.csv`; its outcome when it has ended."""
+    """A progress bar of the running job, by the epochs in its `results.csv`. At the end it prints the result."""
 
     def __init__(self) -> None:
         self._bar: TQDM | None = None
 
     def look(self, job: AnyJob) -> None:
-        """Show how many epochs a job has done."""
+        """Update the bar to the epochs that a job has finished."""
         if job["kind"] == "evaluation":
             return
         try:
             done = len(read_curve(Path(job["folder"]) / "results.csv"))
-        except DS2D2Error:  # its first epoch has not ended
+        except DS2D2Error:  # the first epoch is not finished
             return
-        if self._bar is None:  # epochs of an earlier start say nothing about the rate
+        if self._bar is None:  # epochs before an interruption do not count for the rate
             self._bar = TQDM(total=job["epochs"], initial=done, desc=f"  {job['title']}", unit="epoch")
-        if done > self._bar.n:  # updates without an epoch would spoil the rate
+        if done > self._bar.n:  # an update without a new epoch would distort the rate
             self._bar.update(done - self._bar.n)
 
     def end(self, job: AnyJob) -> None:
-        """Say what a job came to."""
+        """Print the result of a job."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -266,12 +266,12 @@ class _Progress:
 
 
 def _json(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Return inputs as a record holds them, so that both can be compared."""
+    """Return inputs as they are read from a record, so that both can be compared."""
     return dict(json.loads(json.dumps(inputs, default=str)))
 
 
 def _outcome(job: AnyJob) -> str:
-    """Return what a finished job came to, for a person."""
+    """Return the result of a finished job as a line to print."""
     if job["kind"] == "teacher" or job["kind"] == "amplifier":
         return f"{job['title']}: trained"
     record = cast(RunRecord, _record_of(job))

@@ -1,4 +1,4 @@
-"""What is compared: methods of training one student, from `cfg/methods.yaml` or from files of the user."""
+"""The compared methods of training a student, from `cfg/methods.yaml` or files of the user."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ds2d2_yolo.resources import resource_folder
 from ds2d2_yolo.training.arguments import DEFAULTS
 
 PLAIN, BUILTIN = "plain", "builtin"
-"""Methods that the others are measured against."""
+"""Reference methods of the comparison."""
 
 Distil = Literal["none", "ultralytics", "ds2d2"]
-"""Who distils: nobody, Ultralytics, or this package."""
+"""The distillation of a method: none, Ultralytics' own, or that of this package."""
 
-# What the methods of each kind may set; the rest would give them another schedule, other data or another start. Epochs
-# are for a schedule that ends earlier, or later, so that methods of different cost can be compared at equal time.
+# Arguments that methods of each kind may set. Others would change schedule, data or initial weights. `epochs` allows
+# another length of the schedule, so that methods of different cost can be compared at equal time.
 _ALLOWED: dict[Distil, frozenset[str]] = {
     "none": frozenset({"epochs"}),
     "ultralytics": frozenset({"epochs", "dis"}),
@@ -35,8 +35,8 @@ class Method:
 
     Attributes:
         name (str): Its name.
-        distil (str): Who distils: `none`, `ultralytics` or `ds2d2`.
-        arguments (dict[str, object]): In what it differs from the arguments of the comparison.
+        distil (str): `none`, `ultralytics` or `ds2d2`.
+        arguments (dict[str, object]): Arguments that differ from those of the comparison.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared with what: planned, under way or finished.
+    """A comparison: planned, running or finished.
 
     Attributes:
-        folder (Path): Where its runs and results are.
+        folder (Path): Folder of its runs and results.
         methods (list[Method]): The methods.
-        seeds (list[int]): Every method is trained with each of them.
+        seeds (list[int]): Every method is trained with every seed.
         arguments (dict[str, object]): Train arguments of all runs.
-        cluster (Cluster | None): Where runs go at the same time.
+        cluster (Cluster | None): Ray cluster that runs several jobs at the same time.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def teacher(self) -> str:
-        """The teacher's checkpoint; the YAML of one that is still to be trained."""
+        """The teacher's checkpoint, or the YAML of an untrained teacher."""
         return str(self.arguments["teacher"])
 
     @property
@@ -82,15 +82,14 @@ def read_methods(chosen: object) -> list[Method]:
     """Return the methods that `methods=` names.
 
     Args:
-        chosen (object): Names out of `cfg/methods.yaml` and paths of YAML files of the same form: a list, or a text
-            with commas between them.
+        chosen (object): Names from `cfg/methods.yaml` and paths of YAML files of the same form, as a list or a text
+            with commas.
 
     Returns:
-        (list[Method]): In the order given.
+        (list[Method]): The methods, in the given order.
 
     Raises:
-        DS2D2Error: If a method is unknown or named twice, a file is none of methods, or a method sets an argument that
-            it may not.
+        DS2D2Error: If a method is unknown or named twice, a file has another form, or a method sets a wrong argument.
 
     Example:
         >>> [method.name for method in read_methods("plain,db2")], read_methods("db2")[0].arguments
@@ -113,7 +112,7 @@ def read_methods(chosen: object) -> list[Method]:
 
 
 def listed(value: object) -> list[object]:
-    """Return the entries of a list as the command line, a YAML file or Python give it.
+    """Return the entries of a list that comes from the command line, a YAML file or Python.
 
     Example:
         >>> listed("0, 1"), listed((0, 1)), listed(0), listed(None)
@@ -127,10 +126,10 @@ def listed(value: object) -> list[object]:
 
 
 def _entries_of(file: str, shipped: Mapping[str, object]) -> dict[str, object]:
-    """Return the entries of a user's file by the names of its methods; one without content is the shipped method."""
+    """Return the entries of a user's file by method name. An empty entry stands for the shipped method."""
     try:
         content = YAML.load(file)
-    except Exception as error:  # missing, a folder, not YAML: all the user's to mend
+    except Exception as error:  # missing, a folder, not YAML: all mistakes of the user
         raise DS2D2Error(f"methods={file}: cannot be read, {error}; see 'ds2d2 cfg methods' for its form", 2) from error
     if not content:
         raise DS2D2Error(f"methods={file}: has no methods; see 'ds2d2 cfg methods' for its form", 2)

@@ -1,4 +1,4 @@
-"""What a comparison is going to run, after every check: nothing is written or trained here."""
+"""The plan of a comparison, after all checks. Nothing is written or trained here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from ds2d2_yolo.comparison.inputs import fingerprint_of_student, shaping_arguments
+from ds2d2_yolo.comparison.inputs import decisive_arguments, fingerprint_of_student
 from ds2d2_yolo.comparison.methods import Comparison, Method, listed, read_methods
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.detectors import Detector
@@ -25,21 +25,21 @@ from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
 from ds2d2_yolo.training.stages import architecture_of
 
-# Arguments with which runs could not be compared or continued, and why.
+# Arguments that would make runs impossible to compare or continue, with the reason.
 _REFUSED = {
     "resume": "the same command continues its runs; leave resume= out",
-    "seed": "a comparison has several; leave seed= out and pass seeds=",
+    "seed": "a comparison has several seeds; leave seed= out and pass seeds=",
     "time": "schedules would depend on the load of the machine; leave time= out and pass epochs=",
     "save": "the best epochs are compared; leave save= out",
     "val": "the best epochs are compared; leave val= out",
 }
-_PLACES = {"student", "name", "save_dir", "project"}  # not the same for all runs, or named otherwise
+_PLACES = {"student", "name", "save_dir", "project"}  # differ between runs, or have another name there
 _FILES = ("model", "data", "teacher", "amplifier", "pretrained")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan(Comparison):
-    """A comparison that can be run: all checks are behind it, and the paths in its arguments are absolute.
+    """A checked comparison, ready to run. The paths in its arguments are absolute.
 
     Attributes:
         run (Plan): The plan of a distilled run with the arguments of the comparison: its data and models.
@@ -48,8 +48,8 @@ class ComparisonPlan(Comparison):
     run: Plan
 
     def arguments_of(self, method: Method, teacher: str, amplifier: str | None) -> dict[str, object]:
-        """Return the train arguments of a method, but for the seed."""
-        distilling = set(DEFAULTS) - {"lr_steps"}  # a schedule is every student's
+        """Return the train arguments of a method, without the seed."""
+        distilling = set(DEFAULTS) - {"lr_steps"}  # the schedule is the same for every student
         leave_out = {"teacher", "dis"} | (distilling if method.distil != "ds2d2" else set())
         arguments = {key: value for key, value in self.arguments.items() if key not in leave_out}
         if (steps := self.run.arguments.lr_steps) and "epochs" in method.arguments:
@@ -59,13 +59,13 @@ class ComparisonPlan(Comparison):
         if method.distil == "ultralytics":
             dis = {"dis": self.arguments["dis"]} if "dis" in self.arguments else {}
             return dis | arguments | {"distill_model": teacher}
-        # Epochs for the teacher would fine-tune the finished one again
+        # With teacher_epochs the finished teacher would be fine-tuned again
         models = {"teacher": teacher, "teacher_epochs": None, "amplifier": amplifier}
         return arguments | (models if method.distil == "ds2d2" else {})
 
 
 def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
-    """Find out whether a comparison can be run, before anything is written or trained.
+    """Check whether a comparison can be run, before anything is written or trained.
 
     Args:
         given (Mapping[str, object]): `teacher`, `student`, `data`, the options of `cfg/compare.yaml`, and train
@@ -75,7 +75,7 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
         (ComparisonPlan): The plan.
 
     Raises:
-        DS2D2Error: If it cannot.
+        DS2D2Error: If it cannot be run.
     """
     names = option_defaults("compare")
     options = complete_options("compare", {name: value for name, value in given.items() if name in names})
@@ -97,11 +97,11 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
     _check_amplifier(arguments, run)
 
     folder = _folder(arguments, run)
-    shared = _shared_arguments(asked, arguments, run) | {"project": str(folder.parent)}  # where the stages go, too
+    shared = _shared_arguments(asked, arguments, run) | {"project": str(folder.parent)}  # the stages go there, too
     return ComparisonPlan(folder, methods, seeds, shared, cluster, run=run)
 
 
-# ------------------------------------------------------------------------------------------- of words and numbers
+# ---------------------------------------------------------------------------------------------------- arguments
 
 
 def _check_refused(asked: Mapping[str, object]) -> None:
@@ -139,7 +139,7 @@ def _cluster(options: Mapping[str, object], arguments: Arguments) -> Cluster | N
 
 
 def _arguments_of(method: Method, asked: Mapping[str, object]) -> Arguments:
-    """Return the complete arguments of a method; a mistake in them names it."""
+    """Return the complete arguments of a method. Its name is added to error messages."""
     distilling = set() if method.distil == "ds2d2" else set(DEFAULTS)
     shared = {name: value for name, value in asked.items() if name not in distilling}
     try:
@@ -148,7 +148,7 @@ def _arguments_of(method: Method, asked: Mapping[str, object]) -> Arguments:
         raise DS2D2Error(f"method {method.name}: {error}", error.exit_code) from error
 
 
-# -------------------------------------------------------------------------------------------------- of models
+# ------------------------------------------------------------------------------------------------------ models
 
 
 def student_of(run: Plan) -> Detector:
@@ -158,12 +158,12 @@ def student_of(run: Plan) -> Detector:
 
 
 def has_teacher(run: Plan) -> bool:
-    """Return whether the teacher was given: neither a YAML, nor a checkpoint that fine-tuning starts from."""
+    """Return whether a trained teacher was given, not a YAML or a checkpoint to fine-tune."""
     return run.states.get("teacher") == "given"
 
 
 def _has_amplifier(arguments: Arguments) -> bool:
-    """Return whether an amplifier was given; it may be for the wavelet of one method alone."""
+    """Return whether an amplifier was given. It may fit the wavelet of only one method."""
     return arguments.amplifier not in {None, "auto"}
 
 
@@ -178,7 +178,7 @@ def _check_families(run: Plan, arguments: Arguments) -> None:
 
 
 def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
-    """Refuse a method that these models cannot be trained by."""
+    """Refuse a method that cannot train these models."""
     with_task(arguments, run.teacher)
     if method.distil == "ultralytics" and run.teacher.family != "YOLO":
         raise DS2D2Error(
@@ -190,7 +190,7 @@ def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
 
 
 def _check_amplifier(arguments: Arguments, run: Plan) -> None:
-    """Refuse an amplifier that is given and not this teacher's."""
+    """Refuse a given amplifier that is for another teacher."""
     if not _has_amplifier(arguments):
         return
     path = str(arguments.amplifier)
@@ -202,11 +202,11 @@ def _check_amplifier(arguments: Arguments, run: Plan) -> None:
     load_amplifier(path, run.teacher, read_amplifier(path)["wavelet"])
 
 
-# -------------------------------------------------------------------------------------------- of places and files
+# -------------------------------------------------------------------------------------------- folders and files
 
 
 def _folder(arguments: Arguments, run: Plan) -> Path:
-    """Return the folder of the comparison; without a name= it is found again by all that its runs have in common."""
+    """Return the folder of the comparison. Without `name=`, its name has a fingerprint of the arguments of all runs."""
     name, student = arguments.name, student_of(run)
     if not name:
         inputs = {
@@ -214,7 +214,7 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
             "student": fingerprint_of_student(run.arguments, student),
             "data": fingerprint_of_data(run.data),
             "epochs": [arguments.epochs, arguments.teacher_epochs, arguments.amplifier_epochs],
-            "arguments": shaping_arguments(run.arguments),
+            "arguments": decisive_arguments(run.arguments),
         }
         name = f"compare-{student.title}-{fingerprint_of_inputs(inputs)[:8]}"
     # The same command continues in the same folder
@@ -222,7 +222,7 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
 
 
 def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
-    """Return what tells a teacher from another one: its weights, those that it starts from, or its architecture."""
+    """Return a fingerprint of the teacher: of its weights, of those it starts from, or of its architecture."""
     if has_teacher(run):
         return fingerprint_of_model(run.teacher.model)
     start = run.teacher_stage.inputs.get("start") if run.teacher_stage else None
@@ -230,14 +230,14 @@ def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
 
 
 def _shared_arguments(asked: Mapping[str, object], arguments: Arguments, run: Plan) -> dict[str, object]:
-    """Return what was asked for as arguments of all runs: without places, files by their absolute paths."""
+    """Return the given arguments as those of all runs: without folders, with absolute paths of files."""
     shared = {key: value for key, value in asked.items() if key not in _PLACES}
     shared |= {"model": arguments.model, "data": run.data.get("yaml_file", run.arguments.data)}
     shared |= {"teacher": run.arguments.teacher if has_teacher(run) else arguments.teacher}
     if run.teacher_stage and "start" in run.teacher_stage.inputs:
-        shared["teacher"] = run.teacher_stage.overrides["model"]  # where Ultralytics found a bare name
+        shared["teacher"] = run.teacher_stage.overrides["model"]  # the path at which Ultralytics found the file
     shared |= {"amplifier": arguments.amplifier}
-    for name in _FILES:  # a worker may have another working folder
+    for name in _FILES:  # the working folder of a worker may be another one
         value = shared.get(name)
         if isinstance(value, (str, Path)) and Path(value).exists():
             shared[name] = str(Path(value).resolve())

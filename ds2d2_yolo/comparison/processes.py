@@ -1,6 +1,6 @@
-"""Jobs that run each in a process of its own: one after the other, or several at a time on a Ray cluster.
+"""Jobs, each in its own process: one after the other, or several at the same time on a Ray cluster.
 
-Nothing of torch is imported here, so that Ray's workers, which do no more than to wait for such a process, stay small.
+torch is not imported here. Ray's workers only wait for such a process, so they stay small.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import TypedDict, TypeVar, cast
 
 from ds2d2_yolo.errors import DS2D2Error
 
-_GRACE = 60  # seconds that an interrupted job has for its end
-_GLANCE = 2  # seconds between two looks at what a job has done
+_END_TIMEOUT = 60  # seconds in which an interrupted job must end
+_WATCH_INTERVAL = 2  # seconds between two updates of the progress
 
 
 class Job(TypedDict):
-    """What a process is started for, as JSON values: these, and what its worker reads of it.
+    """A task of one process, as JSON values: these, and what the worker needs.
 
     Attributes:
         title (str): For messages.
-        log (str): Path of the file that the job's output is added to.
+        log (str): Path of the file to which the output of the job is appended.
     """
 
     title: str
@@ -43,11 +43,11 @@ SomeJob = TypeVar("SomeJob", bound=Job)
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster, and what one job takes of it.
+    """A Ray cluster, and the resources of one job.
 
     Attributes:
-        address (str): `local` for one of this machine that ends with the jobs, `auto` for the one that this machine
-            belongs to, or an address of Ray's.
+        address (str): `local` starts a cluster on this machine and ends it with the jobs. `auto` is the cluster of
+            this machine. Or an address of Ray.
         cpus (float): CPU cores.
         gpus (float): GPUs, or the share of one.
     """
@@ -68,18 +68,18 @@ def run_jobs(
     cluster: Cluster | None = None,
     watch: Callable[[SomeJob], object] | None = None,
 ) -> None:
-    """Run every job; the first that fails ends all.
+    """Run all jobs. The first failure ends all.
 
     Args:
         jobs (Sequence[Job]): The jobs.
         worker (Sequence[str]): Arguments of Python that start a process which calls `take_job`.
-        done (Callable[[Job], object]): Called with each job as it ends.
-        cluster (Cluster | None): Where they run at the same time; None runs one after the other, here.
-        watch (Callable[[Job], object] | None): Called with a job every few seconds while it runs here.
+        done (Callable[[Job], object]): Called with each finished job.
+        cluster (Cluster | None): Runs the jobs at the same time. With None they run here, one after the other.
+        watch (Callable[[Job], object] | None): Called every few seconds with the job that runs here.
 
     Raises:
-        DS2D2Error: If a job fails, or the cluster does.
-        KeyboardInterrupt: If interrupted; the jobs have ended then.
+        DS2D2Error: If a job or the cluster fails.
+        KeyboardInterrupt: If interrupted. All jobs have ended by then.
     """
     if cluster is not None and jobs:
         _run_with_ray(jobs, worker, done, cluster)
@@ -91,32 +91,32 @@ def run_jobs(
 
 
 def take_job() -> Job:
-    """Return the job that this process was started for, and have the process interrupted when its starter is gone.
+    """Return the job of this process. From then on, the process is interrupted when its parent ends.
 
     Returns:
         (Job): The job.
     """
-    # Ignored where the starter is a job in the background; interrupting is how runs are ended here.
+    # A parent in the background ignores SIGINT, and this process would inherit that. Runs are ended by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(0, "rb", buffering=0, closefd=False) as pipe:  # a buffer's lock, held by the thread, would block the exit
+    with open(0, "rb", buffering=0, closefd=False) as pipe:  # no buffer: the thread would hold its lock at exit
         job = cast(Job, json.loads(pipe.readline()))
     threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
     return job
 
 
 def _interrupt_at_end_of_input() -> None:
-    """Wait until nobody holds the other end of the pipe: it was closed, or its process died, however that happened."""
+    """Wait until the other end of the pipe is closed, which also happens when its process dies."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _run_job(job: Job, worker: Sequence[str], glance: Callable[[], object] | None = None) -> str | None:
-    """Run a job and return None, or one line that says how it failed."""
+def _run_job(job: Job, worker: Sequence[str], watch: Callable[[], object] | None = None) -> str | None:
+    """Run a job. Return None, or one line about its failure."""
     log = Path(job["log"])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        # In a session of its own: Ctrl-C in the terminal reaches it through the pipe, once, and not in addition.
+        # In its own session: Ctrl-C in the terminal reaches it only once, through the pipe.
         process = subprocess.Popen(
             [sys.executable, *worker],
             stdin=subprocess.PIPE,
@@ -126,15 +126,15 @@ def _run_job(job: Job, worker: Sequence[str], glance: Callable[[], object] | Non
         )
         assert process.stdin is not None
         try:
-            with suppress(BrokenPipeError):  # it died at once, which its exit code tells
+            with suppress(BrokenPipeError):  # it died at once; its exit code is reported
                 process.stdin.write(json.dumps(job).encode() + b"\n")
                 process.stdin.flush()
-            code = _wait(process, glance)
+            code = _wait(process, watch)
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
             try:
-                process.wait(_GRACE)
+                process.wait(_END_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -146,13 +146,13 @@ def _run_job(job: Job, worker: Sequence[str], glance: Callable[[], object] | Non
     return f"{job['title']} failed: {shorten(last, 400)}; see {log}, then run the same command again"
 
 
-def _wait(process: subprocess.Popen[bytes], glance: Callable[[], object] | None) -> int:
-    """Return the exit code of a process, and glance at what it does until it ends."""
-    while glance is not None:
+def _wait(process: subprocess.Popen[bytes], watch: Callable[[], object] | None) -> int:
+    """Return the exit code of a process. Until it ends, `watch` is called every few seconds."""
+    while watch is not None:
         try:
-            return process.wait(_GLANCE)
+            return process.wait(_WATCH_INTERVAL)
         except subprocess.TimeoutExpired:
-            glance()
+            watch()
     return process.wait()
 
 
@@ -180,8 +180,8 @@ def _run_with_ray(
     except ray.exceptions.RayError as error:
         raise DS2D2Error(f"ray={cluster.address}: {shorten(str(error), 300)}") from error
     finally:
-        for reference in pending:  # interrupts them
+        for reference in pending:  # also interrupts those that run
             ray.cancel(reference)
         if pending:
-            ray.wait(list(pending), num_returns=len(pending), timeout=_GRACE)
+            ray.wait(list(pending), num_returns=len(pending), timeout=_END_TIMEOUT)
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""Records of finished runs and evaluations: a JSON file each, found again by everything that shapes what is in it."""
+"""Records of finished runs and evaluations, one JSON file each. A record is found by its inputs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ds2d2_yolo.files import write_json
 from ds2d2_yolo.training.results import read_rows
 
 Epoch = Mapping[str, float]
-"""What a training had reached after an epoch, see `read_curve`."""
+"""The metrics of a training after an epoch, see `read_curve`."""
 
 _BoxMetrics = TypedDict("_BoxMetrics", {"AP50": float, "AP50-95": float})
 
 
 class EvaluationRecord(_BoxMetrics):
-    """What an evaluation measured. Masks and keypoints add Ultralytics' mAP by its names, such as `metrics/mAP50(M)`.
+    """Results of an evaluation. Masks and keypoints add Ultralytics' mAP by its names, such as `metrics/mAP50(M)`.
 
     Attributes:
-        coco (dict[str, float | None]): COCO's AP, AP50, AP75, APs, APm, APl; None where there is no object to find.
-        classes (dict[str, dict[str, float | None]]): The same by class, and `objects`, how many there are.
+        coco (dict[str, float | None]): COCO's AP, AP50, AP75, APs, APm, APl; None if there are no such objects.
+        classes (dict[str, dict[str, float | None]]): The same by class, with the number of `objects`.
         weights (str): Checkpoint that was evaluated.
-        inputs (dict[str, object]): Everything that shapes the result, as JSON values.
-        date (str): When it was finished.
+        inputs (dict[str, object]): Everything that determines the result, as JSON values.
+        date (str): Date and time at the end.
         versions (dict[str, str]): Of this package, Ultralytics and torch.
     """
 
@@ -46,16 +46,16 @@ class EvaluationRecord(_BoxMetrics):
 
 
 class RunRecord(EvaluationRecord):
-    """What a training measured, with the evaluation of its student.
+    """Results of a training, with the evaluation of its student.
 
     Attributes:
         method (str): Name of the method.
         seed (int): Seed.
         seconds (float): From the start of the training to the end of its last epoch, validations included.
-        seconds_per_epoch (float): Mean of them.
-        peak_bytes (int | None): Most memory that the training process held; None where it is unknown.
-        curve (list[Epoch]): What every epoch had reached.
-        continued_after (list[int]): Epochs after which the run was interrupted and went on.
+        seconds_per_epoch (float): Mean over the epochs.
+        peak_bytes (int | None): Peak memory of the training process; None if unknown.
+        curve (list[Epoch]): Metrics after every epoch.
+        continued_after (list[int]): Epochs after which the run was interrupted and continued.
         arguments (dict[str, object]): Train arguments.
     """
 
@@ -71,12 +71,12 @@ class RunRecord(EvaluationRecord):
 
 @dataclass(frozen=True)
 class Results:
-    """What a comparison found.
+    """Results of a comparison.
 
     Attributes:
         teacher (EvaluationRecord): Record of the teacher's evaluation.
-        stages (dict[str, float | None]): Seconds that the teacher and every amplifier were trained for; None where a
-            given file does not tell.
+        stages (dict[str, float | None]): Training time of the teacher and of every amplifier, in seconds; None if
+            unknown for a given file.
         runs (list[RunRecord]): Record of every run, by seed, then by method.
     """
 
@@ -99,7 +99,7 @@ def read_record(path: Path, inputs: Mapping[str, object]) -> dict[str, object] |
 
     Args:
         path (Path): Its file.
-        inputs (Mapping[str, object]): What shapes the result, as JSON values.
+        inputs (Mapping[str, object]): Everything that determines the result, as JSON values.
 
     Returns:
         (dict[str, object] | None): The content of an `EvaluationRecord` or a `RunRecord`.
@@ -112,7 +112,7 @@ def read_record(path: Path, inputs: Mapping[str, object]) -> dict[str, object] |
 
 
 def write_record(path: Path, inputs: Mapping[str, object], content: Mapping[str, object]) -> None:
-    """Write the record of a run or an evaluation that is finished: its content, its inputs and how it was made."""
+    """Write the record of a finished run or evaluation: its content, its inputs, date and versions."""
     record = {
         **content,
         "inputs": inputs,
@@ -123,13 +123,13 @@ def write_record(path: Path, inputs: Mapping[str, object], content: Mapping[str,
 
 
 def value_of(record: EvaluationRecord, metric: str) -> float:
-    """Return a metric of a record: Ultralytics' under its name here, or else COCO's.
+    """Return a metric of a record: Ultralytics' if it has that name, else COCO's.
 
     Example:
         >>> value_of({"AP50": 0.5, "coco": {"AP50": 0.4, "APs": None}}, "APs")
         nan
     """
-    values = cast(Mapping[str, float], record)  # some names are there for masks or keypoints alone
+    values = cast(Mapping[str, float], record)  # some names exist only for masks or keypoints
     return values[metric] if metric in values else number(record["coco"][metric])
 
 
@@ -139,14 +139,14 @@ def number(value: float | None) -> float:
 
 
 def read_curve(path: Path) -> list[Epoch]:
-    """Return what a training reached after every epoch, and how long that took, from its `results.csv`.
+    """Return the metrics and the time after every epoch, from a training's `results.csv`.
 
     Args:
-        path (Path): The file. Of an epoch that was run again after an interruption it has two lines; the second counts.
+        path (Path): The file. An epoch that was repeated after an interruption has two lines: the second counts.
 
     Returns:
-        (list[Epoch]): By epoch: `epoch` (from 1), `seconds` (since the start, validation included), `AP50`, `AP50-95`,
-            and Ultralytics' mAP of masks or keypoints by its names, such as `metrics/mAP50(M)`.
+        (list[Epoch]): By epoch: `epoch` (from 1), `seconds` (since the start, with validation), `AP50`, `AP50-95`.
+            Masks and keypoints add Ultralytics' mAP by its names, such as `metrics/mAP50(M)`.
 
     Raises:
         DS2D2Error: If the file is missing, damaged or holds no epochs.
@@ -173,7 +173,7 @@ def read_curve(path: Path) -> list[Epoch]:
 
 
 def training_seconds(weights: str | Path) -> float | None:
-    """Return how long the training took that made a file, or None where no `results.csv` beside it tells."""
+    """Return the training time of a checkpoint in seconds, or None if there is no `results.csv` beside it."""
     path = Path(weights).resolve().parent.parent / "results.csv"
     try:
         return read_curve(path)[-1]["seconds"]

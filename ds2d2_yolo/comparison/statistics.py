@@ -1,4 +1,4 @@
-"""What the records of a comparison amount to: means, intervals, paired differences, warnings."""
+"""Statistics of a comparison: means, intervals, paired differences, warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE_METRICS = ("APs", "APm", "APl")
 """COCO's AP of small, medium and large boxes."""
 
 _LATE_SHARE = 0.2  # of the epochs, at the end
-_LATE_RISE = 0.1  # of the AP: what the last epochs may have brought before a warning is due
+_LATE_RISE = 0.1  # of the best AP: a larger gain in the last epochs causes a warning
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Interval:
 
     Attributes:
         mean (float): The mean; NaN of no values.
-        low (float | None): Lower end; None where fewer than two values have no spread to tell it from.
+        low (float | None): Lower end; None for fewer than two values.
         high (float | None): Upper end.
         count (int): Number of values.
     """
@@ -43,22 +43,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """What all runs of one method came to.
+    """Results of all runs of one method.
 
     Attributes:
         method (str): Its name.
-        seeds (list[int]): Its runs.
+        seeds (list[int]): The seeds of its runs.
         values (dict[str, Interval]): By metric, as shares of 1.
-        differences (dict[str, dict[str, Interval]]): By reference method, then by metric: mean of the differences to
-            the run of the reference with the same seed.
-        gaps_closed (dict[str, float | None]): By metric, AP50-95 of boxes and what else the task finds: share of the
-            distance from the plain student to the teacher; None without plain runs, or where the teacher is not better.
-        equal_time (dict[str, Interval]): By metric of Ultralytics: that of the best epoch that was done when the
-            plain student was, or without it the fastest method.
+        differences (dict[str, dict[str, Interval]]): By reference method, then by metric: mean difference between
+            runs with the same seed.
+        gaps_closed (dict[str, float | None]): By main metric: closed share of the gap between plain student and
+            teacher. None without plain runs, or if the teacher is not better.
+        equal_time (dict[str, Interval]): By metric of Ultralytics: the best epoch within the training time of the
+            plain student. Without plain runs, the fastest method's time counts.
         epochs (int): Epochs of the longest run.
         seconds (float): Mean time of training.
         seconds_per_epoch (float): Mean time of an epoch.
-        peak_bytes (float | None): Mean of the most memory that the runs held.
+        peak_bytes (float | None): Mean peak memory of the runs.
     """
 
     method: str
@@ -73,15 +73,15 @@ class Summary:
     peak_bytes: float | None
 
 
-# ------------------------------------------------------------------------------------------------ of numbers
+# --------------------------------------------------------------------------------------------------- numbers
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """Return the mean of values with its confidence interval, for values that are independent and about normal.
+    """Return the mean with its confidence interval. The values must be independent and roughly normal.
 
     Args:
-        values (Iterable[float]): The values; NaN are left out.
-        confidence (float): How often such intervals hold the true mean.
+        values (Iterable[float]): The values; NaN are ignored.
+        confidence (float): Confidence level.
 
     Returns:
         (Interval): The interval.
@@ -101,11 +101,11 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
 
 
 def paired_differences(values: Mapping[int, float], reference: Mapping[int, float]) -> list[float]:
-    """Return the differences between runs that have the seed, so data order and initialisation, in common.
+    """Return the differences between runs with the same seed, so with the same data order and initialisation.
 
     Args:
         values (Mapping[int, float]): A method's values by seed.
-        reference (Mapping[int, float]): Those of the method that it is compared with.
+        reference (Mapping[int, float]): Values of the reference method by seed.
 
     Returns:
         (list[float]): By seed.
@@ -118,7 +118,7 @@ def paired_differences(values: Mapping[int, float], reference: Mapping[int, floa
 
 
 def gap_closed(method: float, plain: float, teacher: float) -> float | None:
-    """Return which share of the distance from the plain student to the teacher a method covers.
+    """Return the share of the gap between plain student and teacher that a method closes.
 
     Args:
         method (float): Mean AP of the method.
@@ -126,7 +126,7 @@ def gap_closed(method: float, plain: float, teacher: float) -> float | None:
         teacher (float): AP of the teacher.
 
     Returns:
-        (float | None): 0 as good as plain, 1 as good as the teacher; None where the teacher is not better than plain.
+        (float | None): 0 is as good as plain, 1 as good as the teacher. None if the teacher is not better than plain.
 
     Example:
         >>> gap_closed(0.5, 0.25, 1.25)
@@ -135,11 +135,11 @@ def gap_closed(method: float, plain: float, teacher: float) -> float | None:
     return (method - plain) / (teacher - plain) if teacher > plain else None
 
 
-# --------------------------------------------------------------------------------------- of metrics and curves
+# ------------------------------------------------------------------------------------------ metrics and curves
 
 
 def task_metrics(results: Results) -> tuple[str, ...]:
-    """Return what Ultralytics measures of the task: AP50 and AP50-95 of boxes, and of masks or keypoints by its names.
+    """Return Ultralytics' metrics of the task: AP of boxes and, by its names, of masks or keypoints.
 
     Args:
         results (Results): All runs.
@@ -151,7 +151,7 @@ def task_metrics(results: Results) -> tuple[str, ...]:
         >>> task_metrics(Results({"AP50": 0.5, "AP50-95": 0.3, "metrics/mAP50(P)": 0.4}, {}, []))
         ('AP50', 'AP50-95', 'metrics/mAP50(P)')
     """
-    record = cast(Mapping[str, float], results.teacher)  # names of masks and keypoints lead to numbers, too
+    record = cast(Mapping[str, float], results.teacher)  # masks and keypoints add keys
     return (*BOX_METRICS, *figures_beside_boxes(record))
 
 
@@ -161,7 +161,7 @@ def all_metrics(results: Results) -> tuple[str, ...]:
 
 
 def main_metrics(results: Results) -> tuple[str, ...]:
-    """Return those metrics whose sum is Ultralytics' fitness, by which it keeps the best checkpoint.
+    """Return the metrics whose sum is Ultralytics' fitness: the best checkpoint is chosen by it.
 
     Example:
         >>> main_metrics(Results({"metrics/mAP50(P)": 0.4, "metrics/mAP50-95(P)": 0.2}, {}, []))
@@ -171,7 +171,7 @@ def main_metrics(results: Results) -> tuple[str, ...]:
 
 
 def metric_title(metric: str) -> str:
-    """Return what a metric is called in tables and pictures.
+    """Return the name of a metric in tables and pictures.
 
     Example:
         >>> metric_title("metrics/mAP50(M)")
@@ -181,7 +181,7 @@ def metric_title(metric: str) -> str:
 
 
 def fitness_of(figures: Mapping[str, object]) -> float:
-    """Return Ultralytics' fitness: AP50-95 of boxes, plus that of masks or keypoints where there are such.
+    """Return Ultralytics' fitness: AP50-95 of boxes, plus that of masks or keypoints if the task has them.
 
     Args:
         figures (Mapping[str, object]): A record, or an epoch as `read_curve` returns it.
@@ -201,7 +201,7 @@ def _is_main(metric: str) -> bool:
 
 
 def best_by(curve: Sequence[Epoch], seconds: float) -> Epoch | None:
-    """Return the best epoch, by Ultralytics' fitness, that a training had done by then, or None.
+    """Return the epoch with the best Ultralytics fitness among those finished in time, or None.
 
     Args:
         curve (Sequence[Epoch]): Epochs, as `read_curve` returns them.
@@ -219,13 +219,13 @@ def best_by(curve: Sequence[Epoch], seconds: float) -> Epoch | None:
 
 
 def late_rise(curve: Sequence[Epoch]) -> float:
-    """Return which share of its best fitness a training gained in the last fifth of its epochs.
+    """Return the share of its best fitness that a training gained in the last fifth of its epochs.
 
     Args:
         curve (Sequence[Epoch]): Epochs, as `read_curve` returns them.
 
     Returns:
-        (float): From 0, the best epoch came before, to 1, there was nothing before.
+        (float): 0 if the best epoch came before, 1 if the fitness before was 0.
 
     Example:
         >>> late_rise([{"AP50-95": value} for value in (0.1, 0.2, 0.3, 0.36, 0.4)])  # doctest: +ELLIPSIS
@@ -238,7 +238,7 @@ def late_rise(curve: Sequence[Epoch]) -> float:
 
 
 def finishing_times(runs: Sequence[RunRecord]) -> dict[int, float]:
-    """Return the seconds after which the plain student was done, or else the fastest method, by seed."""
+    """Return the training time of the plain student by seed, in seconds; without it, of the fastest method."""
     plain = {run["seed"]: run["seconds"] for run in runs if run["method"] == PLAIN}
     return {
         seed: plain.get(seed, min(run["seconds"] for run in runs if run["seed"] == seed))
@@ -246,11 +246,11 @@ def finishing_times(runs: Sequence[RunRecord]) -> dict[int, float]:
     }
 
 
-# ------------------------------------------------------------------------------------------- of a comparison
+# ------------------------------------------------------------------------------------------------ comparison
 
 
 def summarise(results: Results) -> list[Summary]:
-    """Return what the runs of every method came to.
+    """Return the results of every method.
 
     Args:
         results (Results): All runs.
@@ -299,7 +299,7 @@ def _differences(
 
 
 def _gaps_closed(results: Results, method: str) -> dict[str, float | None]:
-    """Return which share of the gap a method closes, by main metric."""
+    """Return the share of the gap that a method closes, by main metric."""
     plain = results.runs_of(PLAIN)
     if not plain or method == PLAIN:
         return dict.fromkeys(main_metrics(results))
@@ -312,7 +312,7 @@ def _gaps_closed(results: Results, method: str) -> dict[str, float | None]:
 
 
 def _reached_by(runs: Sequence[RunRecord], times: Mapping[int, float], metrics: Sequence[str]) -> dict[str, Interval]:
-    """Return the mean over runs of their best epochs by the time of their seed, by metric."""
+    """Return the mean over the runs' best epochs within the time of their seed, by metric."""
     reached = [best_by(run["curve"], times[run["seed"]]) for run in runs]
     return {
         metric: mean_interval(math.nan if epoch is None else epoch[metric] for epoch in reached) for metric in metrics
@@ -320,7 +320,7 @@ def _reached_by(runs: Sequence[RunRecord], times: Mapping[int, float], metrics: 
 
 
 def warnings_of(comparison: Comparison, results: Results) -> list[str]:
-    """Return what a reader of the numbers must know, one sentence or two each.
+    """Return what a reader of the results must know, in a few sentences each.
 
     Args:
         comparison (Comparison): What was compared.
@@ -337,8 +337,8 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
         if after := run["continued_after"]:
             epochs = ", ".join(map(str, after))
             warnings.append(
-                f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}. From there on "
-                "its images come in another order than those of the other methods."
+                f"{run['method']}, seed {run['seed']}, was interrupted and went on after epoch {epochs}. Since then "
+                "its images are in another order than those of the other methods."
             )
     if len({tuple(sorted(run["versions"].items())) for run in results.runs}) > 1:
         warnings.append(
@@ -351,7 +351,7 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
 
 
 def _warnings_of_plain(results: Results) -> list[str]:
-    """Return what the plain student's runs say about the schedule and about the teacher."""
+    """Return warnings about the schedule and the teacher, from the plain student's runs."""
     plain, warnings = results.runs_of(PLAIN), []
     if plain and (rise := fmean(late_rise(run["curve"]) for run in plain)) > _LATE_RISE:
         warnings.append(

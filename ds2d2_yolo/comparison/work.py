@@ -1,4 +1,4 @@
-"""Inside the process of one job: a stage is trained, a teacher evaluated, or a student trained and evaluated."""
+"""The process of one job: it trains a stage, evaluates a teacher, or trains and evaluates a student."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ds2d2_yolo.training.stages import folder_lock, training_state
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.trainer import PlainTrainer
 
-_RESUMABLE = ("data", "device", "workers", "cache", "plots")  # what Ultralytics lets a resumed run change
+_RESUMABLE = ("data", "device", "workers", "cache", "plots")  # Ultralytics accepts these when it resumes
 
 
 def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
-    """Do the job that this process was started for.
+    """Run the job of this process.
 
     Args:
         distiller (type[StudentTrainer]): The trainer of distilled students.
@@ -51,10 +51,10 @@ def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) ->
 
 
 def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> None:
-    """Do a job in this process.
+    """Run a job in this process.
 
     Args:
-        job (AnyJob): What `run_comparison` made of a stage, an evaluation or a run.
+        job (AnyJob): The job, made by `run_comparison`.
         distiller (type[StudentTrainer]): The trainer of distilled students.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
     """
@@ -63,7 +63,7 @@ def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks |
         return
     record = Path(job["record"])
     with folder_lock(Path(job["folder"]), job["title"]):
-        if read_record(record, job["inputs"]) is None:  # none was made while this process waited
+        if read_record(record, job["inputs"]) is None:  # no other process made it during the wait
             if job["kind"] == "run":
                 content = _train(job, distiller, callbacks)
             else:
@@ -72,7 +72,7 @@ def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks |
 
 
 def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | None) -> dict[str, object]:
-    """Train a student, from where an interrupted run stopped, and return what there is to know about it."""
+    """Train a student, or continue its interrupted run, and return the content of its record."""
     folder, arguments = Path(job["folder"]), job["arguments"]
     weights, starts = folder / "weights", folder / "starts.txt"
     callbacks = {event: list(functions) for event, functions in (callbacks or get_default_callbacks()).items()}
@@ -107,13 +107,13 @@ def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | 
 
 
 def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Return the AP of the detector `model`, by Ultralytics and, of boxes, by COCO."""
+    """Return the AP of the detector `model`: Ultralytics' and, for boxes, COCO's."""
     complete = check_arguments({key: value for key, value in arguments.items() if key not in DEFAULTS})
     evaluation = evaluate(
         complete.model,
         complete.data,
         save_dir=str(folder / "coco"),
-        batch=2 * complete.batch,  # as the validation at the end of a training, whose rectangles depend on it
+        batch=2 * complete.batch,  # as in the final validation: the padded sizes depend on it
         plots=False,
         **{name: getattr(complete, name) for name in ("imgsz", "device", "workers", "split", "single_cls")},
         **{name: getattr(complete, name) for name in ("iou", "max_det")},
@@ -129,22 +129,22 @@ def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object
 
 
 def _start_measuring(trainer: Trainer) -> None:
-    """Callback: memory that was taken for checks, before the training, does not count."""
+    """Callback: reset the peak memory, so that checks before the training do not count."""
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
     else:
-        with suppress(OSError):  # Linux has such a file
+        with suppress(OSError):  # only Linux has this file
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory(trainer: Trainer) -> int | None:
-    """Return the most bytes that the training held, on the GPU or in this process; None if other processes did."""
+    """Return the peak memory of the training, of the GPU or this process, in bytes. None for several processes."""
     if trainer.world_size > 1:
         return None
     if trainer.device.type == "cuda":
         return torch.cuda.max_memory_allocated(trainer.device)
     status = Path("/proc/self/status")
-    if status.is_file():  # not `ru_maxrss`, which a process inherits from the one that started it
+    if status.is_file():  # not `ru_maxrss`: a process inherits it from its parent
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     try:
@@ -156,15 +156,15 @@ def _peak_memory(trainer: Trainer) -> int | None:
 
 
 def _note_start(path: Path, trainer: Trainer) -> None:
-    """Callback: add a line that says after how many epochs this start of the run was."""
+    """Callback: append the number of epochs before this start of the run."""
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{trainer.start_epoch}\n")
 
 
 def _check_batch(batch: int, trainer: Trainer) -> None:
-    """Callback: stop where Ultralytics, out of memory, went on with a smaller batch than the other methods have."""
+    """Callback: stop if Ultralytics reduced the batch because memory ran out. Other methods had the full batch."""
     if trainer.batch_size != batch:
         raise DS2D2Error(
-            f"out of memory: Ultralytics went on with batch={trainer.batch_size}, other methods had more; "
+            f"out of memory: Ultralytics reduced the batch to {trainer.batch_size}, other methods had more; "
             f"pass batch={trainer.batch_size}"
         )

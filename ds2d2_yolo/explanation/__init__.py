@@ -1,4 +1,4 @@
-"""What a teacher and its student compute in an image, as arrays; which images and models is worked out here, too.
+"""What a teacher and its student compute in an image, as arrays. Also finds the images and loads the models.
 
-Knows detectors, adapters and pairs; knows no picture, no page and no command line.
+Uses detectors, adapters and pairs. Does not know pictures, pages or the command line.
 """

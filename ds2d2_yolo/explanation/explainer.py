@@ -20,7 +20,7 @@ from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters
 from ds2d2_yolo.training.pair import Pair
 
-_CELLS_PER_CHANNEL = 8  # of the coarsest level, from which a fit says something about other images, too
+_CELLS_PER_CHANNEL = 8  # of the coarsest level; with fewer, a fit does not hold for other images
 _FEWEST_IMAGES, _MOST_IMAGES = 8, 128
 
 Result = TypeVar("Result")
@@ -32,12 +32,12 @@ class Explanation:
 
     Attributes:
         image (InputImage): The image.
-        window (Window): What the padded input covers, and with it every map.
+        window (Window): The area that the padded input and every map cover.
         levels (tuple[LevelView, ...]): By level, the finest first.
-        differences (dict[str, DifferenceView]): By head: `im_full`, and `im_high` where there is an amplifier.
-        detections (dict[str, np.ndarray]): By role, (N, 6) or (N, 7) by falling confidence: boxes as those of the
-            image, confidence, class.
-        weight (str): Which weight is used, one of `ds2d2_yolo.method.WEIGHTS`.
+        differences (dict[str, DifferenceView]): By head: `im_full` and, with an amplifier, `im_high`.
+        detections (dict[str, np.ndarray]): By role, (N, 6) or (N, 7) by decreasing confidence: boxes in the format of
+            the image's boxes, confidence, class.
+        weight (str): Weight of the explicit terms, one of `ds2d2_yolo.method.WEIGHTS`.
     """
 
     image: InputImage
@@ -49,7 +49,7 @@ class Explanation:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The explicit errors by level before and after weighting, and the sums of the differences, by name."""
+        """By name: the explicit errors of each level, unweighted and weighted, and the sums of the differences."""
         numbers: dict[str, float] = {}
         for level in self.levels:
             for name, error in (("ex_low", level.low), ("ex_high", level.high)):
@@ -61,25 +61,25 @@ class Explanation:
 
 
 class Explainer:
-    """Looks at images with a teacher, its student, and where given an amplifier and a plain student.
+    """Explains images with a teacher and its student. An amplifier and a plain student are optional.
 
-    Every model runs once per image: its maps are tapped while it detects.
+    Every model runs once per image. Its feature maps are read while it detects.
 
     Args:
         teacher (Detector): The trained teacher.
-        student (Detector): The distilled student, without adapters, as it leaves training.
+        student (Detector): The distilled student, without adapters.
         pair (Pair): Their levels.
-        imgsz (int): Side at which the models look at the images, in pixels.
+        imgsz (int): Input size of the models, in pixels.
         amplifier (nn.Module | None): The teacher's high-frequency amplifier.
         plain (Detector | None): A student trained without the teacher.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
-        confidence (float): Least confidence of a detection.
+        confidence (float): Lowest confidence of a detection.
         weight (str): Weight of the explicit terms, one of `ds2d2_yolo.method.WEIGHTS`.
-        hulls (bool): Whether oriented objects weigh on their upright hulls, not on their own boxes.
+        hulls (bool): Whether the weight of an oriented object covers its upright hull instead of its oriented box.
 
     Attributes:
-        adapters (list[torch.Tensor]): Weights (Ct, Cs) of the levels' adapters, once found or fitted.
-        origin (str): Where the adapters come from, as a sentence for people.
+        adapters (list[torch.Tensor]): Weights (Ct, Cs) of the levels' adapters, after they were loaded or fitted.
+        origin (str): Where the adapters come from, as a text to print.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class Explainer:
         self.teacher, self.student, self.plain = teacher, student, plain
         self.amplifier, self.wavelet, self.confidence = amplifier, wavelet, confidence
         self.weight, self.hulls = weight, hulls
-        self._guest: Detector | None = None
-        if weight == "confidence":  # of a frozen teacher, as in training; this one is going to detect
-            self._guest = type(teacher)(copy.deepcopy(teacher.model))
-            self._guest.freeze()
+        self._frozen_teacher: Detector | None = None
+        if weight == "confidence":  # a frozen copy, as in training: `teacher` itself is used for detection
+            self._frozen_teacher = type(teacher)(copy.deepcopy(teacher.model))
+            self._frozen_teacher.freeze()
         levels = [pair.taps[index] for index in pair.head]
         self._strides = [level.stride for level in levels]
         self._same_channels = [level.student_channels == level.teacher_channels for level in levels]
@@ -111,13 +111,13 @@ class Explainer:
         self.origin = ""
 
     def take_adapters(self, path: Path) -> bool:
-        """Take the adapters that were trained with the student, where they were kept.
+        """Load the adapters that were trained with the student.
 
         Args:
             path (Path): `adapters.pt` beside the student's checkpoint.
 
         Returns:
-            (bool): Whether they were there, for all levels.
+            (bool): Whether the file has adapters for all levels.
         """
         found = find_adapters(path, self.student.model)
         if not all(level in found for level in range(len(self._strides))):
@@ -127,12 +127,12 @@ class Explainer:
         return True
 
     def fit_adapters(self, images: Sequence[Path], what: str, read: Callable[[Path], InputImage]) -> None:
-        """Fit adapters by least squares to as many images as the levels' channels ask for.
+        """Fit adapters by least squares. The number of images depends on the channels of the levels.
 
         Args:
-            images (Sequence[Path]): Images to choose from, evenly.
-            what (str): What they are, such as `training images`.
-            read (Callable): Reads one.
+            images (Sequence[Path]): Images; some are chosen at even distances.
+            what (str): Their name in messages, such as `training images`.
+            read (Callable): Reads one image.
         """
         student, _ = self.maps(read(images[0]))
         need = max(_CELLS_PER_CHANNEL * x.shape[1] / (x.shape[2] * x.shape[3]) for x in student)
@@ -143,26 +143,26 @@ class Explainer:
         self.origin = f"fitted by least squares to {wanted} {what}{scarce}"
 
     def maps(self, image: InputImage) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return the maps of the head's levels for an image.
+        """Return the feature maps of the head's levels for an image.
 
         Args:
             image (InputImage): The image.
 
         Returns:
-            student (list[torch.Tensor]): The student's (1, Cs_l, H_l, W_l), before any adapter.
+            student (list[torch.Tensor]): The student's (1, Cs_l, H_l, W_l), before the adapters.
             teacher (list[torch.Tensor]): The teacher's (1, Ct_l, H_l, W_l).
         """
         pixels, _ = model_input(image, self._imgsz, self._step, self._device)
         return self._detect(self.student, pixels)[1], self._detect(self.teacher, pixels)[1]
 
     def explain(self, image: InputImage) -> Explanation:
-        """Look at an image.
+        """Explain an image.
 
         Args:
             image (InputImage): The image.
 
         Returns:
-            (Explanation): What the models compute in it.
+            (Explanation): The arrays that the models compute for it.
 
         Raises:
             ValueError: If there are no adapters yet.
@@ -178,9 +178,10 @@ class Explainer:
         adapted = [adapt(weight, x) for weight, x in zip(self.adapters, student_maps, strict=True)]
         size = (pixels.shape[2], pixels.shape[3])
         confidence = None
-        if self._guest is not None:
+        if self._frozen_teacher is not None:
             with torch.no_grad():
-                confidence = self._guest.confidence(self._guest.forward_teacher(pixels), teacher_maps)
+                raw = self._frozen_teacher.forward_teacher(pixels)
+                confidence = self._frozen_teacher.confidence(raw, teacher_maps)
         settings = self.wavelet, self.weight, confidence, self.hulls
         views = view_levels(image, adapted, teacher_maps, self._strides, window, size, *settings)
         return Explanation(
@@ -198,7 +199,7 @@ class Explainer:
         return device
 
     def _detect(self, detector: Detector, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the detections (N, 6) or (N, 7) of one image and the maps that the head was given."""
+        """Return the detections (N, 6) or (N, 7) of one image and the feature maps that the head received."""
         (found,), maps = tap_maps(detector, detector.head_layers, lambda: detector.detect(pixels, self.confidence))
         return found, maps
 
@@ -212,7 +213,7 @@ class Explainer:
         if not isinstance(self.teacher, Explains):
             return {}
         places = self.teacher.places(teacher_maps)
-        # As in the loss: the student's maps as they are where the channels agree, adapted ones where they differ
+        # As in the loss: the student's maps are adapted only where the numbers of channels differ
         compared = [x if same else y for x, y, same in zip(student_maps, adapted, self._same_channels, strict=True)]
         heads: dict[str, tuple[nn.Module, Sequence[torch.Tensor], Sequence[torch.Tensor]]] = {
             "im_full": (self.teacher.implicit_part(self.teacher.head), compared, teacher_maps)
@@ -228,16 +229,16 @@ class Explainer:
 
 
 def tap_maps(detector: Detector, layers: Iterable[int], run: Callable[[], Result]) -> tuple[Result, list[torch.Tensor]]:
-    """Run a model and return the maps that layers of it gave meanwhile.
+    """Run a model and return the outputs of some of its layers.
 
     Args:
         detector (Detector): The model.
         layers (Iterable[int]): Indices of the layers.
-        run (Callable): Runs it.
+        run (Callable): Runs the model.
 
     Returns:
-        result (Result): What `run` returned.
-        maps (list[torch.Tensor]): Outputs of the layers, in their order.
+        result (Result): The return value of `run`.
+        maps (list[torch.Tensor]): Outputs of the layers, in the given order.
     """
     taps = Taps()
     taps.open({index: detector.layer(index) for index in layers})

@@ -1,4 +1,4 @@
-"""Images as the models are given them: read with their labels, scaled and padded; and where boxes lie then."""
+"""Reads images with their labels, scales and pads them for the models, and converts boxes between the two sizes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ds2d2_yolo.files import refuse_unusable
 Item = TypeVar("Item")
 
 Window = tuple[float, float, float, float]
-"""Left, right, bottom and top of a padded input, in pixels of the image: the extent that all maps cover."""
+"""Left, right, bottom and top of a padded input, in pixels of the image. All maps cover this area."""
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image that models look at, with its labels.
+    """An input image with its labels.
 
     Attributes:
         path (Path): Its file.
         pixels (np.ndarray): (H, W, 3) uint8, RGB.
         boxes (np.ndarray): Objects (G, 4) as xyxy pixels, or (G, 5) oriented as xywhr: pixels and radians.
         labels (np.ndarray): Their classes (G,).
-        labelled (bool): Whether the objects are labelled; a labelled image may hold none.
+        labelled (bool): Whether the image has labels; a labelled image may have no objects.
     """
 
     path: Path
@@ -62,10 +62,10 @@ def read_image(
     Args:
         path (Path): The image.
         classes (int): Number of classes.
-        labelled (bool): Whether an image without label file counts as one without objects.
+        labelled (bool): Whether an image without a label file has no objects.
         single_cls (bool): Whether all objects count as one class.
-        task (str): What the labels are for; objects of `obb` are oriented.
-        points (Sequence[int]): Number of keypoints and of values of each, for `pose`.
+        task (str): Task of the labels; objects of `obb` are oriented.
+        points (Sequence[int]): For `pose`: number of keypoints, and of values per keypoint.
 
     Returns:
         (InputImage): The image.
@@ -89,8 +89,8 @@ def read_image(
     if task == "obb":
         if len(polygons) != len(rows):
             raise DS2D2Error(
-                f"{label}: holds boxes, task=obb needs the four corners of each object; label them, or pass models "
-                "for task=detect"
+                f"{label}: holds boxes, task=obb needs the four corners of each object; label the corners, or pass "
+                "models for task=detect"
             )
         corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
         boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
@@ -101,13 +101,13 @@ def read_image(
 
 
 def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) -> tuple[torch.Tensor, Window]:
-    """Return an image as `predict` gives it to models, and the window that it then shows.
+    """Scale and pad an image as `predict` does. Return it with its window.
 
     Args:
         image (InputImage): The image.
         imgsz (int): Longer side, in pixels.
-        step (int): What its sides are padded to a multiple of.
-        device (torch.device): Where the models are.
+        step (int): The sides are padded to a multiple of this number.
+        device (torch.device): Device of the models.
 
     Returns:
         pixels (torch.Tensor): (1, 3, H, W) in [0, 1].
@@ -125,15 +125,15 @@ def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) 
 
 
 def boxes_in_input(boxes: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
-    """Return boxes of an image, (N, 4) as xyxy or (N, 5) as xywhr, in pixels of the input.
+    """Convert boxes from pixels of the image to pixels of the input.
 
     Args:
-        boxes (np.ndarray): Boxes in pixels of the image, and radians.
+        boxes (np.ndarray): Boxes (N, 4) as xyxy or (N, 5) as xywhr, in pixels of the image and radians.
         window (Window): Window of the input.
         size (tuple[int, int]): Height and width of the input, in pixels.
 
     Returns:
-        (np.ndarray): Boxes in pixels of the input, and radians.
+        (np.ndarray): Boxes of the same shape, in pixels of the input and radians.
     """
     corner, scale = _scales(window, size, boxes.shape[1] == 5)
     moved: np.ndarray = (boxes - corner) / scale
@@ -141,11 +141,11 @@ def boxes_in_input(boxes: np.ndarray, window: Window, size: tuple[int, int]) -> 
 
 
 def detections_in_image(found: torch.Tensor, window: Window, size: tuple[int, int], image: InputImage) -> np.ndarray:
-    """Return detections of the input in pixels of its image; upright ones are cut at its rim.
+    """Convert detections from pixels of the input to pixels of the image. Upright boxes are clipped to the image.
 
     Args:
         found (torch.Tensor): Detections (N, 6) with boxes as xyxy or (N, 7) as xywhr, in pixels of the input and
-            radians; confidence, class.
+            radians. Confidence and class follow the box.
         window (Window): Window of the input.
         size (tuple[int, int]): Height and width of the input, in pixels.
         image (InputImage): The image.
@@ -163,7 +163,7 @@ def detections_in_image(found: torch.Tensor, window: Window, size: tuple[int, in
 
 
 def spread_out(items: Sequence[Item], number: int) -> list[Item]:
-    """Return so many of some items, at even distances; all where there are no more.
+    """Return `number` of the items, at even distances. All are returned if there are fewer.
 
     Example:
         >>> spread_out([0, 1, 2, 3, 4, 5], 3)
@@ -173,9 +173,9 @@ def spread_out(items: Sequence[Item], number: int) -> list[Item]:
 
 
 def _scales(window: Window, size: tuple[int, int], oriented: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corner of the window and pixels of the image per pixel of the input, for xyxy (4,) or xywhr (5,)."""
+    """Return offset and scale from input to image pixels, for xyxy (4,) or xywhr (5,)."""
     left, right, bottom, top = window
     x, y = (right - left) / size[1], (bottom - top) / size[0]
-    if oriented:  # x and y differ by the rounding to whole pixels alone
+    if oriented:  # x and y differ only by rounding to whole pixels
         return np.array([left, top, 0, 0, 0]), np.array([x, y, math.sqrt(x * y), math.sqrt(x * y), 1])
     return np.array([left, top, left, top]), np.array([x, y, x, y])

@@ -1,4 +1,4 @@
-"""Which detections are right: hits, false alarms and misses of one image."""
+"""Hits, false alarms and misses: the detections of one image compared with its ground truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ultralytics.utils.metrics import batch_probiou, box_iou
 
 @dataclass(frozen=True)
 class Matched:
-    """Boxes of one image, as they were given: detections that hit, false alarms, and objects that were missed."""
+    """Boxes of one image, in the input format: hits, false alarms, and missed objects."""
 
     hits: np.ndarray
     false_alarms: np.ndarray
@@ -24,19 +24,19 @@ class Matched:
 def match_detections(
     boxes: np.ndarray, classes: np.ndarray, objects: np.ndarray, labels: np.ndarray, threshold: float = 0.5
 ) -> Matched:
-    """Assign detections to objects, the most confident first, each object once.
+    """Match detections to objects, the most confident first, each object once.
 
     Args:
-        boxes (np.ndarray): Detections (D, 4) as xyxy pixels, or (D, 5) oriented as xywhr: pixels and radians; sorted
-            by falling confidence.
+        boxes (np.ndarray): Detections (D, 4) as xyxy pixels, or (D, 5) oriented as xywhr in pixels and radians. They
+            are sorted by decreasing confidence.
         classes (np.ndarray): Their classes (D,).
-        objects (np.ndarray): Ground truth (G, 4) or (G, 5), likewise.
-        labels (np.ndarray): Their classes (G,).
-        threshold (float): Intersection over union (of oriented boxes the probabilistic one, as Ultralytics validates
-            with) from which a detection of the right class is a hit.
+        objects (np.ndarray): Ground truth (G, 4) or (G, 5), in the same format.
+        labels (np.ndarray): Its classes (G,).
+        threshold (float): Lowest IoU of a hit, which must also have the right class. For oriented boxes it is
+            Ultralytics' probabilistic IoU.
 
     Returns:
-        (Matched): The three kinds.
+        (Matched): Hits, false alarms and misses.
 
     Example:
         >>> box = np.array([[0.0, 0.0, 9.0, 9.0]])
@@ -58,16 +58,16 @@ def match_detections(
 
 
 def predict(model: YOLO, path: Path, imgsz: int, confidence: float) -> np.ndarray:
-    """Return what a model of Ultralytics for upright boxes detects in an image.
+    """Return the detections of an Ultralytics model with upright boxes in an image.
 
     Args:
         model (YOLO): The model.
         path (Path): The image.
-        imgsz (int): Side at which the model looks at it, in pixels.
-        confidence (float): Least confidence of a detection.
+        imgsz (int): Input size of the model, in pixels.
+        confidence (float): Lowest confidence of a detection.
 
     Returns:
-        (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels of the image, confidence, class.
+        (np.ndarray): Detections (N, 6) by decreasing confidence: xyxy pixels of the image, confidence, class.
     """
     (result,) = model.predict(str(path), imgsz=imgsz, conf=confidence, verbose=False)
     assert isinstance(result, Results)

@@ -1,4 +1,4 @@
-"""How a student's maps come closer to its teacher's in the course of a training, as arrays."""
+"""How a student's feature maps approach its teacher's during a training, as arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelContent(TypedDict):
 
 
 class LevelContent(TypedDict):
-    """A level of a pair, as JSON values: layers, channels, stride, and which terms compare it."""
+    """A level of a pair, as JSON values: layers, channels, stride, and the terms that use it."""
 
     student_layer: int
     teacher_layer: int
@@ -38,7 +38,7 @@ class LevelContent(TypedDict):
 
 
 class PairContent(TypedDict):
-    """What a training compares with what, as JSON values; gains that are still to be found are `auto`."""
+    """What a training compares, as JSON values. Gains that are not yet calibrated are `auto`."""
 
     student: ModelContent
     teacher: ModelContent
@@ -51,11 +51,11 @@ class PairContent(TypedDict):
 
 
 def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
-    """Read a few images with objects that lie at even distances in the validation set.
+    """Read a few validation images that have objects, at even distances.
 
     Args:
-        trainer (StudentTrainer): The trainer, from the start of training on.
-        number (int): How many at most.
+        trainer (StudentTrainer): The trainer, after training has started.
+        number (int): Largest number of images.
 
     Returns:
         (list[InputImage]): The images.
@@ -67,27 +67,27 @@ def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
         try:
             image = read_image(path, classes, True, single, trainer.args.task, points)
         except DS2D2Error:
-            continue  # Ultralytics has reported damaged images when it read them
+            continue  # Ultralytics has already reported damaged images
         if len(image.boxes) and len(chosen) < number:
             chosen.append(image)
     return chosen
 
 
 def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[LevelView, ...], Window]:
-    """Compare the averaged student, which is what is saved, with the teacher.
+    """Compare the EMA of the student, which is saved, with the teacher.
 
     Args:
-        trainer (StudentTrainer): The trainer, while it trains.
+        trainer (StudentTrainer): The trainer, during training.
         image (InputImage): The image.
 
     Returns:
         views (tuple[LevelView, ...]): By level, the finest first.
-        window (Window): What the padded input covers.
+        window (Window): The area that the padded input covers.
     """
     assert trainer.distiller is not None
     assert trainer.pair is not None
     ema: Any = trainer.ema  # None for type checkers: Ultralytics makes it when training starts
-    model: Any = unwrap_model(ema.ema)  # with adapters beside its layers
+    model: Any = unwrap_model(ema.ema)  # includes the adapters
     student, distiller, pair = detector_of(model), trainer.distiller, trainer.pair
     assert student is not None
     step = max(32, *(int(detector.model.stride.max()) for detector in (student, distiller.teacher)))
@@ -119,10 +119,10 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
 
 
 def describe_pair(trainer: StudentTrainer) -> PairContent:
-    """Return what a training compares with what.
+    """Return what a training compares.
 
     Args:
-        trainer (StudentTrainer): The trainer, from the start of training on.
+        trainer (StudentTrainer): The trainer, after training has started.
 
     Returns:
         (PairContent): The content of `pair.json`.

@@ -1,4 +1,4 @@
-"""An explainer from what the user wrote: checkpoints by role, the settings they were trained with, images."""
+"""Makes an explainer from the user's input: loads the checkpoints, reads their training settings, finds images."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ImageSource:
 
     Attributes:
         images (list[Path]): Images to explain.
-        labelled (bool): Whether one without label file counts as one without objects.
-        fit_images (list[Path]): Images that adapters can be fitted to.
-        fit_name (str): What those are, for people.
+        labelled (bool): Whether an image without a label file has no objects.
+        fit_images (list[Path]): Images to fit adapters to.
+        fit_name (str): Their name in messages.
     """
 
     images: list[Path]
@@ -43,7 +43,7 @@ class ImageSource:
     fit_name: str
 
     def read(self, path: Path, student: Detector) -> InputImage:
-        """Read one of the images with the labels that a student's task has; see `read_image`."""
+        """Read one of the images with labels for the student's task; see `read_image`."""
         points = student.keypoints or (0, 0)
         return read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
 
@@ -52,13 +52,13 @@ def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
     """Load trained models that can be explained together.
 
     Args:
-        paths (Mapping[str, str | Path]): Checkpoints by role: `teacher`, `student`, and where given `plain`.
+        paths (Mapping[str, str | Path]): Checkpoints by role: `teacher`, `student` and, optionally, `plain`.
 
     Returns:
-        (dict[str, Detector]): Detectors by role, all of the same classes.
+        (dict[str, Detector]): Detectors by role, all with the same classes.
 
     Raises:
-        DS2D2Error: If one is missing, not trained, cannot be explained, or has other classes than the teacher.
+        DS2D2Error: If a model is missing, not trained, of a family that is not supported, or has other classes.
     """
     models: dict[str, Detector] = {}
     for role, path in paths.items():
@@ -67,7 +67,7 @@ def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
             raise DS2D2Error(f"{role}={path}: only a trained model can be explained; pass its .pt as {role}=", 2)
         if models[role].explicit_only:
             raise DS2D2Error(
-                f"{role}={path}: is an {models[role].family}, which is not explained here; pass a YOLO as {role}="
+                f"{role}={path}: is an {models[role].family}, which cannot be explained; pass a YOLO as {role}="
             )
         channels = next(models[role].model.parameters()).shape[1]
         if channels != 3:
@@ -89,16 +89,16 @@ def find_images(
 
     Args:
         source (str): An image, a folder of images, or a data YAML.
-        names (Sequence[str]): Classes of the models, which those of data sets must be.
+        names (Sequence[str]): Classes of the models. Data sets must have the same.
         split (str): Split of a data YAML to take images from.
-        number (int): Most images to explain, taken at even distances.
-        data (str | None): Data YAML whose training images adapters are fitted to; None takes `source`, where it is one.
+        number (int): Largest number of images to explain, taken at even distances.
+        data (str | None): Data YAML with training images to fit adapters to; None takes `source` if it is a YAML.
 
     Returns:
         (ImageSource): The images.
 
     Raises:
-        DS2D2Error: If there are none, or a data set is missing or has other classes.
+        DS2D2Error: If there are no images, or a data set is missing or has other classes.
     """
     path = Path(source).expanduser()
     content, labelled = None, False
@@ -131,23 +131,23 @@ def make_explainer(
     footprint: str | None = None,
     device: torch.device | None = None,
 ) -> Explainer:
-    """Make an explainer of loaded models, with the settings of the student's training where none are given.
+    """Make an explainer of loaded models. Missing settings come from the student's training.
 
     Args:
         models (Mapping[str, Detector]): Detectors by role, from `load_models`.
         amplifier (str | Path | None): The teacher's amplifier.
-        imgsz (int | None): Side at which the models look at the images, in pixels; None takes that of the training.
+        imgsz (int | None): Input size of the models, in pixels; None takes that of the training.
         wavelet (str | None): Name of an orthogonal wavelet; None takes the amplifier's, else Haar.
-        confidence (float): Least confidence of a detection.
+        confidence (float): Lowest confidence of a detection.
         weight (str | None): Weight of the explicit terms; None takes that of the training.
         footprint (str | None): `rotated` or `hull`, for oriented boxes; None takes that of the training.
-        device (torch.device | None): Where the models go; None leaves them where they are.
+        device (torch.device | None): Device to move the models to; None does not move them.
 
     Returns:
-        (Explainer): The explainer, without adapters yet.
+        (Explainer): The explainer, still without adapters.
 
     Raises:
-        DS2D2Error: If models, amplifier and settings do not belong together.
+        DS2D2Error: If models, amplifier and settings do not match.
     """
     teacher, student = models["teacher"], models["student"]
     size = _trained_size(student) if imgsz is None else imgsz
@@ -155,24 +155,24 @@ def make_explainer(
     for detector in (teacher, student):
         detector.model.eval()
     check_footprint(footprint, teacher)
-    guest: nn.Module | None = None
+    frozen_amplifier: nn.Module | None = None
     if amplifier is not None:
         wavelet = wavelet or read_amplifier(amplifier)["wavelet"]
-        guest = load_amplifier(amplifier, teacher, str(wavelet))
-    for model in [*(detector.model for detector in models.values()), *([guest] if guest else [])]:
+        frozen_amplifier = load_amplifier(amplifier, teacher, str(wavelet))
+    for model in filter(None, [*(detector.model for detector in models.values()), frozen_amplifier]):
         model.float().to(device).requires_grad_(False)
     weight = weight or str(trained_argument(student, "weight") or "confidence")
     hulls = (footprint or trained_argument(student, "footprint")) == "hull"
     plain, wavelet = models.get("plain"), str(wavelet or "haar")
-    return Explainer(teacher, student, pair, size, guest, plain, wavelet, confidence, weight, hulls)
+    return Explainer(teacher, student, pair, size, frozen_amplifier, plain, wavelet, confidence, weight, hulls)
 
 
 def trained_argument(student: Detector, name: str) -> object:
-    """Return an argument that a checkpoint was trained with, or None.
+    """Return an argument of a checkpoint's training, or None.
 
-    From finished checkpoints Ultralytics takes the arguments that are not its own; `args.yaml` of their run has them.
+    Ultralytics removes arguments that are not its own from finished checkpoints. `args.yaml` of the run has them.
     """
-    args = getattr(student.model, "args", None)  # a namespace or a dict, by release
+    args = getattr(student.model, "args", None)  # a namespace or a dict, depending on the release
     value: object = args.get(name) if isinstance(args, dict) else getattr(args, name, None)
     path = getattr(student.model, "pt_path", None)
     if value is not None or path is None:
@@ -182,7 +182,7 @@ def trained_argument(student: Detector, name: str) -> object:
 
 
 def _trained_size(student: Detector) -> int:
-    """Return the image size that a checkpoint was trained at, or Ultralytics' default."""
+    """Return the image size of a checkpoint's training, or Ultralytics' default."""
     size = trained_argument(student, "imgsz")
     size = max(size) if isinstance(size, (list, tuple)) else size
     step = max(int(max(student.model.stride)), 32)

@@ -1,4 +1,4 @@
-"""What distillation compares in one image, as arrays: bands, weights and errors by level, differences by place."""
+"""What distillation compares in one image, as arrays: bands, weights and errors by level, and differences."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ds2d2_yolo.method import decompose, density_independent_scale_weight, expli
 BANDS = ("LL", "LH", "HL", "HH")
 """The bands in the order of `ds2d2_yolo.method.Bands`."""
 
-_EPSILON = 1e-9  # the mean of weights, where the teacher is sure of nothing
-_CANVAS = 4  # pixels of the input along a side of a canvas's cell
+_EPSILON = 1e-9  # avoids a division by 0 where the teacher has no confidence anywhere
+_CANVAS = 4  # side of a canvas cell, in pixels of the input
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class LevelView:
     """One level of the pyramid, on the grid of its bands.
 
     Attributes:
-        stride (float): Pixels of the input per cell of the map; a cell of the bands spans two.
+        stride (float): Pixels of the input per cell of the map. A cell of the bands is twice as large.
         teacher (dict[str, np.ndarray]): Energy of every band (h, w): root of the mean square over the channels.
         student (dict[str, np.ndarray]): The same of the adapted maps.
-        low (np.ndarray): Squared error of LL (h, w), mean over the channels: before it is weighted.
-        high (np.ndarray): Squared error of the detail bands, mean over channels and bands.
+        low (np.ndarray): Squared error of LL (h, w), mean over the channels, not weighted.
+        high (np.ndarray): Squared error of the detail bands (h, w), mean over channels and bands, not weighted.
         disw (np.ndarray): Density-independent scale weight (h, w).
-        weight (np.ndarray): Weight that is used (h, w): the mean of an error times it is the level's part of a term.
-        explained (float): Share of the teacher's energy in this image that the adapted student's map explains, at
-            most 1; below 0 where an empty map were closer.
+        weight (np.ndarray): Weight of the errors (h, w). The mean of weight times error is the level's part of a term.
+        explained (float): Share of the teacher's energy in this image that the student's adapted map explains, at
+            most 1. Below 0 if a map of zeros would be closer.
     """
 
     stride: float
@@ -47,10 +47,10 @@ class LevelView:
 
 @dataclass(frozen=True)
 class DifferenceView:
-    """Where predictions from the two pyramids differ, through one head; (h, w) on a canvas over the input.
+    """Where one head's predictions from the two pyramids differ: (h, w) on a canvas over the input.
 
-    Every place of prediction (the cell of an anchor, a region) spreads its difference evenly over its area, as DISW
-    spreads an object; so the sum over the canvas is the sum over all places.
+    A prediction belongs to a place: the cell of an anchor, or a region. Its difference is spread evenly over this area,
+    as DISW spreads an object. The sum over the canvas is the sum over all places.
     """
 
     classes: np.ndarray
@@ -69,7 +69,7 @@ def view_levels(
     confidence: Sequence[torch.Tensor] | None = None,
     hulls: bool = False,
 ) -> Iterator[LevelView]:
-    """Yield what the explicit terms compare, level by level.
+    """Yield what the explicit terms compare, one level after the other.
 
     Args:
         image (InputImage): The image.
@@ -80,9 +80,9 @@ def view_levels(
         size (tuple[int, int]): Height and width of the input, in pixels.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
         weight (str): Weight of the explicit terms, one of `ds2d2_yolo.method.WEIGHTS`.
-        confidence (Sequence[torch.Tensor] | None): The teacher's confidence (1, 1, H_l, W_l) in [0, 1], where
-            the weight is `confidence`.
-        hulls (bool): Whether oriented objects weigh on their upright hulls, not on their own boxes.
+        confidence (Sequence[torch.Tensor] | None): For weight `confidence`: the teacher's confidence (1, 1, H_l, W_l)
+            in [0, 1].
+        hulls (bool): Whether the weight of an oriented object covers its upright hull instead of its oriented box.
 
     Yields:
         (LevelView): The level.
@@ -102,15 +102,15 @@ def view_levels(
 
 
 def spread_over(places: torch.Tensor, values: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Spread the value of every place evenly over the cells of a canvas that it covers.
+    """Spread the value of every place evenly over the canvas cells that it covers.
 
     Args:
-        places (torch.Tensor): Places (N, 4) as xyxy pixels of the input; what lies outside is cut off.
+        places (torch.Tensor): Places (N, 4) as xyxy pixels of the input, clipped to it.
         values (torch.Tensor): Values (N,), at least 0.
         size (tuple[int, int]): Height and width of the input, in pixels.
 
     Returns:
-        (np.ndarray): Canvas (h, w) float64, one cell for 4 x 4 pixels; it adds up to the values of the places inside.
+        (np.ndarray): Canvas (h, w) float64, one cell per 4 x 4 pixels. Its sum is the sum of the values inside.
 
     Example:
         >>> canvas = spread_over(torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([4.0]), (16, 16))
@@ -129,11 +129,11 @@ def spread_over(places: torch.Tensor, values: torch.Tensor, size: tuple[int, int
     for rows, columns, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(table, (rows, columns), sign * share)
     canvas: np.ndarray = table.cumsum(0).cumsum(1)[:height, :width]
-    return canvas.clip(min=0)  # sums of floating-point numbers may end a little below
+    return canvas.clip(min=0)  # rounding may leave small negative numbers
 
 
 def _used_weight(disw: torch.Tensor, weight: str, confidence: torch.Tensor | None) -> torch.Tensor:
-    """Return the weight (1, 1, h, w) under which the mean of an error is what the loss makes of it."""
+    """Return the weight (1, 1, h, w): the mean of weight times error is the loss."""
     if weight != "confidence":
         return disw if weight == "disw" else torch.ones_like(disw)
     assert confidence is not None
@@ -142,7 +142,7 @@ def _used_weight(disw: torch.Tensor, weight: str, confidence: torch.Tensor | Non
 
 
 def _energies(x: torch.Tensor, wavelet: str) -> dict[str, np.ndarray]:
-    """Return the root of the mean square over the channels of every band (h, w) of a map (1, C, H, W)."""
+    """Return the root mean square over the channels of every band (h, w) of a map (1, C, H, W)."""
     bands = decompose(x, wavelet)
     return {name: _array(band.square().mean(1, keepdim=True).sqrt()) for name, band in zip(BANDS, bands, strict=True)}
 

@@ -24,7 +24,7 @@ from ds2d2_yolo.resources import resource_folder
         ({"seeds": "0,x"}, "'x' is no seed", 2),
         ({"seeds": -1}, "'-1' is no seed", 2),
         ({"seeds": True}, "seeds=True: expected", 2),
-        ({"seed": 4}, "seed=4: a comparison has several; leave seed= out", 2),
+        ({"seed": 4}, "seed=4: a comparison has several seeds; leave seed= out", 2),
         ({"time": 1}, "time=1: schedules would depend on the load of the machine", 2),
         ({"val": False}, "val=False: the best epochs are compared; leave val= out", 2),
         ({"resume": "last.pt"}, "resume=last.pt: the same command continues", 2),

@@ -169,5 +169,5 @@ def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
 
     callbacks = get_default_callbacks()
     callbacks["on_train_start"].append(lambda t: t.model.model[4].register_forward_pre_hook(fail_once))
-    with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics went on with batch=2.*pass batch=2"):
+    with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics reduced the batch to 2.*pass batch=2"):
         execute(job_of("none"), DS2D2Trainer, callbacks)

@@ -150,7 +150,7 @@ def test_a_damaged_comparison_is_told_in_one_line(copied):
     teachers = [path for path in records if path.name.startswith("teacher")]
     for path in teachers:
         path.rename(path.with_suffix(".away"))
-    with pytest.raises(DS2D2Error, match="holds no record of the teacher"):
+    with pytest.raises(DS2D2Error, match="has no record of the teacher"):
         read_comparison(copied)
     for path in teachers:
         path.with_suffix(".away").rename(path)
@@ -161,7 +161,7 @@ def test_a_damaged_comparison_is_told_in_one_line(copied):
         with pytest.raises(DS2D2Error, match=message):
             read_comparison(copied)
     plain.write_text(content)
-    for damage, message in (("method,seed\n", "names no runs"), ("method,seed\nplain,0\n", r"KeyError\('weights'\)")):
+    for damage, message in (("method,seed\n", "lists no runs"), ("method,seed\nplain,0\n", r"KeyError\('weights'\)")):
         (copied / "comparison.csv").write_text(damage)
         with pytest.raises(DS2D2Error, match=message):
             read_comparison(copied)

@@ -184,7 +184,7 @@ def test_as_a_student_it_is_not_compared(files, fresh_machine, capsys):
         ("amplifier", "an RT-DETR has no amplifier"),
         ("teacher", "is trained already"),
         ("compare", "is an RT-DETR, whose AP is not compared here"),
-        ("explain", "is an RT-DETR, which is not explained here"),
+        ("explain", "is an RT-DETR, which cannot be explained"),
     ],
 )
 def test_other_modes_refuse_it_in_one_line(mode, message, files, fresh_machine, capsys):
