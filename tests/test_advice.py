@@ -112,7 +112,7 @@ CASES = [
     Case(f"{VAL} max_dts=3", "no such option", "max_dets", "expected key=value"),
     Case(f"{VAL} model={{posed}} data={{pose}} task=detect", "is trained for task=pose", "leave task= out"),
     Case(f"{MERGE} split=test", "no such split", "split=val"),
-    Case(f"{MERGE} predictions={{predicted}}", "holds no label files", "predictions={predicted}/labels"),
+    Case(f"{MERGE} predictions={{predicted}}", "has no label files", "predictions={predicted}/labels"),
     Case(f"{MERGE} iou=3", "must be from 0 to 1", "iou=0.3"),
     Case(f"{COMPARE} time=1", "depend on the load of the machine", "leave time= out"),
     Case(f"{COMPARE} val=False", "the best epochs are compared", "leave val= out"),

@@ -1,4 +1,4 @@
-"""Data sets: published layouts converted, large images tiled and their detections merged, YOLO labels checked.
+"""Data sets: converts published layouts, cuts large images into tiles and merges their detections, checks YOLO labels.
 
-Knows files and labels. It does not know models, and imports no other room.
+Knows files and labels. Does not know models, and imports no other room.
 """

@@ -1,4 +1,4 @@
-"""What every data set format is turned into before it is written as YOLO labels, and an account of what is left out."""
+"""The common form of all data set formats before they are written as YOLO labels, and an account of a conversion."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Kind = Literal["image", "object"]
 
 
 class Omission(TypedDict):
-    """Something that came in and did not go out."""
+    """An entry of the source that is not in the result."""
 
     file: str  # relative to the source where possible
-    line: int | None  # of the file, or number of the object in it, from 1
+    line: int | None  # line of the file, or number of the object in it, from 1
     kind: Kind
-    reason: str  # a few words that are the same for the same reason
+    reason: str  # always the same words for the same reason
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object, as its source has it.
+    """One object, as in its source.
 
     Attributes:
-        name (str): Class, as the source spells it.
-        points (tuple[float, ...]): Pixels of the source image: four numbers x1, y1, x2, y2 of a horizontal box, or
-            eight numbers x1, y1, ... x4, y4 of the corners of an oriented one, in the source's order.
-        difficult (int): The source's degree of difficulty; 0 where it has none.
-        crowd (bool): Whether it stands for a group, or for something to be ignored (`iscrowd`, `ignore` of COCO).
+        name (str): Class, spelled as in the source.
+        points (tuple[float, ...]): Pixels of the source image. A horizontal box has four numbers x1, y1, x2, y2. An
+            oriented box has eight numbers x1, y1, ... x4, y4: its corners in the order of the source.
+        difficult (int): Degree of difficulty in the source; 0 if it has none.
+        crowd (bool): Whether it is a group, or is to be ignored (`iscrowd`, `ignore` of COCO).
         line (int | None): Line of the label file, or number of the object in it, from 1.
     """
 
@@ -45,7 +45,7 @@ class Annotation:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The horizontal box, or the hull of the oriented one, as x1, y1, x2, y2 in pixels of the source image.
+        """The horizontal box, or the hull of the oriented box, as x1, y1, x2, y2 in pixels of the source image.
 
         Example:
             >>> Annotation("ship", (0.0, 2.0, 4.0, 0.0, 6.0, 3.0, 1.0, 5.0)).box
@@ -59,7 +59,7 @@ class Annotation:
 
     @property
     def corners(self) -> tuple[float, ...]:
-        """Eight numbers: the corners of the oriented box, or those of the horizontal one, clockwise from the top left.
+        """The corners, eight numbers. Those of a horizontal box go clockwise from the top left.
 
         Example:
             >>> Annotation("ship", (0.0, 0.0, 4.0, 2.0)).corners
@@ -77,12 +77,12 @@ class AnnotatedImage:
 
     Attributes:
         name (str): Name of the image without folder and suffix; unique in its split.
-        labels (Path): The label file, or the file that holds the labels of all images.
-        image (Path | None): The image file; None where there is none.
-        size (tuple[int, int] | None): Width and height in pixels as the labels state them; None where they do not.
-        objects (list[Annotation]): Its objects; an image without any is a valid one.
-        labelled (bool): False where the labels of the split are not published, as those of DOTA's test images; then
-            nothing is known about its objects, and `labels` is the image file.
+        labels (Path): The label file, or the file with the labels of all images.
+        image (Path | None): The image file; None if it is missing.
+        size (tuple[int, int] | None): Width and height in pixels, as stated in the labels; None if not stated.
+        objects (list[Annotation]): Its objects. An image without objects is valid.
+        labelled (bool): False if the labels of the split are not published, as for DOTA's test images. Then `objects`
+            is empty, and `labels` is the image file.
     """
 
     name: str
@@ -94,14 +94,14 @@ class AnnotatedImage:
 
 
 class Reader(Protocol):
-    """Reads one data set in its original layout, image by image, so that memory does not grow with the data set."""
+    """Reads one data set in its original layout, image by image: memory does not grow with the data set."""
 
     layout: str
-    """Name of the layout for people, such as `DIOR`."""
+    """Name of the layout in messages, such as `DIOR`."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Classes in the order in which they are numbered."""
+        """Classes in the order of their numbers."""
         ...
 
     def splits(self) -> Mapping[str, int]:
@@ -111,26 +111,26 @@ class Reader(Protocol):
     def read(self, split: str) -> Iterator[AnnotatedImage]:
         """Yield the images of a split in a fixed order.
 
-        The reader notes in its `Account` each image that it yields and each object in it, and whatever it can not
-        read; the writer notes what it leaves out afterwards.
+        The reader enters every image and object that it yields into its `Account`, and everything that it cannot read.
+        The writer later adds what it leaves out.
         """
         ...
 
 
 @dataclass
 class Account:
-    """Keeps count of a conversion: what came in, what went out, and what did not, where and why.
+    """Counts the images and objects of a conversion: found, written, and left out with place and reason.
 
-    For images and for objects alike, what came in equals what went out plus what was left out (`check_balance`).
+    The number found equals the number written plus the number left out (`check_balance`).
 
     Args:
-        on_error (OnError): What a malformed file does: `stop` the conversion, or be left out and listed (`skip`).
+        on_error (OnError): A malformed file stops the conversion (`stop`), or is left out and listed (`skip`).
 
     Attributes:
         entered (Counter[str]): Number of `images` and `objects` found in the source.
         written (Counter[str]): Number of `images` and `objects` in the result.
         left_out (list[Omission]): One entry per file, line and reason.
-        remarks (dict[str, list[str]]): What was read otherwise than it is written, and where: `file:line`.
+        remarks (dict[str, list[str]]): Entries that were not read literally, with their places `file:line`.
 
     Example:
         >>> account = Account()
@@ -149,11 +149,11 @@ class Account:
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def enter(self, kind: Kind, count: int = 1) -> None:
-        """Count what was found in the source."""
+        """Count images or objects of the source."""
         self.entered[kind] += count
 
     def write(self, kind: Kind, count: int = 1) -> None:
-        """Count what was written to the result."""
+        """Count images or objects of the result."""
         self.written[kind] += count
 
     def leave_out(
@@ -164,21 +164,21 @@ class Account:
         line: int | None = None,
         count: int = 1,
     ) -> None:
-        """Note something that came in and is not carried over, by an option or because it is no object at all.
+        """Add something that is left out because of an option, or because it is not a valid object.
 
         Args:
             kind (Kind): `image` or `object`.
-            file (Path | str): The file that it is in, relative to the source where possible.
-            reason (str): A few words that are the same for the same reason.
+            file (Path | str): Its file, relative to the source where possible.
+            reason (str): Always the same words for the same reason.
             line (int | None): Line of the file, or number of the object in it, from 1.
-            count (int): How many.
+            count (int): Number of images or objects.
         """
         self.left_out.append({"file": str(file), "line": line, "kind": kind, "reason": reason, "count": count})
 
     def malformed(
         self, kind: Kind, file: Path | str, reason: str, line: int | None = None, count: int = 1, detail: str = ""
     ) -> None:
-        """Stop at something that cannot be read, or leave it out where the user asked for that.
+        """Stop at something that cannot be read, or leave it out with `on_error="skip"`.
 
         Args:
             kind (Kind): As for `leave_out`.
@@ -186,29 +186,29 @@ class Account:
             reason (str): As for `leave_out`.
             line (int | None): As for `leave_out`.
             count (int): As for `leave_out`.
-            detail (str): What the message says beyond the reason.
+            detail (str): Added to the reason in the message.
 
         Raises:
-            DS2D2Error: With `on_error="stop"`: one line that names file, line and reason.
+            DS2D2Error: With `on_error="stop"`: one line with file, line and reason.
         """
         if self.on_error == "stop":
             place = f"{file}:{line}" if line is not None else str(file)
             reason = f"{reason} ({detail})" if detail else reason
-            raise DS2D2Error(f"{place}: {reason}; mend it, or pass on_error=skip to leave it out and list it")
+            raise DS2D2Error(f"{place}: {reason}; correct it, or pass on_error=skip to leave it out and list it")
         self.leave_out(kind, file, reason, line, count)
 
     def remark(self, what: str, file: Path | str, line: int | None = None) -> None:
-        """Note something that is carried over, but was read otherwise than it is written.
+        """Add something that is in the result, but was not read literally.
 
         Args:
-            what (str): A few words that are the same for the same thing, as they follow a number.
+            what (str): Always the same words for the same thing; in the message they follow a number.
             file (Path | str): As for `leave_out`.
             line (int | None): As for `leave_out`.
         """
         self.remarks.setdefault(what, []).append(f"{file}:{line}" if line is not None else str(file))
 
     def notes(self) -> list[str]:
-        """Return a line for each kind of remark."""
+        """Return one line per kind of remark."""
         return [
             f"{len(places)} {what}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}"
             for what, places in self.remarks.items()
@@ -222,7 +222,7 @@ class Account:
         return dict(totals)
 
     def check_balance(self) -> None:
-        """Raise `AssertionError` unless everything that came in went out or is listed: a mistake in this package."""
+        """Raise `AssertionError` if something is neither written nor listed: a bug of this package."""
         for kind in ("image", "object"):
             lost = sum(entry["count"] for entry in self.left_out if entry["kind"] == kind)
             if self.entered[kind] != self.written[kind] + lost:

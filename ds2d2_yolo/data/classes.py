@@ -1,4 +1,4 @@
-"""Classes of the published data sets, in the order in which the reference's configurations number them."""
+"""Classes of the published data sets, numbered as in the reference's configurations."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ DOTA_CLASSES: tuple[str, ...] = (
     "bridge",
     "helicopter",
 )
-"""The 15 classes of DOTA v1.0. Later versions add classes, which are numbered after these."""
+"""The 15 classes of DOTA v1.0. Classes of later versions are numbered after these."""
 
 DOTA_ADDED_CLASSES: dict[str, tuple[str, ...]] = {
     "1.0": (),
     "1.5": ("container-crane",),
     "2.0": ("container-crane", "airport", "helipad"),
 }
-"""What each version of DOTA adds to v1.0."""
+"""The classes that each version of DOTA adds to v1.0."""

@@ -1,4 +1,4 @@
-"""The ground truth of a YOLO-format data set as COCO annotations, and back."""
+"""Converts the ground truth of a data set in YOLO's format to COCO annotations and back."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _Detection(TypedDict):
 
 
 class COCODetection(_Detection, total=False):
-    """A detection as COCO has it, with Ultralytics' additions."""
+    """A detection in COCO's format, with Ultralytics' additions."""
 
     file_name: str
     rbox: list[float]  # centre x, centre y, width, height in pixels, angle in radians
@@ -81,15 +81,16 @@ def coco_truth(
     task: str = "detect",
     root: Path | str | None = None,
 ) -> COCOTruth:
-    """Return labels, as Ultralytics has read them, as a COCO data set.
+    """Convert labels, as read by Ultralytics, to a COCO data set.
 
-    Coordinates are pixels of the original image. Images and objects are numbered from 1 in the order given, and so are
-    the classes: `category_id` is the class index plus 1. YOLO labels know no crowds: `iscrowd` is 0 throughout.
+    Coordinates are pixels of the original image. Images and objects are numbered from 1 in the given order. Classes are
+    also numbered from 1: `category_id` is the class index plus 1. YOLO labels have no crowds: `iscrowd` is always 0.
 
-    `bbox` is the part of the box that lies in the image, as in Ultralytics' predictions, for `segment` of the box round
-    the outline; outlines and keypoints themselves are left out. For `obb`, `rbox` (cx, cy, w, h, and the angle in
-    radians) is the smallest rectangle around the corners, as Ultralytics fits it; `area` is its w * h, `segmentation`
-    holds the corners as they are labelled and `bbox` their hull.
+    `bbox` is clipped to the image, as in Ultralytics' predictions. For `segment` it is the box around the outline.
+    Outlines and keypoints are not converted. For `obb`:
+
+    - `rbox` is the smallest rectangle around the corners, as fitted by Ultralytics: cx, cy, w, h, angle in radians.
+    - `area` is w * h of `rbox`, `segmentation` has the labelled corners, and `bbox` is their hull.
 
     Args:
         labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set: `im_file`; `shape`, (height,
@@ -97,13 +98,13 @@ def coco_truth(
             `segments`, N polygons (P, 2) float32, normalised, or none.
         names (Mapping[int, str]): Class names by index.
         task (str): `detect`, `obb`, `segment` or `pose`.
-        root (Path | str | None): Folder that file names are relative to; those outside of it stay absolute.
+        root (Path | str | None): File names are relative to this folder; names outside of it are absolute.
 
     Returns:
         (COCOTruth): `info`, `images`, `annotations` and `categories`, ready for `json.dumps`.
 
     Raises:
-        DS2D2Error: If the labels do not suit the task, as `check_labels` finds.
+        DS2D2Error: If the labels do not fit the task; see `check_labels`.
 
     Example:
         >>> box = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
@@ -141,11 +142,14 @@ def coco_truth(
 
 
 def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect") -> COCOTruth:
-    """Read the labels of one split, as Ultralytics reads them before a validation, as a COCO data set.
+    """Read the labels of one split as Ultralytics does before a validation, and return them as a COCO data set.
 
-    So duplicates are gone, polygons are boxes unless the task is `obb`, images that the camera stored rotated have the
-    size that they are shown with, images without a label file have no objects, and those that Ultralytics refuses are
-    missing (`refused_images` lists them). Ultralytics keeps its cache beside the labels.
+    This means:
+
+    - Duplicates are removed. Polygons become boxes, except for `obb`.
+    - Images have the size after their EXIF rotation. Images without a label file have no objects.
+    - Images that Ultralytics refuses are missing; `refused_images` lists them.
+    - Ultralytics writes its cache beside the labels.
 
     Args:
         data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
@@ -153,10 +157,10 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
         task (str): `detect`, `obb`, `segment` or `pose`.
 
     Returns:
-        (COCOTruth): See `coco_truth`; images in the order of their paths, named relative to the data set.
+        (COCOTruth): See `coco_truth`. Images are in the order of their paths, with names relative to the data set.
 
     Raises:
-        DS2D2Error: If there is no such split, no readable image in it, or its labels do not suit the task.
+        DS2D2Error: If the split is missing or has no readable image, or its labels do not fit the task.
 
     Example:
         >>> from ultralytics.data.utils import check_det_dataset
@@ -170,7 +174,7 @@ def read_truth(data: Mapping[str, Any], split: str = "val", task: str = "detect"
 
 
 def check_labels(labels: Sequence[Mapping[str, Any]], task: str) -> None:
-    """Refuse labels without corners or outlines where the task needs them: not all of Ultralytics' releases do.
+    """Refuse labels without corners or outlines if the task needs them: not all releases of Ultralytics do this.
 
     Args:
         labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set.
@@ -190,13 +194,13 @@ def check_labels(labels: Sequence[Mapping[str, Any]], task: str) -> None:
 
 @contextmanager
 def label_errors(split: str) -> Iterator[None]:
-    """Turn what Ultralytics raises while it reads the labels of a split into one line.
+    """Turn an error of Ultralytics while it reads the labels of a split into one line.
 
     Args:
         split (str): Name of the split, for the message.
 
     Raises:
-        DS2D2Error: If the body raises what Ultralytics raises over missing images and unfit labels.
+        DS2D2Error: If Ultralytics raises an error about missing images or unsuitable labels.
     """
     try:
         yield
@@ -207,13 +211,13 @@ def label_errors(split: str) -> Iterator[None]:
 def refused_images(
     images: Iterable[Path | str], data: Mapping[str, Any], single_cls: bool = False, task: str = "detect"
 ) -> dict[str, str]:
-    """Return those of some images that Ultralytics leaves out, because they or their labels are damaged.
+    """Return the images that Ultralytics leaves out because they or their labels are damaged.
 
     Args:
         images (Iterable[Path | str]): Image files.
         data (Mapping[str, Any]): A data set as Ultralytics' `check_det_dataset` describes it.
         single_cls (bool): Whether all objects count as one class.
-        task (str): What the labels are for; those of `pose` have keypoints.
+        task (str): Task of the labels; those of `pose` have keypoints.
 
     Returns:
         (dict[str, str]): Ultralytics' reason by image file.
@@ -232,15 +236,15 @@ def refused_images(
 
 
 def yolo_lines(truth: COCOTruth, task: str = "detect") -> dict[str, list[str]]:
-    """Return the YOLO labels of a COCO data set that `coco_truth` made.
+    """Return the YOLO labels of a COCO data set from `coco_truth`.
 
     Args:
-        truth (COCOTruth): What `coco_truth` returned, or its JSON file holds.
+        truth (COCOTruth): The data set, from `coco_truth` or its JSON file.
         task (str): `detect` writes boxes, `obb` corners.
 
     Returns:
-        (dict[str, list[str]]): For every image, by `file_name`, the lines of its label file. Coordinates have nine
-            digits, as many as float32 carries.
+        (dict[str, list[str]]): The lines of every label file, by `file_name` of the image. Coordinates have nine
+            digits, the precision of float32.
 
     Example:
         >>> box = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
@@ -264,7 +268,7 @@ def yolo_lines(truth: COCOTruth, task: str = "detect") -> dict[str, list[str]]:
 
 
 def _horizontal(boxes: np.ndarray, size: np.ndarray) -> list[_OrientedShape]:
-    """Return the geometry of boxes (N, 4), cut off at the image's rim."""
+    """Return the geometry of boxes (N, 4), clipped to the image."""
     centre, half = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
     first, last = (np.clip(corner * size, 0, size) for corner in (centre - half, centre + half))
     extent = last - first

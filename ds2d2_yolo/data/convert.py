@@ -1,4 +1,4 @@
-"""From a data set in its original layout to one that Ultralytics trains on: images, labels, data YAML, and a report."""
+"""Converts a data set from its original layout to Ultralytics': images, labels, data YAML and a report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ds2d2_yolo.options import complete_options, usable_path
 MANIFEST = "conversion.json"
 """Name of the report in the folder of a converted data set."""
 
-_FORMAT = 3  # of the report and of the folder; raised whenever the same source and options give another result
+_FORMAT = 3  # of report and folder; raised when the same source and options give another result
 _TILING = ("overlap", "scales", "min_visible", "empty", "cut")
 
 
@@ -36,9 +36,9 @@ class Conversion:
     """A converted data set.
 
     Attributes:
-        folder (Path): Where it is, absolute.
+        folder (Path): Its folder, absolute.
         manifest (dict[str, Any]): The content of `conversion.json`.
-        made (bool): False if it was there already.
+        made (bool): False if it existed already.
     """
 
     folder: Path
@@ -52,23 +52,28 @@ class Conversion:
 
 
 def convert_dataset(src: Path | str, out: Path | str | None = None, **options: object) -> Conversion:
-    """Convert a data set into `out`, unless it is there already.
+    """Convert a data set into `out`, unless it exists already.
 
-    `out` holds `images/<split>/`, `labels/<split>/` (`class x y width height` or, for `task=obb`, `class x1 y1 ... x4
-    y4`, as shares of the image), the data YAML `<name of out>.yaml` and the report `conversion.json`; `tiles.jsonl`,
-    too, where images are cut. It is made under another name beside its place and renamed when it is complete.
+    `out` is first made under another name beside its final place, and renamed when it is complete. It has:
+
+    - `images/<split>/`
+    - `labels/<split>/` with lines `class x y width height` or, for `task=obb`, `class x1 y1 ... x4 y4`, in shares of
+      the image
+    - the data YAML `<name of out>.yaml`
+    - the report `conversion.json`
+    - `tiles.jsonl`, if images are cut
 
     Args:
         src (Path | str): The data set in its original layout.
-        out (Path | str | None): Folder to be made. None: where the data YAML that ships for this data set expects it.
+        out (Path | str | None): Folder to make. None: the folder of the shipped data YAML for this data set.
         **options (object): The other options of `cfg/convert.yaml`.
 
     Returns:
-        (Conversion): Where the result is, and the report.
+        (Conversion): The folder and the report.
 
     Raises:
-        DS2D2Error: If an option, the source or the place of the result is unfit, and at the first malformed file with
-            `on_error="stop"`. Then nothing is written.
+        DS2D2Error: If an option, the source or `out` is unsuitable. With `on_error="stop"` also at the first malformed
+            file. Then nothing is written.
 
     Example:
         >>> convert_dataset("path/to/DIOR", "path/to/new", on_error="skip").data  # doctest: +SKIP
@@ -145,7 +150,7 @@ def _version(given: object) -> str | None:
 
 
 def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, object], layout: Layout) -> TileSettings | None:
-    """How images are cut; None if they are not."""
+    """Return how images are cut; None if they are not cut."""
     patch = chosen["patch"]
     if patch is None:
         patch = TileSettings.patch if layout.name.startswith("DOTA") else 0
@@ -177,7 +182,7 @@ def _check_apart(source: Path, target: Path) -> None:
 
 
 def _fingerprint(inputs: Iterable[Path], root: Path) -> str:
-    """Return a hash of names, sizes and times of change of all files that the result depends on."""
+    """Return a hash of names, sizes and modification times of all files that the result depends on."""
     digest = hashlib.sha256()
     for path in inputs:
         digest.update(f"{relative(path, root)}\n".encode(errors="surrogateescape"))
@@ -189,7 +194,7 @@ def _fingerprint(inputs: Iterable[Path], root: Path) -> str:
 
 
 def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the report of a folder, or raise unless it holds this very conversion, complete."""
+    """Return the report of a folder. Raise an error if it is not the same conversion, complete."""
     advice = "remove it or choose another folder"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -219,10 +224,10 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) -> None:
-    """Write the data YAML. Without `path`, Ultralytics takes its own folder, wherever that is moved."""
+    """Write the data YAML. It has no `path`: then Ultralytics takes its folder, also after a move."""
     source = manifest["source"]
     counts = {split: item["files"] for split, item in manifest["splits"].items() if item["files"]}
-    # Names of folders may hold what a comment of a YAML cannot.
+    # Names of folders may have characters that a YAML comment cannot have.
     place = printable(source["folder"])
     lines = [
         f"# {source['layout']}, converted by ds2d2-yolo {__version__} from {place}",

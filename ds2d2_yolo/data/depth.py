@@ -1,4 +1,4 @@
-"""Images of more than 8 bits, as satellites deliver: recognised by their headers, and stretched to 8 bits."""
+"""Images with more than 8 bits, as from satellites: recognised by their headers, and stretched to 8 bits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ultralytics.utils import LOGGER, colorstr
 
 from ds2d2_yolo.errors import DS2D2Error
 
-_SAMPLE = 36  # headers that are looked at before a training: milliseconds
+_SAMPLE = 36  # headers that are read before a training; takes milliseconds
 _SUFFIXES = {".png", ".tif", ".tiff", ".jp2"}
 _EXAMPLES = "stretch=2,98 (percentiles of each band) or stretch=0:2047 (a range of values)"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """How values of more than 8 bits become 0 to 255.
+    """Maps values with more than 8 bits to 0 to 255.
 
     Attributes:
-        low (float): What becomes 0: a percentile of each band of each image, or a value.
-        high (float): What becomes 255.
-        percentiles (bool): Which of the two.
+        low (float): Becomes 0: a percentile of each band of each image, or a value.
+        high (float): Becomes 255.
+        percentiles (bool): Whether `low` and `high` are percentiles.
 
     Example:
         >>> Stretch(0, 2047, percentiles=False)(np.array([[0, 1024, 2047, 9000]], np.uint16)).tolist()
@@ -39,10 +39,10 @@ class Stretch:
 
     @classmethod
     def of(cls, value: object) -> Stretch:
-        """Read what a user wrote: `2,98` or `0:2047`.
+        """Parse the user's text: `2,98` or `0:2047`.
 
         Raises:
-            DS2D2Error: If it is neither.
+            DS2D2Error: If it has neither form.
 
         Example:
             >>> Stretch.of("0:2047")
@@ -62,11 +62,11 @@ class Stretch:
         return cls(low, high, percentiles)
 
     def __str__(self) -> str:
-        """Return it as a user writes it."""
+        """Return the text that `of` parses."""
         return f"{self.low:g}{',' if self.percentiles else ':'}{self.high:g}"
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Stretch an image; zeros do not count for percentiles, as no-data has them.
+        """Stretch an image. Zeros do not count for percentiles: they are no-data.
 
         Args:
             pixels (np.ndarray): (H, W) or (H, W, C), whole numbers or floats.
@@ -79,7 +79,7 @@ class Stretch:
         for number in range(bands.shape[2]):
             band = np.ascontiguousarray(bands[..., number])
             if band.dtype == np.uint16:
-                # By a table: an image of 20,000 x 20,000 pixels would need gigabytes as floats.
+                # With a table: as floats, an image of 20,000 x 20,000 pixels would need gigabytes.
                 table = self._scaled(np.arange(1 << 16, dtype=np.float64), *self._limits_of_histogram(band))
                 result[..., number] = table[band]
             else:
@@ -107,10 +107,10 @@ class Stretch:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image has 16 bits per value, by what Pillow hands to its decoder.
+    """Whether an image has 16 bits per value, judged by the arguments of Pillow's decoder.
 
     Args:
-        image (Image.Image): Opened; its pixels are not read.
+        image (Image.Image): The opened image. Its pixels are not read.
     """
     if not isinstance(image, ImageFile.ImageFile):
         return False
@@ -119,7 +119,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def warn_of_depth(data: str, images: Sequence[Path]) -> None:
-    """Warn before a training that reads 8 of 16 bits; it looks at a few headers, whatever the number of images.
+    """Warn before a training that would read 8 of 16 bits. Only a few headers are read.
 
     Args:
         data (str): The data YAML, for the message.
@@ -132,8 +132,8 @@ def warn_of_depth(data: str, images: Sequence[Path]) -> None:
         LOGGER.warning(
             f"{colorstr('DS2D2:')} {data}: {len(deep)} of {len(sample)} images looked at have 16 bits: {deep[0]}, ... "
             f"Training reads the upper 8 bits: images that use 11 are almost black. 'ds2d2 check data={data}' shows "
-            f"what is left. 'ds2d2 convert' stretches them with {_EXAMPLES}; of a set in YOLO's format already, write "
-            "images of 8 bits under the same names yourself"
+            f"what is left. 'ds2d2 convert' stretches them with {_EXAMPLES}. If the data set is in YOLO's format "
+            "already, replace its images with 8-bit images of the same names"
         )
 
 
@@ -141,5 +141,5 @@ def _is_deep_file(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return is_deep(image)
-    except Exception:  # a dozen kinds; the loader says what is wrong with it
+    except Exception:  # a dozen kinds; the loader reports the error
         return False

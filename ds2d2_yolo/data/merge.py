@@ -1,4 +1,4 @@
-"""Detections of tiles taken back into their images, and written in DOTA's submission format."""
+"""Merges detections of tiles into their source images, and writes them in DOTA's submission format."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ds2d2_yolo.files import atomic_folder, refuse_unusable
 from ds2d2_yolo.options import usable_path
 from ds2d2_yolo.resources import resource_folder
 
-_IOU = {False: 0.5, True: 0.3}  # by default; keyed by whether the boxes are oriented
-_BLOCK = 1024  # detections that are compared with all others at once
-_PAIRS = 2_000_000  # pairs that are looked at together: bounds the memory
+_IOU = {False: 0.5, True: 0.3}  # default; the key is whether the boxes are oriented
+_BLOCK = 1024  # detections that are compared with all others in one step
+_PAIRS = 2_000_000  # pairs per step: limits the memory
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What was merged.
+    """Result of a merge.
 
     Attributes:
-        folder (Path): Where the files are, absolute.
-        oriented (bool): Whether they are oriented boxes (Task 1) or horizontal ones (Task 2).
+        folder (Path): Folder of the files, absolute.
+        oriented (bool): Whether the boxes are oriented (Task 1) or horizontal (Task 2).
         tiles (int): Number of tiles with detections.
         images (int): Number of images with detections.
-        found (int): Number of detections in the tiles that are confident enough.
-        kept (dict[str, int]): Number of detections that were written, by class.
+        found (int): Number of detections in the tiles from `min_confidence` on.
+        kept (dict[str, int]): Number of written detections, by class.
     """
 
     folder: Path
@@ -56,31 +56,31 @@ def merge_detections(
     iou: float | None = None,
     min_confidence: float = 0.0,
 ) -> Merged:
-    """Take detections of tiles back into their images, drop repetitions, and write a DOTA submission.
+    """Merge detections of tiles into their source images, remove duplicates, and write a DOTA submission.
 
-    Repetitions are dropped class by class and image by image: the most confident detection is kept, and those that
-    overlap it more than `iou` are dropped, and so on with the most confident one that is left. The overlap of oriented
-    boxes is Ultralytics' (ProbIoU); boxes whose hulls do not touch are never repetitions.
+    Duplicates are removed by non-maximum suppression per class and image, with threshold `iou`. The IoU of oriented
+    boxes is Ultralytics' ProbIoU. Boxes whose hulls do not touch are never duplicates.
 
-    `out` gets a file per class, an empty one for a class without detections: `Task1_<class>.txt` with lines `image
-    score x1 y1 x2 y2 x3 y3 x4 y4` for oriented boxes, `Task2_<class>.txt` with lines `image score xmin ymin xmax ymax`
-    for horizontal ones, in pixels of the image.
+    `out` gets one file per class, which is empty for a class without detections. Coordinates are pixels of the image:
+
+    - oriented boxes: `Task1_<class>.txt` with lines `image score x1 y1 x2 y2 x3 y3 x4 y4`
+    - horizontal boxes: `Task2_<class>.txt` with lines `image score xmin ymin xmax ymax`
 
     Args:
         predictions (Path | str): `predictions.json` of `yolo val save_json=True`, or the folder of label files of
             `yolo predict save_txt=True save_conf=True`.
         data (Path | str): Folder of the tiled data set, or its data YAML.
-        out (Path | str): Folder to be made.
+        out (Path | str): Folder to make.
         split (str | None): Split of the tiles; None finds it by their names.
-        iou (float | None): Overlap from 0 to 1; None takes 0.5 for horizontal and 0.3 for oriented boxes.
-        min_confidence (float): Less confident detections are dropped first, 0 to 1.
+        iou (float | None): IoU threshold from 0 to 1; None takes 0.5 for horizontal and 0.3 for oriented boxes.
+        min_confidence (float): Less confident detections are removed first, 0 to 1.
 
     Returns:
         (Merged): Numbers of detections.
 
     Raises:
-        DS2D2Error: If an option is out of its range, `out` exists or cannot be written, the predictions cannot be read
-            or belong to other tiles.
+        DS2D2Error: If an option is out of range, `out` exists or cannot be written, or the predictions are unreadable
+            or for other tiles.
 
     Example:
         >>> merge_detections("runs/detect/val/predictions.json", "DOTAv1-hbb", "merged").oriented  # doctest: +SKIP
@@ -96,7 +96,7 @@ def merge_detections(
     found = _read(usable_path("predictions", str(predictions)), tile_map, split)
     found = found.where(found.scores >= min_confidence)
     if broken := next((name for name in found.sources if "\n" in name or "\r" in name), None):
-        raise DS2D2Error(f"data={data}: no submission can name the image '{broken}'; rename it and convert again")
+        raise DS2D2Error(f"data={data}: the image '{broken}' has a line break in its name; rename it and convert again")
     kept = found.where(_without_repetitions(found, _IOU[found.oriented] if iou is None else iou))
     with atomic_folder(target, "merge", _check_absent) as folder:
         for number, word in enumerate(files):
@@ -159,7 +159,7 @@ def _check_absent(folder: Path) -> None:
 
 
 def _folder_of(data: Path) -> Path:
-    """Return the folder of a data set, given that or its data YAML."""
+    """Return the folder of a data set from this folder or its data YAML."""
     if data.suffix not in (".yaml", ".yml"):
         return data
     refuse_unusable(data)
@@ -168,7 +168,7 @@ def _folder_of(data: Path) -> Path:
         hint = similar_file("data", data, "pass the folder that 'ds2d2 convert' made, or its data YAML")
         raise DS2D2Error(f"data={data}: no such file; {hint}")
     try:
-        # As Ultralytics looks for it.
+        # As in Ultralytics
         folder = usable_path("path", YAML.load(path).get("path") or path.parent)
     except Exception as error:
         raise DS2D2Error(
@@ -178,7 +178,7 @@ def _folder_of(data: Path) -> Path:
 
 
 def _file_words(names: tuple[str, ...]) -> list[str]:
-    """Return the classes as names of files: DOTA's have no blanks."""
+    """Return the classes as file names: DOTA's have no blanks."""
     words = [re.sub(r"\s+", "-", name) for name in names]
     for name, word in zip(names, words, strict=True):
         if re.search(r'[/\\:*?"<>|]', word) or words.count(word) > 1:
@@ -192,7 +192,7 @@ def _file_words(names: tuple[str, ...]) -> list[str]:
 
 
 class _Collector:
-    """Gathers detections one by one, and checks that they belong to the tile map."""
+    """Collects detections one by one, and checks that they belong to the tile map."""
 
     def __init__(self, path: Path, tile_map: TileMap, split: str | None) -> None:
         if split is not None and split not in tile_map.tiles:
@@ -200,7 +200,7 @@ class _Collector:
         self._path = path
         self._classes = len(tile_map.names)
         self._splits = tile_map.tiles if split is None else {split: tile_map.tiles[split]}
-        self._oriented = tile_map.task == "obb"  # of no detections at all
+        self._oriented = tile_map.task == "obb"  # if there are no detections
         self._numbers: dict[str, int] = {}
         self._tiles: list[Tile] = []
         self._rows: list[tuple[float, ...]] = []
@@ -212,7 +212,7 @@ class _Collector:
             found = [split for split, tiles in self._splits.items() if name in tiles]
             if not found:
                 raise DS2D2Error(
-                    f"{place}: '{name}' is no tile of {' or '.join(self._splits) or 'any split'}; pass data= and "
+                    f"{place}: '{name}' is not a tile of {' or '.join(self._splits) or 'any split'}; pass data= and "
                     "split= of what was predicted"
                 )
             if len(found) > 1:
@@ -230,7 +230,7 @@ class _Collector:
                 f"{place}: class {number}, but the data set has {self._classes}; pass data= of what was predicted"
             )
         if not (0 <= score <= 1 and all(map(math.isfinite, points))):
-            raise DS2D2Error(f"{place}: a score outside of 0 to 1, or a coordinate that is no number; predict again")
+            raise DS2D2Error(f"{place}: a score outside of 0 to 1, or a coordinate that is not a number; predict again")
         oriented = len(points) == 8
         if self._rows and oriented != self._oriented:
             raise DS2D2Error(
@@ -266,17 +266,17 @@ def _read(path: Path, tile_map: TileMap, split: str | None) -> _Detections:
 
 
 def _read_json(path: Path, collector: _Collector) -> None:
-    """Read what Ultralytics' validators write with `save_json=True`."""
+    """Read the file that Ultralytics' validators write with `save_json=True`."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DS2D2Error(f"{path}: is no JSON file ({error}); run 'yolo val save_json=True' again") from None
+        raise DS2D2Error(f"{path}: is not a JSON file ({error}); run 'yolo val save_json=True' again") from None
     if not isinstance(entries, list):
-        raise DS2D2Error(f"{path}: is no list of detections; pass the predictions.json of 'yolo val save_json=True'")
+        raise DS2D2Error(f"{path}: is not a list of detections; pass the predictions.json of 'yolo val save_json=True'")
     for index, entry in enumerate(TQDM(entries, desc="Reading detections", unit="box", file=sys.stderr), 1):
         place = f"{path}: detection {index}"
         try:
-            # The name of the file: `image_id` is a number where that looks like one.
+            # `file_name`: `image_id` becomes a number if the name looks like one.
             name = Path(entry["file_name"]).stem
             number, score = int(entry["category_id"]) - 1, float(entry["score"])
             if "poly" in entry:
@@ -292,7 +292,7 @@ def _read_json(path: Path, collector: _Collector) -> None:
 
 
 def _read_labels(folder: Path, collector: _Collector) -> None:
-    """Read what Ultralytics' predictors write with `save_txt=True save_conf=True`."""
+    """Read the files that Ultralytics' predictors write with `save_txt=True save_conf=True`."""
     files = sorted(folder.glob("*.txt"))
     if not files:
         hint = (
@@ -300,7 +300,7 @@ def _read_labels(folder: Path, collector: _Collector) -> None:
             if (folder / "labels").is_dir()
             else "pass the folder labels of 'yolo predict save_txt=True save_conf=True'"
         )
-        raise DS2D2Error(f"{folder}: holds no label files; {hint}")
+        raise DS2D2Error(f"{folder}: has no label files; {hint}")
     for file in TQDM(files, desc="Reading detections", unit="file", file=sys.stderr):
         refuse_unusable(file)
         width, height = collector.tile(file.stem, str(file)).size
@@ -334,7 +334,7 @@ def _read_labels(folder: Path, collector: _Collector) -> None:
 
 
 def _without_repetitions(found: _Detections, iou: float) -> np.ndarray:
-    """Return the numbers of the detections to keep, ordered by class, image and falling confidence."""
+    """Return the numbers of the detections to keep, ordered by class, image and decreasing confidence."""
     names = sorted(set(found.sources))
     image_of = np.searchsorted(names, found.sources)[found.tiles] if names else found.tiles
     group = found.classes * max(len(names), 1) + image_of
@@ -354,12 +354,12 @@ def _without_repetitions(found: _Detections, iou: float) -> np.ndarray:
 def _suppress_oriented(corners: np.ndarray, iou: float) -> np.ndarray:
     """Return the numbers of the oriented boxes to keep.
 
-    Ultralytics' `TorchNMS.fast_nms` is not used: it lets a box that is dropped drop others, and needs a matrix of all
-    pairs.
+    Ultralytics' `TorchNMS.fast_nms` is not used: there, removed boxes still suppress others, and it needs a matrix of
+    all pairs.
 
     Args:
-        corners (np.ndarray): (N, 4, 2) float64, by falling confidence.
-        iou (float): ProbIoU above which the less confident is dropped.
+        corners (np.ndarray): (N, 4, 2) float64, by decreasing confidence.
+        iou (float): ProbIoU above which the less confident box is removed.
     """
     boxes, hulls = torch.from_numpy(_rectangles(corners)), _hulls(corners)
     kept = np.zeros(0, dtype=np.int64)
@@ -386,14 +386,14 @@ def _overlapping(
 
     Args:
         boxes (torch.Tensor): (N, 5) float64 centre x, centre y, width, height, angle.
-        hulls (np.ndarray): (N, 2, 2) float64, the boxes around them.
+        hulls (np.ndarray): (N, 2, 2) float64, their hulls.
         first (np.ndarray): (A,) numbers of boxes.
         second (np.ndarray): (B,) numbers of boxes.
         iou (float): ProbIoU.
     """
     if not len(first) or not len(second):
         return
-    # Sorted from left to right, those whose left side is near enough are neighbours.
+    # Sorted by the left edge: boxes that may overlap are neighbours.
     order = np.argsort(hulls[second, 0, 0])
     left = hulls[second[order], 0, 0]
     widest = (hulls[second, 1, 0] - hulls[second, 0, 0]).max()
@@ -414,7 +414,7 @@ def _overlapping(
 
 
 def _hulls(corners: np.ndarray) -> np.ndarray:
-    """Return the boxes around N boxes, (N, 2, 2): top left and bottom right."""
+    """Return the hulls of N boxes, (N, 2, 2): top left and bottom right."""
     return np.stack([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""The data YAMLs that ship with the package: where they expect their images, and how these are got."""
+"""The data YAMLs that ship with the package: the folders of their images, and how to get these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = {
 
 
 def shipped_folder(layout: str, task: str, class_names: Sequence[str]) -> Path | None:
-    """Return the folder where a shipped data YAML expects a converted data set.
+    """Return the folder in which a shipped data YAML expects its data set.
 
     Args:
         layout (str): Name of the layout, such as `DIOR`.
@@ -27,7 +27,7 @@ def shipped_folder(layout: str, task: str, class_names: Sequence[str]) -> Path |
         class_names (Sequence[str]): Classes in the order of their numbers.
 
     Returns:
-        (Path | None): The folder, absolute; None where no YAML ships for this layout, task and classes.
+        (Path | None): The folder, absolute; None if no YAML ships for this layout, task and classes.
 
     Example:
         >>> shipped_folder("VOC", "detect", ["cat"]) is None
@@ -41,13 +41,13 @@ def shipped_folder(layout: str, task: str, class_names: Sequence[str]) -> Path |
 
 
 def hint_for(path: Path | str) -> str | None:
-    """Say in one line what to fetch and which command converts it, for a data YAML whose images are not there.
+    """Return a line with the download address and the command to convert, for a data YAML without its images.
 
     Args:
         path (Path | str): A data YAML.
 
     Returns:
-        (str | None): The line; None if it is none of those that ship and are converted, or its images are there.
+        (str | None): The line; None if the YAML is not a shipped one with a conversion, or its images exist.
 
     Example:
         >>> hint_for(resource_folder("datasets") / "scenes.yaml") is None
@@ -62,8 +62,8 @@ def hint_for(path: Path | str) -> str | None:
         return None
     how = content["convert"]
     return (
-        f"the images of {path.name} are not in {folder}: get the archive by hand from {how['archive']}, unpack it, and "
-        f"run '{how['command']}'"
+        f"the images of {path.name} are not in {folder}: download the archive by hand from {how['archive']}, unpack "
+        f"it, and run '{how['command']}'"
     )
 
 

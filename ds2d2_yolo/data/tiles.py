@@ -1,6 +1,6 @@
-"""Large images cut into tiles: which windows, which objects in them, the pixels, and the map back to the source.
+"""Cuts large images into tiles: windows, their objects and pixels, and the map back to the source.
 
-Windows lie as those of the DOTA devkit and of Ultralytics; docs/datasets/tiles.md says what is done otherwise and why.
+Windows are placed as in the DOTA devkit and in Ultralytics. docs/datasets/tiles.md lists the differences.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ TILE_MAP = "tiles.jsonl"
 
 _FORMAT = 1  # of the tile map
 _LARGEST = 2**31  # pixels: no image format has more
-_LEAST = 10  # pixels: Ultralytics refuses images that are less wide or high
+_LEAST = 10  # pixels: Ultralytics refuses smaller images
 _JPEG = (".jpg", ".jpeg")
-_SLACK = 1e-9  # share of an area: what rounding may take from an object that is just visible enough
-_FUZZ = 1e-6  # pixels: what rounding may add to the side of a window
+_SLACK = 1e-9  # share of an area: tolerance of `min_visible` for rounding
+_FUZZ = 1e-6  # pixels: tolerance of the side of a window for rounding
 
 
 @dataclass(frozen=True)
 class TileSettings:
-    """How images are cut.
+    """Settings of the tiles.
 
     Attributes:
         patch (int): Side of a tile in pixels of the resampled image, 32 or more.
-        overlap (int): Pixels that neighbouring tiles share at least, less than `patch`. An object that is no larger is
-            seen whole by one tile.
-        scales (tuple[float, ...]): The image is resampled by each of these before it is cut; each from 0.05 to 20.
+        overlap (int): Least number of pixels that neighbouring tiles share, less than `patch`. Smaller objects are
+            complete in at least one tile.
+        scales (tuple[float, ...]): The image is resampled by each factor before it is cut; each from 0.05 to 20.
         min_visible (float): Share of an object's area that a tile must show to label it, above 0 and up to 1.
-        empty (str): Tiles without any object: `keep` or `drop`.
-        cut (str): Objects of which no tile shows enough: `drop` them, or keep what the `best` tile shows.
+        empty (str): Tiles without objects: `keep` or `drop`.
+        cut (str): Objects that no tile shows enough of: `drop` them, or keep the part in the `best` tile.
 
     Raises:
         DS2D2Error: If a value is out of its range.
@@ -99,13 +99,13 @@ class Tile:
     Attributes:
         name (str): `{source}__{scale}__{left}___{top}`, left and top in pixels of the resampled image, as in the DOTA
             devkit. Name of the tile's files without their suffix.
-        source (str): Name of the image that it is cut from.
-        window (tuple[float, float, float, float]): x, y, width and height of what it shows, in pixels of the source.
+        source (str): Name of its source image.
+        window (tuple[float, float, float, float]): x, y, width and height of the visible area, in pixels of the source.
             Whole numbers at scale 1.
         size (tuple[int, int]): Width and height of the tile in its own pixels.
-        scale (float): By which the image was resampled.
-        objects (tuple[Annotation, ...]): What is labelled in it, in its own pixels: boxes (four numbers) for `detect`,
-            corners (eight) for `obb`, which may lie beyond its rim. Class, difficulty and line are those of the source.
+        scale (float): Factor by which the image was resampled.
+        objects (tuple[Annotation, ...]): Labelled objects, in pixels of the tile. `detect` has boxes (four numbers).
+            `obb` has corners (eight), which may be outside. Class, difficulty and line are those of the source.
     """
 
     name: str
@@ -141,8 +141,8 @@ class CutImage:
     Attributes:
         name (str): Name of the source image.
         size (tuple[int, int]): Its width and height in pixels.
-        tiles (list[Tile]): Scale by scale, from left to right, in each column from top to bottom.
-        lost (list[tuple[Annotation, str]]): Objects that no tile labels, as they came in, and why.
+        tiles (list[Tile]): By scale, from left to right, in each column from top to bottom.
+        lost (list[tuple[Annotation, str]]): Objects that no tile labels, unchanged, with the reason.
         deep (bool): Whether the image has more than 8 bits per value.
     """
 
@@ -154,20 +154,20 @@ class CutImage:
 
 
 def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettings, task: Task) -> CutImage:
-    """Lay the windows over an image and say which objects each tile labels.
+    """Place the windows over an image and assign its objects to the tiles.
 
-    An object is labelled in every tile that shows `min_visible` of its area, or more, not counting what lies outside
-    of the image. What a tile cuts is labelled for `detect` by the box around what it shows. For `obb` it keeps its
-    corners, beyond the rim of the tile too: see `formats.geometry.place`.
+    A tile labels an object if it shows at least the share `min_visible` of the area inside the image. For `detect`, the
+    label of a cut object is the box around its visible part. For `obb` the object keeps its corners, also outside of
+    the tile: see `formats.geometry.place`.
 
     Args:
-        image (AnnotatedImage): The image's name and objects; all of them are used.
+        image (AnnotatedImage): The image's name and objects. All objects are used.
         size (tuple[int, int]): Width and height of the image in pixels.
         settings (TileSettings): How to cut.
         task (str): `detect` or `obb`.
 
     Returns:
-        (CutImage): Tiles and lost objects; each object of the image is in one tile or more, or it is lost.
+        (CutImage): Tiles and lost objects. Each object of the image is in one tile or more, or it is lost.
 
     Example:
         >>> ship = Annotation("ship", (1000.0, 10.0, 1100.0, 60.0))
@@ -181,7 +181,7 @@ def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettin
     objects = [item for item, reason in zip(image.objects, placed, strict=True) if not isinstance(reason, str)]
     frames = [frame for scale in settings.scales for frame in _frames(image.name, size, scale, settings)]
     corners = np.array([item.corners for item in objects], dtype=np.float64).reshape(-1, 4, 2)
-    # The hulls, as some quadrilaterals cross themselves or have a dent.
+    # The hulls: some quadrilaterals cross themselves or are not convex.
     outlines = shapely.intersection(shapely.convex_hull(shapely.polygons(corners)), shapely.box(0, 0, *size))
     frame_of, item_of, share, box = _visible_parts(outlines, frames)
     kept = share >= settings.min_visible - _SLACK
@@ -209,27 +209,27 @@ def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettin
 def write_tiles(
     image: AnnotatedImage, settings: TileSettings, task: Task, folder: Path, stretch: Stretch | None = None
 ) -> CutImage:
-    """Cut an image and write its tiles, `folder/<name of the tile>.png`, or `.jpg` where the source is a JPEG.
+    """Cut an image and write its tiles: `folder/<name of the tile>.png`, or `.jpg` if the source is a JPEG.
 
-    The image is decoded once and held in memory with one resampled copy. Tiles have its depth (8 or 16 bits) and are
-    grey or coloured as it is.
+    The image is decoded once and kept in memory with one resampled copy. Tiles have the depth (8 or 16 bits) and the
+    channels of the image.
 
     Args:
         image (AnnotatedImage): The image, with its file, and the objects to label.
         settings (TileSettings): How to cut.
         task (str): `detect` or `obb`.
         folder (Path): An existing folder.
-        stretch (Stretch | None): How an image of more than 8 bits becomes one of 8 before it is cut. None: not at all.
+        stretch (Stretch | None): Converts an image with more than 8 bits to 8 before it is cut. None: no conversion.
 
     Returns:
-        (CutImage): As from `cut_tiles`; its size is that of the pixels, whatever the labels state.
+        (CutImage): As from `cut_tiles`. Its size is that of the pixels, not the one stated in the labels.
 
     Raises:
         DS2D2Error: If the image cannot be read, or tiles of its kind cannot be written.
     """
     if image.image is None:
         raise DS2D2Error(
-            f"{image.labels}: there is no image {image.name} to be cut into tiles; add it, or pass patch=0"
+            f"{image.labels}: there is no image {image.name} to cut into tiles; add it, or pass patch=0"
         )
     pixels = read_pixels(image.image)
     deep = pixels.dtype != np.uint8
@@ -253,7 +253,7 @@ def write_tiles(
         for tile in tiles:
             left, top = _offset(tile)
             shown = resampled[top : top + tile.size[1], left : left + tile.size[0]]
-            # Encoded in memory: OpenCV's own writer fails silently, and on paths that are not ASCII.
+            # Encoded in memory: OpenCV's own writer fails silently, for example on paths that are not ASCII.
             done, data = cv2.imencode(suffix, shown)
             if not done:
                 raise DS2D2Error(
@@ -266,10 +266,10 @@ def write_tiles(
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Read an image of any size, turned as its EXIF tag says and without transparency, as Ultralytics' trainers do.
+    """Read an image of any size, rotated by its EXIF tag and without transparency, as Ultralytics' trainers do.
 
     Args:
-        path (Path): PNG, JPEG, TIFF, BMP or whatever else OpenCV or Pillow decode.
+        path (Path): PNG, JPEG, TIFF, BMP or another format of OpenCV or Pillow.
 
     Returns:
         (np.ndarray): (H, W) grey, or (H, W, 3) in the order blue, green, red; uint8, uint16, or as stored.
@@ -293,13 +293,13 @@ def read_pixels(path: Path) -> np.ndarray:
             if upright.mode in ("L", "I;16", "I;16B"):
                 return np.asarray(upright)
             return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
-    except (OSError, SyntaxError, ValueError, ImportError):  # the last: Ultralytics looks for a decoder of HEIF
-        raise DS2D2Error(f"{path}: is no image that OpenCV or Pillow can read; replace or remove it") from None
+    except (OSError, SyntaxError, ValueError, ImportError):  # ImportError: Ultralytics looks for a HEIF decoder
+        raise DS2D2Error(f"{path}: is not an image that OpenCV or Pillow can read; replace or remove it") from None
 
 
 @contextmanager
 def _no_size_limit() -> Iterator[None]:
-    """Let Pillow open images of any size: it takes those of DOTA for attacks."""
+    """Let Pillow open images of any size: it refuses those of DOTA as attacks."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -327,8 +327,7 @@ def _resample(pixels: np.ndarray, scale: float) -> np.ndarray:
 def _frames(name: str, size: tuple[int, int], scale: float, settings: TileSettings) -> Iterator[Tile]:
     """Yield the tiles of one scale, without objects."""
     width, height = _resampled_size(size, scale)
-    # One size of windows at a time and no threshold: of several sizes, those that show little of a small image would
-    # be left out.
+    # One window size per call and no threshold: otherwise windows that show little of a small image are left out.
     windows = get_windows((height, width), (settings.patch,), (settings.overlap,), im_rate_thr=0.0)
     for left, top, right, bottom in windows.tolist():
         shown = min(right, width) - left, min(bottom, height) - top
@@ -342,7 +341,7 @@ def _resampled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _offset(tile: Tile) -> tuple[int, int]:
-    """Return where a tile begins in the resampled image, in its pixels."""
+    """Return the left and top edge of a tile, in pixels of the resampled image."""
     x, y, width, height = tile.window
     return round(x * tile.size[0] / width), round(y * tile.size[1] / height)
 
@@ -357,17 +356,18 @@ def _scale_word(scale: float) -> str:
 def _visible_parts(
     outlines: np.ndarray, frames: Sequence[Tile]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return which tile shows which object, how much of it, and where.
+    """Return which tile shows which object, with the share and the position of the visible part.
 
     Args:
         outlines (np.ndarray): (N,) convex polygons of Shapely, in pixels of the source.
         frames (Sequence[Tile]): The tiles.
 
     Returns:
-        (tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]): Of the P pairs of a tile and an object that it shows,
-            in the order of the tiles, and of the objects in each: (P,) number of the tile, (P,) number of the object,
-            (P,) share of its area, above 0 and up to 1, and (P, 2, 2) the box around what is visible, top left and
-            bottom right in pixels of the source.
+        tiles (np.ndarray): For P pairs of a tile and a visible object: number of the tile (P,). Pairs are in the order
+            of the tiles, then of the objects.
+        objects (np.ndarray): Number of the object (P,).
+        shares (np.ndarray): Visible share of the object's area (P,), above 0 and up to 1.
+        boxes (np.ndarray): Box around the visible part (P, 2, 2): top left and bottom right in pixels of the source.
     """
     areas, hulls = shapely.area(outlines), shapely.bounds(outlines).reshape(-1, 2, 2)
     items, shares, boxes = [], [], []
@@ -387,16 +387,16 @@ def _visible_parts(
 
 
 def _label(item: Annotation, box: np.ndarray, frame: Tile, task: Task) -> Annotation | None:
-    """Return an object as a tile labels it, in pixels of the tile.
+    """Return the label of an object in a tile, in pixels of the tile.
 
     Args:
         item (Annotation): The object, in pixels of the source.
-        box (np.ndarray): (2, 2) the box around what the tile shows of it, top left and bottom right.
+        box (np.ndarray): (2, 2) the box around its visible part, top left and bottom right.
         frame (Tile): The tile.
         task (str): `detect` or `obb`.
 
     Returns:
-        (Annotation | None): None if hardly anything is left of it at the tile's scale.
+        (Annotation | None): None if the visible part has no area or position at the tile's scale.
     """
     start, stop = _bounds(frame)
     points = np.array(item.corners).reshape(4, 2) if task == "obb" else box
@@ -404,13 +404,13 @@ def _label(item: Annotation, box: np.ndarray, frame: Tile, task: Task) -> Annota
     shares = place(label, *frame.size, oriented=task == "obb")
     if isinstance(shares, str):
         return None
-    if task == "obb":  # where the object reaches too far for a label of this tile, these are not its corners any more
+    if task == "obb":  # other corners than before if too much of the object is outside
         label = replace(label, points=tuple((np.array(shares).reshape(4, 2) * frame.size).ravel().tolist()))
     return label
 
 
 def _bounds(frame: Tile) -> tuple[np.ndarray, np.ndarray]:
-    """Return the top left and the bottom right corner of what a tile shows, (2,) float64, pixels of the source."""
+    """Return the top left and the bottom right corner of a tile's window, (2,) float64, pixels of the source."""
     x, y, width, height = frame.window
     return np.array([x, y]), np.array([x + width, y + height])
 
@@ -421,10 +421,14 @@ def _bounds(frame: Tile) -> tuple[np.ndarray, np.ndarray]:
 class TileMapWriter:
     """Writes the tile map of a data set, image by image.
 
-    The map is a text file of JSON lines, `tiles.jsonl`. The first says what it is: `ds2d2_tiles` (version of the
-    format, 1), `task`, `names` (classes in the order of their numbers) and `settings`. Each further line is a source
-    image: `source` (its name), `split`, `size` (width and height in pixels) and `tiles`, each with `name`, `window` (x,
-    y, width, height of what it shows, pixels of the source), `size` (its own width and height) and `scale`.
+    The map is a text file of JSON lines, `tiles.jsonl`. The first line has `ds2d2_tiles` (version of the format, 1),
+    `task`, `names` (classes in the order of their numbers) and `settings`. Each further line is a source image:
+
+    - `source`: its name
+    - `split`
+    - `size`: width and height in pixels
+    - `tiles`: for each tile `name`, `window` (x, y, width, height in pixels of the source), `size` (width and height in
+      its own pixels) and `scale`
 
     Args:
         folder (Path): Folder of the data set.
@@ -469,7 +473,7 @@ class TileMapWriter:
 
 @dataclass(frozen=True, slots=True)
 class TileMap:
-    """What a tile map says.
+    """The content of a tile map.
 
     Attributes:
         task (str): `detect` or `obb`.
@@ -489,10 +493,10 @@ def read_tile_map(folder: Path) -> TileMap:
         folder (Path): Folder of the data set.
 
     Returns:
-        (TileMap): All of it.
+        (TileMap): Its content.
 
     Raises:
-        DS2D2Error: If there is none, or one of another version, or one that was changed: with its line.
+        DS2D2Error: If it is missing, of another version, or damaged. The message has the line.
     """
     path = folder / TILE_MAP
     tiles: dict[str, dict[str, Tile]] = {}
@@ -527,7 +531,7 @@ def read_tile_map(folder: Path) -> TileMap:
 
 
 def _tile_of(item: Mapping[str, Any], source: str) -> Tile:
-    """Return a tile of the map, or raise where it is none of this format."""
+    """Return a tile of the map. Raise an error if the entry has another format."""
     (x, y, width, height), size = map(float, item["window"]), tuple(item["size"])
     columns, rows = size
     scale = float(item["scale"])
@@ -539,7 +543,7 @@ def _tile_of(item: Mapping[str, Any], source: str) -> Tile:
 
 
 def _text(value: object, refused: str = "\0") -> str:
-    """Return a name that a file can bear, or raise; that of a class has no line break either."""
+    """Return a text that is a possible file name, or raise an error. `refused` are the characters it must not have."""
     if not isinstance(value, str) or not value.strip() or any(sign in value for sign in refused):
         raise ValueError
     return value

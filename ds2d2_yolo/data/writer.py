@@ -1,4 +1,4 @@
-"""Images and labels of a converted data set, written and counted."""
+"""Writes and counts the images and labels of a converted data set."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from ds2d2_yolo.errors import DS2D2Error
 OTHER_SIZE = "another size than its labels state"
 UNREADABLE = "not an image that can be read"
 
-_ROUNDING = 2.0  # pixels by which boxes may lie beyond the rim, as tools count pixels from 0 or from 1
+_ROUNDING = 2.0  # pixels that boxes may be outside of the image: tools count pixels from 0 or from 1
 
 
 @dataclass(frozen=True)
 class OtherSize:
-    """An image whose labels state another size; width and height in pixels."""
+    """An image whose labels state another size. Sizes are width and height in pixels."""
 
     file: str
     actual: tuple[int, int]
     stated: tuple[int, int]
 
     def text(self) -> str:
-        """Name both sizes."""
+        """Return both sizes as text."""
         return "{} x {} pixels, not {} x {}".format(*self.actual, *self.stated)
 
 
 @dataclass
 class _Tally:
-    """What was counted in one split."""
+    """The counts of one split."""
 
-    files: int = 0  # images written: those of the source, or tiles
-    labels: int = 0  # lines written
+    files: int = 0  # written images: those of the source, or tiles
+    labels: int = 0  # written lines
     entered: Counter[str] = field(default_factory=Counter)  # images and objects of the source
     written: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)  # objects by class
@@ -57,7 +57,7 @@ class _Tally:
 
 
 class DatasetWriter:
-    """Writes the images and labels of all splits into a folder, and counts."""
+    """Writes the images and labels of all splits into a folder, and counts them."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class DatasetWriter:
         self._account = account
         self._tiles = tiles
         self._stretch = stretch
-        self._deep: list[str] = []  # images of more than 8 bits
+        self._deep: list[str] = []  # images with more than 8 bits
         self._task: Task = options["task"]
         self._copy = bool(options["copy"])
         self._keep_crowds = options["crowd"] == "keep"
@@ -127,7 +127,7 @@ class DatasetWriter:
                 folder.rmdir()
 
     def _write_whole(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
-        """Write an image as it is."""
+        """Write an image without cutting it."""
         assert image.image is not None
         header = self._header_of(image)
         if header is None:
@@ -143,7 +143,7 @@ class DatasetWriter:
             else:
                 lines.append(self._line(item, shares))
                 tally.kept[item.name] += 1
-        # Some releases of Ultralytics mend a JPEG without end in place: through a link, that is the user's own file.
+        # Some releases of Ultralytics repair a JPEG without end marker in place. A link would change the user's file.
         copy = self._copy or not whole
         if not (deep and self._stretch):
             self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
@@ -159,7 +159,7 @@ class DatasetWriter:
         assert self._tiles is not None
         assert self._tile_map is not None
         folder = self._folder / "images" / split
-        # Of an image without published labels nobody knows which tiles are empty.
+        # Without published labels it is unknown which tiles are empty.
         settings = self._tiles if image.labelled else replace(self._tiles, empty="keep")
         chosen = replace(image, objects=list(self._chosen(image)))
         try:
@@ -202,20 +202,20 @@ class DatasetWriter:
                 yield item
 
     def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool, bool] | None:
-        """Return an image's size, whether the file has its end and over 8 bits; None if the image is left out."""
+        """Return size, whether the file is complete, and whether it has over 8 bits. None if the image is left out."""
         assert image.image is not None
         whole = True
         try:
             with Image.open(image.image) as opened:
-                deep = is_deep(opened) or opened.mode in ("I", "F")  # first: for its EXIF data, a PNG is loaded
+                deep = is_deep(opened) or opened.mode in ("I", "F")  # before `exif_size`, which loads a PNG
                 size: tuple[int, int] = exif_size(opened)
                 if opened.format == "JPEG" and opened.fp is not None:
                     opened.fp.seek(-2, os.SEEK_END)
                     whole = opened.fp.read() == b"\xff\xd9"
         except Image.DecompressionBombError:
-            self._leave_out_image(image, "too large to be used as a whole, pass patch=1024")
+            self._leave_out_image(image, "too large to be used uncut, pass patch=1024")
         except (ImportError, OSError, SyntaxError, ValueError):
-            # ImportError: what Pillow does not know, Ultralytics tries with a plugin, which is not there.
+            # ImportError: for formats that Pillow does not know, Ultralytics imports a plugin that is not installed.
             self._leave_out_image(image, UNREADABLE)
         else:
             if min(size) < 10:
@@ -225,7 +225,7 @@ class DatasetWriter:
         return None
 
     def _fits(self, image: AnnotatedImage, size: tuple[int, int]) -> bool:
-        """Compare an image's own size, which counts, with the one that its labels state; note where they differ."""
+        """Compare an image's size with the one stated in its labels. Its own size counts; differences are listed."""
         assert image.image is not None
         if image.size is None or image.size == size:
             return True
@@ -233,7 +233,7 @@ class DatasetWriter:
         if image.size == size[::-1]:
             reason = f"{OTHER_SIZE}, with the sides swapped"
         elif any(_reaches_out(item, size, image.size) for item in image.objects):
-            reason = f"{OTHER_SIZE}, and has no place for all of its objects"
+            reason = f"{OTHER_SIZE}, too small for all of its objects"
         else:
             self._other_sizes.append(sizes)
             return True
@@ -241,7 +241,7 @@ class DatasetWriter:
         return False
 
     def _put_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
-        """Note an image of more than 8 bits, and write it with 8 if that is wanted; say whether it can be used."""
+        """List an image with more than 8 bits, and write it with 8 bits if asked for. Return whether it is usable."""
         assert image.image is not None
         if self._stretch:
             try:
@@ -272,13 +272,13 @@ class DatasetWriter:
             path.write_text("".join(lines), encoding="utf-8", newline="")
 
     def _put_image(self, image: Path, place: Path, copy: bool) -> None:
-        # Of a link its target: one link to another would lead nowhere if that is relative.
+        # The target of a link: a link to a relative link would be broken.
         original = image.resolve() if image.is_symlink() else image
         if not copy:
             for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
                 try:
                     link(original, place)
-                except OSError:  # another file system, a file of somebody else, or nothing that can be linked
+                except OSError:  # another file system, a file of another user, or links are not supported
                     continue
                 self._put[way] += 1
                 return
@@ -286,7 +286,7 @@ class DatasetWriter:
         self._put["copies"] += 1
 
     def notes(self) -> list[str]:
-        """Return what the user should know, one line each."""
+        """Return notes for the user, one line each."""
         return [*self._notes_of_depth(), *self._notes_of_sizes()]
 
     def _notes_of_depth(self) -> list[str]:
@@ -296,8 +296,8 @@ class DatasetWriter:
         if self._stretch:
             return [f"{images}: stretched to 8 bits by stretch={self._stretch}"]
         return [
-            f"{images}, of which training reads the upper 8: images that use 11 bits become almost black. Convert "
-            "into another folder with stretch=2,98 (percentiles of each band) or stretch=0:2047 (a range)"
+            f"{images}. Training reads the upper 8 bits: images that use 11 bits become almost black. Convert into "
+            "another folder with stretch=2,98 (percentiles of each band) or stretch=0:2047 (a range)"
         ]
 
     def _notes_of_sizes(self) -> list[str]:
@@ -305,12 +305,12 @@ class DatasetWriter:
             return []
         first, number = self._other_sizes[0], len(self._other_sizes)
         return [
-            f"{number} images have another size than their labels state, their own size counts: {first.file} has "
-            f"{first.text()}{f', and {number - 1} more, see other_sizes of the report' if number > 1 else ''}"
+            f"{number} images have another size than their labels state; their own size counts. {first.file} has "
+            f"{first.text()}{f', {number - 1} more are under other_sizes in the report' if number > 1 else ''}"
         ]
 
     def report(self) -> dict[str, Any]:
-        """Return what was counted, for `conversion.json`."""
+        """Return the counts for `conversion.json`."""
         classes = self._reader.class_names
         account = self._account
         splits = {
@@ -338,7 +338,7 @@ class DatasetWriter:
 
 
 def _reaches_out(item: Annotation, size: tuple[int, int], stated: tuple[int, int]) -> bool:
-    """Whether an object lies further beyond the rim of its image than beyond that of an image of the stated size."""
+    """Whether an object is further outside of its image than outside of an image with the stated size."""
     return any(
         end - side > max(end - stated_side, 0) + _ROUNDING
         for end, side, stated_side in zip(item.box[2:], size, stated, strict=True)
@@ -346,7 +346,7 @@ def _reaches_out(item: Annotation, size: tuple[int, int], stated: tuple[int, int
 
 
 def _shares(points: Sequence[float], width: int, height: int) -> tuple[float, ...]:
-    """Turn an object of a tile, in pixels that lie in the tile, into shares: a box, or the corners."""
+    """Convert the points of an object from pixels of its tile to shares: a box, or the corners."""
     shares = [value / (width, height)[axis % 2] for axis, value in enumerate(points)]
     if len(shares) == 8:
         return tuple(shares)

@@ -25,7 +25,7 @@ from ds2d2_yolo.errors import DS2D2Error
 
 CLASS = {name: number for number, name in enumerate(DIOR_CLASSES)}
 
-MISFIT = f"{OTHER_SIZE}, and has no place for all of its objects"
+MISFIT = f"{OTHER_SIZE}, too small for all of its objects"
 
 
 def lines(folder, split, name):
@@ -227,7 +227,7 @@ def test_an_unfit_image_stops_the_conversion_or_is_listed(tmp_path, spoil, reaso
     spoil(miniatures.dior(tmp_path / "DIOR") / "JPEGImages-trainval" / "00001.jpg")
     with pytest.raises(
         DS2D2Error,
-        match=rf"00001.*: {reason}( \(.*(, not 80 x 80|, as src=.*)\))?; mend it, or pass on_error=skip",
+        match=rf"00001.*: {reason}( \(.*(, not 80 x 80|, as src=.*)\))?; correct it, or pass on_error=skip",
     ):
         convert_dataset(tmp_path / "DIOR", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["DIOR"]
@@ -286,7 +286,7 @@ def test_an_image_too_small_for_ultralytics_is_unfit(tmp_path):
 
 def test_an_image_too_large_for_pillow_is_unfit_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    with pytest.raises(DS2D2Error, match="too large to be used as a whole, pass patch=1024"):
+    with pytest.raises(DS2D2Error, match="too large to be used uncut, pass patch=1024"):
         convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
     conversion = convert_dataset(tmp_path / "DIOR", tmp_path / "out", patch=64, overlap=16)
     assert conversion.manifest["images"] == {"in": 4, "out": 4, "by": {}}
@@ -410,7 +410,7 @@ def test_the_default_place_is_that_of_the_shipped_yaml(fresh_machine, tmp_path):
     with pytest.raises(DS2D2Error, match=r"out= is missing: no data YAML ships for COCO .* these classes"):
         convert_dataset(miniatures.coco(tmp_path / "coco"))
     assert hint == (
-        f"the images of DIOR.yaml are not in {tmp_path / 'datasets' / 'DIOR'}: get the archive by hand from "
+        f"the images of DIOR.yaml are not in {tmp_path / 'datasets' / 'DIOR'}: download the archive by hand from "
         "https://gcheng-nwpu.github.io/#Datasets, unpack it, and run 'ds2d2 convert src=path/to/DIOR'"
     )
     assert conversion.folder == tmp_path / "datasets" / "DIOR"

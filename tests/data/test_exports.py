@@ -51,7 +51,7 @@ def test_roboflow_coco_has_no_class_for_its_root_category(tmp_path):
     conversion = converted(tmp_path, exports.roboflow_coco)
     assert conversion.manifest["classes"] == ["car", "truck"]
     assert files(conversion) == {"train": 2, "val": 2, "test": 2}
-    assert noted(conversion, "root category without objects, which is no class: 'vehicles'")
+    assert noted(conversion, "root category without objects, which is not a class: 'vehicles'")
     for lines in labels(conversion).values():
         np.testing.assert_allclose(lines, [[0, *SHARES], [1, *SHARES]])
 
@@ -132,7 +132,7 @@ def test_dota_with_classes_of_its_own(tmp_path):
     assert conversion.manifest["classes"] == ["Pier", "oil tank"]
     assert files(conversion) == {"train": 2, "val": 2}
     assert labels(conversion)["train/train0"][:, 0].tolist() == [1, 0]
-    assert noted(conversion, "version=1.0 says otherwise; found the classes Pier, oil")
+    assert noted(conversion, "because of the classes Pier, oil; version=1.0 chooses another")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_what_it_was_taken_for_is_printed_before_the_work(tmp_path, make, monkey
     monkeypatch.setattr("ds2d2_yolo.data.convert.DatasetWriter.write", lambda self: pytest.fail("no work yet"))
     with caplog.at_level("INFO"), pytest.raises(pytest.fail.Exception):
         convert.run([f"src={tmp_path / 'src'}", f"out={tmp_path / 'out'}"])
-    assert re.search(r"src is taken for (VOC|COCO|DOTA), layout= says otherwise; found \S+", caplog.text)
+    assert re.search(r"src is read as (VOC|COCO|DOTA) because of \S+.*; layout= chooses another", caplog.text)
 
 
 # ------------------------------------------------------------------------------------------------ refused
@@ -373,7 +373,7 @@ def test_one_odd_line_of_dota_is_named_not_the_layout(tmp_path):
     for path in source.rglob("*.TXT"):
         path.write_text("odd\n" + path.read_text())
     message = refusal(source, tmp_path / "out")
-    assert re.match(r"train/labelTxt/train0\.TXT:1: expected 8 numbers.*; mend it, or pass on_error=skip", message)
+    assert re.match(r"train/labelTxt/train0\.TXT:1: expected 8 numbers.*; correct it, or pass on_error=skip", message)
     assert convert_dataset(source, tmp_path / "out", on_error="skip").manifest["objects"]["out"] == 8
 
 

@@ -70,7 +70,7 @@ def test_dior_with_oriented_boxes_alone_gives_their_hulls(tmp_path):
     shutil.rmtree(tmp_path / "Annotations" / "Horizontal Bounding Boxes")
     layout = recognise(tmp_path)
     assert layout.name == "DIOR-R"
-    assert "oriented annotations, of which the hulls are taken" in layout.notes
+    assert "oriented annotations, converted to their hulls" in layout.notes
 
 
 def test_horizontal_annotations_alone_give_no_oriented_boxes(tmp_path):
@@ -226,7 +226,7 @@ def test_several_layouts_in_one_folder_are_told(tmp_path):
     miniatures.dior(tmp_path / "DIOR")
     miniatures.dota(tmp_path / "DOTA")
     with pytest.raises(
-        DS2D2Error, match="has the layouts of DIOR and DOTA, say which with layout=, such as layout=dior"
+        DS2D2Error, match="has the layouts of DIOR and DOTA, choose one with layout=, such as layout=dior"
     ):
         recognise(tmp_path)
 
@@ -309,7 +309,7 @@ def test_a_few_classes_of_dior_are_not_dior(tmp_path, names, classes):
     assert (layout.name, reader.class_names) == ("VOC", tuple(sorted(set(classes))))
     (first, *_) = next(iter(reader.read("train"))).objects
     assert first.points == (9, 9, 39, 39), "VOC counts pixels from 1"
-    assert layout.notes[0] == "taken for VOC, layout= says otherwise; found Annotations/*.xml"
+    assert layout.notes[0] == "read as VOC because of Annotations/*.xml; layout= chooses another"
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_few_classes_of_dior_are_not_dior(tmp_path, names, classes):
 def test_what_only_dior_has_is_said(tmp_path, names, classes, why):
     layout = recognise(xml_set(tmp_path, names, classes))
     assert layout.name == "DIOR"
-    assert layout.notes[0].startswith("taken for DIOR, layout= says otherwise; found ")
+    assert layout.notes[0].startswith("read as DIOR because of ")
     assert layout.notes[0].endswith(why)
 
 
@@ -346,7 +346,7 @@ def test_a_split_of_dior_with_few_classes_is_dior_too(tmp_path):
 
 def test_a_named_layout_needs_no_reason(tmp_path):
     layout = recognise(xml_set(tmp_path, ["a", "b"], ["ship", "ship"]), layout="dior")
-    assert (layout.name, layout.notes[0]) == ("DIOR", "taken for dior, as layout= says")
+    assert (layout.name, layout.notes[0]) == ("DIOR", "read as dior, as layout= states")
 
 
 @pytest.mark.parametrize("task", ["detect", "obb"])

@@ -290,12 +290,12 @@ def test_missing_options_are_told(missing):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([entry(), entry(file_name="P2__1__0___0.png")], r"detection 2: 'P2__1__0___0' is no tile of val; pass data="),
+        ([entry(), entry(file_name="P2__1__0___0.png")], r"detection 2: 'P2__1__0___0' is not a tile of val; pass data="),
         ([entry(number=3)], "detection 1: class 2, but the data set has 2"),
         ([entry(number=0)], "detection 1: class -1"),
         ([entry(score=1.5)], "detection 1: a score outside of 0 to 1"),
         ([entry(score=float("nan"))], "detection 1: a score outside of 0 to 1"),
-        ([entry(bbox=(1, 2, float("inf"), 4))], "or a coordinate that is no number"),
+        ([entry(bbox=(1, 2, float("inf"), 4))], "or a coordinate that is not a number"),
         ([entry(bbox=(1, 2, 3))], "detection 1: is not as 'yolo val save_json=True' writes it"),
         ([entry(poly=[1, 2, 3, 4])], "detection 1: is not as"),
         ([entry(poly=[1, 2, 3, 4, 5])], "detection 1: is not as"),
@@ -306,7 +306,7 @@ def test_missing_options_are_told(missing):
         ([{"image_id": 1}], "detection 1: is not as"),
         (["text"], "detection 1: is not as"),
         ([entry(), entry(poly=[1, 2, 3, 4, 5, 6, 7, 8])], "detection 2: oriented and horizontal boxes together"),
-        ({"annotations": []}, "is no list of detections"),
+        ({"annotations": []}, "is not a list of detections"),
     ],
 )
 def test_predictions_that_do_not_fit_are_told_in_one_line(folder, entries, message):
@@ -319,7 +319,7 @@ def test_predictions_that_do_not_fit_are_told_in_one_line(folder, entries, messa
 @pytest.mark.parametrize("content", [b"", b'[{"image_id": ', b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
     (folder / "p.json").write_bytes(content)
-    with pytest.raises(DS2D2Error, match=r"p\.json: is no JSON file"):
+    with pytest.raises(DS2D2Error, match=r"p\.json: is not a JSON file"):
         merge_detections(folder / "p.json", folder / "data", folder / "merged")
 
 
@@ -331,8 +331,8 @@ def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
         ("P1__1__0___0.txt", "x 0.5 0.5 0.1 0.1 0.9\n", ":1: is not as"),
         ("P1__1__0___0.txt", "0 0.5 0.5 nan 0.1 0.9\n", ":1: a score outside of 0 to 1, or a coordinate"),
         ("P1__1__0___0.txt", "7 0.5 0.5 0.1 0.1 0.9\n", ":1: class 7"),
-        ("P9.txt", "", "'P9' is no tile of val"),
-        ("P1__1__0___0.json", "", "holds no label files; pass the folder labels"),
+        ("P9.txt", "", "'P9' is not a tile of val"),
+        ("P1__1__0___0.json", "", "has no label files; pass the folder labels"),
     ],
 )
 def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content, message):
@@ -345,7 +345,7 @@ def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content,
 
 def test_the_folder_above_the_label_files_is_told(folder):
     (folder / "labels").mkdir()
-    with pytest.raises(DS2D2Error, match=r"holds no label files; pass predictions=.*labels$"):
+    with pytest.raises(DS2D2Error, match=r"has no label files; pass predictions=.*labels$"):
         merge_detections(folder, folder / "data", folder / "merged")
 
 

@@ -406,7 +406,7 @@ def test_what_opencv_cannot_read_pillow_does_whatever_its_size(tmp_path, monkeyp
 def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(DS2D2Error, match=r"a\.png: (cannot be read|is no image)"):
+    with pytest.raises(DS2D2Error, match=r"a\.png: (cannot be read|is not an image)"):
         write_tiles(annotated(image=tmp_path / "a.png"), TileSettings(), "detect", tmp_path)
 
 

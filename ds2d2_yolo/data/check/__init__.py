@@ -1,8 +1,8 @@
-"""What a YOLO data set holds and what is wrong with it, as Ultralytics' loader would see it.
+"""Checks a YOLO data set: contents and problems, as Ultralytics' loader treats them.
 
-Nothing is written: labels are read here rather than by Ultralytics' scan, which leaves `.cache` files and replaces
-JPEGs that lack their end marker. `parse_labels` reads a label file as `ultralytics.data.utils.verify_image_label` does;
-`inspect_dataset` goes through all images and labels of a data set.
+Nothing is written. Ultralytics' own scan would leave `.cache` files and replace JPEGs without an end marker.
+`parse_labels` reads a label file like `ultralytics.data.utils.verify_image_label`. `inspect_dataset` reads all images
+and labels of a data set.
 """
 
 from ds2d2_yolo.data.check.dataset import inspect_dataset

@@ -1,4 +1,4 @@
-"""A whole data set: its splits one by one, then what only shows across them."""
+"""Checks a whole data set: first each split, then all splits together."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ds2d2_yolo.data.check.split import inspect_split
 
 
 def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path | None = None) -> Inspection:
-    """Go through all images and labels of a data set, in threads; memory does not grow with the number of objects.
+    """Check all images and labels of a data set, in threads. Memory does not grow with the number of objects.
 
     Args:
         splits (Mapping[str, Split]): Splits by name; `train` must have label files.
-        settings (Settings): What to look for.
-        root (Path | None): Folder that files are named relative to, where they lie below it.
+        settings (Settings): Settings of the check.
+        root (Path | None): Files below this folder are named relative to it.
 
     Returns:
-        (Inspection): What was found.
+        (Inspection): The results.
 
     Example:
         >>> inspect_dataset({"val": Split([])}, Settings(names=["ship"])).splits["val"].findings["no_images"].count
@@ -59,9 +59,9 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
 
 @contextmanager
 def _threads() -> Iterator[ThreadPool]:
-    """Give threads that have ended when the block has, however it ends.
+    """Yield threads that end with the block.
 
-    Python aborts where it shuts down while a thread is inside of OpenCV, as after an interrupt.
+    Python would abort if it shut down while a thread is inside OpenCV, for example after an interrupt.
     """
     with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
         try:
@@ -72,7 +72,7 @@ def _threads() -> Iterator[ThreadPool]:
 
 
 def _labels_without_image(splits: Mapping[str, Split]) -> Iterator[tuple[str, Path, int]]:
-    """Yield split, path and number of objects of label files where the folder of the images has none of that name."""
+    """Yield split, path and number of objects of label files without an image of the same name."""
     claimed: set[str] = set()
     folders: dict[Path, tuple[str, Path]] = {}  # label folders: split, folder of the images
     for name, split in splits.items():
@@ -82,7 +82,7 @@ def _labels_without_image(splits: Mapping[str, Split]) -> Iterator[tuple[str, Pa
             folders.setdefault(Path(label).parent, (name, image.parent))
         for folder in split.folders:
             top = Path(img2label_paths([str(folder / "any.jpg")])[0]).parent
-            # Not `Path.rglob`, which passes over linked folders: Ultralytics follows them.
+            # Not `Path.rglob`, which skips linked folders: Ultralytics follows them.
             for below in glob.glob(f"{glob.escape(str(top))}/**/", recursive=True):  # noqa: PTH207
                 folders.setdefault(Path(below), (name, folder / os.path.relpath(below, top)))
     for labels_in, (name, images_in) in folders.items():

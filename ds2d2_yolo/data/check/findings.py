@@ -1,4 +1,4 @@
-"""What can be found in a data set, and where it was."""
+"""Kinds of findings in a data set, and their places."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 PLACES_KEPT = 1000
-"""How many places of one kind of finding are kept per split; all are counted."""
+"""Number of places that are kept per kind of finding and split. All are counted."""
 
 VANISHING = 2.0
-"""Pixels: `RandomPerspective.box_candidates` drops what is not wider and higher."""
+"""Pixels: `RandomPerspective.box_candidates` drops boxes that are not wider and higher than this."""
 
 
 class Kind(NamedTuple):
@@ -19,9 +19,9 @@ class Kind(NamedTuple):
 
     Attributes:
         error (bool): Whether training would stop, or lose images or labels without stopping.
-        title (str): Name for people, in the plural.
-        consequence (str): What Ultralytics does about it.
-        advice (str): What to do.
+        title (str): Name in the table, in the plural.
+        consequence (str): What Ultralytics does.
+        advice (str): What the user can do.
     """
 
     error: bool
@@ -59,7 +59,7 @@ KINDS: Mapping[str, Kind] = {
     "undecodable_image": Kind(
         True,
         "images that cannot be decoded as needed",
-        "training stops when it comes to them",
+        "training stops at them",
         "save it again as PNG or JPEG of 8 bits, correct 'channels:', or remove it",
     ),
     "box_instead_of_polygon": Kind(
@@ -80,20 +80,20 @@ KINDS: Mapping[str, Kind] = {
     "truncated_image": Kind(
         True,
         "truncated images",
-        "left out, trained on in part, or training stops, by format",
+        "by format: left out, trained on in part, or training stops",
         "copy it again from its source, or remove it",
     ),
     "unreadable_label": Kind(True, "unreadable label files", "left out with their images", "save it again as UTF-8"),
     "malformed_label": Kind(
         True,
         "malformed label lines",
-        "each costs its whole image with all labels",
+        "the whole image is left out with all its labels",
         "correct the line: class x y width height, from 0 to 1",
     ),
     "unknown_class": Kind(
         True,
         "labels of unknown classes",
-        "each costs its whole image with all labels",
+        "the whole image is left out with all its labels",
         "correct the class, or add its name under 'names:' in the data YAML",
     ),
     "label_without_image": Kind(
@@ -122,20 +122,20 @@ KINDS: Mapping[str, Kind] = {
     "listed_twice": Kind(
         False,
         "images listed more than once",
-        "trained on and measured as often",
+        "used several times in training and metrics",
         "remove the repeated lines of the list, or the folder that 'train:' or 'val:' has twice",
     ),
     "shared_label": Kind(
         False,
         "images that share a label file",
         "trained on with the same labels",
-        "rename one image and give it a label file of its own",
+        "rename one image and give it its own label file",
     ),
     "image_without_label": Kind(
         False,
         "images without label file",
         "trained on as background",
-        "nothing, if there is no object in it; else write its label file",
+        "nothing if it has no objects; otherwise write its label file",
     ),
     "duplicate_label": Kind(False, "duplicate labels", "removed", "nothing, or remove the line"),
     "ambiguous_box": Kind(
@@ -146,8 +146,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "near_duplicate": Kind(
         False,
-        "boxes over 80 % the same as another of their class",
-        "kept; one object, twice?",
+        "boxes that overlap another of their class by over 80 %",
+        "kept; probably one object labelled twice",
         "remove one of them if it is the same object",
     ),
     "box_beyond_edge": Kind(
@@ -155,7 +155,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "vanishing_box": Kind(
         False,
-        f"boxes not over {VANISHING:g} px wide and high",
+        f"boxes no wider or no higher than {VANISHING:g} px",
         "mostly dropped by augmentation",
         "train with a larger imgsz=, or on tiles: 'ds2d2 convert patch=1024'",
     ),
@@ -167,7 +167,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "missing_split": Kind(
         False,
-        "missing files of splits beyond train and val",
+        "missing files of splits other than train and val",
         "validating on them stops",
         "correct the line of the split in the data YAML, or remove it",
     ),
@@ -178,11 +178,11 @@ KINDS: Mapping[str, Kind] = {
         "remove them from one of the splits",
     ),
 }
-"""All kinds of findings; errors first."""
+"""All kinds of findings, errors first."""
 
 
 class Place(NamedTuple):
-    """Where something was found: the file (may be empty), its line from 1 (or None), and what is there."""
+    """Place of a finding: the file (may be empty), its line from 1 (or None), and a detail."""
 
     file: str
     line: int | None
@@ -196,7 +196,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Finding:
-    """How often something was found, and the first `PLACES_KEPT` places."""
+    """Number of findings of one kind, and the first `PLACES_KEPT` places."""
 
     count: int = 0
     places: list[Place] = field(default_factory=list)
@@ -209,5 +209,5 @@ class Finding:
 
 
 def shown_path(path: Path, root: Path | None) -> str:
-    """Return a path, with forward slashes, relative to the root of the data set where it lies below it."""
+    """Return a path with forward slashes, relative to the root of the data set if it is below it."""
     return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()

@@ -1,4 +1,4 @@
-"""Image files, checked as Ultralytics' loader checks them."""
+"""Checks image files as Ultralytics' loader does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _JPEG = ("jpg", "jpeg")
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known about an image file.
+    """Result of the check of an image file.
 
     Attributes:
         size (tuple[int, int] | None): Width and height in pixels.
-        kind (str | None): What is wrong with it, one of `KINDS`.
-        detail (str): What is wrong with it, for people.
+        kind (str | None): Kind of the problem, one of `KINDS`.
+        detail (str): Details of the problem for the table.
         form (str): Format of the file, lower case.
         deep (bool): Whether its values have 16 bits.
     """
@@ -39,12 +39,12 @@ class ImageFacts:
 
     @property
     def rejected(self) -> bool:
-        """Whether Ultralytics leaves the image out, or stops at it."""
+        """Whether Ultralytics leaves out the image, or stops at it."""
         return self.kind is not None and KINDS[self.kind].error
 
 
 def image_facts(path: Path, settings: Settings) -> ImageFacts:
-    """Check an image as Ultralytics' `check_image` does, without mending it, and decode it where that is wanted."""
+    """Check an image as Ultralytics' `check_image` does, but without repairing it. Optionally decode it."""
     if not path.is_file():
         return ImageFacts(kind="missing_image")
     if settings.images == "none":
@@ -55,8 +55,8 @@ def image_facts(path: Path, settings: Settings) -> ImageFacts:
     unfinished = header.form in _JPEG and not _ends_as_jpeg(path)
     full = settings.images == "full"
     try:
-        # Neither `verify` nor every release of OpenCV tells that pixels are missing; Pillow's decoder does. PNGs are
-        # verified whole, and a JPEG that ends properly is decoded by OpenCV alone.
+        # Pillow's decoder reports missing pixels. `verify` and some releases of OpenCV do not. It is not needed for
+        # PNGs, which `verify` reads completely, and for JPEGs with an end marker, which OpenCV decodes.
         if unfinished or (full and header.form not in {*_JPEG, "png"}):
             with Image.open(path) as image:
                 image.load()
@@ -72,18 +72,18 @@ def image_facts(path: Path, settings: Settings) -> ImageFacts:
 
 
 def _header_facts(path: Path) -> ImageFacts:
-    """Return format and size of an image, or why Ultralytics does not take it."""
+    """Return format and size of an image, or the reason why Ultralytics refuses it."""
     try:
-        # Ultralytics' own `Image.open` tries to install a package when Pillow does not know a format.
+        # Checked first: Ultralytics' `Image.open` tries to install a package for formats that Pillow does not know.
         readable = path.suffix.lower() in {".avif", ".heic", ".heif"} or cv2.haveImageReader(str(path))
-        if not readable and str(path).isascii():  # OpenCV opens no other paths on Windows
+        if not readable and str(path).isascii():  # on Windows, OpenCV cannot open other paths
             return _unreadable("no known image format" if path.stat().st_size else "empty")
         with Image.open(path) as image:
             form = str(image.format).lower()
             deep = form in {"png", "tiff"} and is_deep(image)
             image.verify()
             width, height = exif_size(image)
-    except Exception as error:  # Pillow raises a dozen kinds, by format
+    except Exception as error:  # a dozen kinds, depending on the format
         return _unreadable(_first_line(error))
     if min(width, height) < 10:
         return _unreadable(f"{width} x {height} pixels, must be at least 10")
@@ -93,7 +93,7 @@ def _header_facts(path: Path) -> ImageFacts:
 
 
 def _brightest(path: Path, channels: int) -> str:
-    """Say which values an image of 16 bits reaches, and what is left of them."""
+    """Return the largest value of a 16-bit image before and after its conversion to 8 bits, as text."""
     stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     used = imread(str(path), _decoder_flag(channels))
     return "" if stored is None or used is None else f"values up to {stored.max()}, which become {used.max()} of 255"
@@ -104,7 +104,7 @@ def _unreadable(detail: str) -> ImageFacts:
 
 
 def _decoding_fault(path: Path, channels: int) -> str:
-    """Say why OpenCV cannot decode an image as Ultralytics needs it; empty where it can."""
+    """Return why OpenCV cannot decode an image as needed by Ultralytics; empty if it can."""
     try:
         decoded = imread(str(path), _decoder_flag(channels))
     except cv2.error as error:
@@ -113,7 +113,7 @@ def _decoding_fault(path: Path, channels: int) -> str:
         return "Pillow reads it, OpenCV does not"
     if decoded.dtype != np.uint8:
         return f"its values are {decoded.dtype}, not of 8 or 16 bits"
-    return "" if decoded.shape[2] == channels else f"has {decoded.shape[2]} channels, the data YAML says {channels}"
+    return "" if decoded.shape[2] == channels else f"has {decoded.shape[2]} channels, the data YAML has {channels}"
 
 
 def _decoder_flag(channels: int) -> int:

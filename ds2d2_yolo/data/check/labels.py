@@ -1,4 +1,4 @@
-"""Label files, read as Ultralytics' loader reads them."""
+"""Reads label files as Ultralytics' loader does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ds2d2_yolo.data.check.settings import Settings
 
 
 class Fault(NamedTuple):
-    """What makes Ultralytics reject a label file: a kind of `KINDS`, the line from 1, and what is there."""
+    """A reason for Ultralytics to reject a label file: a kind of `KINDS`, the line from 1, and a detail."""
 
     kind: str
     line: int | None
@@ -22,18 +22,18 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """The objects of one label file, as Ultralytics keeps them.
+    """The objects that Ultralytics keeps of one label file.
 
     Attributes:
         classes (np.ndarray): Class indices (N,) int64.
         boxes (np.ndarray): Boxes, or hulls of polygons, (N, 4) float32, as x, y, width, height in shares of the image.
-        polygons (tuple[np.ndarray, ...]): Corners (K, 2) float32 of every object, in shares of the image; empty where
-            the file holds boxes.
+        polygons (tuple[np.ndarray, ...]): Corners (K, 2) float32 of every object, in shares of the image; empty for a
+            file of boxes.
         lines (np.ndarray): Line of every object (N,), from 1.
         written (int): Number of lines that are not blank.
-        faults (tuple[Fault, ...]): Why the file is rejected; with any of them, there are no objects.
-        duplicates (tuple[int, ...]): Lines that repeat an earlier one and are left out.
-        ambiguous (tuple[int, ...]): Lines whose box an earlier line has with another class.
+        faults (tuple[Fault, ...]): Reasons why the file is rejected. A rejected file has no objects.
+        duplicates (tuple[int, ...]): Lines that repeat an earlier line and are left out.
+        ambiguous (tuple[int, ...]): Lines with the same box as an earlier line, but another class.
     """
 
     classes: np.ndarray
@@ -47,7 +47,7 @@ class Labels:
 
 
 def read_labels(path: Path, settings: Settings) -> Labels | None:
-    """Read a label file; None where there is none."""
+    """Read a label file. Return None if it does not exist."""
     if not path.is_file():
         return None
     try:
@@ -59,7 +59,7 @@ def read_labels(path: Path, settings: Settings) -> Labels | None:
 
 
 def number_of_labels(path: Path) -> int:
-    """Return the number of lines of a label file; 0 where it begins with something else, such as class names."""
+    """Return the number of lines of a label file; 0 if it begins with something else, such as class names."""
     try:
         rows = [row for line in path.read_bytes().decode("utf-8-sig").splitlines() if (row := line.split())]
         values = [float(word) for word in rows[0]] if rows else []
@@ -69,10 +69,10 @@ def number_of_labels(path: Path) -> int:
 
 
 def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -> Labels:
-    r"""Read the text of a label file as Ultralytics' `verify_image_label` does, and say which lines it stumbles over.
+    r"""Read the text of a label file as Ultralytics' `verify_image_label` does, and report the lines that it rejects.
 
-    A line is `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of the image. Ultralytics forgives one per
-    cent beyond 0 and 1 and rejects the whole file for one line that goes further.
+    A line is `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of the image. Ultralytics tolerates values
+    from -0.01 to 1.01. A single line beyond that makes it reject the whole file.
 
     Args:
         text (str): Contents of the file.
@@ -80,7 +80,7 @@ def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -
         keypoints (tuple[int, int]): As in `Settings`.
 
     Returns:
-        (Labels): Its objects, or the faults for which it is rejected.
+        (Labels): Its objects, or the faults if it is rejected.
 
     Example:
         >>> parse_labels("0 0.5 0.5 0.1 0.1", classes=1).boxes.shape
@@ -114,11 +114,11 @@ def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -
 
 
 def _numbers(rows: list[list[str]], polygonal: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]] | None:
-    """Return classes (N,), boxes (N, 4) and polygons of rows, or None where some row is not made of such numbers."""
+    """Return classes (N,), boxes (N, 4) and polygons of rows, or None if a row has other contents."""
     if not all(_has_right_length(fields, polygonal) for fields in rows):
         return None
     try:
-        with np.errstate(over="ignore"):  # what does not fit float32 is infinite, and refused as that
+        with np.errstate(over="ignore"):  # too large for float32: becomes infinite and is refused
             if not polygonal:
                 table = np.array(rows, np.float32).reshape(-1, 5)
                 return table[:, 0], table[:, 1:], []
@@ -135,14 +135,14 @@ def _has_right_length(fields: list[str], polygonal: bool) -> bool:
 
 
 def _acceptable(classes: np.ndarray, boxes: np.ndarray, number: int) -> np.ndarray:
-    """Return which rows pass: written so that NaN does not."""
+    """Return which rows are accepted. The comparisons are written such that NaN is not."""
     with np.errstate(invalid="ignore"):
         right_class = (classes >= 0) & (classes < number) & (classes % 1 == 0)
         return np.asarray(right_class & ((boxes >= -0.01) & (boxes <= 1.01)).all(1) & (boxes[:, 2:] >= 0).all(1))
 
 
 def _fault(fields: list[str], polygonal: bool, classes: int) -> tuple[str, str] | None:
-    """Return kind and description of what is wrong with a row, None where nothing is."""
+    """Return kind and description of the error in a row, or None."""
     if polygonal and len(fields) == 5:
         return "malformed_label", "a box in a file of polygons"
     if not _has_right_length(fields, polygonal):
@@ -167,7 +167,7 @@ def _fault(fields: list[str], polygonal: bool, classes: int) -> tuple[str, str] 
 def _repetitions(
     classes: np.ndarray, boxes: np.ndarray, polygons: list[np.ndarray]
 ) -> tuple[list[int], list[int], list[int]]:
-    """Return the indices of rows to keep, of repeated ones, and of those kept that give a box a second class."""
+    """Return the indices of rows to keep, of repeated rows, and of kept rows that give a box a second class."""
     shapes = [polygon.tobytes() for polygon in polygons] if polygons else [row.tobytes() for row in boxes + 0.0]
     if len(set(shapes)) == len(shapes):
         return list(range(len(shapes))), [], []

@@ -1,4 +1,4 @@
-"""What a data set holds, split by split."""
+"""Results of a check of a data set, by split."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from ds2d2_yolo.data.check.findings import KINDS, Finding
 
 SIZE_BANDS: tuple[float, ...] = (8.0, 16.0, 32.0, 96.0)
-"""Borders of the size bands, in pixels: square roots of areas. 32 and 96 are COCO's borders of small, medium, large."""
+"""Limits of the size bands, in pixels: square roots of areas. 32 and 96 are COCO's limits of small, medium, large."""
 
 SIZE_EDGES: np.ndarray = 2.0 ** np.linspace(0, 12, 49)
-"""Edges of the size histogram, in pixels, a quarter of an octave apart; its end bins take what lies beyond them."""
+"""Edges of the size histogram, in pixels, in steps of a quarter octave. The end bins include everything beyond."""
 
 
 @dataclass
 class SplitReport:
-    """What one split holds.
+    """Results for one split.
 
     Attributes:
-        images (int): Images that are listed.
+        images (int): Listed images.
         kept (int): Images that the loader keeps.
-        background (int): Kept images without an object.
+        background (int): Kept images without objects.
         lost_objects (int): Label lines of rejected images and of files without image, and boxes without area or
             outside the image.
         class_counts (np.ndarray): Objects of every class in kept images, (classes,) int64.
         objects_per_image (Counter[int]): Number of kept images by their number of objects.
-        measured (bool): Whether the sizes of the images are known, and with them `size_bands`, `sizes` and `cells`.
-        size_bands (np.ndarray): Objects below each border of `SIZE_BANDS` and not below the one before, then the rest.
+        measured (bool): Whether image sizes were read. They are needed for `size_bands`, `sizes` and `cells`.
+        size_bands (np.ndarray): Objects per band between the limits `SIZE_BANDS`; the last band has no upper limit.
         sizes (np.ndarray): Objects per bin of `SIZE_EDGES`.
-        cells (dict[int, Counter[int]]): For every stride, the number of objects by how many centres are in the LL
-            cell of theirs, their own included.
+        cells (dict[int, Counter[int]]): By stride: number of objects by the number of centres in their LL cell, their
+            own included.
         findings (dict[str, Finding]): By kind.
     """
 
@@ -54,7 +54,7 @@ class SplitReport:
         return int(self.class_counts.sum())
 
     def median_objects(self) -> float:
-        """Return the median number of objects per kept image; 0 without any image."""
+        """Return the median number of objects per kept image; 0 without images."""
         counts = sorted(self.objects_per_image.items())
         total = sum(number for _, number in counts)
         middle = [_nth(counts, position) for position in ((total - 1) // 2, total // 2)] if total else [0]
@@ -65,7 +65,7 @@ class SplitReport:
         return max(self.objects_per_image, default=0)
 
     def together(self, stride: int) -> float:
-        """Return the share of objects in whose LL cell there is another object's centre, 0 to 1."""
+        """Return the share of objects that share their LL cell with another object's centre, 0 to 1."""
         counts = self.cells[stride]
         return 1 - counts[1] / counts.total() if counts else 0.0
 
@@ -76,7 +76,7 @@ class SplitReport:
 
 @dataclass
 class Inspection:
-    """What a data set holds: a report per split, and images that two splits share, by the names of the two."""
+    """Results for a data set: a report per split, and shared images by the names of the two splits."""
 
     splits: dict[str, SplitReport]
     shared: dict[tuple[str, str], Finding]
@@ -92,7 +92,7 @@ class Inspection:
 
 
 def _nth(counts: list[tuple[int, int]], position: int) -> int:
-    """Return the value at a position, from 0, of a sorted list given as (value, how often)."""
+    """Return the value at a position, from 0, of a sorted list given as pairs (value, count)."""
     for value, number in counts:
         if position < number:
             return value

@@ -1,4 +1,4 @@
-"""What a data set is inspected for."""
+"""Settings of a check of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ImageCheck = Literal["full", "header", "none"]
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a data set: its image files, and those entries of the data YAML that are folders."""
+    """One split of a data set: its image files, and the folders that the data YAML names."""
 
     images: Sequence[Path]
     folders: Sequence[Path] = ()
@@ -21,18 +21,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a data set is inspected for.
+    """Settings of a check of a data set.
 
     Attributes:
         names (Sequence[str]): Class names.
         task (Task): `detect` (sizes of boxes or hulls) or `obb` (sizes of the smallest rectangles around polygons).
-        imgsz (int): Training size in pixels: the longer side of an image is scaled to it, the shorter one padded.
+        imgsz (int): Training size in pixels: the longer side of an image is scaled to it, the shorter side is padded.
         strides (Sequence[int]): Strides of the levels, in pixels; each divides `imgsz`.
-        images (ImageCheck): `full`: decode all images; `header`: check them without decoding, as Ultralytics' scan
-            does; `none`: do not open them, so that sizes and densities stay unknown.
+        images (ImageCheck): `full`: decode all images. `header`: check them without decoding, like Ultralytics' scan.
+            `none`: do not open them; then sizes and densities are unknown.
         channels (int): Channels of the images, as in the data YAML.
-        keypoints (tuple[int, int]): Number of keypoints and of numbers for each in pose labels; Ultralytics passes
-            over these for detection. (0, 0) where the labels hold none.
+        keypoints (tuple[int, int]): In pose labels: number of keypoints, and of values per keypoint. Ultralytics skips
+            them for detection. (0, 0) without keypoints.
     """
 
     names: Sequence[str]

@@ -19,7 +19,7 @@ from ds2d2_yolo.data.check.settings import Split
 
 @dataclass(eq=False)
 class _File:
-    """A file, whatever paths lead to it: its size in bytes, and its first path in each split."""
+    """A file, which may have several paths: its size in bytes, and its first path in each split."""
 
     size: int
     paths: dict[str, Path] = field(default_factory=dict)
@@ -28,16 +28,16 @@ class _File:
 def shared_images(
     splits: Mapping[str, Split], compare_bytes: bool, root: Path | None, pool: ThreadPool
 ) -> dict[tuple[str, str], Finding]:
-    """Find images that are in two splits: the same file, by whatever path, or another one of the same bytes.
+    """Find images that are in two splits: the same file, or another file with the same bytes.
 
     Args:
         splits (Mapping[str, Split]): Splits by name.
-        compare_bytes (bool): Whether to open files of the same size.
-        root (Path | None): Folder that files are named relative to.
-        pool (ThreadPool): Threads to read with.
+        compare_bytes (bool): Whether to compare the contents of files of the same size.
+        root (Path | None): Files are named relative to this folder.
+        pool (ThreadPool): Threads that read the files.
 
     Returns:
-        (dict[tuple[str, str], Finding]): By the names of the two splits; the pairs that share any.
+        (dict[tuple[str, str], Finding]): By the names of the two splits, for pairs that share images.
     """
     files = _files(splits)
     suspects = _of_same_size(files) if compare_bytes else []
@@ -57,7 +57,7 @@ def shared_images(
 
 
 def _files(splits: Mapping[str, Split]) -> list[_File]:
-    """Return the files that are not empty, each once."""
+    """Return all files that are not empty, without repetitions."""
     files: dict[tuple[int, int], _File] = {}  # by device and inode
     for name, split in splits.items():
         for image in split.images:
@@ -72,7 +72,7 @@ def _files(splits: Mapping[str, Split]) -> list[_File]:
 
 
 def _of_same_size(files: Iterable[_File]) -> list[_File]:
-    """Return the files that could be the same as one of another split."""
+    """Return the files that have the size of a file in another split."""
     by_size: dict[int, list[_File]] = defaultdict(list)
     for file in files:
         by_size[file.size].append(file)
@@ -85,7 +85,7 @@ def _of_same_size(files: Iterable[_File]) -> list[_File]:
 
 
 def _of_same_bytes(files: list[_File], pool: ThreadPool) -> Iterable[list[_File]]:
-    """Return the files in groups of the same content; one that cannot be read is a group of its own."""
+    """Group the files by content. A file that cannot be read forms its own group."""
     groups: dict[object, list[_File]] = defaultdict(list)
     if not files:
         return []
@@ -99,7 +99,7 @@ def _of_same_bytes(files: list[_File], pool: ThreadPool) -> Iterable[list[_File]
 
 
 def _digest(path: Path) -> bytes | None:
-    """Return the hash of a file, None where it cannot be read."""
+    """Return the hash of a file, or None if it cannot be read."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as file:

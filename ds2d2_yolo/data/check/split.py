@@ -1,4 +1,4 @@
-"""All images and labels of one split, read in threads."""
+"""Reads all images and labels of one split, in threads."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ds2d2_yolo.data.check.labels import Labels, number_of_labels, read_labels
 from ds2d2_yolo.data.check.report import SIZE_BANDS, SIZE_EDGES, SplitReport
 from ds2d2_yolo.data.check.settings import Settings, Split
 
-_TOLERANCE = 1e-3  # of the side of the image: labels are written with as few as three decimals
+_TOLERANCE = 1e-3  # of the image's side: some labels have only three decimals
 _ALIKE = 0.8  # intersection over union
-_CHUNK = 256  # images handed to the threads at a time, so that results do not pile up
+_CHUNK = 256  # images per step: limits the memory of the results
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a thread finds out about one image and its labels."""
+    """What a thread reads of one image and its labels."""
 
     image: Path
     label: Path
     facts: ImageFacts
-    labels: Labels | None  # None where there is no label file
-    sides: np.ndarray  # (N,) square roots of areas in pixels; empty where the size of the image is unknown
-    together: dict[int, np.ndarray]  # by stride: numbers of centres (N,) in the cell of each object
+    labels: Labels | None  # None without a label file
+    sides: np.ndarray  # (N,) square roots of areas in pixels; empty if the image's size is unknown
+    together: dict[int, np.ndarray]  # by stride: number of centres in the cell of each object (N,)
     smallest: np.ndarray  # (N,) smaller sides of boxes, in pixels
 
 
@@ -76,7 +76,7 @@ def inspect_split(
 
 
 def _enter_repeated(sample: _Sample, first: Path | None, report: SplitReport, root: Path | None) -> None:
-    """Note an image that is listed again, or has the label file of another: the first that came with it."""
+    """Report an image that is listed twice, or that has the same label file as an earlier image."""
     if first == sample.image:
         report.findings["listed_twice"].add(Place(shown_path(sample.image, root), None, ""))
     elif first is not None and sample.labels is not None:
@@ -85,7 +85,7 @@ def _enter_repeated(sample: _Sample, first: Path | None, report: SplitReport, ro
 
 
 def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
-    """Read one image and its label file; runs in a thread."""
+    """Read one image and its label file, in a thread."""
     facts = image_facts(image, settings)
     labels = read_labels(label, settings)
     sides = smallest = np.zeros(0)
@@ -103,16 +103,16 @@ def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
 
 
 def _rectangle(polygon: np.ndarray) -> tuple[float, float]:
-    """Return width and height of the smallest rectangle around points (K, 2), as Ultralytics makes oriented boxes."""
+    """Return width and height of the smallest rectangle around points (K, 2), as in Ultralytics' oriented boxes."""
     _, extent, _ = cv2.minAreaRect(polygon.astype(np.float32))
     return float(extent[0]), float(extent[1])
 
 
 def _centres_per_cell(centres: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
-    """Return how many centres (N, 2), in pixels, lie in the LL cell of each: the grid that DISW is built on.
+    """Return for each centre (N, 2), in pixels, the number of centres in its LL cell: the grid of DISW.
 
-    Haar halves a level's map of imgsz / stride cells, rounding up, so that a cell spans 2 * stride pixels where the
-    map has an even number of cells.
+    Haar halves a level's map of imgsz / stride cells and rounds up. A cell is 2 * stride pixels wide if the map has an
+    even number of cells.
     """
     grid = (imgsz // stride + 1) // 2
     cells = np.clip(np.floor(centres * (grid / imgsz)), 0, grid - 1).astype(np.int64)
@@ -122,7 +122,7 @@ def _centres_per_cell(centres: np.ndarray, imgsz: int, stride: int) -> np.ndarra
 
 
 def _enter(sample: _Sample, report: SplitReport, settings: Settings, root: Path | None) -> None:
-    """Add what was found about one image to the report of its split."""
+    """Add the results of one image to the report of its split."""
     findings, labels = report.findings, sample.labels
     if sample.facts.kind:
         findings[sample.facts.kind].add(Place(shown_path(sample.image, root), None, sample.facts.detail))
@@ -142,7 +142,7 @@ def _enter(sample: _Sample, report: SplitReport, settings: Settings, root: Path 
 
 
 def _enter_unlabelled(sample: _Sample, report: SplitReport, root: Path | None) -> None:
-    """Add an image without label file to the report of its split; labels beside it lie where nobody reads them."""
+    """Add an image without label file to the report of its split. Labels beside the image are never read."""
     beside = sample.image.with_suffix(".txt")
     lost = number_of_labels(beside) if beside != sample.label else 0
     if lost:
@@ -154,7 +154,7 @@ def _enter_unlabelled(sample: _Sample, report: SplitReport, root: Path | None) -
 
 
 def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, settings: Settings, file: str) -> None:
-    """Add the objects of one image, and what is odd about them, to the report of its split."""
+    """Add the objects of one image and their findings to the report of its split."""
     findings = report.findings
     report.class_counts += np.bincount(labels.classes, minlength=len(settings.names))
     for kind, lines in (("duplicate_label", labels.duplicates), ("ambiguous_box", labels.ambiguous)):
@@ -162,7 +162,7 @@ def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, setting
             findings[kind].add(Place(file, line, ""))
     if settings.task == "obb" and not labels.polygons:
         findings["box_instead_of_polygon"].add(Place(file, None, "4 numbers per object, expected corners"))
-    for kind, index, detail in _odd_boxes(sample, labels, settings):
+    for kind, index, detail in _suspicious_boxes(sample, labels, settings):
         findings[kind].add(Place(file, int(labels.lines[index]), detail))
         report.lost_objects += KINDS[kind].error
     report.size_bands += np.bincount(np.digitize(sample.sides, SIZE_BANDS), minlength=len(SIZE_BANDS) + 1)
@@ -171,13 +171,13 @@ def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, setting
         report.cells[stride].update(counts.tolist())
 
 
-def _odd_boxes(sample: _Sample, labels: Labels, settings: Settings) -> Iterator[tuple[str, int, str]]:
-    """Yield kind, index and description of boxes without area, outside or beyond the image, too small, or doubled."""
+def _suspicious_boxes(sample: _Sample, labels: Labels, settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """Yield kind, index and description of boxes without area, outside the image, too small, or repeated."""
     centre, extent = labels.boxes[:, :2].astype(np.float64), labels.boxes[:, 2:].astype(np.float64)
     low, high = centre - extent / 2, centre + extent / 2
     flat = (extent == 0).any(1)
     if len(sample.sides):
-        flat |= sample.sides == 0  # corners on one slanted line have a hull
+        flat |= sample.sides == 0  # corners on one slanted line have a hull, but no area
     outside = ~flat & ((high <= 0) | (low >= 1)).any(1)
     beyond = ~flat & ~outside & ((low < -_TOLERANCE) | (high > 1 + _TOLERANCE)).any(1)
     vanishing = ~flat & ~outside & (sample.smallest <= VANISHING) if len(sample.smallest) else np.zeros_like(flat)
@@ -194,11 +194,11 @@ def _odd_boxes(sample: _Sample, labels: Labels, settings: Settings) -> Iterator[
 
 
 def _near_duplicates(classes: np.ndarray, centre: np.ndarray, extent: np.ndarray) -> dict[int, int]:
-    """Return the indices of boxes (N, 2) that are nearly an earlier one of their class, with the index of that."""
+    """Return the indices of boxes (N, 2) that nearly equal an earlier box of their class, with its index."""
     order = np.argsort(centre[:, 0], kind="stable")
     found: dict[int, int] = {}
     start, step = np.arange(len(order)), 0
-    while True:  # sorted by x, the partners of a box come right after it
+    while True:  # sorted by x: similar boxes follow directly
         step += 1
         start = start[start + step < len(order)]
         one, two = order[start], order[start + step]

@@ -1,4 +1,4 @@
-"""Readers of the data sets' original layouts, one file per layout; the names are re-exported here."""
+"""Readers of the data sets' original formats, one file per format. The names are re-exported here."""
 
 from ds2d2_yolo.data.formats.coco import COCOReader
 from ds2d2_yolo.data.formats.dota import DOTAReader

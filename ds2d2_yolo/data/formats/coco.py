@@ -1,4 +1,4 @@
-"""COCO JSON, as MMDetection users have it: one file per split, beside the folders of the images."""
+"""COCO JSON as used with MMDetection: one file per split, beside the folders of the images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _Entry = tuple[int, dict[str, object]]
 
 @dataclass(slots=True)
 class _Image:
-    """An entry of the list `images`; where it is malformed, `fault` says how."""
+    """An entry of the list `images`. If it is malformed, `fault` is the reason."""
 
     id: str | None = None
     file_name: str = ""
@@ -58,7 +58,7 @@ class _Image:
 
 @dataclass(slots=True)
 class _Content:
-    """What an instances file holds; None for `annotations` where the list is absent."""
+    """The content of an instances file. `annotations` is None if the list is missing."""
 
     images: list[_Image]
     annotations: list[object] | None
@@ -67,32 +67,32 @@ class _Content:
 
 
 class COCOReader:
-    """Reads COCO instances files, those of Roboflow, CVAT and Label Studio too.
+    """Reads COCO instances files, also those of Roboflow, CVAT and Label Studio.
 
-    Ids are names here: they may begin anywhere and leave gaps. One file is in memory at a time, and each is parsed
-    twice: for its categories and the names of its images, and when its split is read. A file without the list
-    `annotations`, as COCO's `image_info_test2017.json`, gives images without labels.
+    Ids can be any numbers or names. Only one file is in memory at a time. Each is parsed twice: first for its
+    categories and names of images, then when its split is read. A file without the list `annotations` gives images
+    without labels, such as COCO's `image_info_test2017.json`.
 
-    Images are found by the rules of `FileIndex` and called by those of `unique_names`. Where two images share an id,
-    or a name even so, nobody can tell whose the objects are, and none of them is read.
+    `FileIndex` finds the images and `unique_names` names them. If two images have the same id or the same name, their
+    objects are ambiguous: neither is read.
 
-    Classes are the categories of all files, by name. A category that has no object, but others below it, is none.
+    Classes are the categories of all files, by name. A parent category without objects is not a class.
 
     Args:
-        splits (Mapping[str, Sequence[Part]]): For every split of the result its JSON files, each with the folder that
-            its file names are relative to.
-        account (Account): Takes what is found and what cannot be read; images in the folders that no file names are
-            noted at once, the rest when a split is read.
-        root (Path): Folder of the data set; files are named relative to it in messages.
-        oriented (bool): Whether to read the corners from `segmentation`, which then must be one polygon of four, or
+        splits (Mapping[str, Sequence[Part]]): JSON files of every split of the result. File names in them are relative
+            to the folder of the part.
+        account (Account): Counts what is found and what cannot be read. Images that no file names are listed at once,
+            the rest when a split is read.
+        root (Path): Folder of the data set; messages name files relative to it.
+        oriented (bool): Whether to read corners from `segmentation`, which must be one polygon with four, instead of
             `bbox`.
 
     Attributes:
-        class_names (tuple[str, ...]): In the order of the first file's categories, then those of the others; in the
-            reference's order if they are those of DIOR or of a version of DOTA.
+        class_names (tuple[str, ...]): In the order of the first file's categories, then of the other files. The classes
+            of DIOR or of a version of DOTA are in the reference's order.
 
     Raises:
-        DS2D2Error: If a file is no COCO JSON, whatever `on_error` says, as its whole split would be missing.
+        DS2D2Error: If a file is not COCO JSON, also with `on_error="skip"`: its whole split would be missing.
 
     Example:
         >>> part = Part((root / "trainval.json",), (root / "JPEGImages-trainval",))  # doctest: +SKIP
@@ -106,8 +106,8 @@ class COCOReader:
         self._account = account
         self._root = root
         self._oriented = oriented
-        self._called: dict[str, list[str]] = {}  # names of the images by split, in their order
-        categories: dict[str, list[Path]] = {}  # by name the files that have it
+        self._called: dict[str, list[str]] = {}  # names of the images by split, in order
+        categories: dict[str, list[Path]] = {}  # files by the categories that they have
         used: set[str] = set()
         parents: set[str] = set()
         named: set[str] = set()
@@ -135,7 +135,7 @@ class COCOReader:
         """Yield the images of a split in the order of its files.
 
         Raises:
-            DS2D2Error: With `on_error="stop"`, for what is malformed.
+            DS2D2Error: With `on_error="stop"`, at the first malformed entry.
         """
         called = iter(self._called[split])
         counts = Counter(self._called[split])
@@ -166,7 +166,7 @@ class COCOReader:
                 self._account.leave_out("object", file, fault, count=len(objects))
 
     def _note_image(self, image: _Image, part: Part, fault: str, number: int) -> None:
-        """Note what is wrong with an image, or that it was not where its name says."""
+        """Report a malformed image, or an image that is not at its stated path."""
         if fault and image.file_name:
             where = image.path or part.images[0] / image.file_name
             detail = no_image_below(self._root) if image.path is None else ""
@@ -200,14 +200,14 @@ class COCOReader:
             self._refuse(path, f"broken JSON, {error.msg} (column {error.colno})", error.lineno)
         except MalformedError as error:
             self._refuse(path, str(error), error.line)
-        except (ValueError, RecursionError):  # a number with thousands of digits, or brackets nested as deep
+        except (ValueError, RecursionError):  # a number with thousands of digits, or thousands of nested brackets
             self._refuse(path, "JSON that no such file holds, with endless numbers or nesting")
         if not isinstance(content, dict):
             self._refuse(path, "expected an object with the lists images, annotations and categories")
         return content
 
     def _find(self, image: _Image, part: Part) -> None:
-        """Look for the file of an image: where its name leads, then by the rules for all formats."""
+        """Find the file of an image: at its stated path, then by the rules for all formats."""
         if not image.file_name:
             return
         for folder in (part.images[0], part.labels[0].parent):
@@ -226,7 +226,7 @@ class COCOReader:
         return FileIndex(Path(place) for place, _ in _walk(self._root))
 
     def _categories(self, path: Path, entries: list[object]) -> tuple[dict[str, str], set[str]]:
-        """Return the names of the categories by id, and which of these are parents of others."""
+        """Return the names of the categories by id, and the names of those that are parents."""
         categories: dict[str, str] = {}
         parents: set[str] = set()
         for number, entry in enumerate(entries, start=1):
@@ -247,9 +247,9 @@ class COCOReader:
         return categories, parents & set(categories.values())
 
     def _choose_classes(self, categories: Mapping[str, Sequence[Path]], without: set[str]) -> tuple[str, ...]:
-        """Return one list of classes for all files, and note what is not the same in all of them."""
+        """Return one list of classes for all files. Differences between files are reported."""
         for name in sorted(without):
-            self._account.remark("root category without objects, which is no class", f"'{name}'")
+            self._account.remark("root category without objects, which is not a class", f"'{name}'")
         files = {path for paths in categories.values() for path in paths}
         for path in sorted(files):
             lacking = [name for name, having in categories.items() if path not in having and name not in without]
@@ -261,7 +261,7 @@ class COCOReader:
 
     def _refuse(self, path: Path, reason: str, line: int | None = None) -> NoReturn:
         place = relative(path, self._root) if line is None else f"{relative(path, self._root)}:{line}"
-        raise DS2D2Error(f"{place}: {reason}; mend the file, or fetch it again")
+        raise DS2D2Error(f"{place}: {reason}; correct the file, or download it again")
 
     def _leave_out_unnamed(self, named: set[str]) -> None:
         folders = {folder for parts in self._parts.values() for part in parts for folder in part.images}
@@ -276,7 +276,7 @@ class COCOReader:
     # ---------------------------------------------------------------------------------------------- objects
 
     def _group(self, entries: list[object], ids: Mapping[str | None, int], file: str) -> dict[str | None, list[_Entry]]:
-        """Return the annotations of each image, with their numbers; what belongs to none is malformed."""
+        """Return the numbered annotations of each image. An annotation without an image is malformed."""
         groups: dict[str | None, list[_Entry]] = {}
         for number, entry in enumerate(entries, start=1):
             key = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
@@ -322,7 +322,7 @@ class COCOReader:
 
 
 def _box(entry: Mapping[str, object]) -> tuple[float, ...]:
-    """Return x1, y1, x2, y2 from `bbox` or, where there is none, from the polygons."""
+    """Return x1, y1, x2, y2 from `bbox` or, if it is missing, from the polygons."""
     box, polygons = entry.get("bbox"), entry.get("segmentation")
     if not box and isinstance(polygons, list) and polygons:
         flat = [_as_points(polygon, None, "expected polygons of finite numbers") for polygon in polygons]
@@ -358,14 +358,14 @@ def _as_image(entry: object) -> _Image:
 
 
 def _walk(top: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the folders below one, and it, with the names in them, without hidden ones."""
+    """Yield a folder and all folders below it, each with its file names, without hidden names."""
     for place, inner, names in os.walk(top):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         yield place, sorted(names)
 
 
 def _number(value: object) -> object:
-    """Return a number that a tool wrote as text, as it does with ids and sizes; anything else as it is."""
+    """Convert a number that a tool wrote as text. Anything else is returned unchanged."""
     try:
         return as_number(value, "number") if isinstance(value, str) else value
     except MalformedError:
@@ -377,7 +377,7 @@ def _is_number(value: object) -> bool:
 
 
 def _as_points(values: object, count: int | None, expectation: str) -> tuple[float, ...]:
-    """Return numbers, `count` of them or any even number from 6."""
+    """Return `count` numbers. With `count=None`: an even number of them, at least 6."""
     values = [*map(_number, values)] if isinstance(values, list) else values
     try:
         if (
@@ -386,6 +386,6 @@ def _as_points(values: object, count: int | None, expectation: str) -> tuple[flo
             and (len(values) == count if count else len(values) in range(6, 1 << 20, 2))
         ):
             return tuple(map(float, values))
-    except OverflowError:  # a whole number beyond what a float holds
+    except OverflowError:  # a whole number too large for a float
         pass
     raise MalformedError(expectation)

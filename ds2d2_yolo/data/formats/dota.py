@@ -14,27 +14,26 @@ from ds2d2_yolo.data.formats.rules import MalformedError, Part, as_class, as_num
 from ds2d2_yolo.errors import DS2D2Error
 
 OWN = "own"
-"""What `version=` calls classes of one's own."""
+"""Value of `version=` for a data set with its own classes."""
 
 _HEADERS = ("imagesource:", "gsd:")
 _NUMBER = re.compile(r"[-+]?[\d.]+")
 
 
 class DOTAReader(PerImageReader[str]):
-    """Reads DOTA v1.0, v1.5 and v2.0, and data sets in the same format with classes of their own.
+    """Reads DOTA v1.0, v1.5 and v2.0, and data sets in the same format with their own classes.
 
-    A line holds the corners x1, y1, ... x4, y4 in pixels, the class, and the degree of difficulty, which may be
-    absent; the first lines may name the source of the image and its ground resolution. All of an image's labels are
-    in the text file of its name.
+    A line has the corners x1, y1, ... x4, y4 in pixels, the class and, optionally, the degree of difficulty. The first
+    lines may state the source of the image and its ground resolution. Each image has one text file of its name.
 
     Args:
-        splits (Mapping[str, Sequence[Part]]): For every split of the result what makes it up.
-        account (Account): Takes what is found and what cannot be read.
-        root (Path): Folder of the data set; files are named relative to it in messages.
-        version (str): `1.0`, `1.5` or `2.0`: which classes there are; `own`: all that occur.
+        splits (Mapping[str, Sequence[Part]]): The parts of every split of the result.
+        account (Account): Counts what is found and what cannot be read.
+        root (Path): Folder of the data set; messages name files relative to it.
+        version (str): `1.0`, `1.5` or `2.0`: the classes of this version. `own`: all classes that occur.
 
     Raises:
-        DS2D2Error: If there is no such version, or if a folder cannot be read.
+        DS2D2Error: If the version does not exist, or a folder cannot be read.
 
     Example:
         >>> train = Part((root / "train/labelTxt",), (root / "train/images",))  # doctest: +SKIP
@@ -55,7 +54,7 @@ class DOTAReader(PerImageReader[str]):
         super().__init__(splits, account, root, layout, known)
 
     def parse(self, content: bytes) -> LabelFile[str]:
-        """Return the lines that hold objects."""
+        """Return the lines with objects."""
         lines: list[tuple[str, int | None]] = []
         for number, line in enumerate(io.StringIO(decode(content), newline=None), start=1):
             if line.strip() and (lines or not line.lower().startswith(_HEADERS)):
@@ -66,14 +65,14 @@ class DOTAReader(PerImageReader[str]):
         """Return a line as an annotation."""
         fields = item.split()
         words, degree = (fields[8:-1], fields[-1]) if len(fields) > 9 else (fields[8:], "0")
-        # A class may have blanks in it, as "large vehicle" has.
+        # The name of a class may have blanks, such as "large vehicle".
         if not words or any(_NUMBER.fullmatch(word) for word in words[1:]):
             raise MalformedError(f"expected 8 numbers, the class and the difficulty, found {len(fields)} fields")
         points = tuple([as_number(field, "a coordinate") for field in fields[:8]])
         return Annotation(as_class(" ".join(words)), points, as_whole(degree, "difficulty"), line=line)
 
     def hint(self, name: str) -> str:
-        """Say which versions have a class."""
+        """Return which versions have a class, for the message."""
         versions = [version for version, added in DOTA_ADDED_CLASSES.items() if name in added]
         if not versions:
             return ""

@@ -1,4 +1,4 @@
-"""Where an object lies in an image: from pixels of the source to shares of the image, cut at its rim."""
+"""Converts the position of an object from pixels of the source to shares of the image, clipped to the image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ds2d2_yolo.data.annotations import Annotation
 NO_AREA = "no area"
 OUTSIDE = "outside the image"
 
-_LEAST = 1e-3  # pixels; a shorter side is none, but what rounding left over
-_FAR = 1e6  # pixels; OpenCV computes with 32 bits, and no image reaches further
+_LEAST = 1e-3  # pixels; shorter sides come from rounding and count as 0
+_FAR = 1e6  # pixels; more than any image has, and OpenCV computes with 32 bits
 
 _Points = list[tuple[float, float]]
 
@@ -20,27 +20,28 @@ _Points = list[tuple[float, float]]
 def place(
     annotation: Annotation, width: float, height: float, oriented: bool, left: float = 0.0, top: float = 0.0
 ) -> tuple[float, ...] | str:
-    """Return where an object lies in an image, or why it has no place there.
+    """Return the position of an object in an image, or the reason why it has none.
 
-    A horizontal box is cut at the rim of the image. An oriented one that juts out keeps its corners, which are then
-    below 0 or above 1, as with MMRotate and with Ultralytics' own conversion of DOTA: it is a rectangle that the rim
-    makes no shorter, whereas cutting it, or moving its corners to the rim one by one, gives another angle. Ultralytics
-    accepts such labels as long as the centre of the hull lies in the image and the hull is not larger than the image,
-    and otherwise refuses all labels of the image. In that case, an object larger than the image or mostly beyond its
-    rim, the smallest rectangle around the visible part is returned, with the corners moved to the rim.
+    A horizontal box is clipped to the image. An oriented box that crosses the edge keeps its corners, which are then
+    below 0 or above 1, as with MMRotate and Ultralytics' own conversion of DOTA. Clipping the box or moving single
+    corners to the edge would change its angle.
+
+    Ultralytics accepts such labels if the centre of the hull is in the image and the hull is not larger than the image.
+    Otherwise it refuses all labels of the image. An object larger than the image, or mostly outside, therefore becomes
+    the smallest rectangle around its visible part, with the corners moved to the edge.
 
     Args:
         annotation (Annotation): The object, in pixels of its source image.
-        width (float): Of the image, or of the window of it that becomes one, in pixels of the source image.
-        height (float): Likewise.
-        oriented (bool): Whether to return corners, or a box.
-        left (float): Where the window begins, in pixels of the source image.
-        top (float): Likewise.
+        width (float): Width of the image, or of a window in it, in pixels of the source image.
+        height (float): Its height, in pixels of the source image.
+        oriented (bool): Whether to return corners instead of a box.
+        left (float): Left edge of the window, in pixels of the source image.
+        top (float): Top edge of the window, in pixels of the source image.
 
     Returns:
-        (tuple[float, ...] | str): Shares of width and height of the image: centre x, centre y, width and height of
-            the box, each between 0 and 1; or, if oriented, x1, y1, ... x4, y4 of the corners, in the order of the
-            source where they are kept. A text if the object has no place there: `NO_AREA` or `OUTSIDE`.
+        (tuple[float, ...] | str): Shares of width and height of the image. For a box: centre x, centre y, width and
+            height, from 0 to 1. If oriented: x1, y1, ... x4, y4 of the corners, in the order of the source if they are
+            kept. A text if the object has no position in the image: `NO_AREA` or `OUTSIDE`.
 
     Example:
         >>> place(Annotation("ship", (-10.0, 20.0, 30.0, 40.0)), 100, 100, oriented=False)
@@ -67,7 +68,7 @@ def _has_area(points: tuple[float, ...]) -> bool:
         x1, y1, x2, y2 = points
         return x2 - x1 >= _LEAST and y2 - y1 >= _LEAST
     x1, y1, x2, y2, x3, y3, x4, y4 = points
-    # Half the cross product of the diagonals is the area; only corners that cross over have one nevertheless.
+    # The area is half the cross product of the diagonals, except for quadrilaterals that cross themselves.
     if abs((x3 - x1) * (y4 - y2) - (x4 - x2) * (y3 - y1)) >= 2:
         return True
     return min(_smallest([(x1, y1), (x2, y2), (x3, y3), (x4, y4)])[1]) >= _LEAST
@@ -90,14 +91,14 @@ def _place_corners(
 
 
 def _visible(points: _Points, width: float, height: float) -> np.ndarray:
-    """The corners of what lies in the image, (N, 2); `cv2.intersectConvexConvex` goes astray where objects are thin."""
+    """Return the corners of the part in the image, (N, 2). `cv2.intersectConvexConvex` is wrong for thin objects."""
     hull = shapely.convex_hull(shapely.multipoints(np.clip(points, -_FAR, _FAR)))
     visible = shapely.intersection(hull, shapely.box(0, 0, width, height))
-    return np.asarray(shapely.get_coordinates(visible))[:0:-1]  # each corner once, and turning as OpenCV's hulls do
+    return np.asarray(shapely.get_coordinates(visible))[:0:-1]  # each corner once, in the direction of OpenCV's hulls
 
 
 def _smallest(points: np.ndarray | _Points) -> cv2.typing.RotatedRect:
     if not len(points):
         return (0.0, 0.0), (0.0, 0.0), 0.0
-    # Of points that differ by less than 32 bits can tell, OpenCV makes rectangles without width: hence the rounding.
+    # Rounded: from points that differ by less than float32's precision, OpenCV makes rectangles without width.
     return cv2.minAreaRect(np.round(np.clip(points, -_FAR, _FAR), 3).astype(np.float32))

@@ -1,4 +1,4 @@
-"""What formats with a label file for each image share: DIOR, VOC and DOTA."""
+"""Common base of the formats with a label file for each image: DIOR, VOC and DOTA."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NO_LABELS = {"classes", "labels", "labelmap", "notes", "obj", "predefined_class
 
 @dataclass
 class LabelFile(Generic[Item]):
-    """What a label file holds: the size that it states, and its objects with their lines, not looked into yet."""
+    """The content of a label file: the stated size, and its objects with their lines, not yet parsed."""
 
     size: tuple[int, int] | None
     objects: list[tuple[Item, int | None]]
@@ -46,7 +46,7 @@ class LabelFile(Generic[Item]):
 
 @dataclass(frozen=True)
 class _Files:
-    """A part of a split, and what lies in its folders."""
+    """A part of a split, and the files in its folders."""
 
     part: Part
     labels: FileIndex
@@ -54,22 +54,21 @@ class _Files:
 
 
 class PerImageReader(ABC, Generic[Item]):
-    """Reads a data set with a label file for each image, which bears the name of the image.
+    """Reads a data set with a label file for each image, which has the name of the image.
 
-    In memory it keeps names and paths of files, and nothing else that grows with the data set. What is wrong with the
-    lists, and every image or label file that belongs to no split, is noted in the account at once; the rest when a
-    split is read.
+    Only names and paths of files are kept in memory. Mistakes in the lists, and files that belong to no split, are
+    listed at once. The rest follows when a split is read.
 
     Args:
-        splits (Mapping[str, Sequence[Part]]): For every split of the result what makes it up.
-        account (Account): Takes what is found and what cannot be read.
-        root (Path): Folder of the data set; files are named relative to it in messages.
-        layout (str): Name of the layout for people.
-        class_names (Sequence[str] | None): The classes. None: all that occur in any split, sorted, which takes a first
-            pass over the label files.
+        splits (Mapping[str, Sequence[Part]]): The parts of every split of the result.
+        account (Account): Counts what is found and what cannot be read.
+        root (Path): Folder of the data set; messages name files relative to it.
+        layout (str): Name of the layout in messages.
+        class_names (Sequence[str] | None): The classes. None: all that occur in any split, sorted. This reads all label
+            files first.
 
     Raises:
-        DS2D2Error: If a list or folder cannot be read; with `on_error="stop"` also for the first malformed line.
+        DS2D2Error: If a list or folder cannot be read. With `on_error="stop"` also at the first malformed line.
     """
 
     suffix: str
@@ -98,7 +97,7 @@ class PerImageReader(ABC, Generic[Item]):
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Classes in the order in which they are numbered."""
+        """Classes in the order of their numbers."""
         return tuple(sorted(self._occurring_classes())) if self._given is None else self._given
 
     def splits(self) -> Mapping[str, int]:
@@ -109,7 +108,7 @@ class PerImageReader(ABC, Generic[Item]):
         """Yield the images of a split in the order of its lists or, without lists, of their names.
 
         Raises:
-            DS2D2Error: With `on_error="stop"`, for what is malformed.
+            DS2D2Error: With `on_error="stop"`, at the first malformed entry.
         """
         stated = self._names[split]
         called = unique_names(list(stated))
@@ -122,22 +121,22 @@ class PerImageReader(ABC, Generic[Item]):
 
     @abstractmethod
     def parse(self, content: bytes) -> LabelFile[Item]:
-        """Return what a label file holds.
+        """Parse a label file.
 
         Raises:
-            MalformedError: If the file is unfit as a whole.
+            MalformedError: If the whole file is unusable.
         """
 
     @abstractmethod
     def read_object(self, item: Item, line: int | None) -> Annotation:
-        """Return an object that `parse` found.
+        """Convert an item of `parse` to an annotation.
 
         Raises:
-            MalformedError: If it is none.
+            MalformedError: If it is not a valid object.
         """
 
     def hint(self, name: str) -> str:
-        """Say more about a class that is unknown."""
+        """Return a hint about an unknown class, for the message."""
         return ""
 
     # ------------------------------------------------------------------------------------------------ names
@@ -148,7 +147,7 @@ class PerImageReader(ABC, Generic[Item]):
         return self._indices[suffix, folders]
 
     def _add_names(self, names: dict[str, _Files], files: _Files) -> None:
-        """Add the images of a part, each named as a list would do it: without suffix, perhaps with folders."""
+        """Add the images of a part. Names are as in lists: without suffix, possibly with folders."""
         source = files.part.names
         if isinstance(source, Path):
             for name, line in self._listed(source):
@@ -157,7 +156,7 @@ class PerImageReader(ABC, Generic[Item]):
                 names.setdefault(name, files)
             return
         found = {self._stated(path) for path in (files.images if source == "images" else files.labels)}
-        # Tools put lists of classes and notes beside the labels.
+        # Tools write lists of classes and notes beside the labels.
         found = {name for name in found if stem_of(name).lower() not in _NO_LABELS or files.images.find(name)}
         if source == "both":
             stems = set(map(stem_of, found))
@@ -168,7 +167,7 @@ class PerImageReader(ABC, Generic[Item]):
         return os.path.splitext(os.path.relpath(path, self._root))[0].replace(os.sep, "/")  # noqa: PTH122
 
     def _listed(self, path: Path) -> Iterator[tuple[str, int]]:
-        """Yield the names of a list, and their lines."""
+        """Yield the names in a list with their lines."""
         try:
             lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
         except OSError as error:
@@ -189,7 +188,7 @@ class PerImageReader(ABC, Generic[Item]):
         self._account.malformed("image", relative(path, self._root), reason, line)
 
     def _leave_out_unnamed(self) -> None:
-        """Note the files that belong to no image of the splits: one for each name."""
+        """List the files that belong to no image of the splits, once for each name."""
         names = [name for names in self._names.values() for name in names]
         stems = {stem for name in names for stem in (stem_of(name), composed(Path(name).name))}
         listed = any(isinstance(files.part.names, Path) for names in self._names.values() for files in names.values())
@@ -261,7 +260,7 @@ class PerImageReader(ABC, Generic[Item]):
         return None
 
     def _checked(self, item: Annotation, file: str) -> Annotation:
-        """Return an object as the rules have it."""
+        """Check the class of an object and return it."""
         if self._given is not None and item.name not in self._given:
             raise MalformedError(f"unknown class {shortened(item.name)}{self.hint(item.name)}")
         if len(item.points) == 4 and item.points != in_order(item.points):

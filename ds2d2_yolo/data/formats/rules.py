@@ -1,4 +1,4 @@
-"""The rule book of the readers: files, names, ids, sizes, classes, boxes and texts mean the same in every format."""
+"""Common rules of all readers: for files, names, ids, sizes, classes, boxes and texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ultralytics.data.utils import IMG_FORMATS
 from ds2d2_yolo.errors import DS2D2Error
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(f".{name}" for name in IMG_FORMATS)
-"""What images end in, lower case: all that Ultralytics reads."""
+"""Suffixes of images that Ultralytics reads, lower case."""
 
 LABELS_WITHOUT_IMAGE = "labels without image"
 SEVERAL_IMAGES = "several images of this name"
@@ -37,11 +37,11 @@ class Part:
     """Files that make up a split of a source, or a part of it.
 
     Attributes:
-        labels (tuple[Path, ...]): Folders of label files, or one file that holds all labels; empty where the labels
-            are not published.
+        labels (tuple[Path, ...]): Folders of label files, or one file with all labels; empty if the labels are not
+            published.
         images (tuple[Path, ...]): Folders of images.
-        names (Literal["both", "images", "labels"] | Path): Who says which images there are: a list of names, the
-            label files, the images, or both of these, so that each must have the other.
+        names (Literal["both", "images", "labels"] | Path): Source of the names of images: a list, the label files, or
+            the images. With `both`, each image must have a label file and the reverse.
     """
 
     labels: tuple[Path, ...]
@@ -50,16 +50,16 @@ class Part:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files and folders that it is made of."""
+        """All its files and folders."""
         return (*self.labels, *self.images, *([self.names] if isinstance(self.names, Path) else []))
 
 
 class MalformedError(Exception):
-    """Something in a file that cannot be used; readers turn it into an entry of the account.
+    """Something in a file that cannot be used. Readers turn it into an entry of the account.
 
     Args:
-        reason (str): A few words that are the same for the same reason.
-        line (int | None): Line of the file where it shows, from 1.
+        reason (str): Always the same words for the same reason.
+        line (int | None): Line of the file, from 1.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
@@ -68,7 +68,7 @@ class MalformedError(Exception):
 
 
 def file_names(folder: Path) -> Iterator[str]:
-    """Yield the names of the files in a folder, in no order, without hidden ones such as those that macOS leaves.
+    """Yield the names of the files in a folder, unsorted, without hidden files such as those of macOS.
 
     Raises:
         DS2D2Error: If the folder cannot be read.
@@ -81,7 +81,7 @@ def file_names(folder: Path) -> Iterator[str]:
 
 
 def composed(name: str) -> str:
-    """Return a name in which a letter with accents is one character: macOS writes two, and labels from elsewhere one.
+    """Return a name in which a letter with an accent is one character. macOS writes two, other systems one.
 
     Example:
         >>> len("e\u0301.jpg"), len(composed("e\u0301.jpg"))
@@ -91,26 +91,25 @@ def composed(name: str) -> str:
 
 
 def stem_of(path: str) -> str:
-    r"""Return the last part of a path, as any tool writes it, without the suffix of an image or a label file.
+    r"""Return the last part of a path from any tool, without the suffix of an image or a label file.
 
     Example:
         >>> stem_of("C:\\data\\a.v2.JPG"), stem_of("train/a.v2")
         ('a.v2', 'a.v2')
     """
     base = composed(re.split(r"[/\\]", path)[-1])
-    stem, suffix = os.path.splitext(base)  # noqa: PTH122 - of names that no file can have, too
+    stem, suffix = os.path.splitext(base)  # noqa: PTH122 - also for impossible file names
     return stem if suffix.lower() in IMAGE_SUFFIXES | _LABEL_SUFFIXES else base
 
 
 class FileIndex:
-    """Files of some folders, to be found by whatever path a label file or a list states.
+    """Finds the files of some folders by the path that a label file or a list states.
 
-    Paths in labels are those of the computer that the labels were made on: absolute, with `..`, of another system, with
-    a prefix from an upload. A file is what the last part says, whatever its suffix. The suffix and then the folders
-    tell files of one name apart.
+    Paths in labels are often from another computer: absolute, with `..`, or with a prefix from an upload. A file is
+    found by the last part of the path without its suffix. If several files match, the suffix decides, then the folders.
 
     Args:
-        folders (Iterable[Path]): The folders; those below them do not count.
+        folders (Iterable[Path]): The folders, without those below them.
         suffixes (Iterable[str]): Suffixes of the files, lower case.
 
     Raises:
@@ -139,9 +138,9 @@ class FileIndex:
             yield from paths
 
     def find(self, stated: str) -> list[Path]:
-        """Return the files that a path can mean: one, none, or several where it does not tell them apart."""
+        """Return the files that match a path. There are several if the path is ambiguous."""
         if len(found := self._by_stem.get(stated, ())) == 1:
-            return [Path(found[0])]  # the plain name of a list: nearly all
+            return [Path(found[0])]  # a plain name from a list: the usual case
         stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
         stated = composed(stated)
         *folders, base = re.split(r"[/\\]+", stated)
@@ -157,7 +156,7 @@ class FileIndex:
 
 
 def _shared_end(folders: Sequence[str], path: str) -> int:
-    """Return how many folders at the end of a stated path are those of a file, too."""
+    """Return the number of folders that a stated path and the path of a file share at their ends."""
     own = Path(path).parent.parts
     shared = 0
     while shared < min(len(own), len(folders)) and own[-1 - shared] == folders[-1 - shared]:
@@ -166,7 +165,7 @@ def _shared_end(folders: Sequence[str], path: str) -> int:
 
 
 def no_image_below(root: Path) -> str:
-    """Say what to do about labels without image.
+    """Return what to do about labels without an image.
 
     Example:
         >>> no_image_below(Path("set/Annotations"))
@@ -176,7 +175,7 @@ def no_image_below(root: Path) -> str:
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """Call images by their file names or, where several would be called the same, with folders that differ, too.
+    """Return unique names of images: file names, with the differing folders if a name occurs several times.
 
     Args:
         paths (Sequence[str]): Paths, relative to a folder, with forward slashes.
@@ -197,7 +196,7 @@ def unique_names(paths: Sequence[str]) -> list[str]:
 
 
 def relative(path: Path, root: Path) -> str:
-    """Return a path as messages name it: relative to the data set where it lies in it, and printable.
+    """Return a path for messages: printable, and relative to the data set if it is inside.
 
     Example:
         >>> relative(Path("DOTA/train/labelTxt/P0706.txt"), Path("DOTA"))
@@ -211,7 +210,7 @@ def read_labels(path: Path) -> bytes:
     """Return the content of an image's label file.
 
     Raises:
-        MalformedError: If there is none, or if it cannot be read.
+        MalformedError: If it is missing or cannot be read.
     """
     try:
         return path.read_bytes()
@@ -222,17 +221,17 @@ def read_labels(path: Path) -> bytes:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file: UTF-8, UTF-16 with a byte order mark, or what the first line of an XML file declares.
+    """Decode a file: UTF-8, UTF-16 with a byte order mark, or the encoding that an XML file declares.
 
     Raises:
-        MalformedError: If it is none of these.
+        MalformedError: If it has none of these encodings.
     """
     declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", content)
     encoding = declared.group(1).decode() if declared else "UTF-8"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "UTF-16"
     elif re.fullmatch("utf-?(8|16)", encoding, re.IGNORECASE):
-        encoding = "UTF-8"  # a declaration of UTF-16 that could be read as ASCII is wrong
+        encoding = "UTF-8"  # a UTF-16 declaration that is readable as ASCII is wrong
     try:
         return content.decode("utf-8-sig" if encoding == "UTF-8" else encoding)
     except LookupError:
@@ -244,7 +243,7 @@ def decode(content: bytes) -> str:
 
 
 def as_id(value: object) -> str | None:
-    """Return an id, of which only equality counts; None where there is none. Tools write 1 also as 1.0 and as "1".
+    """Return an id as text, None if there is none. Tools also write 1 as 1.0 or "1".
 
     Example:
         >>> as_id(1), as_id(1.0), as_id("1"), as_id(True), as_id("")
@@ -258,7 +257,7 @@ def as_id(value: object) -> str | None:
 
 
 def as_size(width: object, height: object) -> tuple[int, int] | None:
-    """Return the size that labels state; None unless it is two whole numbers above 0, as the file's own size counts.
+    """Return the size that labels state, None if it is not two positive whole numbers. The file's own size counts.
 
     Example:
         >>> as_size("800", 600.0), as_size(0, 0), as_size(None, 600)
@@ -274,7 +273,7 @@ def as_class(value: object) -> str:
     """Return the name of a class, with single blanks.
 
     Raises:
-        MalformedError: If it is none.
+        MalformedError: If it is not a name.
     """
     name = " ".join(value.split()) if isinstance(value, str) else ""
     if not name or not name.isprintable():
@@ -304,17 +303,17 @@ def hull_of(points: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def turned(cx: float, cy: float, width: float, height: float, angle: float) -> tuple[float, ...]:
-    """Return the corners of a box that is turned about its centre, as roLabelImg and CVAT state it.
+    """Return the corners of a box that is rotated around its centre, as stated by roLabelImg and CVAT.
 
     Args:
-        cx (float): Centre, pixels.
-        cy (float): Likewise.
+        cx (float): Centre x, pixels.
+        cy (float): Centre y, pixels.
         width (float): Pixels.
         height (float): Pixels.
-        angle (float): Radians, clockwise as one looks at the image.
+        angle (float): Radians, clockwise in the image.
 
     Returns:
-        (tuple[float, ...]): x1, y1, ... x4, y4; without an angle clockwise from the top left.
+        (tuple[float, ...]): x1, y1, ... x4, y4. At angle 0: clockwise from the top left.
 
     Example:
         >>> turned(30.0, 20.0, 20.0, 10.0, 0.0)
@@ -327,14 +326,14 @@ def turned(cx: float, cy: float, width: float, height: float, angle: float) -> t
 
 
 def as_number(text: str, what: str) -> float:
-    """Return the number that a text spells.
+    """Parse a number.
 
     Args:
         text (str): The text.
-        what (str): What it is, for the message.
+        what (str): Its name in the message.
 
     Raises:
-        MalformedError: If it is none, or not finite.
+        MalformedError: If it is not a finite number.
 
     Example:
         >>> as_number("1.5e2", "xmin")
@@ -350,14 +349,14 @@ def as_number(text: str, what: str) -> float:
 
 
 def as_whole(text: str, what: str) -> int:
-    """Return the whole number, 0 or more, that a text spells.
+    """Parse a whole number, 0 or more.
 
     Args:
         text (str): The text.
-        what (str): What it is, for the message.
+        what (str): Its name in the message.
 
     Raises:
-        MalformedError: If it is none, or has more than nine digits.
+        MalformedError: If it is not such a number, or has more than nine digits.
     """
     if not re.fullmatch("[0-9]{1,9}", text):
         raise MalformedError(f"{what}: expected a whole number")
@@ -365,7 +364,7 @@ def as_whole(text: str, what: str) -> int:
 
 
 def shortened(text: object) -> str:
-    """Return something from a file as it can stand in a message: quoted, printable and short.
+    """Return something from a file for a message: quoted, printable and short.
 
     Example:
         >>> shortened("ship 0")

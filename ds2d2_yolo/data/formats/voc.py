@@ -31,26 +31,25 @@ _CORNERS = tuple(
 
 
 class VOCReader(PerImageReader[ElementTree.Element]):
-    """Reads PASCAL VOC, DIOR and what roLabelImg writes.
+    """Reads PASCAL VOC, DIOR and the files of roLabelImg.
 
-    An object is a `bndbox`, a `robndbox` (four corners, as in DIOR-R; or centre, size and angle, as roLabelImg has it)
-    or a `polygon`. Where it has several, the task chooses: corners, or the box. Where it has only one, that is taken:
-    of corners the hull, of a box its corners.
+    An object is a `bndbox`, a `robndbox` or a `polygon`. A `robndbox` has four corners (DIOR-R), or centre, size and
+    angle (roLabelImg). If an object has several, the task decides: corners or the box. If it has only one, this is
+    converted: corners to their hull, or a box to its corners.
 
     Args:
-        splits (Mapping[str, Sequence[Part]]): For every split of the result what makes it up.
-        account (Account): Takes what is found and what cannot be read.
-        root (Path): Folder of the data set; files are named relative to it in messages.
+        splits (Mapping[str, Sequence[Part]]): The parts of every split of the result.
+        account (Account): Counts what is found and what cannot be read.
+        root (Path): Folder of the data set; messages name files relative to it.
         class_names (Sequence[str] | None): The classes. None: all that occur, sorted.
-        oriented (bool): Whether corners are wanted, or boxes.
-        layout (str): Name of the layout for people.
-        first_pixel (int): What the source calls the first column and row of an image. 1 for plain VOC: it is taken off
-            all coordinates of boxes and corners, as MMDetection's `XMLDataset` and the recipe in Ultralytics'
-            `VOC.yaml` do, so that results are comparable. 0 for DIOR, of which the reference takes the numbers as they
-            are. Centres count from 0 in any case, as roLabelImg does.
+        oriented (bool): Whether to return corners instead of boxes.
+        layout (str): Name of the layout in messages.
+        first_pixel (int): Number of an image's first column and row in the source. Plain VOC has 1. It is subtracted
+            from all coordinates of boxes and corners, as in MMDetection's `XMLDataset` and Ultralytics' `VOC.yaml`.
+            DIOR has 0: the reference uses its numbers unchanged. Centres always count from 0, as in roLabelImg.
 
     Raises:
-        DS2D2Error: If a list or folder cannot be read; with `on_error="stop"` also for the first malformed line.
+        DS2D2Error: If a list or folder cannot be read. With `on_error="stop"` also at the first malformed line.
 
     Example:
         >>> images = (root / "JPEGImages-trainval", root / "JPEGImages-test")  # doctest: +SKIP
@@ -79,7 +78,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         super().__init__(splits, account, root, layout, class_names)
 
     def parse(self, content: bytes) -> LabelFile[ElementTree.Element]:
-        """Return size and elements `object` of an annotation."""
+        """Return the size and the elements `object` of an annotation."""
         text = decode(content)
         tree = _parse(text)
         elements = tree.findall("object")
@@ -97,7 +96,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         return Annotation(name, self._points(item), degree, line=line)
 
     def _points(self, item: ElementTree.Element) -> tuple[float, ...]:
-        """Return a box of four numbers or, where corners are wanted and there are any, eight."""
+        """Return a box with four numbers or, if corners are needed and present, eight."""
         order = ("robndbox", "bndbox", "polygon") if self._oriented else ("bndbox", "robndbox", "polygon")
         tag, found = next(((tag, box) for tag in order if (box := item.find(tag)) is not None), ("", item))
         texts = {child.tag: child.text or "" for child in found}
@@ -121,7 +120,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
 
 
 def _lines(text: str, count: int) -> Sequence[int | None]:
-    """The lines where the objects begin, which the parser does not tell; None where comments or parts hold more."""
+    """Return the first line of every object, which the parser does not give. All are None if their number differs."""
     lines: list[int] = []
     line, counted = 1, 0
     for match in re.finditer(r"<object[\s/>]", text):
@@ -132,8 +131,8 @@ def _lines(text: str, count: int) -> Sequence[int | None]:
 
 
 def _parse(text: str) -> ElementTree.Element:
-    # Labels need no document type, and its entities can be made to expand to gigabytes. No spelling of the word gets
-    # past this: what is parsed is this text, whatever encoding it declares.
+    # Entities of a document type can expand to gigabytes, and labels do not need one. The check is safe for every
+    # encoding: the parser gets this text, not the file.
     for marker, reason in (
         ("\0", "not UTF-8, save it as UTF-8"),
         ("<!DOCTYPE", "XML with a document type, which labels do not need, remove it"),

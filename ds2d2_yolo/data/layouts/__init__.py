@@ -1,6 +1,6 @@
-"""The layouts in which data sets are published, recognised by looking into a folder.
+"""Recognises the layout of a published data set from the files in its folder.
 
-Knows where files lie and how they begin; reading them is for `formats`.
+Looks at paths and first lines of files. `formats` reads them.
 """
 
 from ds2d2_yolo.data.layouts.layout import Layout

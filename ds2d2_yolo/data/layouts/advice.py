@@ -1,4 +1,4 @@
-"""What to do with folders that have none of the layouts, by what lies in them."""
+"""Advice for folders that have none of the layouts, from the files in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _YOLO = re.compile(rf"\s*\d+(\s+{_NUMBER}){{4,}}\s*$", re.IGNORECASE | re.MULTIL
 
 
 def advice_for(source: Source) -> str:
-    """Say in a few words what a folder of no known layout holds, and what to do with it; empty if nothing is known.
+    """Return what a folder without a known layout has, and what to do with it. The text may be empty.
 
     Args:
         source (Source): The folder.
@@ -58,7 +58,7 @@ def _on_texts(source: Source) -> Iterator[str]:
 
 
 def _on_rest(source: Source) -> Iterator[str]:
-    """Advise on what says least: other JSON, tables, archives and images alone."""
+    """Yield advice on the least specific files: other JSON, tables, archives, and images without labels."""
     for kind in ("json", "csv"):
         for folder in source.having(kind):
             where = source.below(folder.path / folder.first[kind][0])

@@ -1,4 +1,4 @@
-"""Data sets of COCO JSON files, recognised."""
+"""Recognises data sets of COCO JSON files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ds2d2_yolo.errors import DS2D2Error
 
 
 def coco_files(source: Source) -> list[Path]:
-    """Return the files that begin as COCO JSON does, or have its lists further down."""
+    """Return the files that begin like COCO JSON, or have its lists further down."""
     pattern = re.compile(r'\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
     found = []
     for folder in source.having("json"):
         for path in (folder.path / name for name in folder.first["json"]):
             head = head_of(path, 4096)
-            begins = pattern.match(head) and has_words(path, '"images"')  # not the notes.json beside labels of YOLO
+            begins = pattern.match(head) and has_words(path, '"images"')  # not the notes.json beside YOLO labels
             if begins or (head.lstrip().startswith("{") and has_words(path, '"images"', '"categories"')):
                 found.append(path)
     return found
@@ -38,11 +38,11 @@ def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, n
         source (Source): The data set.
         files (Sequence[Path]): Its JSON files.
         task (str): `detect` or `obb`.
-        splits (str): What the user asked for.
-        notes (list[str]): What the user should know; more is added.
+        splits (str): The user's `splits=`.
+        notes (list[str]): Notes for the user; new ones are appended.
 
     Raises:
-        DS2D2Error: If it has not the files or the splits asked for.
+        DS2D2Error: If files or requested splits are missing.
     """
     if not files:
         raise DS2D2Error(f"src={source.root}: has no COCO JSON, found {source.summary()}")
@@ -65,7 +65,7 @@ def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, n
 
 
 def _names_of(source: Source, files: Sequence[Path]) -> dict[str, Path]:
-    """Return the files by what `splits=` calls them: name, else folder (Roboflow names all alike), else both."""
+    """Return the files by their names in `splits=`: file name, else folder (Roboflow uses one file name), else both."""
     for call in (
         lambda path: path.stem,
         lambda path: path.parent.name,
@@ -78,7 +78,7 @@ def _names_of(source: Source, files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _instances(named: Mapping[str, Path], roles: Mapping[str, str | None]) -> list[str]:
-    """Return the files of boxes of each split, where COCO's others (captions, keypoints, ...) lie beside them."""
+    """Return the files with boxes of each split, without COCO's other files (captions, keypoints, ...)."""
     chosen: list[str] = []
     for role in dict.fromkeys(roles.values()):
         names = [name for name in named if roles[name] == role]
@@ -89,7 +89,7 @@ def _instances(named: Mapping[str, Path], roles: Mapping[str, str | None]) -> li
 
 
 def _folder_of(path: Path, folders: Sequence[Path], source: Source) -> Path:
-    """The folder in which most of the first images of a JSON file lie; if none does, the one that bears its name."""
+    """Return the folder with most of the first images of a JSON file. Without any, the folder of the same split."""
     names = _first_file_names(path)
     present = {
         folder: sum(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - `is_file` raises for names that are too long

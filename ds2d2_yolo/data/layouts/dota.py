@@ -1,4 +1,4 @@
-"""Data sets of DOTA's text files, recognised."""
+"""Recognises data sets of DOTA's text files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def dota_folders(source: Source) -> list[Path]:
         for folder in source.having("txt")
         if any(_is_dota(head_of(folder.path / name, 4096)) for name in folder.first["txt"])
     ]
-    # A folder of which all images are empty, or all files are malformed, lies as the others do.
+    # A folder with only empty or malformed files is recognised by its place beside the others.
     shapes = {_without_role(source.words(path)) for path in found}
     found = [folder.path for folder in source.having("txt") if _without_role(source.words(folder.path)) in shapes]
     return [path for path in found if not _is_task2(source, path)] or found
 
 
 def _is_task2(source: Source, path: Path) -> bool:
-    """Whether labels are those of Task 2: hulls of the oriented boxes, which lie beside these in the same format."""
+    """Whether labels are those of Task 2: hulls of the oriented boxes, in the same format beside them."""
     return re.search(r"hbb|reclabel|task[-_ ]?2", source.words(path)) is not None
 
 
@@ -41,24 +41,25 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
     Args:
         source (Source): The data set.
         folders (Sequence[Path]): Its label files.
-        splits (str): What the user asked for.
+        splits (str): The user's `splits=`.
         version (str | None): `1.0`, `1.5`, `2.0` or `own`. None: by names of folders, headers and classes.
-        notes (list[str]): What the user should know; more is added.
+        notes (list[str]): Notes for the user; new ones are appended.
 
     Raises:
-        DS2D2Error: If it has not the labels, the images or the splits asked for.
+        DS2D2Error: If labels, images or requested splits are missing.
     """
     _check_choice(source, folders, version)
     labels = _of_one_version(source, folders, version)
     notes += [
-        f"{source.below(folder.path)} is not read: the boxes of Task 2 are the hulls of those that are"
+        f"{source.below(folder.path)} is not read: its boxes (Task 2) are the hulls of the oriented ones"
         for folder in source.having("txt")
         if _is_task2(source, folder.path) and folder.path not in labels
     ]
     if version is None:
         version, why = _version_of(source, labels)
-        called = "classes of its own" if version == OWN else f"version {version}"
-        notes.append(f"taken for {called}, version={'1.0' if version == OWN else ''} says otherwise; found {why}")
+        called = "with its own classes" if version == OWN else f"version {version}"
+        other = "1.0" if version == OWN else ""
+        notes.append(f"read as DOTA {called} because of {why}; version={other} chooses another")
     parts = _parts(source, labels, "labels" if version == OWN else "both", notes)
     _check_images(source, parts)
     roles = {split: role_of(split) for split in (*SPLITS, *parts) if split in parts}
@@ -83,7 +84,7 @@ def _check_choice(source: Source, folders: Sequence[Path], version: str | None) 
 
 
 def _parts(source: Source, labels: Sequence[Path], names: Names, notes: list[str]) -> dict[str, Part]:
-    """Return the splits of the source: by lists, else by folders."""
+    """Return the splits of the source: from lists, else from folders."""
     images = [folder.path for folder in source.having("images")]
     lists = lists_of(source, apart=labels)
     parts = {split: Part(tuple(labels), tuple(images), path) for split, path in lists.items()}
@@ -100,7 +101,7 @@ def _check_images(source: Source, parts: Mapping[str, Part]) -> None:
 
 
 def _of_one_version(source: Source, folders: Sequence[Path], version: str | None) -> list[Path]:
-    """Return the folders of the labels of one version; of a split they must not have labels of the same names."""
+    """Return the label folders of one version. Two folders of a split must not have the same file names."""
     stated = {path: _stated_version(source.words(path)) for path in folders}
     chosen = [path for path in folders if version is None or version not in stated.values() or stated[path] == version]
     for paths in source.by_role(chosen).values():
@@ -122,7 +123,7 @@ def _without_role(words: str) -> str:
 
 
 def _is_dota(head: str) -> bool:
-    """Whether a label file has a line of DOTA; others of it may be odd, as the reader says."""
+    """Whether a label file has a line of DOTA. The reader reports other lines."""
     number = r"[+-]?[\d.]+(?:e[+-]?\d+)?"
     line = re.compile(rf"\s*(?:{number}\s+){{8}}(?=.*[^\s\d.e+-])\S", re.IGNORECASE)
     return any(line.match(text) for text in head.splitlines()[:40])
@@ -134,18 +135,18 @@ def _stated_version(words: str) -> str | None:
 
 
 def _version_of(source: Source, folders: Sequence[Path]) -> tuple[str, str]:
-    """Return the version of labels, and why: what their folders say or, of what only DOTA has, the first that fits."""
+    """Return the version of labels, and the reason: names of folders, or else the first version with all classes."""
     stated = {_stated_version(source.words(path)) for path in folders} - {None}
     if len(stated) == 1:
         version = str(stated.pop())
-        return version, f"it in the name of {source.below(folders[0])}"
+        return version, f"the name of {source.below(folders[0])}"
     occurring, from_dota = _occurring(folders)
     known = {name for version in DOTA_ADDED_CLASSES.values() for name in version} | set(DOTA_CLASSES)
     distinctive = sorted(name for name in occurring if name in known and "-" in name)
     why = "the header lines imagesource and gsd" if from_dota else f"classes such as {' and '.join(distinctive[:2])}"
-    # One odd class in many is a mistake in a line, which the reader tells.
-    odd = sum(number for name, number in occurring.items() if name not in known)
-    if (not from_dota and len(distinctive) < 2) or odd * 10 > sum(occurring.values()):
+    # A few unknown classes are mistakes in lines, which the reader reports.
+    unknown = sum(number for name, number in occurring.items() if name not in known)
+    if (not from_dota and len(distinctive) < 2) or unknown * 10 > sum(occurring.values()):
         listed = ", ".join(sorted(occurring)[:3]) or "none"
         return OWN, f"the classes {listed}{', ...' if len(occurring) > 3 else ''}"
     added = set(occurring) & known - set(DOTA_CLASSES)
@@ -153,7 +154,7 @@ def _version_of(source: Source, folders: Sequence[Path]) -> tuple[str, str]:
 
 
 def _occurring(folders: Sequence[Path]) -> tuple[Counter[str], bool]:
-    """Return the classes that occur, how often, and whether files begin with the header of DOTA."""
+    """Return the number of objects of each class, and whether files begin with DOTA's header."""
     occurring: Counter[str] = Counter()
     headed = False
     for path in (path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".txt"):

@@ -1,4 +1,4 @@
-"""A data set in its original layout, recognised but not read yet."""
+"""A data set in its original layout, recognised but not yet read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ds2d2_yolo.data.annotations import Account, Reader
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set in its original layout, not read yet.
+    """A data set in its original layout, not yet read.
 
     Attributes:
-        name (str): For people: `DIOR`, `DIOR-R`, `DOTA v1.0`, `COCO` or `VOC`.
-        splits (Mapping[str, tuple[str, ...]]): For every split of the result those of the source that make it up.
+        name (str): Name in messages: `DIOR`, `DIOR-R`, `DOTA v1.0`, `COCO` or `VOC`.
+        splits (Mapping[str, tuple[str, ...]]): For every split of the result, the splits of the source in it.
         inputs (tuple[Path, ...]): Files, and folders of files, that the result depends on.
         open (Callable[[Account], Reader]): Makes the reader.
-        notes (tuple[str, ...]): What the user should know about the choices made, one line each.
+        notes (tuple[str, ...]): Notes for the user about automatic choices, one line each.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which layout a folder has, found by looking: DIOR, DIOR-R, DOTA, COCO JSON or plain PASCAL VOC."""
+"""Recognises the layout of a folder: DIOR, DIOR-R, DOTA, COCO JSON or plain PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -15,37 +15,35 @@ from ds2d2_yolo.data.layouts.voc import XMLFolder, voc_layout, xml_folders
 from ds2d2_yolo.errors import DS2D2Error
 
 LAYOUTS: tuple[str, ...] = ("dior", "dior-r", "dota", "coco", "voc")
-"""What `layout=` takes."""
+"""Values of `layout=`."""
 
 _EXPECTED = (
-    "expected DIOR (Annotations/Horizontal Bounding Boxes/*.xml, ImageSets/Main/*.txt, JPEGImages-trainval), "
-    "DOTA (train/images, train/labelTxt/*.txt, or images, labelTxt), "
-    "COCO (trainval.json, test.json beside folders of images, or _annotations.coco.json in train, valid, test), "
-    "or VOC (Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages, or XML beside images)"
+    "expected DIOR (Annotations/Horizontal Bounding Boxes/*.xml), DOTA (train/images, train/labelTxt/*.txt), "
+    "COCO (trainval.json beside folders of images) or VOC (Annotations/*.xml, JPEGImages)"
 )
 
 
 def recognise(
     src: Path, task: str = "detect", splits: str = "paper", layout: str | None = None, version: str | None = None
 ) -> Layout:
-    """Find out which layout a folder has.
+    """Recognise the layout of a folder.
 
-    What its files hold counts, not what the folders are called: the first annotations are looked into. DIOR and DOTA
-    come before COCO JSON, as files of that form beside them are made from them.
+    The first annotations in the files decide, not the names of folders. DIOR and DOTA have priority over COCO JSON:
+    such files beside them are made from them.
 
     Args:
         src (Path): The folder.
-        task (str): `detect` or `obb`; of DIOR's annotations it chooses the horizontal or the oriented ones.
-        splits (str): `paper`, `train-val-test`, or which splits of the source make up which of the result, such as
+        task (str): `detect` or `obb`. For DIOR it chooses the horizontal or the oriented annotations.
+        splits (str): `paper`, `train-val-test`, or a mapping from splits of the result to splits of the source, such as
             `train:train+val,val:test`.
-        layout (str | None): One of `LAYOUTS`, if it is not to be recognised.
-        version (str | None): `1.0`, `1.5` or `2.0` of DOTA. None: by names of folders, or by the classes that occur.
+        layout (str | None): One of `LAYOUTS`; None recognises it.
+        version (str | None): DOTA's `1.0`, `1.5` or `2.0`. None: by names of folders, or by the classes.
 
     Returns:
-        (Layout): What was found.
+        (Layout): The layout.
 
     Raises:
-        DS2D2Error: If the folder has none of the layouts, or several, or not the splits or the annotations asked for.
+        DS2D2Error: If the folder has no layout or several, or if requested splits or annotations are missing.
 
     Example:
         >>> recognise(Path("DIOR")).name  # doctest: +SKIP
@@ -63,11 +61,11 @@ def recognise(
     evidence = _evidence(source, xml, dota, coco)
     if layout:
         wanted = layout.lower()
-        notes = [f"taken for {wanted}, as layout= says"]
+        notes = [f"read as {wanted}, as layout= states"]
     else:
         name = _only_one(source, evidence)
         wanted = name.lower()
-        notes = [f"taken for {name}, layout= says otherwise; found {evidence[name][0]}"]
+        notes = [f"read as {name} because of {evidence[name][0]}; layout= chooses another"]
     if coco and wanted != "coco":
         notes.append(f"{coco[0].name} is not read: layout=coco converts COCO JSON")
     if version is not None and wanted != "dota":
@@ -82,7 +80,7 @@ def recognise(
 def _evidence(
     source: Source, xml: Sequence[XMLFolder], dota: Sequence[Path], coco: Sequence[Path]
 ) -> dict[str, list[str]]:
-    """Say what speaks for each layout."""
+    """Return the evidence for each layout."""
     evidence = {
         "DIOR": [folder.dior for folder in xml if folder.dior],
         "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class in a line" for path in dota],
@@ -90,21 +88,21 @@ def _evidence(
         "VOC": [f"{source.below(folder.path)}/*.xml" for folder in xml if not folder.dior],
     }
     if evidence["DIOR"] and all(folder.classes <= set(DIOR_CLASSES) for folder in xml):
-        evidence["VOC"] = []  # folders of a split with a few classes
+        evidence["VOC"] = []  # DIOR's folders whose first files have few classes
     return evidence
 
 
 def _only_one(source: Source, evidence: Mapping[str, Sequence[str]]) -> str:
-    """Return the layout of which something was found."""
+    """Return the only layout with evidence."""
     names = [name for name, found in evidence.items() if found]
     if len(names) == 2 and names[1] == "COCO":
-        names.pop()  # made from what lies beside it
+        names.pop()  # the JSON was made from the files beside it
     if not names:
         advice = advice_for(source) or _EXPECTED
         raise DS2D2Error(f"src={source.root}: no known layout, found {source.summary()}; {advice}")
     if len(names) > 1:
         raise DS2D2Error(
-            f"src={source.root}: has the layouts of {' and '.join(names)}, say which with layout=, such as "
+            f"src={source.root}: has the layouts of {' and '.join(names)}, choose one with layout=, such as "
             f"layout={names[0].lower()}, or pass a folder of one"
         )
     return names[0]

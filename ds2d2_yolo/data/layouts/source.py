@@ -1,4 +1,4 @@
-"""What lies in the folders of a data set that is to be recognised."""
+"""The files in the folders of a data set whose layout is to be recognised."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ds2d2_yolo.data.formats.rules import IMAGE_SUFFIXES
 from ds2d2_yolo.errors import DS2D2Error
 
 SAMPLE = 40
-"""How many files of a kind are looked into in each folder."""
+"""Number of files per kind and folder that are opened."""
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
-"""What packed data sets end in, lower case."""
+"""Suffixes of packed data sets, lower case."""
 
-_DEPTH = 4  # folders below the source; DOTA's labels lie deepest: train/labelTxt-v1.5/DOTA-v1.5_train
+_DEPTH = 4  # folders below the source; DOTA's labels are the deepest: train/labelTxt-v1.5/DOTA-v1.5_train
 
 
 @dataclass
 class Folder:
-    """What lies in one folder: the first names, sorted, of each kind of file, and how many there are."""
+    """The files of one folder: for each kind of file the first names, sorted, and the number."""
 
     path: Path
     first: dict[str, list[str]] = field(default_factory=dict)
@@ -34,34 +34,34 @@ class Folder:
 
 @dataclass
 class Source:
-    """A data set that is to be recognised: its folders, and what lies in each."""
+    """A data set whose layout is to be recognised: its folders and their files."""
 
     root: Path
     folders: list[Folder]
 
     @classmethod
     def of(cls, root: Path) -> Source:
-        """Look into a folder and those below it.
+        """List the files of a folder and of the folders below it.
 
         Raises:
-            DS2D2Error: If one of them cannot be read.
+            DS2D2Error: If a folder cannot be read.
         """
         return cls(root, list(_folders_in(root)))
 
     def having(self, kind: str) -> list[Folder]:
-        """Folders in which files of a kind lie."""
+        """Return the folders that have files of a kind."""
         return [folder for folder in self.folders if folder.count.get(kind)]
 
     def below(self, path: Path) -> str:
-        """Name a path relative to the source, as messages do."""
+        """Return a path relative to the source, for messages."""
         return path.relative_to(self.root).as_posix()
 
     def words(self, path: Path) -> str:
-        """Path below the source in lower case, of which parts are compared."""
+        """Return the path below the source in lower case, to search for words."""
         return f"/{self.below(path).lower()}"
 
     def by_role(self, folders: Iterable[Path]) -> dict[str | None, tuple[Path, ...]]:
-        """Sort folders by the split that their names stand for; None where they stand for none."""
+        """Group folders by the split that their names state; None if they state none."""
         found: dict[str | None, tuple[Path, ...]] = {}
         for path in folders:
             role = role_of(self.words(path))
@@ -69,7 +69,7 @@ class Source:
         return found
 
     def summary(self) -> str:
-        """Say in a few words what was found."""
+        """Return the first files in a few words, for messages."""
         filled = [folder for folder in self.folders if folder.count]
         shown = [
             f"{self.below(folder.path)}/ ({_counts(folder)})"
@@ -92,14 +92,14 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
                     continue
                 if entry.is_dir():
                     if entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve()):
-                        continue  # leads back to where it lies
+                        continue  # a link to a folder above
                     below.append(entry.name)
-                elif entry.is_file():  # no pipe, which would never end
+                elif entry.is_file():  # not a pipe, which would never end
                     names.setdefault(_kind_of(entry.name), []).append(entry.name)
     except OSError as error:
         raise DS2D2Error(f"{folder}: this folder cannot be read ({error.strerror or error})") from error
     counts = {kind: len(found) for kind, found in sorted(names.items())}
-    # Not the first ones alone: neighbours show the same scene, and only some of its classes.
+    # Not only the first ones: neighbours show the same scene, with only some of the classes.
     chosen = {kind: sorted(found)[:: max(1, len(found) // SAMPLE)][:SAMPLE] for kind, found in names.items()}
     yield Folder(folder, chosen, counts)
     if depth:
@@ -131,7 +131,7 @@ def head_of(path: Path, size: int = 1 << 16) -> str:
 
 
 def has_words(path: Path, *keys: str) -> bool:
-    """Whether a file has all of some words."""
+    """Whether a file has all of the words."""
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -145,7 +145,7 @@ _ROLE = re.compile(r"(?<![a-z])(trainval|train(?:ing)?|val(?:id(?:ation)?)?|test
 
 
 def role_of(words: str) -> str | None:
-    """Which split a name stands for.
+    """Return the split that a name states.
 
     Example:
         >>> role_of("instances_train2017"), role_of("JPEGImages-trainval"), role_of("valid/a"), role_of("labelTxt")

@@ -1,4 +1,4 @@
-"""Which splits of a source make up which of the result."""
+"""Assigns the splits of a source to the splits of the result."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SPLITS: tuple[str, ...] = ("train", "val", "test")
 """The splits that a converted data set can have."""
 
 Assignment = dict[str, tuple[str, ...]]
-"""For every split of the result those of the source that make it up."""
+"""For every split of the result, the splits of the source in it."""
 
 Names = Literal["both", "labels"]
 
-_SPLIT = re.compile("trainval|train(ing)?|val(id(ation)?)?|test(ing)?|default")  # the last is CVAT's
+_SPLIT = re.compile("trainval|train(ing)?|val(id(ation)?)?|test(ing)?|default")  # `default` is CVAT's
 
 
 def lists_of(source: Source, apart: Sequence[Path] = ()) -> dict[str, Path]:
-    """Return the lists of the splits by name; those for detection where there are others, too.
+    """Return the lists of the splits by name. If there are lists for other tasks, only those for detection.
 
     Args:
         source (Source): The data set.
-        apart (Sequence[Path]): Folders whose texts are no lists.
+        apart (Sequence[Path]): Folders whose text files are not lists.
 
     Raises:
         DS2D2Error: If there are lists in several folders.
@@ -50,16 +50,16 @@ def lists_of(source: Source, apart: Sequence[Path] = ()) -> dict[str, Path]:
 
 
 def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Path], names: Names) -> dict[str, Part]:
-    """Say which folders of label files and of images make up which split of the source, where no lists do.
+    """Return the splits of a source without lists, by the names of its folders.
 
     Args:
         source (Source): The data set.
         labels (Sequence[Path]): Its folders of label files.
         images (Sequence[Path]): Its folders of images.
-        names (Names): Who says which images there are, where both are divided into splits, or neither is.
+        names (Names): Source of the names of images, if labels and images are both divided into splits, or neither.
 
     Returns:
-        (dict[str, Part]): By split; without labels where only images are named so.
+        (dict[str, Part]): By split. A part has no labels if only a folder of images has the name of the split.
     """
     by_labels, by_images = source.by_role(labels), source.by_role(images)
     if len(by_labels) > 1 and None in by_labels:
@@ -69,7 +69,7 @@ def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Pat
         by_images["train"] = by_images.get("train", ()) + by_images.pop(None, ())
         return {str(role): Part(tuple(labels), folders, "images") for role, folders in by_images.items() if folders}
     for role, folders in by_labels.items():
-        # A folder of images that several splits share has images of the others, too.
+        # A folder of images that several splits share also has images of the other splits.
         shared = len(by_labels) > 1 and role not in by_images
         own = by_images.get(role) or by_images.get(None) or ()
         parts[role or "train"] = Part(folders, own, "labels" if shared else names)
@@ -80,7 +80,7 @@ def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Pat
 
 
 def only_labelled(source: Source, parts: Mapping[str, Part], notes: list[str]) -> dict[str, Part]:
-    """Return the parts with labels, and test without them; note which images are not read."""
+    """Return the parts with labels, and test also without. Add notes about images that are not read."""
     for role, part in parts.items():
         if not part.labels and role != "test":
             number = sum(folder.count["images"] for folder in source.having("images") if folder.path in part.images)
@@ -91,20 +91,20 @@ def only_labelled(source: Source, parts: Mapping[str, Part], notes: list[str]) -
 def assign_splits(
     found: Mapping[str, str | None], wish: str, src: Path, unite: bool = False, scored: bool = True
 ) -> Assignment:
-    """Say which splits of the source make up which of the result.
+    """Assign the splits of the source to the splits of the result.
 
     Args:
-        found (Mapping[str, str | None]): Role of every split of the source, such as `trainval`; None stands for train.
-        wish (str): What the user asked for: `paper`, `train-val-test`, or such as `train:train+val,val:test`.
-        src (Path): For messages.
-        unite (bool): Whether papers train on train and val together, if there is a test.
-        scored (bool): Whether the labels of test are published, so that it can be evaluated on.
+        found (Mapping[str, str | None]): Role of every split of the source, such as `trainval`; None means train.
+        wish (str): The user's `splits=`: `paper`, `train-val-test`, or such as `train:train+val,val:test`.
+        src (Path): The source, for messages.
+        unite (bool): Whether papers train on train and val together, if there is a test split.
+        scored (bool): Whether the labels of test are published, so that a model can be evaluated on it.
 
     Returns:
         (Assignment): Splits by name.
 
     Raises:
-        DS2D2Error: If the wish cannot be met.
+        DS2D2Error: If the source does not have these splits.
 
     Example:
         >>> assign_splits({"trainval": "trainval", "test": "test"}, "paper", Path("DIOR"), unite=True)
@@ -132,14 +132,14 @@ def _by_role(found: Mapping[str, str | None], src: Path) -> dict[str, str]:
             chosen = {splits.get(role, role): listed[0] for role, listed in by_role.items()}
             example = ",".join(f"{split}:{name}" for split, name in chosen.items())
             raise DS2D2Error(
-                f"src={src}: {' and '.join(names)} could both be {role}, say which with splits=, such as "
+                f"src={src}: {' and '.join(names)} could both be {role}, choose one with splits=, such as "
                 f"splits={example}; '+' joins several"
             )
     return {role: name for role, (name,) in by_role.items()}
 
 
 def _assign_as_in_papers(by_role: Mapping[str, str], unite: bool, scored: bool) -> Assignment:
-    """Train on train and val, evaluate on test, as far as there are these and it can be."""
+    """Train on train and val, evaluate on test, as far as these splits and their labels exist."""
     if {"trainval", "test"} <= set(by_role):
         return {"train": (by_role["trainval"],), "val": (by_role["test"],)}
     if unite and set(SPLITS) <= set(by_role):

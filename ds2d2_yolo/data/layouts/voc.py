@@ -1,4 +1,4 @@
-"""Data sets of XML files, recognised: PASCAL VOC, DIOR and DIOR-R."""
+"""Recognises data sets of XML files: PASCAL VOC, DIOR and DIOR-R."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ds2d2_yolo.errors import DS2D2Error
 _DISTINCTIVE = {
     *("Expressway-Service-area", "Expressway-toll-station", "baseballfield", "basketballcourt", "golffield"),
     *("groundtrackfield", "storagetank", "tenniscourt", "trainstation"),
-}  # classes that other data sets spell otherwise, if they have them
+}  # other data sets spell these classes differently
 
 
 @dataclass
@@ -29,7 +29,7 @@ class XMLFolder:
     Attributes:
         path (Path): The folder.
         oriented (bool): Whether their boxes are oriented.
-        dior (str): What speaks for DIOR, which other data sets do not share; empty if nothing does.
+        dior (str): Evidence for DIOR that other data sets do not have; empty without any.
         classes (set[str]): Classes of the first annotations.
     """
 
@@ -53,7 +53,7 @@ def xml_folders(source: Source) -> list[XMLFolder]:
 
 
 def _evidence_of_dior(source: Source, folder: Folder, names: set[str]) -> str:
-    """Say what other data sets do not share with DIOR: folders, classes in its spelling, numbers of five digits."""
+    """Return evidence that only DIOR has: folders, its spelling of classes, numbers with five digits."""
     if re.search(r"(horizontal|oriented) bounding boxes", source.words(folder.path)):
         return f"the folder {folder.path.name}"
     if not names or not names <= set(DIOR_CLASSES):
@@ -79,11 +79,11 @@ def voc_layout(
         folders (Sequence[XMLFolder]): Its annotations.
         wanted (str): `dior`, `dior-r` or `voc`.
         task (str): `detect` or `obb`.
-        splits (str): What the user asked for.
-        notes (list[str]): What the user should know; more is added.
+        splits (str): The user's `splits=`.
+        notes (list[str]): Notes for the user; new ones are appended.
 
     Raises:
-        DS2D2Error: If it has not the annotations or the splits asked for.
+        DS2D2Error: If annotations or requested splits are missing.
     """
     corners = wanted == "dior-r" or task == "obb"
     chosen = _annotations(source, folders, corners)
@@ -92,7 +92,7 @@ def voc_layout(
     if wanted != "voc":
         name, classes, first_pixel = "DIOR-R" if oriented else "DIOR", DIOR_CLASSES, 0
     if oriented and task == "detect":
-        notes.append("oriented annotations, of which the hulls are taken")
+        notes.append("oriented annotations, converted to their hulls")
     labels, images = tuple(folder.path for folder in chosen), tuple(_image_folders(source))
     lists = lists_of(source)
     parts = {split: Part(labels, images, path) for split, path in lists.items()}
@@ -108,7 +108,7 @@ def voc_layout(
 
 
 def _parts(source: Source, labels: Sequence[Path], images: Sequence[Path], notes: list[str]) -> dict[str, Part]:
-    """Return the splits by folders, where there are no lists."""
+    """Return the splits by folders, without lists."""
     parts = only_labelled(source, parts_by_folder(source, labels, images, "labels"), notes)
     alone = " and no folders of splits: all images become the split train" if set(parts) == {"train"} else ""
     notes.append(f"no ImageSets/Main/*.txt{alone or ': folders make up the splits'}")
@@ -116,7 +116,7 @@ def _parts(source: Source, labels: Sequence[Path], images: Sequence[Path], notes
 
 
 def _annotations(source: Source, folders: Sequence[XMLFolder], oriented: bool) -> list[XMLFolder]:
-    """Return the folders of the horizontal or, of each split that has them, of the oriented annotations."""
+    """Return the folders of horizontal annotations or, for splits that have them, of oriented ones."""
     if not folders or (oriented and not any(folder.oriented for folder in folders)):
         kind = "robndbox; task=detect takes those with bndbox" if oriented else "bndbox"
         raise DS2D2Error(
@@ -131,7 +131,7 @@ def _annotations(source: Source, folders: Sequence[XMLFolder], oriented: bool) -
 
 
 def _image_folders(source: Source) -> list[Path]:
-    """Folders of the images; not those of VOC's masks, which bear the same names."""
+    """Return the folders of the images, without VOC's masks, which have the same names."""
     folders = [folder.path for folder in source.having("images")]
     for pattern in (r"/jpegimages[^/]*", r"/(images?|imgs?)(?![a-z])[^/]*"):
         named_so = [path for path in folders if re.search(pattern, source.words(path))]

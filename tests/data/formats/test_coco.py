@@ -189,7 +189,7 @@ def test_splits_may_share_a_folder(tmp_path):
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_a_file_that_is_no_coco_json_stops_in_any_case(tmp_path, content, complaint, on_error):
     write(tmp_path, content)
-    with pytest.raises(DS2D2Error, match=f"^{complaint}.*; mend the file, or fetch it again$"):
+    with pytest.raises(DS2D2Error, match=f"^{complaint}.*; correct the file, or download it again$"):
         reader(tmp_path, Account(on_error))
 
 
