@@ -1,1 +1,1 @@
-"""Numbers in, tables, pictures and pages out. Knows no trainer: it starts none and hooks into none."""
+"""Makes tables, pictures and pages from numbers. Does not know trainers: it starts none and has no hooks in them."""

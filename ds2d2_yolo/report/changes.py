@@ -1,4 +1,4 @@
-"""What changed between two detectors, image by image."""
+"""Compares the detections of two detectors, image by image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.report.detections import draw_sides, draw_table
 from ds2d2_yolo.report.page import Grid, Heading, Paragraph, Part, Picture
 
-_SHOWN = 3  # images that changed most, each way
-_ROWS = 6  # images in which all detectors are shown
+_SHOWN = 3  # images with the largest changes, in each direction
+_ROWS = 6  # images that show all detectors
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """What two detectors have found in the same images.
+    """Detections of two detectors in the same images.
 
     Attributes:
-        label (str): Which pair it is, such as `seed 0`; may be empty.
+        label (str): Name of the pair, such as `seed 0`; may be empty.
         truth (COCOTruth): COCO data set.
-        new (Sequence[COCODetection]): COCO detections of the one that is looked at.
+        new (Sequence[COCODetection]): COCO detections of the detector.
         old (Sequence[COCODetection]): COCO detections of the baseline.
     """
 
@@ -39,7 +39,7 @@ class Pairing:
 
     @classmethod
     def of_folders(cls, label: str, new: Path, old: Path) -> Pairing:
-        """Return the pair whose detections two evaluations have saved."""
+        """Return the pair from the saved detections of two evaluations."""
         contents = (
             json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             for folder, name in ((new, "ground_truth"), (new, "predictions"), (old, "predictions"))
@@ -53,17 +53,17 @@ def changes_by_image(
     baseline: Sequence[COCODetection],
     confidence: float,
 ) -> list[tuple[str, float]]:
-    """Return how much better a student does than a baseline, image by image.
+    """Return the change of the F1 score from a baseline to a student, for each image.
 
     Args:
         truth (COCOTruth): COCO data set.
         student (Sequence[COCODetection]): COCO detections of the student.
         baseline (Sequence[COCODetection]): COCO detections of the baseline.
-        confidence (float): Least score of a detection that counts.
+        confidence (float): Lowest score of a detection that counts.
 
     Returns:
         (list[tuple[str, float]]): File and change of the F1 score, 2 hits / (2 hits + false alarms + misses), at IoU
-            0.5, the largest first; images without object and detection are left out.
+            0.5, the largest first. Images without objects and detections are left out.
 
     Example:
         >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
@@ -85,13 +85,13 @@ def changes_by_image(
 def show_changes(
     pairings: Sequence[Pairing], titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
 ) -> list[Part]:
-    """Return the images where one detector does better than another, and where worse, for a page.
+    """Return the images in which a detector is better or worse than a baseline, for a page.
 
     Args:
-        pairings (Sequence[Pairing]): What both have found, once per seed; images are ranked by their mean change.
-        titles (tuple[str, str]): What the baseline and the other one are called.
-        confidence (float): Least score of a detection that counts.
-        root (Path): Folder that the image files are relative to.
+        pairings (Sequence[Pairing]): Detections of both, once per seed. Images are sorted by their mean change.
+        titles (tuple[str, str]): Names of the baseline and of the other detector.
+        confidence (float): Lowest score of a detection that counts.
+        root (Path): Folder of the data set; names of image files are relative to it.
         single_cls (bool): Whether all objects count as one class.
 
     Returns:
@@ -105,38 +105,38 @@ def show_changes(
     means = {file: fmean(by_file.get(file, 0.0) for by_file in changes) for file in files}
     order = sorted(means, key=lambda file: -means[file])
     better, worse = ([file for file in order if sign * means[file] > 0] for sign in (1, -1))
-    whose = "" if len(pairings) == 1 else f", on average over {len(pairings)} seeds"
+    whose = "" if len(pairings) == 1 else f", mean over {len(pairings)} seeds"
     parts: list[Part] = [
         Paragraph(
             f"{titles[1]} is better than {titles[0]} on {len(better)} of {len(order)} images, and worse on "
-            f"{len(worse)}. Compared by the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or "
+            f"{len(worse)}. Measure: the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or "
             f"more{whose}."
         )
     ]
-    for heading, chosen in (("for the better", better[:_SHOWN]), ("for the worse", worse[::-1][:_SHOWN])):
+    for heading, chosen in (("Largest gains", better[:_SHOWN]), ("Largest losses", worse[::-1][:_SHOWN])):
         pictures = []
         for file in chosen:
-            # Of several seeds the most typical one, not the most impressive
+            # The most typical of several seeds, not the most impressive
             index = min(range(len(pairings)), key=lambda index: abs(changes[index].get(file, 0.0) - means[file]))
             pairing = pairings[index]
             seed = f"; shown: {pairing.label}, {changes[index].get(file, 0.0):+.2f}" if pairing.label else ""
             png = _draw_change(pairing, file, titles, confidence, root, single_cls)
             pictures.append(Picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
         if pictures:
-            parts += [Heading(f"Most changed {heading}"), Grid(pictures)]
+            parts += [Heading(heading), Grid(pictures)]
     return parts
 
 
 def show_detections(
     truth: COCOTruth, found: Mapping[str, Sequence[COCODetection]], confidence: float, root: Path, single_cls: bool
 ) -> list[Part]:
-    """Return what several detectors find in a few images, one row per image, for a page.
+    """Return the detections of several detectors in a few images, one row per image, for a page.
 
     Args:
-        truth (COCOTruth): COCO data set. Images are taken from those with objects at even distances.
+        truth (COCOTruth): COCO data set. The images with objects are chosen at even distances.
         found (Mapping[str, Sequence[COCODetection]]): COCO detections by the title of their column.
-        confidence (float): Least score of a detection that is shown.
-        root (Path): Folder that the image files are relative to.
+        confidence (float): Lowest score of a detection that is shown.
+        root (Path): Folder of the data set; names of image files are relative to it.
         single_cls (bool): Whether all objects count as one class.
 
     Returns:
@@ -154,7 +154,7 @@ def show_detections(
     images = [read_image(root / files[number], len(names), True, single_cls, _task_of(truth)) for number in chosen]
     sides = {title: by_image([item for item in side if item["score"] >= confidence]) for title, side in found.items()}
     table = draw_table(images, {title: [side[number] for number in chosen] for title, side in sides.items()}, names)
-    caption = f"Detections with a confidence of {confidence:g} or more; images at even distances, not chosen by result."
+    caption = f"Detections with a confidence of {confidence:g} or more. Images were chosen at even distances."
     return [Picture(table, f"Detections of {', '.join(found)} in {len(chosen)} images", caption)]
 
 
@@ -165,7 +165,7 @@ def _task_of(truth: COCOTruth) -> str:
 def _draw_change(
     pairing: Pairing, file: str, titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
 ) -> bytes:
-    """Return what both detectors have found in an image, as a PNG; arguments as for `show_changes`."""
+    """Return the detections of both detectors in an image, as a PNG. Arguments are those of `show_changes`."""
     number = next(image["id"] for image in pairing.truth["images"] if str(image["file_name"]) == file)
     sides = {
         title: by_image([item for item in found if item["score"] >= confidence])[number]
@@ -176,9 +176,9 @@ def _draw_change(
 
 
 def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[int, np.ndarray]:
-    """Return rows (N, 6) by image, by falling score: xyxy pixels, score (1 for objects), class index.
+    """Return rows (N, 6) by image, by decreasing score: xyxy pixels, score (1 for objects), class index.
 
-    Those of oriented boxes are (N, 7): xywhr in pixels and radians, score, class index.
+    Oriented boxes have rows (N, 7): xywhr in pixels and radians, score, class index.
     """
     rows: dict[int, list[list[object]]] = defaultdict(list)
     columns = 6

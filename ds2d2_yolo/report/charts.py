@@ -1,4 +1,4 @@
-"""Charts that several pages have: curves labelled at their ends, and changes as bars."""
+"""Charts of several pages: curves with labels at their ends, and changes as bars."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def draw_curves(
     logarithmic: Sequence[str] = (),
     colours: Sequence[str] = SERIES,
 ) -> Canvas:
-    """Draw curves, one panel per group, labelled at their ends instead of in a legend.
+    """Draw curves, one panel per group, with labels at their ends instead of a legend.
 
     Args:
         groups (Mapping): Values by name of the curve, by title of the panel; NaN leaves a gap.
-        steps (Sequence[float]): Where the values belong along the horizontal axis.
-        xlabel (str): Its name.
-        columns (int): Panels beside each other.
+        steps (Sequence[float]): Positions of the values on the horizontal axis.
+        xlabel (str): Name of the horizontal axis.
+        columns (int): Panels per row.
         logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
-        colours (Sequence[str]): Colours of the curves, in order; they begin anew where there are more curves.
+        colours (Sequence[str]): Colours of the curves, in order. They repeat if there are more curves.
 
     Returns:
         (Canvas): The picture.
@@ -71,12 +71,12 @@ def draw_changes(
     notes: Mapping[str, str] | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Canvas:
-    """Draw changes as bars, sorted, those for the better on top.
+    """Draw changes as sorted bars, the largest gain on top.
 
     Args:
         changes (Mapping[str, float]): Change by name; NaN is left out.
-        xlabel (str): What changes, with its unit.
-        notes (Mapping[str, str] | None): What is written after a name, such as the number of objects.
+        xlabel (str): Name and unit of the changes.
+        notes (Mapping[str, str] | None): Text after each name, such as the number of objects.
         intervals (Mapping[str, tuple[float, float]] | None): Lower and upper ends of intervals, drawn as lines.
 
     Returns:
@@ -108,7 +108,7 @@ def _bar_name(name: str, note: str | None) -> str:
 
 
 def _annotate_bar(axes: Axes, row: int, value: float, interval: tuple[float, float], gap: float) -> None:
-    """Draw the interval of a bar, and write its value beyond the end of both."""
+    """Draw the interval of a bar, and write its value beside both."""
     lower, upper = interval
     if lower < upper:
         axes.plot([lower, upper], [row, row], color=INK, linewidth=1.1, marker="|", markersize=5)
@@ -117,7 +117,7 @@ def _annotate_bar(axes: Axes, row: int, value: float, interval: tuple[float, flo
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
-    """Write the names of curves at their ends, moved apart where they would overlap."""
+    """Write the names of curves at their ends. Names that would overlap are moved."""
     if not ends:
         return
     places = {

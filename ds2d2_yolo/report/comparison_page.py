@@ -1,4 +1,4 @@
-"""One page about a comparison, from what its folder holds: nothing is measured again."""
+"""Makes a page about a comparison from the files in its folder. Nothing is measured again."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ _SIZES = {"APs": "small", "APm": "medium", "APl": "large", "AP": "all"}
 _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
 
 Pairs = dict[int, tuple[RunRecord, RunRecord]]
-"""A method's record and the plain student's, by seed."""
+"""Records of a method and of the plain student, by seed."""
 
 
 def comparison_page(folder: Path, data: str | None = None, confidence: float = 0.25) -> str:
-    """Return a page about a finished comparison, from what its folder holds.
+    """Return a page about a finished comparison, from the files in its folder.
 
     Args:
         folder (Path): Folder of a finished comparison.
-        data (str | None): Data YAML whose images are shown; None takes the one that was measured on, if it is there.
-        confidence (float): Least confidence of the detections that are compared image by image.
+        data (str | None): Data YAML whose images are shown; None takes that of the evaluation, if it still exists.
+        confidence (float): Lowest confidence of the detections that are compared image by image.
 
     Returns:
         (str): HTML.
 
     Raises:
-        DS2D2Error: If something in the folder is missing or damaged, or `data` cannot be used.
+        DS2D2Error: If a file in the folder is missing or damaged, or `data` cannot be used.
 
     Example:
         >>> comparison_page(Path("runs/detect/compare-yolo11n-a8279e04"))  # doctest: +SKIP
     """
     comparison, results = read_comparison(folder)
     compared = [method for method in comparison.methods if method.name != PLAIN]
-    # The one whose changes are in sight: the first of this package's
+    # The method whose detections are shown: the first one of this package
     compared.sort(key=lambda method: method.distil != "ds2d2")
     has_plain = any(method.name == PLAIN for method in comparison.methods)
     sections = [
@@ -85,7 +85,7 @@ def _summary(comparison: Comparison, results: Results) -> Section:
             str(arguments.get(name, "those of the method")) for name in ("imgsz", "batch", "epochs")
         ),
         "seeds": ", ".join(map(str, comparison.seeds)),
-        "training before that": f"{stages_text(results)}.",
+        "training of the other models": f"{stages_text(results)}.",
         "versions": "; ".join(versions_of(results)),
     }
     notes = [Paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]
@@ -104,7 +104,7 @@ def _methods(comparison: Comparison, results: Results) -> Section:
     header = ["method", "distillation", *(f"gain {name}" for name in TERMS), "settings"]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    note = Paragraph("Gains are means over the seeds; calibrated ones differ a little between runs.", note=True)
+    note = Paragraph("Gains are means over the seeds. Calibrated gains differ a little between runs.", note=True)
     return Section("Methods", [Table(header, rows, text_columns=(len(TERMS) + 2,)), note])
 
 
@@ -122,8 +122,8 @@ def _curves(comparison: Comparison, results: Results) -> Section:
     curves = {name: [run["curve"] for run in results.runs_of(name)] for name in names}
     steps = [float(epoch["epoch"]) for epoch in max((run["curve"] for run in results.runs), key=len)]
     groups = {
-        f"{metric_title(metric)} in percent, mean of the seeds": {
-            name: [  # methods may have fewer epochs than others
+        f"{metric_title(metric)} in percent, mean over the seeds": {
+            name: [  # methods may have different numbers of epochs
                 100 * fmean(curve[i][metric] for curve in runs) if all(i < len(curve) for curve in runs) else math.nan
                 for i in range(len(steps))
             ]
@@ -143,7 +143,7 @@ def _curves(comparison: Comparison, results: Results) -> Section:
         if terms := curves_of_terms(_mean_columns(tables)):
             length = len(next(iter(next(iter(terms.values())).values())))
             canvas = draw_curves(terms, range(1, length + 1), logarithmic=LOGARITHMIC)
-            caption = f"{method.name}, mean of {len(tables)} seeds. Numbers are those of the last epoch."
+            caption = f"{method.name}, mean over {len(tables)} seeds. Numbers are those of the last epoch."
             parts.append(Picture(canvas.png(), f"Terms of {method.name} by epoch", caption))
     return Section("Curves", parts)
 
@@ -169,13 +169,13 @@ def _changes(results: Results, compared: Sequence[Method]) -> Section:
         header = ["class", "objects", f"AP {PLAIN}", f"AP {method.name}", "change"]
         body: list[Part] = [
             _bars(by_size, {}, f"Change of AP by size, {method.name}", "By size of the objects."),
-            _bars(by_class, objects, f"Change of AP by class, {method.name}", "By class, with its objects."),
+            _bars(by_class, objects, f"Change of AP by class, {method.name}", "By class, with the number of objects."),
             Table(header, rows),
         ]
         heading = f"{method.name} against {PLAIN}"
         parts += [Heading(heading), *body] if method is compared[0] else [Folded(heading, body)]
     if parts:
-        note = "COCO's AP in percentage points; means of the seeds, lines are 95 % intervals where there are several."
+        note = "COCO's AP in percentage points, mean over the seeds. With several seeds, lines are 95 % intervals."
         parts.insert(0, Paragraph(note, note=True))
     return Section(f"Change against {PLAIN}", parts)
 
@@ -183,7 +183,7 @@ def _changes(results: Results, compared: Sequence[Method]) -> Section:
 def _images(
     results: Results, method: Method | None, folder: Path, data: str | None, confidence: float
 ) -> list[Section]:
-    """Return what teacher, plain student and a method's find in a few images, and the images that changed most."""
+    """Return the detections of teacher, plain student and a method in a few images, and the largest changes."""
     title = "Images that changed most"
     if method is None:
         return []
@@ -205,13 +205,13 @@ def _images(
         root = Path(check_det_dataset(measured_on, autodownload=False)["path"])
         single = bool(settings.get("single_cls"))
         return [
-            Section("What they find", show_detections(pairings[0].truth, found, confidence, root, single)),
+            Section("Detections", show_detections(pairings[0].truth, found, confidence, root, single)),
             Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root, single)),
         ]
     except (DS2D2Error, OSError, SyntaxError, RuntimeError) as error:
         if data:
             raise DS2D2Error(f"data={data}: {error}") from error
-        note = f"The images are not where they were ({error}). Pass data= to see them."
+        note = f"The images were not found ({error}). Pass data= to see them."
         return [Section(title, [Paragraph(note, note=True)])]
 
 
@@ -219,14 +219,14 @@ def _images(
 
 
 def _gains(run: RunRecord, folder: Path) -> dict[str, float]:
-    """Return the gains that a run has found or was given."""
+    """Return the calibrated or given gains of a run."""
     path = folder_of(run, folder) / "args.yaml"
     arguments = YAML.load(path) if path.is_file() else {}
     return {name: arguments[name] for name in TERMS if isinstance(arguments.get(name), (int, float))}
 
 
 def _pairs(results: Results, name: str) -> Pairs:
-    """Return a method's record and the plain student's, by seed."""
+    """Return the records of a method and of the plain student, by seed."""
     plain = {run["seed"]: run for run in results.runs_of(PLAIN)}
     return {run["seed"]: (run, plain[run["seed"]]) for run in results.runs_of(name) if run["seed"] in plain}
 
@@ -240,7 +240,7 @@ def _ap_by_class(record: RunRecord) -> dict[str, float]:
 
 
 def _differences(pairs: Pairs, values: Callable[[RunRecord], dict[str, float]]) -> dict[str, Interval]:
-    """Return the mean difference, with its interval, of each value that all pairs of records have."""
+    """Return the mean difference with its interval, for each value that all pairs of records have."""
     both = [(values(new), values(old)) for new, old in pairs.values()]
     return {name: mean_interval(new[name] - old[name] for new, old in both) for name in both[0][0]}
 
@@ -250,7 +250,7 @@ def _sortable(value: float) -> float:
 
 
 def _mean_columns(tables: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """Return the means of the columns that several tables have, over as many epochs as all of them have."""
+    """Return the means of the columns that several tables share, over the epochs that all of them have."""
     if not tables:
         return {}
     length = min(len(values) for table in tables for values in table.values())

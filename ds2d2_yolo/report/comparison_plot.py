@@ -1,4 +1,4 @@
-"""The picture of a comparison: every run, differences to the plain student, and AP over the time of training."""
+"""Draws the picture of a comparison: every run, differences to the plain student, and AP over the training time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ds2d2_yolo.report.palette import METHODS
 if TYPE_CHECKING:
     from matplotlib.typing import HashableList  # since 3.8
 
-_THIN_LINES = 6  # methods up to which the curve of every run is drawn
-_LINES = ("-", "--", ":")  # with the colours, they tell 24 methods apart
+_THIN_LINES = 6  # with more methods, the curves of single runs are not drawn
+_LINES = ("-", "--", ":")  # together with the colours, for 24 methods
 _MARKERS = ("o", "s", "^")
 
 
 def comparison_png(results: Results) -> bytes:
-    """Draw AP50-95 of every run, differences to the plain student, and AP50-95 over the time of training.
+    """Draw AP50-95 of every run, differences to the plain student, and AP50-95 over the training time.
 
-    Masks and keypoints have the same below what is said of boxes.
+    The same panels for masks or keypoints are below those for boxes.
 
     Args:
         results (Results): All runs.

@@ -1,4 +1,4 @@
-"""The tables of a comparison: as lines of text, as Markdown and as CSV."""
+"""Makes the tables of a comparison: as lines of text, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from ds2d2_yolo.report.text import percent
 from ds2d2_yolo.tables import text_table
 
 READING = (
-    "Differences are means over the seeds, with the 95 % interval of Student's t. If the interval holds 0, the "
-    "difference is not significant. Gap closed: the share of the way from the plain student's mean to the teacher. At "
-    "equal time: the best epoch so far when the plain student, or without it the fastest method, was done"
+    "Differences are means over the seeds, with the 95 % interval of Student's t. If the interval contains 0, the "
+    "difference is not significant. Gap closed: the share of the gap between plain student and teacher. At equal time: "
+    "the best epoch within the training time of the plain student, or of the fastest method without it"
 )
 """How to read the tables."""
 
@@ -60,7 +60,7 @@ def report_lines(comparison: Comparison, results: Results) -> list[str]:
 
 
 def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
-    """Return `comparison.md`: what was compared, tables, warnings, how to read them; arguments as `report_lines`."""
+    """Return `comparison.md`: models, methods, tables, warnings and notes. Arguments are those of `report_lines`."""
     arguments = {key: value for key, value in comparison.arguments.items() if value is not None}
     models = {"teacher": arguments.pop("teacher"), "student": arguments.pop("model"), "data": arguments.pop("data")}
     seeds = ", ".join(map(str, comparison.seeds))
@@ -82,9 +82,9 @@ def markdown_lines(comparison: Comparison, results: Results) -> list[str]:
         *lines,
         "![AP of every run, differences to plain, AP over time](comparison.png)",
         "",
-        "AP50 and AP50-95 are Ultralytics', of its best checkpoint; APs, APm and APl are COCO's. All of them are for "
-        f"boxes; (M) marks Ultralytics' metrics for masks, (P) for keypoints. {READING}, by seed. Peak memory is that "
-        "of the training process; on a GPU, what PyTorch allocated there.",
+        "AP50 and AP50-95 are Ultralytics', of its best checkpoint. APs, APm and APl are COCO's. All of them are for "
+        f"boxes. (M) marks Ultralytics' metrics for masks, (P) for keypoints. {READING}, by seed. Peak memory is that "
+        "of the training process. On a GPU it is the memory that PyTorch allocated.",
     ]
 
 
@@ -96,7 +96,7 @@ def save_comparison(comparison: Comparison, results: Results) -> None:
         results (Results): All runs.
 
     Raises:
-        DS2D2Error: If nothing can be written there.
+        DS2D2Error: If the folder cannot be written.
     """
     folder = comparison.folder
     try:
@@ -115,18 +115,18 @@ def save_comparison(comparison: Comparison, results: Results) -> None:
         ) from error
 
 
-# ---------------------------------------------------------------------------------------------- for people
+# -------------------------------------------------------------------------------------------- text tables
 
 
 def tables_of(comparison: Comparison, results: Results) -> dict[str, Table]:
-    """Return the tables for people by title; arguments as `report_lines`."""
+    """Return the tables by title. Arguments are those of `report_lines`."""
     summaries, seeds = summarise(results), len(comparison.seeds)
-    tables = {f"Accuracy in percent, mean of {seeds} seed{'' if seeds == 1 else 's'}": _accuracy(results, summaries)}
+    tables = {f"Accuracy in percent, mean over {seeds} seed{'' if seeds == 1 else 's'}": _accuracy(results, summaries)}
     if any(summary.differences for summary in summaries):
         interval = " and 95 % interval" if seeds > 1 else ""
         tables[f"Differences in percentage points, mean{interval}"] = _differences(results, summaries)
     first = PLAIN if PLAIN in results.methods else "the fastest method"
-    title = f"Cost of training the student, and what is reached when {first} is done"
+    title = f"Cost of training the student, and accuracy when {first} is finished"
     return tables | {title: _cost(results, summaries)}
 
 
@@ -179,12 +179,12 @@ def _cost(results: Results, summaries: Sequence[Summary]) -> Table:
 
 
 def stages_line(results: Results) -> str:
-    """Return how long teacher and amplifiers were trained, as a sentence."""
-    return f"Training before that, once for all runs: {stages_text(results)}."
+    """Return the training times of teacher and amplifiers, as a sentence."""
+    return f"Trained once for all runs: {stages_text(results)}."
 
 
 def stages_text(results: Results) -> str:
-    """Return how long teacher and amplifiers were trained, as a list for people."""
+    """Return the training times of teacher and amplifiers, as a text."""
     return ", ".join(
         f"{name} {'unknown' if seconds is None else f'{seconds / 60:.1f} minutes'}"
         for name, seconds in results.stages.items()
@@ -192,12 +192,12 @@ def stages_text(results: Results) -> str:
 
 
 def versions_of(results: Results) -> list[str]:
-    """Return the versions that the runs were made by, as texts."""
+    """Return the versions of all packages that made the runs, as texts."""
     return sorted({", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in results.runs})
 
 
 def points_interval(interval: Interval | None) -> str:
-    """Return a difference in percentage points with its interval, where there is one; empty where nothing is known."""
+    """Return a difference in percentage points, with its interval if it has one. Empty without a difference."""
     if interval is None or math.isnan(interval.mean):
         return ""
     mean = f"{100 * interval.mean:+.1f}"
@@ -214,7 +214,7 @@ def _settings(arguments: Mapping[str, object]) -> list[str]:
     return [f"`{key}={value}`" for key, value in arguments.items()]
 
 
-# -------------------------------------------------------------------------------------------- for machines
+# ---------------------------------------------------------------------------------------------- CSV files
 
 
 def _run_rows(results: Results) -> list[dict[str, object]]:
@@ -263,7 +263,7 @@ def _mib(size: float | None) -> float | None:
 
 
 def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as CSV; what is unknown is empty."""
+    """Return rows as CSV. Missing values are empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What `ds2d2 check` found in a data set, as a table and as JSON."""
+"""Formats the results of `ds2d2 check`: as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ds2d2_yolo.data.check import (
 
 _BAND_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "96 px and more")
 _COCO_NAMES = ("small", "small", "small", "medium", "large")
-_EXAMPLES = 3  # places shown on screen for each kind of finding; check.json has more
+_EXAMPLES = 3  # places shown in the table for each kind of finding; check.json has more
 _CLASSES_SHOWN = 100
 _NAME_WIDTH, _COLUMN_WIDTH = 32, 16
 
@@ -25,11 +25,11 @@ _NAME_WIDTH, _COLUMN_WIDTH = 32, 16
 def report_lines(
     inspection: Inspection, settings: Settings, title: str, missing: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Return the table that `ds2d2 check` prints, at most 100 columns wide but for paths.
+    """Return the table that `ds2d2 check` prints: at most 100 columns wide, except for paths.
 
     Args:
-        inspection (Inspection): What was found.
-        settings (Settings): What was looked for.
+        inspection (Inspection): The results.
+        settings (Settings): Settings of the check.
         title (str): The data YAML.
         missing (Mapping[str, str] | None): Paths that are missing, by split.
 
@@ -63,7 +63,7 @@ def report_lines(
     else:
         lines += [
             "",
-            "Sizes, densities and identical images are unknown: images=none does not open images. Pass images=header.",
+            "Sizes, densities and identical images were not checked: images=none opens no images. Pass images=header.",
         ]
     return [*lines, "", *_finding_lines(inspection, missing or {})]
 
@@ -77,7 +77,7 @@ def _size_lines(reports: Mapping[str, SplitReport], settings: Settings) -> Itera
 
 
 def _cell_lines(reports: Mapping[str, SplitReport], settings: Settings) -> Iterator[str]:
-    yield "Crowding: objects whose LL cell, DISW's unit, holds another one's centre, too (most in one cell)"
+    yield "Crowding: objects that share an LL cell (the unit of DISW) with another centre (most in one cell)"
     for stride in settings.strides:
         cells = [f"{report.together(stride):.1%} ({report.most_together(stride)})" for report in reports.values()]
         yield _line(f"  stride {stride:<4} cells of {_cell(settings, stride):g} px", cells)
@@ -138,7 +138,7 @@ def _cell(settings: Settings, stride: int) -> float:
 def report_content(
     inspection: Inspection, settings: Settings, title: str, missing: Mapping[str, str] | None = None
 ) -> dict[str, object]:
-    """Return everything that was found as plain JSON values; see `report_lines` for the arguments."""
+    """Return all results as plain JSON values. Arguments are those of `report_lines`."""
     return {
         "data": title,
         "task": settings.task,

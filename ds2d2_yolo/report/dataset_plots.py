@@ -1,4 +1,4 @@
-"""What `ds2d2 check` found in a data set, as pictures: classes, sizes and crowding of the objects, split by split."""
+"""Draws the results of `ds2d2 check`: classes, sizes and crowding of the objects, by split."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ds2d2_yolo.data.check import SIZE_BANDS, SIZE_EDGES, Inspection, Settings, 
 from ds2d2_yolo.report.figures import plain_figure, png_of, tidy
 from ds2d2_yolo.report.palette import CROWDING, SPLITS
 
-# What tells splits apart beside their colours: a marker and a line style
+# Splits also differ in marker and line style, not only in colour
 _MARKERS = {"train": "o", "val": "D", "test": "s", "minival": "^"}
 _LINES = {"train": "-", "val": "--", "test": "-.", "minival": ":"}
 _DPI = 130
-_LOOK: dict[str, Any] = {"labels": 10, "lines": "black"}  # of axes on white
+_LOOK: dict[str, Any] = {"labels": 10, "lines": "black"}  # axes on a white background
 
 
 def draw_plots(inspection: Inspection, settings: Settings, folder: Path) -> list[Path]:
-    """Draw `classes.png`, and where the sizes of the images are known `sizes.png` and `density.png`.
+    """Draw `classes.png` and, if the sizes of the images were read, `sizes.png` and `density.png`.
 
     Args:
-        inspection (Inspection): What was found.
-        settings (Settings): What was looked for.
+        inspection (Inspection): The results.
+        settings (Settings): Settings of the check.
         folder (Path): Existing folder to write to.
 
     Returns:
@@ -43,7 +43,7 @@ def draw_plots(inspection: Inspection, settings: Settings, folder: Path) -> list
 
 
 def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
-    """One row per class, the most frequent on top; dots, as bars have no meaningful length on a logarithmic axis."""
+    """Draw one row per class, the most frequent on top. Dots, because bars have no meaning on a logarithmic axis."""
     order = np.argsort(-next(iter(reports.values())).class_counts, kind="stable")
     figure = plain_figure(7.5, 1.5 + 0.24 * len(order), _DPI)
     axes = figure.subplots()
@@ -68,7 +68,7 @@ def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: 
 
 
 def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
-    """Histogram over a logarithmic axis, with the borders of the bands and each split's share in every band."""
+    """Draw a histogram on a logarithmic axis, with the limits of the bands and each split's share in every band."""
     figure = plain_figure(8.5, 4.6, _DPI)
     axes = figure.subplots()
     filled = np.flatnonzero(np.sum([report.sizes for report in reports.values()], axis=0))
@@ -113,7 +113,7 @@ def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Pa
 
 
 def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
-    """Objects per image as the share of images with at least so many; centres per LL cell as stacked shares."""
+    """Draw objects per image as a cumulative share of images, and centres per LL cell as stacked shares."""
     bars = len(reports) * len(settings.strides)
     figure = plain_figure(10.5, max(4.2, 1.9 + 0.34 * bars), _DPI)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
@@ -129,7 +129,7 @@ def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: 
     left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     left.yaxis.set_major_formatter(PercentFormatter(1.0))
     left.set_xlabel("objects in an image (logarithmic)")
-    left.set_ylabel("images with at least so many objects")
+    left.set_ylabel("images with at least this many objects")
     left.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9)
     tidy(left, "both", **_LOOK)
 
@@ -164,4 +164,4 @@ def _draw_occupancy(axes: Axes, row: float, report: SplitReport, stride: int) ->
         share = objects / max(counts.total(), 1)
         axes.barh(row, share, left=start, height=0.82, color=colour)
         start += share
-    axes.text(1.01, row, f"{report.together(stride):.1%} not alone", va="center", fontsize=9, color="0.1")
+    axes.text(1.01, row, f"{report.together(stride):.1%} share a cell", va="center", fontsize=9, color="0.1")

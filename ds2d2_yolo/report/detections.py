@@ -1,4 +1,4 @@
-"""Detections in images, marked as hits, false alarms and misses where the objects are labelled."""
+"""Draws detections in images. In labelled images they are marked as hits, false alarms and misses."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ds2d2_yolo.report.figures import Canvas, outcome_legend, outline, plain_fig
 def draw_outcomes(
     axes: Axes, image: InputImage, detections: np.ndarray, title: str, width: float = 1.3
 ) -> tuple[int, int, int] | None:
-    """Show an image with detections, as hits, false alarms and misses where the objects are labelled.
+    """Show an image with detections. In a labelled image they are marked as hits, false alarms and misses.
 
     Args:
-        axes (Axes): Where.
+        axes (Axes): The axes to draw in.
         image (InputImage): The image and its objects.
-        detections (np.ndarray): Detections (N, 6) by falling confidence: xyxy pixels, confidence, class; oriented ones
-            (N, 7) with xywhr.
+        detections (np.ndarray): Detections (N, 6) by decreasing confidence: xyxy pixels, confidence, class. Oriented
+            detections are (N, 7) with xywhr.
         title (str): Title.
         width (float): Width of the lines, in points.
 
     Returns:
-        (tuple[int, int, int] | None): Numbers of hits, false alarms and misses.
+        (tuple[int, int, int] | None): Numbers of hits, false alarms and misses; None without labels.
     """
     if not image.labelled:
         show_image(axes, image.pixels, title, f"{len(detections)} detections")
@@ -41,7 +41,7 @@ def draw_outcomes(
 
 
 def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray]) -> bytes:
-    """Return detections of two sides beside each other, as a PNG.
+    """Return the detections of two models beside each other, as a PNG.
 
     Args:
         image (InputImage): The image and its objects.
@@ -62,12 +62,12 @@ def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray]) -> bytes:
 def draw_table(
     images: Sequence[InputImage], detections: Mapping[str, Sequence[np.ndarray]], names: Sequence[str] = ()
 ) -> bytes:
-    """Return one row per image as a PNG: the objects, then what each model detects.
+    """Return one row per image as a PNG: the objects, then the detections of each model.
 
     Args:
-        images (Sequence[InputImage]): The images, labelled.
-        detections (Mapping[str, Sequence[np.ndarray]]): Detections as for `draw_outcomes`, image by image, by the title
-            of their column.
+        images (Sequence[InputImage]): The labelled images.
+        detections (Mapping[str, Sequence[np.ndarray]]): By the title of the column: detections for each image, as for
+            `draw_outcomes`.
         names (Sequence[str]): Class names, written beside the objects of the first column.
     """
     columns = 1 + len(detections)

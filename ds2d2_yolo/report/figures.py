@@ -1,7 +1,7 @@
-"""The picture toolbox: figures of a fixed size, panels with images and maps, colour bars with units.
+"""Tools for pictures: figures of a fixed size, panels with images and maps, colour bars with units.
 
-Figures are made with matplotlib's `Figure` alone: no display, no pyplot, no setting of the process is touched. Cards
-are opaque, of a fixed light colour with dark text, so they read the same on a light page and on a dark one.
+Figures use only matplotlib's `Figure`: no display, no pyplot, no settings of the process. Their background is a fixed
+light colour with dark text: they look the same on light and dark pages.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.report.palette import AXIS, CARD, FAINT, FRAME, GRID, INK, OUTCOMES, Quantity
 
 Grid = Literal["x", "y", "both"]
-"""Across which axes the lines of a grid run."""
+"""Axes whose grid lines are drawn."""
 
 LABEL: dict[str, Any] = {
     **{"color": "white", "fontsize": 6.5},
     **{"bbox": {"facecolor": "black", "alpha": 0.5, "pad": 0.8, "edgecolor": "none"}},
 }
-"""Style of text inside of a panel."""
+"""Style of text inside a panel."""
 
 
 def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
-    """Return the one scale on which several arrays are shown.
+    """Return a common colour scale for several arrays.
 
     Args:
-        quantity (Quantity): What they are.
-        arrays (Sequence[np.ndarray]): The arrays; at least 0.
+        quantity (Quantity): The quantity.
+        arrays (Sequence[np.ndarray]): The arrays; values at least 0.
 
     Returns:
-        (Normalize): From 0 to the largest value; logarithmic ones span three decades at most.
+        (Normalize): From 0 to the largest value. Logarithmic scales span three decades at most.
     """
     largest = max(float(array.max()) for array in arrays)
     largest = largest if np.isfinite(largest) and largest > 0 else 1.0
@@ -57,21 +57,21 @@ def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
 
 
 def plain_figure(width: float, height: float, dpi: int) -> Figure:
-    """Return a white figure of a size in inches, whose axes are laid out around their labels."""
+    """Return a white figure with a size in inches. Its layout makes room for the labels of the axes."""
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def png_of(figure: Figure, dpi: float | None = None) -> bytes:
-    """Return a figure as a PNG, of other pixels per inch where they are given."""
+    """Return a figure as a PNG, optionally with another resolution in pixels per inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), dpi=dpi or figure.dpi)
     return buffer.getvalue()
 
 
 class Canvas:
-    """A figure whose axes are placed by hand, in inches from the top left: exact, and faster than any layout engine.
+    """A figure with axes at given positions, in inches from the top left: exact, and faster than a layout engine.
 
     Args:
         width (float): Inches.
@@ -90,21 +90,21 @@ class Canvas:
         FigureCanvasAgg(self.figure)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Return new axes whose top left corner and size are given in inches."""
+        """Return new axes with this top left corner and size, in inches."""
         bottom = self.height - top - height
         axes = self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
         axes.set_facecolor(CARD)
         return axes
 
     def text(self, left: float, top: float, text: str, size: float = 10, **style: Any) -> None:
-        """Write text whose top left corner is given in inches."""
+        """Write text with this top left corner, in inches."""
         style = {"color": INK, "va": "top", **style}
         self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, **style)
 
     def bar(
         self, left: float, top: float, height: float, quantity: Quantity, scale: Normalize, unit: str | None = None
     ) -> None:
-        """Draw a colour bar with its unit; 0.85 inches are taken."""
+        """Draw a colour bar with its unit, 0.85 inches wide."""
         axes = self.axes(left, top, 0.11, height)
         bar = self.figure.colorbar(ScalarMappable(scale, colormaps[quantity.colours]), cax=axes)
         bar.outline.set_visible(False)
@@ -115,7 +115,7 @@ class Canvas:
         axes.set_ylabel(quantity.unit if unit is None else unit, fontsize=7, color=INK, labelpad=3)
 
     def png(self, dpi: int | None = None) -> bytes:
-        """Return the picture as a PNG, of other pixels per inch where they are given."""
+        """Return the picture as a PNG, optionally with another resolution in pixels per inch."""
         return png_of(self.figure, dpi)
 
     def save(self, path: Path) -> Path:
@@ -125,7 +125,7 @@ class Canvas:
 
 
 def show_image(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", grey: bool = False) -> None:
-    """Show an image (H, W, 3), in faded grey where something is going to be laid over it."""
+    """Show an image (H, W, 3), in light grey as the background of a map if asked for."""
     if grey:
         luminance = pixels @ np.array([0.299, 0.587, 0.114])
         axes.imshow(luminance * 0.5 + 20, cmap="gray", vmin=0, vmax=255)
@@ -147,18 +147,18 @@ def show_map(
     below: str = "",
     over: bool = False,
 ) -> None:
-    """Show a map (h, w) in the place of the image that it belongs to, or laid over it.
+    """Show a map (h, w) instead of its image, or over it.
 
     Args:
-        axes (Axes): Where.
+        axes (Axes): The axes to draw in.
         values (np.ndarray): The map.
-        quantity (Quantity): What it is.
+        quantity (Quantity): Its quantity.
         scale (Normalize): Its scale.
-        window (tuple): Left, right, bottom and top of what the map covers, in pixels of the image.
-        size (tuple[int, int]): Height and width of the image; what the window shows beyond it is cut off.
+        window (tuple): Left, right, bottom and top of the area that the map covers, in pixels of the image.
+        size (tuple[int, int]): Height and width of the image. The map is clipped to it.
         title (str): Title.
         below (str): Line below.
-        over (bool): Whether to let the image through where the values are small.
+        over (bool): Whether the image is visible where the values are small.
     """
     colours = colormaps[quantity.colours](scale(np.ma.masked_less_equal(values, 0) if over else values))
     if over:
@@ -172,7 +172,7 @@ def show_map(
 
 
 def frame(axes: Axes, title: str = "", below: str = "") -> None:
-    """Take ticks away and write a title above and a line below."""
+    """Remove ticks, and write a title above and a line below."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -183,7 +183,7 @@ def frame(axes: Axes, title: str = "", below: str = "") -> None:
 
 
 def note(axes: Axes, text: str) -> None:
-    """Write a short text into the lower left corner of a panel."""
+    """Write a short text in the lower left corner of a panel."""
     axes.text(0.02, 0.02, text, transform=axes.transAxes, **LABEL)
 
 
@@ -201,10 +201,10 @@ def corners_of(boxes: np.ndarray) -> np.ndarray:
 
 
 def outline(axes: Axes, boxes: np.ndarray, kind: str, width: float = 1.3) -> None:
-    """Draw boxes in the colour of their kind, dashed where missed, on a dark edge.
+    """Draw boxes in the colour of their kind, with a dark edge. Misses are dashed.
 
     Args:
-        axes (Axes): Where.
+        axes (Axes): The axes to draw in.
         boxes (np.ndarray): Boxes (N, 4) as xyxy or (N, 5) as xywhr, in pixels and radians.
         kind (str): One of `OUTCOMES`.
         width (float): Width of the lines, in points.
@@ -224,11 +224,11 @@ def outcome_legend(kinds: Sequence[str]) -> list[Line2D]:
 
 
 def tidy(axes: Axes, grid: Grid | None = "y", labels: float = 8, lines: str = AXIS) -> None:
-    """Leave axes with what carries information: no box, labels of one size, a faint grid.
+    """Simplify axes: no box, labels of one size, a faint grid.
 
     Args:
         axes (Axes): The axes.
-        grid (Grid | None): Where lines are drawn.
+        grid (Grid | None): Axes whose grid lines are drawn.
         labels (float): Size of the labels of the ticks, in points.
         lines (str): Colour of the axes.
     """

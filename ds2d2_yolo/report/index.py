@@ -1,4 +1,4 @@
-"""The sheets of several images, and the page that shows all of them."""
+"""Saves the sheets of several images, and a page with all of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def save_sheets(
     """Write one PNG for each image, and `index.html` with all of them.
 
     Args:
-        folder (Path): Where; it is made when it is not there.
-        explanations (Iterable[Explanation]): What was computed, image by image.
+        folder (Path): The folder; it is made if it does not exist.
+        explanations (Iterable[Explanation]): The explanations, one per image.
         names (Sequence[str]): Class names.
-        models (str): What the models are, for the page.
-        origin (str): Where the adapters come from.
+        models (str): Text about the models.
+        origin (str): Text about the origin of the adapters.
 
     Returns:
         (list[Path]): The sheets.
 
     Raises:
-        DS2D2Error: If nothing can be written there.
+        DS2D2Error: If the folder cannot be written.
     """
     sheets: dict[Path, Explanation] = {}
     try:
@@ -46,18 +46,18 @@ def _page(sheets: Mapping[Path, Explanation], models: str, origin: str) -> str:
     """Return the page of all sheets."""
     introduction: list[Part] = [
         Paragraph(
-            "Each sheet goes from the output back to the maps that are compared. First come the detections. Second, "
-            "the implicit terms: one frozen head looks at the maps of both models, and the sheet shows where its "
-            "predictions differ. Third, the weight of the errors. Last, for each level, the explicit terms: the four "
-            "bands of both models, and their squared difference before and after weighting."
+            "Each sheet goes from the output back to the feature maps. First come the detections. Second, the implicit "
+            "terms: one frozen head gets the feature maps of both models, and the sheet shows where its predictions "
+            "differ. Third, the weight of the errors. Last, for each level, the explicit terms: the four bands of both "
+            "models, and their squared difference before and after weighting."
         ),
         Paragraph(
-            f"The student's maps are shown through adapters: {origin}. Energies are the root of the mean square over "
-            "the channels; teacher and student share one scale."
+            f"The student's feature maps are shown after adapters: {origin}. Energies are the root mean square over "
+            "the channels. Teacher and student share one colour scale."
         ),
         Paragraph(
-            "Numbers of the explicit terms are for one level each, named by its stride, without gains. Numbers of the "
-            "implicit terms are sums over all places."
+            "Numbers of the explicit terms are for one level, named by its stride, without gains. Numbers of the "
+            "implicit terms are sums over all anchors or regions."
         ),
         _numbers_table(sheets.values()),
     ]

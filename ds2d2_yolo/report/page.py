@@ -1,7 +1,7 @@
-"""The page toolbox: self-contained HTML pages that ask nothing of the network, light or dark as the reader's system is.
+"""Tools for pages: self-contained HTML that loads nothing from the network, light or dark like the reader's system.
 
-A page is data: sections of headings, paragraphs, tables and pictures. The templates beside this module make HTML of it,
-and escape every text.
+A page is data: sections of headings, paragraphs, tables and pictures. Templates beside this module make HTML of it and
+escape every text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph of text, or a less prominent note."""
+    """A paragraph of text, or a note in a lighter colour."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -38,12 +38,12 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that scrolls sideways where the screen is narrow, its first column staying in sight.
+    """A table. On a narrow screen it scrolls sideways, and its first column stays visible.
 
     Attributes:
         header (Sequence[str]): Titles of the columns.
         rows (Sequence[Sequence[object]]): Cells, shown as text.
-        text_columns (Sequence[int]): Columns of long text, which are aligned left and broken.
+        text_columns (Sequence[int]): Columns of long text: aligned left, with line breaks.
     """
 
     kind: ClassVar[str] = "table"
@@ -54,11 +54,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is part of the page.
+    """A picture that is embedded in the page.
 
     Attributes:
         content (bytes | Path): PNG or JPEG, or its file.
-        alt (str): What it shows, for those who do not see it.
+        alt (str): Alternative text for readers who cannot see it.
         caption (str): Text below.
     """
 
@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The content as an address that holds it."""
+        """The content as a data URL."""
         data = self.content.read_bytes() if isinstance(self.content, Path) else self.content
         form = "jpeg" if data.startswith(b"\xff\xd8") else "png"
         return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
@@ -77,7 +77,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Grid:
-    """Pictures beside each other, as many as the screen is wide for."""
+    """Pictures beside each other, as many as fit on the screen."""
 
     kind: ClassVar[str] = "grid"
     pictures: Sequence[Picture]
@@ -85,7 +85,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Folded:
-    """Parts that are shown on demand."""
+    """Parts that the reader can open."""
 
     kind: ClassVar[str] = "folded"
     title: str
@@ -97,14 +97,14 @@ Part = Heading | Paragraph | Table | Picture | Grid | Folded
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page that its navigation leads to; one without parts is left out."""
+    """A part of a page with a link in the navigation. A section without parts is left out."""
 
     title: str
     parts: Sequence[Part]
 
 
 def facts(values: Mapping[str, object]) -> Table:
-    """Return names and what they stand for as a table of two columns."""
+    """Return names and values as a table of two columns."""
     return Table(("", ""), list(values.items()), text_columns=(1,))
 
 
@@ -130,7 +130,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
 
 @cache
 def _templates() -> Environment:
-    # Autoescaping by file name would leave names that end in .jinja alone
+    # Escaping by file name would skip names that end in .jinja
     loader = PackageLoader("ds2d2_yolo.report")
     return Environment(
         loader=loader,

@@ -1,4 +1,4 @@
-"""The palette of all pictures and pages: Okabe and Ito's colours, which people with any colour vision tell apart."""
+"""Colours of all pictures and pages: those of Okabe and Ito, which are safe for all colour vision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 
 CARD, INK, FAINT = "#FAFAF7", "#1B1F24", "#6A717B"
-"""Background of a card, its text, and text of less weight; 15:1 and 4.8:1 in contrast."""
+"""Background of a picture, its text, and lighter text. Contrast: 15:1 and 4.8:1."""
 
 FRAME, AXIS, GRID = "#C9CCC6", "#9A9F98", "#E3E5DF"
 """Lines around a panel, axes, and the grid behind curves."""
@@ -29,7 +29,7 @@ CROWDING = {"alone": "#E8EEF2", "2": "#9CC9E3", "3 to 4": "#3E8FC4", "5 or more"
 """Colours of the number of objects in one cell, from light to dark."""
 
 BETTER, WORSE = BLUE, VERMILION
-"""Colours of changes for the better and for the worse."""
+"""Colours of gains and losses."""
 
 LIGHT = {"back": "#fff", "ink": INK, "faint": "#59616b", "line": "#d8dbd5", "link": "#0b5cad"}
 DARK = {"back": "#14171b", "ink": "#e6e8ea", "faint": "#a3abb4", "line": "#343a41", "link": "#7cb8f5"}
@@ -38,12 +38,12 @@ DARK = {"back": "#14171b", "ink": "#e6e8ea", "faint": "#a3abb4", "line": "#343a4
 
 @dataclass(frozen=True)
 class Quantity:
-    """How one kind of quantity is shown: perceptually uniform colour maps that are safe for all colour vision.
+    """Colour map of a quantity. All are perceptually uniform and safe for all colour vision.
 
     Attributes:
-        unit (str): What stands at the colour bar.
+        unit (str): Text at the colour bar.
         colours (str): Name of the colour map.
-        scale (str): `linear`, `root` (of the value, which lifts what is weak) or `log`.
+        scale (str): `linear`, `root` (makes small values more visible) or `log`.
     """
 
     unit: str

@@ -1,4 +1,4 @@
-"""Pictures of a training: the terms by epoch, and how a student's maps came closer to its teacher's."""
+"""Draws pictures of a training: the terms by epoch, and how a student's feature maps approached its teacher's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ds2d2_yolo.report.figures import Canvas, note, outline, scale_of, show_imag
 from ds2d2_yolo.report.palette import ENERGY, ERROR, FAINT, WEIGHT, Quantity
 
 PAIR_FILE = "pair.json"
-"""What is compared with what, beside args.yaml."""
+"""File beside args.yaml with the pair of models."""
 
 TERMS_PICTURE, BANDS_PICTURE = "ds2d2_terms.png", "ds2d2_bands_{}.png"
 
@@ -28,14 +28,14 @@ LOGARITHMIC = (_TITLES["train"], _TITLES["val"], _TITLES["gain"])
 
 
 def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:
-    """Return what a results.csv says of the terms: values, gains, and shares of the gradient by level.
+    """Return the terms in a results.csv: values, gains, and shares of the gradient by level.
 
     Args:
         columns (Mapping[str, Sequence[float]]): Its columns.
 
     Returns:
-        (dict[str, dict[str, Sequence[float]]]): Values by term, by the title of what they are; those of `LOGARITHMIC`
-            span decades.
+        (dict[str, dict[str, Sequence[float]]]): Values by title of the group, then by term. Those of `LOGARITHMIC` span
+            decades.
 
     Example:
         >>> curves_of_terms({"epoch": [1], "gain/ex_low": [0.5], "share/ex_low/8": [0.2]})
@@ -52,15 +52,15 @@ def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[st
 
 
 def draw_looks(image: InputImage, window: Window, looks: Mapping[str, Sequence[LevelView]]) -> Canvas:
-    """Draw how a student's maps came closer to its teacher's in the course of a training.
+    """Draw how a student's feature maps approached its teacher's during a training.
 
     Args:
         image (InputImage): The image.
         window (Window): Window of the input.
-        looks (Mapping[str, Sequence[LevelView]]): Views of the levels, by when they were made, in order.
+        looks (Mapping[str, Sequence[LevelView]]): Views of the levels by their time, in order.
 
     Returns:
-        (Canvas): By level three columns: error under DISW, LL and detail; the first row is the teacher's.
+        (Canvas): Three columns per level: weighted error, LL and detail. The first row is the teacher's.
     """
     last = list(looks.values())[-1]
     aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
@@ -104,6 +104,6 @@ def draw_looks(image: InputImage, window: Window, looks: Mapping[str, Sequence[L
 
 
 def _detail(bands: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the energy of the three detail bands together."""
+    """Return the mean energy of the three detail bands."""
     detail: np.ndarray = np.sqrt(sum(bands[name] ** 2 for name in ("LH", "HL", "HH")) / 3)
     return detail

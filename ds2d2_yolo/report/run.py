@@ -1,4 +1,4 @@
-"""One page about a run, and about what changed against a baseline: from its files and from measured numbers."""
+"""Makes a page about a run and its changes against a baseline, from its files and measured numbers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, read.
+    """The content of a run's folder.
 
     Attributes:
         folder (Path): The folder.
-        args (dict[str, Any]): What args.yaml says. Any: Ultralytics' arguments are of many kinds.
-        columns (dict[str, list[float]]): What results.csv says, by column.
-        pair (PairContent | None): What pair.json says; None where the run was made without plots.
-        weights (Path | None): best.pt, or last.pt where there is no best; None where there is neither.
+        args (dict[str, Any]): Content of args.yaml. Any: Ultralytics' arguments have many types.
+        columns (dict[str, list[float]]): Content of results.csv, by column.
+        pair (PairContent | None): Content of pair.json; None if the run was made without plots.
+        weights (Path | None): best.pt, or last.pt if it is missing; None without both.
     """
 
     folder: Path
@@ -52,18 +52,18 @@ def read_run(folder: Path) -> Run:
         folder (Path): The folder.
 
     Returns:
-        (Run): What is in it.
+        (Run): Its content.
 
     Raises:
-        DS2D2Error: If it holds no args.yaml or results.csv, or they are damaged.
+        DS2D2Error: If args.yaml or results.csv is missing or damaged.
     """
     for name in ("args.yaml", "results.csv"):
         if not (folder / name).is_file():
-            raise DS2D2Error(f"run={folder}: holds no {name}; pass the folder of a training or of a comparison", 2)
+            raise DS2D2Error(f"run={folder}: has no {name}; pass the folder of a training or of a comparison", 2)
     try:
         args = YAML.load(folder / "args.yaml")
         pair = json.loads((folder / PAIR_FILE).read_text("utf-8")) if (folder / PAIR_FILE).is_file() else None
-    except Exception as error:  # YAML and JSON syntax, encodings: all say the same to the user
+    except Exception as error:  # YAML and JSON syntax, encodings: the same for the user
         raise DS2D2Error(
             f"run={folder}: args.yaml or {PAIR_FILE} is damaged ({error}); restore it, or pass another run"
         ) from error
@@ -75,20 +75,20 @@ def read_run(folder: Path) -> Run:
 
 
 def run_page(run: Run, student: Evaluation | None, baseline: Evaluation | None, confidence: float, root: Path) -> str:
-    """Return a page about a run, and about what changed against a baseline.
+    """Return a page about a run and its changes against a baseline.
 
     Args:
         run (Run): The run.
-        student (Evaluation | None): What was measured of its student, where anything was.
-        baseline (Evaluation | None): What was measured of the baseline on the same images, likewise.
-        confidence (float): Least confidence of the detections that are compared image by image.
-        root (Path): Folder of the data set that was measured on.
+        student (Evaluation | None): Evaluation of its student, if there is one.
+        baseline (Evaluation | None): Evaluation of the baseline on the same images, if there is one.
+        confidence (float): Lowest confidence of the detections that are compared image by image.
+        root (Path): Folder of the data set of the evaluation.
 
     Returns:
         (str): HTML.
 
     Raises:
-        DS2D2Error: If an image that is to be shown cannot be read.
+        DS2D2Error: If a shown image cannot be read.
     """
     sections = [
         _summary(run),
@@ -180,8 +180,8 @@ def _curves(run: Run) -> Section:
     groups = {title: curves for title, curves in groups.items() if curves}
     canvas = draw_curves(groups, columns["epoch"], logarithmic=LOGARITHMIC)
     caption = (
-        "Numbers are those of the last epoch; terms and gains have logarithmic axes. A term's gradient, times its "
-        "gain, is shown as a multiple of the detection loss's gradient, for all levels and for each."
+        "Numbers are those of the last epoch. Terms and gains have logarithmic axes. The gradient of a term, times its "
+        "gain, is relative to the gradient of the detection loss, for all levels together and for each."
     )
     return Section("Curves", [Picture(canvas.png(), "Losses, terms and metrics by epoch", caption)])
 
@@ -227,9 +227,9 @@ def _changes(student: Evaluation | None, baseline: Evaluation | None) -> Section
     label = "change of AP, percentage points"
     class_bars, size_bars = draw_changes(by_class, label, counts), draw_changes(by_size, label, sizes)
     parts: list[Part] = [
-        Picture(class_bars.png(), "Change of AP by class", "By class, with its objects."),
+        Picture(class_bars.png(), "Change of AP by class", "By class, with the number of objects."),
         Picture(size_bars.png(), "Change of AP by size", "By size of the objects."),
-        Paragraph("One run each: another seed moves AP, too. Compare several before you believe a small change.", True),
+        Paragraph("One run each: another seed also changes AP. Compare several seeds to judge a small change.", True),
     ]
     return Section("Change against the baseline", parts)
 

@@ -1,4 +1,4 @@
-"""The sheet of one image: what teacher and student see in it, from the boxes that come out back to the bands inside."""
+"""Draws the sheet of one image: from the detections of teacher and student back to the bands of their feature maps."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _HEADS = {"im_full": "the teacher's head", "im_high": "the high-frequency amplif
 
 
 def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, bands: bool = True) -> Canvas:
-    """Draw everything about one image.
+    """Draw the explanation of one image.
 
     Args:
-        explanation (Explanation): What was computed in it.
+        explanation (Explanation): The explanation.
         names (Sequence[str]): Class names.
-        origin (str): Where the adapters come from.
+        origin (str): Text about the origin of the adapters.
         bands (bool): Whether to draw the bands and errors of every level, too.
 
     Returns:
-        (Canvas): One picture: detections; where predictions differ; weights; and by level the bands and errors.
+        (Canvas): One picture: detections, differences of predictions, weights, then bands and errors by level.
     """
     image = explanation.image
     aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
@@ -67,28 +67,28 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     canvas.text(_MARGIN, 0.5, f"{size}, {objects}. Adapters of the student's maps: {origin}.", 9, color=FAINT)
 
     top = 0.85
-    _heading(canvas, top, "What they find", _matching_note(explanation))
+    _heading(canvas, top, "Detections", _matching_note(explanation))
     _draw_detections(canvas, top + 0.62, found_width, aspect, explanation, names)
     top += heights[0] + 0.62
     if explanation.differences:
-        hint = "what the implicit terms add up, spread over the cell of each anchor or over each proposed region"
-        _heading(canvas, top, "Where their predictions differ, seen through a frozen head", hint)
+        hint = "the summands of the implicit terms, spread over the cell of each anchor or over each region proposal"
+        _heading(canvas, top, "Differences of predictions through a frozen head", hint)
         _draw_differences(canvas, top + 0.62, difference_width, aspect, explanation)
         top += heights[1] + 0.62
     if heights[2]:
-        hint = "each object adds one in total, whatever its size; the weight is 1 elsewhere"
+        hint = "each object adds 1 in total, whatever its size; elsewhere the weight is 1"
         _heading(canvas, top, "Density-independent scale weight (DISW)", hint)
         _draw_weights(
             canvas, top + 0.62, weight_width, aspect, explanation, WEIGHT, [level.disw - 1 for level in levels]
         )
         top += heights[2] + 0.62
     if heights[3]:
-        hint = "the weight that errors are averaged under: most where the teacher is sure, and objects count the same"
+        hint = "the weight of the errors: highest where the teacher is confident; every object counts the same"
         _heading(canvas, top, "DISW times the teacher's confidence", hint)
         _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation, FOCUS, [level.weight for level in levels])
         top += heights[3] + 0.62
     for level, height in zip(levels if bands else (), heights[4:], strict=True):
-        explained = f"the adapted student explains {level.explained:.0%} of the teacher's energy here"
+        explained = f"the student's adapted map explains {level.explained:.0%} of the teacher's energy"
         hint = f"grid of {level.weight.shape[1]} x {level.weight.shape[0]} cells; {explained}"
         _heading(canvas, top, f"Bands at stride {level.stride:g}", hint)
         _draw_level(canvas, top + 0.62, band_width, aspect, explanation, level)
@@ -98,14 +98,14 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
 
 def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
     canvas.text(_MARGIN, top + 0.1, title, 12, weight="bold")
-    # One text per line would need the title's width, which matplotlib knows only once it has drawn it.
+    # Aligned right: a text after the title would need its width, which matplotlib only knows after drawing.
     canvas.text(_WIDTH - _MARGIN, top + 0.13, hint, 8.5, color=FAINT, ha="right")
 
 
 def _matching_note(explanation: Explanation) -> str:
     if not explanation.image.labelled:
         return "no labels: hits and misses are unknown"
-    return "a hit overlaps an object of its class by IoU 0.5 or more"
+    return "a hit has IoU 0.5 or more with an object of its class"
 
 
 def _draw_detections(

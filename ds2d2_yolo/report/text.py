@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formats numbers and names for tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def points(value: float) -> str:
 
 
 def model_name(path: object) -> str:
-    """Return what a person calls a model: for best.pt in a run's folder, the run.
+    """Return the short name of a model: for best.pt in a run's folder, the name of the run.
 
     Example:
         >>> model_name("runs/teacher-yolo11s/weights/best.pt"), model_name("yolo11n.yaml")

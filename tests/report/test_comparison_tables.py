@@ -17,7 +17,7 @@ from ds2d2_yolo.report.comparison_tables import report_lines, save_comparison
 
 def test_the_table_says_it_all_in_percent():
     text = "\n".join(report_lines(comparison_of(), results_of()))
-    assert "Accuracy in percent, mean of 2 seeds" in text
+    assert "Accuracy in percent, mean over 2 seeds" in text
     assert "teacher  80.0     40.0  20.0  40.0    -" in text
     assert "+7.0 [-5.7, +19.7]" in text
     assert "36%" in text
