@@ -1,1 +1,1 @@
-"""The commands: words in, one call, lines out. Knows every room below; a Python user needs nothing of it."""
+"""The commands: parse words, make one call, print lines. May use every other room; Python users do not need it."""

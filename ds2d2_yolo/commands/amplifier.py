@@ -1,4 +1,4 @@
-"""`ds2d2 amplifier`: the high-frequency amplifier of a teacher alone; one serves many students."""
+"""`ds2d2 amplifier`: trains only the high-frequency amplifier of a teacher, which many students can use."""
 
 from __future__ import annotations
 

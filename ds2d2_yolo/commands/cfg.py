@@ -1,4 +1,4 @@
-"""`ds2d2 cfg`: the arguments of training, or those of a mode."""
+"""`ds2d2 cfg`: prints the arguments of training, or of a mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(words: Sequence[str]) -> None:
     folder = resource_folder("cfg")
     for mode in words:
         if not (folder / f"{mode}.yaml").is_file() or mode == "default":
-            raise DS2D2Error(f"'{mode}': no mode with options of its own; run 'ds2d2 cfg' for those of training", 2)
+            raise DS2D2Error(f"'{mode}': no mode with its own options; run 'ds2d2 cfg' for those of training", 2)
         print((folder / f"{mode}.yaml").read_text(encoding="utf-8"))
     if words:
         return

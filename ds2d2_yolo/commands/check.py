@@ -1,4 +1,4 @@
-"""`ds2d2 check`: what a YOLO data set holds, and whether training on it would fail or lose labels."""
+"""`ds2d2 check`: the contents of a YOLO data set, and whether training on it would fail or lose labels."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
 from ds2d2_yolo.resources import resource_folder
 
-_SPLITS = ("train", "val", "test", "minival")  # those that Ultralytics resolves
+_SPLITS = ("train", "val", "test", "minival")  # the splits that Ultralytics reads
 
 
 def run(words: Sequence[str]) -> int:
     """Check a data set: print a table, write `check.json`, `classes.png`, `sizes.png` and `density.png`.
 
-    The data set itself is only read. It is judged as Ultralytics' loader and augmentation treat it:
+    The data set itself is not changed. The exit code tells how Ultralytics' loader and augmentation treat it:
 
-    - 1 if training would stop (no images, no labels, images that cannot be decoded, boxes without corners for
-      `task=obb`), or lose images or labels without stopping: missing, unreadable or truncated images, malformed label
-      lines or unknown classes (each costs its whole image), label files without image, boxes without area or outside.
-    - 0 otherwise, warnings or not: images without labels (background), duplicates, which Ultralytics removes, boxes
-      that reach beyond the image, classes without objects, identical images in two splits.
+    - 1 if training would stop, for example without images or labels.
+    - 1 if training would lose images or labels without stopping, for example because of unreadable images, malformed
+      label lines or unknown classes.
+    - 0 otherwise, also with warnings, for example about duplicates or images without labels.
 
-    `ds2d2_yolo.data.check.KINDS` lists all kinds of findings, and which of the two they are; errors count in every
-    split.
+    `ds2d2_yolo.data.check.KINDS` lists all findings, and which of them are errors. Errors count in every split.
 
     Args:
         words (Sequence[str]): `key=value` words, the options of `cfg/check.yaml`; `data` is required.
@@ -43,15 +41,15 @@ def run(words: Sequence[str]) -> int:
         (int): Exit code.
 
     Raises:
-        DS2D2Error: If an option is wrong, if the data YAML or the folder of its training or validation images is
-            missing or malformed, or if nothing can be written to `out`.
+        DS2D2Error: If an option is wrong, the data YAML or its training or validation images are missing, or `out`
+            cannot be written.
 
     Example:
         >>> run(["data=scenes.yaml"])  # doctest: +SKIP
         0
     """
     options = complete_options("check", parse_arguments(words), required=("data",))
-    options["images"] = options["images"] or "none"  # as the command line turns the word into None
+    options["images"] = options["images"] or "none"  # the command line turns `none` into None
     _check_options(options)
     data = _load(options["data"])
     splits, missing = _splits_of(data)
@@ -94,7 +92,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _load(data: str) -> dict[str, Any]:
-    """Return the data set as Ultralytics describes it; only one that ships with ds2d2 is made where it is not there."""
+    """Return Ultralytics' description of the data set. Only data sets of this package are made if they are missing."""
     path = resolve_data(data)
     if Path(path).parent == resource_folder("datasets"):
         return load_data(path)
@@ -102,11 +100,11 @@ def _load(data: str) -> dict[str, Any]:
 
 
 def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:
-    """Return the splits of a data set, and by split the path that is missing where training does not need it."""
+    """Return the splits of a data set, and missing paths of splits that training does not need."""
     splits, missing = {}, {}
     for name in _SPLITS:
         if not data.get(name):
-            if name in ("train", "val"):  # which every data YAML must have
+            if name in ("train", "val"):  # required in every data YAML
                 splits[name] = Split([])
             continue
         entries = [data[name]] if isinstance(data[name], str) else list(data[name])
@@ -123,17 +121,17 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
 
 
 def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:
-    """Return the folder to write to; it is made when there is something to write."""
+    """Return the folder to write to. It is made later, with the first file."""
     folder = new_folder("check", options["out"], options["exist_ok"], options["task"])
     wanted = usable_path("out", str(options["out"])).absolute() if options["out"] else folder
     for split in splits.values():
         for images in split.folders:
             if wanted.resolve().is_relative_to(images):
-                raise DS2D2Error(f"out={wanted}: lies among the images of the data set; pass another out=")
+                raise DS2D2Error(f"out={wanted}: is in a folder of the data set's images; pass another out=")
     return folder
 
 
 def _verdict(inspection: Inspection) -> str:
     if inspection.has_errors:
-        return "ds2d2 check: training would stop, or lose images or labels; correct what is marked ERROR"
-    return "ds2d2 check: nothing here stops training or loses labels"
+        return "ds2d2 check: training would stop, or lose images or labels; correct the lines marked ERROR"
+    return "ds2d2 check: no errors, training would neither stop nor lose labels"

@@ -1,4 +1,4 @@
-"""`ds2d2 checks`: whether the installed Ultralytics has what this package relies on."""
+"""`ds2d2 checks`: whether the installed Ultralytics works with this package."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SHOWN = {"ultralytics": "Ultralytics", "torch": "torch", "torchvision": "torchv
 
 
 def run(words: Sequence[str]) -> int:
-    """Run all checks; nothing is trained, downloaded or left behind.
+    """Run all checks. Nothing is trained or downloaded, and no files are left.
 
     Args:
-        words (Sequence[str]): Words after the name of the command; there are none.
+        words (Sequence[str]): Words after the name of the command; not used.
 
     Returns:
-        (int): 0 if all of them hold, else 1.
+        (int): 0 if all checks hold, else 1.
 
     Example:
         >>> run([])  # doctest: +SKIP
@@ -44,9 +44,9 @@ def run(words: Sequence[str]) -> int:
         print(f"DOES NOT HOLD  {outcome.holds}\n{'':15}found: {outcome.failure}\n{'':15}without it: {outcome.without}")
     print(f"\n{len(CHECKS) - failed} of {len(CHECKS)} hold")
     if failed:
-        print(f"ds2d2 checks: take a release of Ultralytics that is tested: pip install 'ultralytics=={NEWEST}'")
+        print(f"ds2d2 checks: install a tested release of Ultralytics: pip install 'ultralytics=={NEWEST}'")
     elif is_untested():
-        print(f"ds2d2 checks: this Ultralytics has what is needed; the newest one that all tests ran with is {NEWEST}")
+        print(f"ds2d2 checks: this Ultralytics passes all checks; the newest fully tested release is {NEWEST}")
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""`ds2d2 compare`: one student trained by several methods with several seeds."""
+"""`ds2d2 compare`: trains one student by several methods with several seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ds2d2_yolo.trainer import DS2D2Trainer
 
 
 def make_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> None:
-    """Do what is missing of a comparison, print its tables and save them.
+    """Run the missing parts of a comparison, print its tables and save them.
 
     Args:
         planned (ComparisonPlan): The comparison.
@@ -32,8 +32,8 @@ def make_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> 
 def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> int:
     """Compare methods of training a student: the mode `ds2d2 compare`.
 
-    The comparison's folder gets `comparison.md`, `comparison.png`, `summary.csv` (a line per method) and
-    `comparison.csv` (a line per run); the table is printed, too.
+    It prints the tables and writes four files: `comparison.md`, `comparison.png`, `summary.csv` (one line per method)
+    and `comparison.csv` (one line per run).
 
     Args:
         given (Mapping[str, object]): `teacher`, `student`, `data`, the options of `cfg/compare.yaml`, and train
@@ -52,7 +52,7 @@ def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> 
     """
     planned = plan_comparison(given)
     make_comparison(planned, worker)
-    print(f"'ds2d2 report {planned.folder}' makes a page of it, with the images that changed most")
+    print(f"'ds2d2 report {planned.folder}' makes a page with the images that changed most")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`ds2d2 convert`: a data set in its published layout into one to train on."""
+"""`ds2d2 convert`: converts a data set from its published layout to one to train on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ds2d2_yolo.tables import text_table
 
 
 def run(words: Sequence[str]) -> None:
-    """Convert a data set and print what came in, what went out and what was left out.
+    """Convert a data set and print how many images and objects were found, written and left out.
 
     Args:
         words (Sequence[str]): `key=value` words, the options of `cfg/convert.yaml`.
 
     Raises:
-        DS2D2Error: As `convert_dataset`.
+        DS2D2Error: See `convert_dataset`.
     """
     conversion = convert_dataset(**{"src": "", **parse_arguments(words)})
-    # Names of files may be no text at all.
+    # Names of files may be invalid as text.
     print(summary(conversion).encode(errors="backslashreplace").decode())
 
 
 def summary(conversion: Conversion) -> str:
-    """Return what came in, what went out and what was left out, as a text of several lines.
+    """Return the numbers of images and objects that were found, written and left out, as a text of several lines.
 
     Args:
         conversion (Conversion): A converted data set.

@@ -1,4 +1,4 @@
-"""`ds2d2 demo`: the whole method on rendered scenes, compared with a student trained without it."""
+"""`ds2d2 demo`: the whole method on rendered scenes, compared with a plain student."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "nbs": 16,
     "warmup_epochs": 1,
     "warmup_bias_lr": 0.0,
-    "mosaic": 0.0,  # it halves the objects, which at this size are a few pixels wide: too hard for so few epochs
+    "mosaic": 0.0,  # it halves the objects, to a few pixels: too difficult for so few epochs
     "scale": 0.2,
     "plots": False,
 }
@@ -43,13 +43,13 @@ _MODELS = {
 """Models and data by task."""
 
 WORKER = ("-m", "ds2d2_yolo.commands.demo")
-"""Arguments of Python that start the process of a training."""
+"""Arguments of Python that start the process of a job."""
 
 
 def run_demo(given: Mapping[str, Any]) -> int:
     """Train teacher, amplifier, plain and distilled student, and write a page about them: the mode `ds2d2 demo`.
 
-    It is a comparison with settings of its own, in the folder `demo`. Interrupted, the same call goes on.
+    It is a comparison with special settings, in the folder `demo`. After an interruption the same call continues it.
 
     Args:
         given (Mapping[str, Any]): Arguments that replace those of the demo; `task` is `detect` or `obb`.
@@ -73,14 +73,14 @@ def run_demo(given: Mapping[str, Any]) -> int:
 
 
 def comparison_of_demo(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the demo's comparison; arguments and errors as `run_demo`."""
+    """Return the arguments of the demo's comparison. Arguments and errors are those of `run_demo`."""
     given = {("student" if name == "model" else name): value for name, value in given.items()}
     task = str(given.get("task", "detect"))
     if task not in _MODELS and not {"teacher", "student", "data"} <= given.keys():
         raise DS2D2Error(f"task={task}: the demo has models and data for {' and '.join(_MODELS)}; pass your own", 2)
     asked = {"name": "demo"} | SETTINGS | _MODELS.get(task, {}) | given
     if str(asked["teacher"]).endswith(".pt") and "teacher_epochs" not in given:
-        del asked["teacher_epochs"]  # the demo's are for its own teacher; a finished one is not trained further
+        del asked["teacher_epochs"]  # the demo's epochs are for its own teacher; a given checkpoint is not trained
     return asked
 
 
@@ -90,7 +90,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _use_every_core(trainer: Any) -> None:
-    """Callback: Ultralytics leaves one core to data loading, which on a CPU happens in the training process itself."""
+    """Callback: Ultralytics keeps one core for data loading. On a CPU the training process itself loads the data."""
     if trainer.device.type == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)
 

@@ -1,4 +1,4 @@
-"""`ds2d2 explain`: what distillation compares, image by image, as sheets and one page."""
+"""`ds2d2 explain`: shows what distillation compares in each image, as sheets and one page."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def run_explain(given: Mapping[str, Any]) -> int:
     """Explain images: one PNG for each, and `index.html` with all of them.
 
     Args:
-        given (Mapping[str, Any]): Options that differ from those of `cfg/explain.yaml`; `source`, `teacher` and
-            `student` are required.
+        given (Mapping[str, Any]): Options that replace those of `cfg/explain.yaml`; `source`, `teacher` and `student`
+            are required.
 
     Returns:
         (int): Exit code 0.
 
     Raises:
-        DS2D2Error: If an option is wrong, the models do not belong together, or the source holds no images.
+        DS2D2Error: If an option is wrong, the models do not match, or the source has no images.
 
     Example:
         >>> run_explain({"source": "scenes.yaml", "teacher": "t.pt", "student": "s.pt"})  # doctest: +SKIP
@@ -50,12 +50,12 @@ def run_explain(given: Mapping[str, Any]) -> int:
     )
     try:
         device = select_device(options["device"] or "", verbose=False)
-    except Exception as error:  # ValueError, AssertionError or RuntimeError, by device and release
+    except Exception as error:  # ValueError, AssertionError or RuntimeError, depending on device and release
         raise DS2D2Error(f"device={options['device']}: {error}", 2) from error
     settings = {name: options[name] for name in ("amplifier", "imgsz", "wavelet", "weight", "footprint")}
     explainer = make_explainer(models, confidence=float(options["conf"]), device=device, **settings)
     out = new_folder("explain", options["out"], options["exist_ok"])
-    for path in source.images:  # one that cannot be read ends the command before anything is written
+    for path in source.images:  # an unreadable image must end the command before anything is written
         source.read(path, student)
     if not explainer.take_adapters(Path(options["student"]).with_name("adapters.pt")):
         explainer.fit_adapters(source.fit_images, source.fit_name, lambda path: source.read(path, student))

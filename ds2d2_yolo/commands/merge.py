@@ -1,4 +1,4 @@
-"""`ds2d2 merge`: detections of tiles back into their images."""
+"""`ds2d2 merge`: merges detections of tiles into their source images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ds2d2_yolo.options import complete_options
 
 
 def run(words: Sequence[str]) -> None:
-    """Merge the detections of a tiled data set and print what became of them.
+    """Merge the detections of a tiled data set and print their numbers.
 
     Args:
         words (Sequence[str]): `key=value` words, the options of `cfg/merge.yaml`.
 
     Raises:
-        DS2D2Error: As `merge_detections`, and if an option is unknown or missing.
+        DS2D2Error: See `merge_detections`. Also if an option is unknown or missing.
     """
     options = complete_options("merge", parse_arguments(words), required=("predictions", "data", "out"))
     merged = merge_detections(**options)

@@ -1,4 +1,4 @@
-"""`ds2d2 report`: one page about a run, and about what changed against a baseline; or about a comparison."""
+"""`ds2d2 report`: makes a page about a run and its changes against a baseline, or about a comparison."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ds2d2_yolo.options import complete_options, new_folder, option_defaults, us
 from ds2d2_yolo.report.comparison_page import comparison_page
 from ds2d2_yolo.report.run import Run, read_run, run_page
 
-_COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok", "safe"}  # options that are about a comparison, too
+_COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok", "safe"}  # options that also work for a comparison
 
 
 def run_report(given: Mapping[str, Any]) -> int:
     """Write `report.html` about a run, or about a comparison.
 
     Args:
-        given (Mapping[str, Any]): Options that differ from those of `cfg/report.yaml`; `run` is required.
+        given (Mapping[str, Any]): Options that replace those of `cfg/report.yaml`; `run` is required.
 
     Returns:
         (int): Exit code 0.
 
     Raises:
-        DS2D2Error: If an option is wrong, the folder is no run's, or a model or the data cannot be used.
+        DS2D2Error: If an option is wrong, the folder is not a run, or a model or the data cannot be used.
 
     Example:
         >>> run_report({"run": "runs/detect/train"})  # doctest: +SKIP
@@ -53,9 +53,9 @@ def run_report(given: Mapping[str, Any]) -> int:
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["val"] and run.weights is None:
-        raise DS2D2Error(f"run={run.folder}: holds no weights/best.pt to measure; pass val=False")
+        raise DS2D2Error(f"run={run.folder}: has no weights/best.pt to evaluate; pass val=False")
     if baseline is not None and not options["val"]:
-        raise DS2D2Error("baseline= needs a measurement, and val=False forbids it; leave val= out", 2)
+        raise DS2D2Error("baseline= needs an evaluation, but val=False was passed; leave val= out", 2)
     if baseline is not None:
         load_model("baseline", baseline)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
@@ -71,14 +71,14 @@ def run_report(given: Mapping[str, Any]) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run the command with the words after its name."""
     first, *rest = arguments or [""]
-    if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder, without run= before it
+    if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder without `run=`
         arguments = [f"run={first}", *rest]
     return run_report(parse_arguments(arguments))
 
 
 @contextmanager
 def _whole_or_absent(folder: Path) -> Iterator[None]:
-    """Remove a new folder where a mistake ends the block: what was measured of one model is no report."""
+    """Remove a new folder if the block fails: an evaluation of one model alone is not a report."""
     is_new = not folder.exists()
     try:
         yield
@@ -92,7 +92,7 @@ def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
     for name, default in option_defaults("report").items():
         if name not in _COMPARISON_OPTIONS and options[name] != default:
             raise DS2D2Error(
-                f"{name}={options[name]}: is for single runs, a comparison is measured already; leave {name}= out", 2
+                f"{name}={options[name]}: is for single runs, a comparison is evaluated already; leave {name}= out", 2
             )
     out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
     with room_for(out):
@@ -101,7 +101,7 @@ def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
 
 
 def _save(folder: Path, page: str) -> None:
-    """Write the page and say where it is."""
+    """Write the page and print its path."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(page, encoding="utf-8")
@@ -115,7 +115,7 @@ def _weights_of(baseline: str | Path) -> Path:
     if path.is_dir():
         found = path / "weights" / "best.pt"
         if not found.is_file():
-            raise DS2D2Error(f"baseline={path}: holds no weights/best.pt; pass the folder of a run, or a .pt", 2)
+            raise DS2D2Error(f"baseline={path}: has no weights/best.pt; pass the folder of a run, or a .pt", 2)
         return found
     if path.suffix != ".pt" or not path.is_file():
         raise DS2D2Error(f"baseline={path}: no such file or folder; pass the folder of a run, or a .pt", 2)
@@ -123,7 +123,7 @@ def _weights_of(baseline: str | Path) -> Path:
 
 
 def _measure(run: Run, baseline: Path | None, out: Path, options: Mapping[str, Any]) -> dict[str, Evaluation]:
-    """Return AP of the student, and where given of the baseline, by role."""
+    """Return the evaluations of the student and, if given, of the baseline, by role."""
     arguments: dict[str, Any] = {
         "split": options["split"],
         "imgsz": options["imgsz"] or run.args.get("imgsz", 640),

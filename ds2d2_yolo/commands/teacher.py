@@ -1,4 +1,4 @@
-"""`ds2d2 teacher`: the teacher alone."""
+"""`ds2d2 teacher`: trains only the teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ds2d2 train`: teacher, amplifier and student; finished stages are reused."""
+"""`ds2d2 train`: trains teacher, amplifier and student. Finished stages are reused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ds2d2 cfg                                                                       
 
 
 def run(words: Sequence[str]) -> None:
-    """Train with the words after the command's name; without any, print what a beginner types."""
+    """Train with the words after the command's name. Without words, print commands for beginners."""
     if not words:
         print(FIRST_STEPS)
         return

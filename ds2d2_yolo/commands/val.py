@@ -1,4 +1,4 @@
-"""`ds2d2 val`: AP by COCO's definition of a detector on a data set."""
+"""`ds2d2 val`: evaluates the COCO-style AP of a detector on a data set."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ds2d2_yolo.tables import text_table
 
 
 def run(words: Sequence[str]) -> None:
-    """Evaluate a detector and print what came out.
+    """Evaluate a detector and print the results.
 
     Args:
         words (Sequence[str]): `key=value` words: `model`, `data`, the options of `cfg/val.yaml` and Ultralytics' val
             arguments.
 
     Raises:
-        DS2D2Error: As `evaluate` does, and if an argument is unknown or missing.
+        DS2D2Error: See `evaluate`. Also if an argument is unknown or missing.
     """
     given = parse_arguments(words)
     defaults = option_defaults("val")
@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def table_lines(evaluation: Evaluation) -> list[str]:
-    """Return an evaluation as a table for people, with what they should know about it."""
+    """Return an evaluation as a table, with warnings."""
     rows = [["class", "objects", *AP_COLUMNS]]
     for name, scores in {"all": evaluation, **evaluation.classes}.items():
         values = (getattr(scores, column) for column in AP_COLUMNS)
@@ -60,7 +60,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         lines.append("WARNING: this split has no objects, so AP is undefined; label some, or pass another split=")
     if evaluation.most > evaluation.max_dets:
         lines.append(
-            f"WARNING: only max_dets={evaluation.max_dets} detections of an image count, and one has "
+            f"WARNING: only max_dets={evaluation.max_dets} detections per image count, but an image has "
             f"{evaluation.most} objects of one class; pass max_dets={evaluation.most}"
         )
     if evaluation.refused:

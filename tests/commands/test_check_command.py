@@ -54,7 +54,7 @@ def test_a_good_data_set_ends_with_0_and_a_whole_report(good, tmp_path, capsys):
     assert snapshot(good.parent) == before
     printed = capsys.readouterr().out
     assert "Findings: none" in printed
-    assert "nothing here stops training or loses labels" in printed
+    assert "no errors, training would neither stop nor lose labels" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", *PICTURES]
     content = read(tmp_path / "out")
     assert content["exit_code"] == 0

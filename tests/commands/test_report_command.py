@@ -61,7 +61,7 @@ MISTAKES = [
     ({"run": "{folder}/nowhere"}, 2, "has no args.yaml; pass the folder of a training or of a comparison"),
     ({"run": "{folder}/set"}, 2, "has no args.yaml"),
     ({"baseline": "{folder}/nowhere"}, 2, "nowhere: no such file or folder"),
-    ({"baseline": "{folder}/set"}, 2, "set: holds no weights/best.pt"),
+    ({"baseline": "{folder}/set"}, 2, "set: has no weights/best.pt"),
     ({"baseline": "{folder}/plain.pt", "val": False}, 2, "val=False forbids it"),
     ({"data": "{folder}/missing.yaml"}, 1, "missing.yaml"),
     ({"split": "test"}, 1, "split=test"),
