@@ -1,6 +1,6 @@
-"""The renderer of the embedded data set: seeds in, images and labels out.
+"""The renderer of the embedded data set: makes images and labels from seeds.
 
-Knows no model and no other room: it is imported without torch and without Ultralytics.
+Does not know models or other rooms. It imports neither torch nor Ultralytics.
 """
 
 from ds2d2_yolo.scenes.geometry import CLASS_NAMES, SceneObject

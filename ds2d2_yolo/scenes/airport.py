@@ -47,7 +47,7 @@ def _pave_apron(canvas: Canvas, top: float, depth: float) -> None:
     joints = across(np.arange(-reach, reach, slab), top, top + depth)
     joints = np.concatenate([joints, along(np.arange(top, top + depth, slab), -reach, reach)])
     canvas.lines(joints, shaded(base, 0.78), 0.25, 0.55)
-    # Repaired slabs and stains of oil are what an apron looks like from above.
+    # Seen from above, an apron has repaired slabs and stains of oil.
     for _ in range(40):
         x, y = rng.uniform(-reach, reach), rng.uniform(top, top + depth)
         if chance(canvas, 0.5):
@@ -109,7 +109,7 @@ def _draw_runway(canvas: Canvas, y: float, width: float, grey: Colour) -> None:
 
 
 def _lay_gates(canvas: Canvas, top: float, depth: float, span: float) -> None:
-    """Park airliners nose-in at a terminal, with jet bridges, and others in a second row."""
+    """Draw airliners with their noses at a terminal, with jet bridges, and others in a second row."""
     rng = canvas.rng
     wall = top + 2.0
     x = -canvas.radius + rng.uniform(0, span)
@@ -150,7 +150,7 @@ def _draw_lead_in(canvas: Canvas, x: float, y: float, end: float) -> None:
 
 
 def _serve(canvas: Canvas, airplane: Pose, length: float) -> None:
-    """Put fuel trucks, tugs and dollies around a parked airplane."""
+    """Draw fuel trucks, tugs and dollies around a parked airplane."""
     rng = canvas.rng
     for forward, right in ((0.28, 0.14), (-0.12, 0.2), (0.1, -0.2), (-0.3, 0.16)):
         if chance(canvas, 0.5):

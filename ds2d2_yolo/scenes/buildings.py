@@ -15,10 +15,10 @@ METAL_ROOFS = palette("c9cccd b3b8ba dcdedd 8fa3ae 7f8f86 a8553f 93a7b5 e6e6e2 6
 
 
 def draw_building(canvas: Canvas, pose: Pose, length: float, width: float, kind: str, height: float) -> bool:
-    """Draw a building with its shadow and, in a slanting view, its walls; tell whether there was room.
+    """Draw a building with its shadow and, in a slanting view, its walls. Return whether there was room.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         pose (Pose): Centre and heading.
         length (float): Metres.
         width (float): Metres.
@@ -61,7 +61,7 @@ def draw_building(canvas: Canvas, pose: Pose, length: float, width: float, kind:
 
 
 def _light(canvas: Canvas, heading: float) -> float:
-    """Return how bright a slope is that falls toward `heading` (radians): 1 on flat ground, less in shade."""
+    """Return the brightness of a slope toward `heading` (radians): 1 for flat ground, less in shade."""
     sunward = -canvas.sun / np.linalg.norm(canvas.sun)
     return 1.0 + 0.2 * float(np.cos(heading) * sunward[0] + np.sin(heading) * sunward[1])
 
@@ -160,7 +160,7 @@ def _paint_solar_panels(canvas: Canvas, pose: Pose, length: float, width: float)
 
 
 def draw_house(canvas: Canvas, pose: Pose) -> bool:
-    """Draw a dwelling of random size and roof; tell whether there was room."""
+    """Draw a dwelling of random size and roof. Return whether there was room."""
     rng = canvas.rng
     length, width = rng.uniform(9, 17), rng.uniform(7.5, 10.5)
     kind = str(rng.choice(["gable", "hip", "flat", "cross"], p=[0.48, 0.34, 0.14, 0.04]))
@@ -168,7 +168,7 @@ def draw_house(canvas: Canvas, pose: Pose) -> bool:
 
 
 def draw_glasshouse(canvas: Canvas, pose: Pose, length: float, width: float) -> bool:
-    """Draw a greenhouse of glass or foil: bright parallel bows; tell whether there was room."""
+    """Draw a greenhouse of glass or foil: bright parallel bows. Return whether there was room."""
     outline = pose.points(rectangle(length, width))
     if not canvas.claim(outline, SOLID | PAVED | WATER):
         return False

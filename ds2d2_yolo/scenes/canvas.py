@@ -1,8 +1,8 @@
-"""The drawing board of a scene: paint, shadows, labels and what stands where.
+"""The canvas of a scene: paint, shadows, labels and the use of the ground.
 
-Two coordinate systems meet here. The ground is measured in metres, x to the right and y down before the scene is
-turned; the image is measured in pixels, continuous, so that the picture covers [0, size] in both axes. Everything is
-drawn on a canvas that is `SUPERSAMPLING` times finer than the image and reduced by area at the end.
+There are two coordinate systems. Ground coordinates are in metres, x to the right and y down before the scene is
+rotated. Image coordinates are continuous pixels: the image covers [0, size] in both axes. Everything is drawn on a
+canvas that is `SUPERSAMPLING` times finer than the image. At the end it is reduced by area.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SUPERSAMPLING = 2
 MINIMUM_SIDE = 4.0  # pixels; an object with a shorter side is neither drawn nor labelled
 MINIMUM_VISIBLE = 0.4  # share of the area inside the image; below it an object is drawn but not labelled
 MAXIMUM_COVER = 0.3  # share of a labelled object that trees may hide
-SOLID, PAVED, WATER = 1, 2, 4  # what already stands on a pixel of the ground
+SOLID, PAVED, WATER = 1, 2, 4  # use of a pixel of the ground
 _FRACTION_BITS = 4  # OpenCV's fixed point: sixteenths of a canvas pixel
 _COVER_GRID = np.stack(np.meshgrid((np.arange(8) + 0.5) / 8 - 0.5, (np.arange(4) + 0.5) / 4 - 0.5), -1).reshape(-1, 2)
 
 
 class Level(IntEnum):
-    """When something standing on the ground is painted; shadows of a level fall on all levels before it."""
+    """The order in which things on the ground are painted. Shadows of a level fall on all levels before it."""
 
     DECK = 0
     LOW = 1
@@ -44,17 +44,17 @@ class Level(IntEnum):
 
 
 class Canvas:
-    """One scene in the making.
+    """A scene while it is drawn.
 
     Args:
-        rng (np.random.Generator): The only source of chance.
+        rng (np.random.Generator): The only source of randomness.
         size (int): Side of the image, pixels.
         resolution (float): Ground resolution, metres per pixel of the image.
 
     Attributes:
-        radius (float): Half the diagonal of the image, metres: all that is visible lies this near to (0, 0).
-        sun (Array): Shadow on the ground, in metres, of a pole one metre high, (2,).
-        lean (Array): How far the top of a pole one metre high is displaced by the slanting view, metres, (2,).
+        radius (float): Half the diagonal of the image, metres: nothing beyond this distance from (0, 0) is visible.
+        sun (Array): Shadow on the ground of a pole one metre high, metres, (2,).
+        lean (Array): Displacement of the top of a pole one metre high by the slanting view, metres, (2,).
         objects (list[SceneObject]): The labelled objects so far.
     """
 
@@ -81,7 +81,7 @@ class Canvas:
         self.coarse = value_noise(rng, self.side, 220.0, 3)
         self._ground: Array = np.zeros((size, size), np.uint8)  # SOLID, PAVED, WATER
         self._foam: Array = np.zeros((self.side, self.side), np.uint8)
-        self._canopy: Array = np.zeros((self.side, self.side), np.uint8)  # height of the crowns, 0 where there are none
+        self._canopy: Array = np.zeros((self.side, self.side), np.uint8)  # height of the tree crowns, 0 without a tree
         self._trees: list[tuple[float, float, float]] = []
         self._samples = np.zeros((0, len(_COVER_GRID), 2))
         self._covered = np.zeros((0, len(_COVER_GRID)), bool)
@@ -98,7 +98,7 @@ class Canvas:
         return (np.asarray(points, dtype=np.float64) - self.size / 2) * self.resolution @ self._turn.T
 
     def ground_grid(self) -> tuple[Array, Array]:
-        """Return the x and the y (metres) of every pixel of the image, both (size, size) float32."""
+        """Return x and y of every pixel of the image, metres, both (size, size) float32."""
         steps = ((np.arange(self.size) + 0.5 - self.size / 2) * self.resolution).astype(np.float32)
         turn = self._turn.astype(np.float32)
         return (
@@ -111,18 +111,18 @@ class Canvas:
         return np.asarray(cv2.resize(field, (self.side, self.side), interpolation=cv2.INTER_LINEAR))
 
     def sees(self, pose: Pose, reach: float) -> bool:
-        """Tell whether something at the pose that reaches `reach` metres could touch the image."""
+        """Return whether something at the pose with radius `reach` (metres) could be in the image."""
         column, row = self._pixel(pose.x, pose.y)
         margin = reach / self.resolution
         return -margin < column < self.size + margin and -margin < row < self.size + margin
 
     def _pixel(self, x: float, y: float) -> tuple[float, float]:
-        """Return a place on the ground in pixels of the image; `to_image` for one point, without arrays."""
+        """Return a place on the ground in pixels of the image: `to_image` for one point, without arrays."""
         cosine, sine = self._cosine / self.resolution, self._sine / self.resolution
         return x * cosine - y * sine + self.size / 2, x * sine + y * cosine + self.size / 2
 
     def random_pose(self, heading: float = 0.0, border: float = 0.0) -> Pose:
-        """Draw a place inside the image, `border` pixels or more away from its rim."""
+        """Choose a random place inside the image, at least `border` pixels from its edge."""
         ((x, y),) = self.to_ground(self.rng.uniform(border, self.size - border, (1, 2)))
         return Pose(float(x), float(y), heading)
 
@@ -142,7 +142,7 @@ class Canvas:
     def _over(
         self, points: Array, margin: int, opacity: float, draw: Callable[[Array, NDArray[np.int32]], object]
     ) -> None:
-        """Let `draw` paint points (N, 2), metres, on the part of the picture around them, more or less opaquely."""
+        """Let `draw` paint points (N, 2), metres, on the picture around them, with an opacity."""
         fixed = self._fixed(points)
         window = self._window(fixed, margin)
         if window is None:
@@ -155,11 +155,11 @@ class Canvas:
             below[:] = cv2.addWeighted(above, opacity, below, 1.0 - opacity, 0.0)
 
     def polygon(self, points: Array, colour: Colour, opacity: float = 1.0) -> None:
-        """Fill a polygon (N, 2), metres, smoothly at its rim."""
+        """Fill a polygon (N, 2), metres, with antialiased edges."""
         self._over(points, 1, opacity, lambda part, at: cv2.fillPoly(part, [at], colour, cv2.LINE_AA, _FRACTION_BITS))
 
     def line(self, points: ArrayLike, colour: Colour, width: float, opacity: float = 1.0, closed: bool = False) -> None:
-        """Draw an open or closed line (N, 2) that is `width` metres wide; one thinner than a pixel turns faint."""
+        """Draw an open or closed line (N, 2), `width` metres wide. A line thinner than a pixel becomes faint."""
         self.lines(np.asarray(points)[None], colour, width, opacity, closed)
 
     def lines(self, segments: Array, colour: Colour, width: float, opacity: float = 1.0, closed: bool = False) -> None:
@@ -181,10 +181,10 @@ class Canvas:
         self.polygon(middle.points(ellipse(2 * radius, 2 * radius, count=count)), colour, opacity)
 
     def texture(self, colours: Sequence[Colour], field: Array) -> Array:
-        """Return a field of noise (H, W) uint8 as colours (H, W, 3): dark values the first, bright ones the last."""
+        """Map a field of noise (H, W) uint8 to colours (H, W, 3): from the first for 0 to the last for 255."""
         stops = np.linspace(0.0, 255.0, len(colours))
         table = np.stack([np.interp(np.arange(256), stops, [c[channel] for c in colours]) for channel in range(3)], -1)
-        # Not `applyColorMap`: it is overloaded, and OpenCV crashes where Ctrl-C arrives while it tries the first form.
+        # Not `applyColorMap`: it is overloaded, and OpenCV crashes if Ctrl-C arrives while it tries the first form.
         return np.asarray(cv2.LUT(cv2.cvtColor(field, cv2.COLOR_GRAY2BGR), table.astype(np.uint8)[None]))
 
     def mixture(self, coarse: float, medium: float, fine: float) -> Array:
@@ -193,7 +193,7 @@ class Canvas:
         return np.asarray(cv2.addWeighted(mixed, 1.0, self.fine, fine, 0.0))
 
     def flood(self, texture: Array, mask: Array | None = None) -> None:
-        """Paint a texture (side, side, 3) everywhere, or where the mask (side, side) uint8 is not zero."""
+        """Paint a texture (side, side, 3) everywhere, or only where the mask (side, side) uint8 is not zero."""
         if mask is None:
             self.pixels[:] = texture
         else:
@@ -216,15 +216,15 @@ class Canvas:
     def striped_polygon(
         self, points: Array, first: Colour, second: Colour, heading: float, period: float, roughness: float = 0.35
     ) -> None:
-        """Fill a polygon with soft stripes: rows of a crop, or the bands that a mower leaves.
+        """Fill a polygon with soft stripes, such as rows of a crop or traces of a mower.
 
         Args:
             points (Array): Outline (N, 2), metres.
             first (Colour): Colour of every other stripe.
             second (Colour): Colour between.
             heading (float): Direction of the stripes on the ground, radians.
-            period (float): Distance from one stripe to the next but one, metres.
-            roughness (float): How strongly noise breaks up the stripes, 0 to 1.
+            period (float): Distance between two stripes of the same colour, metres.
+            roughness (float): Strength of the noise in the stripes, 0 to 1.
         """
         window = self._window(self._fixed(points))
         if window is None:
@@ -239,15 +239,15 @@ class Canvas:
         self._fill_window(points, window, self.texture((first, second), field.astype(np.uint8)))
 
     def foam(self, points: Array, strength: float) -> None:
-        """Lay foam on a polygon (N, 2) of the water, as white as `strength` (0 to 1) says; `develop` breaks it up."""
+        """Draw foam on a polygon (N, 2) of the water with `strength` from 0 to 1. `develop` adds its structure."""
         cv2.fillPoly(self._foam, [self._fixed(points)], round(255 * strength), cv2.LINE_AA, _FRACTION_BITS)
 
     def blend(self, texture: Array, weight: Array) -> None:
-        """Mix a texture (side, side, 3) into the picture, as strongly as `weight` (side, side) says, 0 to 1."""
+        """Mix a texture (side, side, 3) into the picture with weights (side, side) from 0 to 1."""
         weight = weight.astype(np.float32, copy=False)
         self.pixels = np.asarray(cv2.blendLinear(texture, self.pixels, weight, 1 - weight))
 
-    # ----------------------------------------------------------------------------------- what stands where
+    # ----------------------------------------------------------------------------------- use of the ground
 
     def _stamp(self, points: Array) -> tuple[Array, Array] | None:
         image = self.to_image(points)
@@ -261,35 +261,35 @@ class Canvas:
         return self._ground[top:bottom, left:right], mask
 
     def occupy(self, points: Array, what: int) -> None:
-        """Note that `what` (SOLID, PAVED, WATER or a sum) covers a polygon (N, 2) of the ground."""
+        """Record that `what` (SOLID, PAVED, WATER or a sum) covers a polygon (N, 2) of the ground."""
         stamp = self._stamp(points)
         if stamp is not None:
             ground, mask = stamp
             ground |= mask * np.uint8(what)
 
     def flood_occupancy(self, mask: Array, what: int) -> None:
-        """Note that `what` covers the non-zero part of a canvas mask (side, side)."""
+        """Record that `what` covers the non-zero part of a canvas mask (side, side)."""
         small = cv2.resize(mask, (self.size, self.size), interpolation=cv2.INTER_NEAREST)
         self._ground |= np.where(small > 0, np.uint8(what), np.uint8(0))
 
     def taken(self) -> Array:
-        """Return what stands where, (side, side) uint8: a sum of SOLID, PAVED and WATER, 0 on free ground."""
+        """Return the use of the ground, (side, side) uint8: a sum of SOLID, PAVED and WATER, 0 for free ground."""
         return np.asarray(cv2.resize(self._ground, (self.side, self.side), interpolation=cv2.INTER_NEAREST))
 
     def holds(self, pose: Pose, what: int) -> bool:
-        """Tell whether one of `what` (a sum of SOLID, PAVED and WATER) is at a place inside the image."""
+        """Return whether one of `what` (a sum of SOLID, PAVED and WATER) is at a place inside the image."""
         column, row = map(math.floor, self._pixel(pose.x, pose.y))
         inside = 0 <= column < self.size and 0 <= row < self.size
         return bool(inside and self._ground[row, column] & what)
 
     def claim(self, points: Array, avoid: int = SOLID, inside: int = 0, mark: int = SOLID) -> bool:
-        """Take a polygon of the ground if it is free, and tell whether it was.
+        """Occupy a polygon of the ground if it is free. Return whether it was.
 
         Args:
-            points (Array): Outline (N, 2), metres. What lies outside the image is never in the way.
-            avoid (int): Sum of what must not be there.
-            inside (int): What must be everywhere there (WATER for a ship), or 0.
-            mark (int): What it becomes.
+            points (Array): Outline (N, 2), metres. Nothing outside the image is in the way.
+            avoid (int): Sum of the uses that the polygon must not have.
+            inside (int): Use that the whole polygon must have (WATER for a ship), or 0.
+            mark (int): Its new use.
         """
         stamp = self._stamp(points)
         if stamp is None:
@@ -302,11 +302,11 @@ class Canvas:
         return True
 
     def resolves(self, pose: Pose, length: float, width: float) -> bool:
-        """Tell whether an oriented rectangle, metres, is in view and large enough for an object to be drawn."""
+        """Return whether an oriented rectangle, metres, is in view and large enough for an object to be drawn."""
         return min(length, width) >= MINIMUM_SIDE * self.resolution and self.sees(pose, (length + width) / 2)
 
     def label(self, name: str, pose: Pose, length: float, width: float) -> None:
-        """Label an object that is drawn, unless the rim of the image leaves too little of it.
+        """Label a drawn object, unless too little of it is inside the image.
 
         Args:
             name (str): One of `CLASS_NAMES`.
@@ -327,10 +327,10 @@ class Canvas:
         self._covered = np.concatenate([self._covered, np.zeros((1, len(_COVER_GRID)), bool)])
 
     def upright(self, x: float, y: float) -> Pose:
-        """Return the pose at a place whose heading points to the right of the image: for round things."""
+        """Return the pose of a round thing at a place: its heading is to the right of the image."""
         return Pose(x, y, -self.rotation)
 
-    # -------------------------------------------------------------------------- things that cast a shadow
+    # --------------------------------------------------------------------------------- things with shadows
 
     def extruded(self, outline: Array, height: float) -> Array:
         """Return the shadow (M, 2) of a convex block (N, 2) that is `height` metres high."""
@@ -338,7 +338,7 @@ class Canvas:
         return cv2.convexHull(both)[:, 0].astype(np.float64)
 
     def raised(self, outline: Array, height: float | Array) -> Array:
-        """Return where the slanting view shows points (N, 2) that lie `height` metres (N, 1) above the ground."""
+        """Return where the slanting view shows points (N, 2) at `height` metres (N, 1) above the ground."""
         return outline + self.lean * height
 
     def walls(self, outline: Array, height: float) -> Array:
@@ -347,15 +347,15 @@ class Canvas:
         return cv2.convexHull(both)[:, 0].astype(np.float64)
 
     def add(self, level: Level, paint: Callable[[], None], shadows: Sequence[Array] = ()) -> None:
-        """Put something on a level; it is painted by `develop`, after the shadows (polygons, metres) of its level."""
+        """Put something on a level. `develop` paints it after the shadows (polygons, metres) of its level."""
         self._items[level].append((paint, shadows))
 
     def plant(self, x: float, y: float, radius: float) -> None:
-        """Plant a tree; `develop` lets it grow, where the ground is then still free."""
+        """Plant a tree. `develop` draws it if the ground is then still free."""
         self._trees.append((x, y, radius))
 
     def _grow_tree(self, x: float, y: float, radius: float) -> None:
-        """Let a tree grow unless its trunk is in the way or its crown would hide too much of a labelled object."""
+        """Draw a tree, unless its trunk is on occupied ground or its crown would hide too much of a labelled object."""
         if self.holds(Pose(x, y), SOLID | PAVED | WATER):
             return
         near = np.nonzero(np.hypot(*(self._samples - (x, y)).transpose(2, 0, 1)) < radius)
@@ -401,7 +401,7 @@ class Canvas:
     # ------------------------------------------------------------------------------------------ the picture
 
     def weather(self, strength: float) -> None:
-        """Let all that is painted so far vary in brightness by about `strength`, as worn surfaces do."""
+        """Vary the brightness of the picture so far by about `strength`, like worn surfaces."""
         field = self.mixture(0.35, 0.4, 0.35)
         gain = cv2.LUT(
             field, np.clip(255 * 0.8 * (1 + strength * (np.arange(256) - 128) / 42), 0, 255).astype(np.uint8)
@@ -409,18 +409,18 @@ class Canvas:
         self.pixels = np.asarray(cv2.multiply(self.pixels, cv2.merge([gain, gain, gain]), scale=1 / (255 * 0.8)))
 
     def darken(self, mask: Array) -> None:
-        """Lay shadow where a canvas mask (side, side) is bright; light from the sky makes it bluish."""
+        """Draw shadow where a canvas mask (side, side) is bright. Light from the sky makes it bluish."""
         soft = cv2.blur(mask, (3, 3))
         tables = [255 - np.arange(256) * (self.shadow_strength * share) for share in (0.86, 0.97, 1.0)]
         gains = [cv2.LUT(soft, np.rint(table).astype(np.uint8)) for table in tables]
         self.pixels = np.asarray(cv2.multiply(self.pixels, cv2.merge(gains), scale=1 / 255))
 
     def develop(self, tree_height: float, leaves: Sequence[Colour]) -> Array:
-        """Paint all that stands on the ground, level by level, and return the image (size, size, 3) BGR uint8.
+        """Paint everything on the ground, level by level, and return the image (size, size, 3) BGR uint8.
 
         Args:
-            tree_height (float): Metres; decides how long the shadows of the trees are.
-            leaves (Sequence[Colour]): Colours of the crowns, from shade to light.
+            tree_height (float): Metres; determines the length of the trees' shadows.
+            leaves (Sequence[Colour]): Colours of the tree crowns, from shade to light.
         """
         for x, y, radius in self._trees:
             self._grow_tree(x, y, radius)

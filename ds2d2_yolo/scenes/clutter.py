@@ -1,4 +1,4 @@
-"""What a scene holds besides the labelled objects: trees, and things that look like the classes but are not."""
+"""Things in a scene that are not labelled: trees, and things that look like objects of the classes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scatter_trees(canvas: Canvas, count: int, radius: float) -> None:
 
 
 def draw_container_stack(canvas: Canvas, pose: Pose, rows: int, columns: int, fill: float) -> None:
-    """Draw rows of shipping containers, end to end along the heading; they resemble vehicles and are not labelled."""
+    """Draw rows of shipping containers along the heading. They resemble vehicles and are not labelled."""
     rng = canvas.rng
     long, broad = 12.4, 2.75
     for row in range(rows):
@@ -83,7 +83,7 @@ def draw_pile(canvas: Canvas, pose: Pose, radius: float) -> None:
 
 
 def draw_silo(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
-    """Draw a tall grain silo: a steep cone of ribs with a dark cap, which is no storage tank; tell whether it fits."""
+    """Draw a grain silo: a steep cone with ribs and a dark cap, not a storage tank. Return whether it fits."""
     rng = canvas.rng
     base = ellipse(diameter, diameter, x, y, count=28)
     height = 2.2 * diameter
@@ -109,7 +109,7 @@ def draw_silo(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
 
 
 def draw_cooling_tower(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
-    """Draw a cooling tower: a thick rim around a dark throat; tell whether it fits."""
+    """Draw a cooling tower: a thick ring around a dark opening. Return whether it fits."""
     base = ellipse(diameter, diameter, x, y, count=32)
     walls = canvas.walls(base, 0.9 * diameter)
     if not canvas.claim(walls, SOLID | PAVED | WATER):
@@ -139,7 +139,7 @@ def draw_pool(canvas: Canvas, pose: Pose) -> None:
 
 
 def draw_fenced_lot(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
-    """Draw a plain fenced yard with worn lines, of the size of a court but without its markings."""
+    """Draw a fenced yard with worn lines: as large as a court, but without its markings."""
     rng = canvas.rng
     paint = pick(rng, palette("7f807e 94785a 6f8068 a09a8c 8a5a48 5c7a94"), 8)
     canvas.polygon(pose.points(rectangle(length, width)), paint)
@@ -156,7 +156,7 @@ def draw_fenced_lot(canvas: Canvas, pose: Pose, length: float, width: float) -> 
 
 
 def draw_roof_cross(canvas: Canvas, pose: Pose, reach: float) -> None:
-    """Draw a white cross flat on the ground, such as a closed runway or a helipad carries."""
+    """Draw a white cross on the ground, as on a closed runway or a helipad."""
     for turn in (np.pi / 4, -np.pi / 4):
         canvas.polygon(pose.moved(0.0, 0.0, turn).points(rectangle(reach, 0.18 * reach)), shaded(WHITE, 0.9), 0.85)
 
@@ -172,7 +172,7 @@ def draw_helipad(canvas: Canvas, pose: Pose, radius: float) -> None:
 
 
 def draw_gantry_crane(canvas: Canvas, pose: Pose, reach: float) -> None:
-    """Draw a quay crane: two legs' frame on rails and a boom that reaches forward over the water."""
+    """Draw a quay crane: a frame on rails and a boom over the water."""
     paint = pick(canvas.rng, palette("b0402f 3f6fa0 d0a030 8f9698"), 8)
     parts = [
         np.array([(-14.0, 0.0), (reach, 0.0)]),
@@ -200,7 +200,7 @@ def draw_buoy(canvas: Canvas, x: float, y: float) -> None:
 
 
 def draw_rock(canvas: Canvas, x: float, y: float, radius: float) -> None:
-    """Draw a rock in the surf, irregular and dark, with foam where the waves meet it."""
+    """Draw an irregular dark rock in the surf, with foam around it."""
     rng = canvas.rng
     angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     reach = 1 + 0.22 * np.cos(2 * angles + rng.uniform(0, 6)) + 0.14 * np.cos(5 * angles + rng.uniform(0, 6))
@@ -219,7 +219,7 @@ def draw_rock(canvas: Canvas, x: float, y: float, radius: float) -> None:
 
 
 def draw_fish_cages(canvas: Canvas, pose: Pose, diameter: float) -> None:
-    """Draw two rows of round fish cages: thin rings on the water, round like storage tanks."""
+    """Draw two rows of fish cages: thin rings on the water, round like storage tanks."""
     rng = canvas.rng
     rim = pick(rng, palette("3a3f42 c9ccc8 5c6468"), 8)
     for row in range(2):

@@ -44,7 +44,7 @@ def lay_sea(canvas: Canvas, climate: Climate) -> None:
 
 
 def _draw_coast(canvas: Canvas, climate: Climate, colours: tuple[Colour, ...]) -> Array:
-    """Draw shallows, surf, beach and land from one height field and return the mask of the land."""
+    """Draw shallow water, surf, beach and land from one height field. Return the mask of the land."""
     rng = canvas.rng
     x, y = canvas.ground_grid()
     angle, reach = rng.uniform(0, 2 * np.pi), canvas.radius
@@ -86,7 +86,7 @@ def _settle_coast(canvas: Canvas) -> None:
 
 
 def _find_shore(canvas: Canvas) -> Pose | None:
-    """Walk from a random place on land in a random direction; return where the water begins and that direction."""
+    """Go from a random place on land in a random direction to the water. Return this point and the direction."""
     start = canvas.random_pose(float(canvas.rng.uniform(0, 2 * np.pi)), border=0.1 * canvas.size)
     if canvas.holds(start, WATER):
         return None
@@ -168,7 +168,7 @@ def lay_harbour(canvas: Canvas, climate: Climate) -> None:
 
 
 def _patch_pavement(canvas: Canvas, mask: Array, base: Colour) -> None:
-    """Lay repairs, joints and stains on a quay, which is never of one piece."""
+    """Draw repairs, joints and stains on a quay."""
     rng = canvas.rng
     quay = canvas.pixels.copy()
     for _ in range(26):
@@ -225,7 +225,7 @@ def _lay_fishing_port(canvas: Canvas, quay: float) -> None:
 
 
 def _raft(canvas: Canvas, quay: Pose, length: float) -> None:
-    """Moor boats of a kind side by side, outward from a quay."""
+    """Draw boats of a kind side by side, pointing away from a quay."""
     rng = canvas.rng
     right = 0.6
     for _ in range(int(rng.integers(0, 5))):
@@ -239,7 +239,7 @@ def _raft(canvas: Canvas, quay: Pose, length: float) -> None:
 def _moor_alongside(
     canvas: Canvas, root: Pose, reach: float, width: float, length: float, kinds: tuple[str, ...], busy: float
 ) -> None:
-    """Moor ships of about `length` metres on both sides of a jetty, at the share `busy` of its berths."""
+    """Draw ships of about `length` metres on both sides of a jetty, at the share `busy` of its berths."""
     rng = canvas.rng
     for side in (-1, 1):
         x = rng.uniform(2.0, 8.0)
@@ -257,9 +257,9 @@ def _lay_cargo_port(canvas: Canvas, notch: tuple[float, float, float], quay: flo
     """Draw jetties and berths along the shore, with large ships, and the yards behind.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         notch (tuple[float, float, float]): Left, right and top of a basin cut into the land, metres.
-        quay (float): Where the land ends, y in metres.
+        quay (float): Edge of the land, y in metres.
     """
     rng = canvas.rng
     left, right, top = notch
@@ -290,7 +290,7 @@ def _lay_cargo_port(canvas: Canvas, notch: tuple[float, float, float], quay: flo
 
 
 def _equip_jetty(canvas: Canvas, root: Pose, reach: float, width: float) -> None:
-    """Put sheds, cranes or a pipe on a jetty, or leave it bare."""
+    """Draw sheds, cranes, a pipe or nothing on a jetty."""
     rng = canvas.rng
     style = rng.random()
     paint = pick(rng, (*METAL_ROOFS, *CONTAINERS), 9)
@@ -310,9 +310,9 @@ def _lay_yards(canvas: Canvas, edge: float, basin: float) -> None:
     """Fill the land behind a quay with stacks, sheds, roads and tanks, in strips parallel to it.
 
     Args:
-        canvas (Canvas): Where.
-        edge (float): Where the first strip ends, y in metres.
-        basin (float): How far up a basin reaches, y in metres; beside it only what keeps off the water is built.
+        canvas (Canvas): The scene.
+        edge (float): End of the first strip, y in metres.
+        basin (float): Upper end of a basin, y in metres. Beside it, nothing is built on the water.
     """
     rng = canvas.rng
     y = edge
@@ -351,7 +351,7 @@ def _lay_strip(canvas: Canvas, style: str, y: float, depth: float) -> None:
 
 
 def _lay_landside(canvas: Canvas, y: float, *, parking: bool) -> None:
-    """Lay a road along a quay and, behind it, car parks, sheds and trees."""
+    """Draw a road along a quay and, behind it, car parks, sheds and trees."""
     rng = canvas.rng
     line = np.array([(-canvas.radius, y), (canvas.radius, y)])
     draw_road(canvas, line, 7.5, pick(rng, ASPHALT, 5), verge=pick(rng, CONCRETE, 5))

@@ -57,7 +57,7 @@ def lay_farmland(canvas: Canvas, climate: Climate) -> None:
 
 
 def _draw_parcel(canvas: Canvas, climate: Climate, parcel: tuple[float, float, float, float]) -> str:
-    """Draw the ground of a parcel and return what grows or stands on it: `rows`, `meadow`, `orchard`, `glass`."""
+    """Draw the ground of a parcel and return its use: `rows`, `meadow`, `orchard` or `glass`."""
     rng = canvas.rng
     pose, length, width = frame_of(parcel)
     style = str(rng.choice(["rows", "meadow", "orchard", "glass"], p=[0.62, 0.25, 0.08, 0.05]))
@@ -79,7 +79,7 @@ def _draw_parcel(canvas: Canvas, climate: Climate, parcel: tuple[float, float, f
 
 
 def _furnish_parcel(canvas: Canvas, parcel: tuple[float, float, float, float], style: str) -> None:
-    """Put on a parcel what stands there, once rivers, roads and farms have taken their places."""
+    """Draw the trees or greenhouses of a parcel, after rivers, roads and farms."""
     rng = canvas.rng
     pose, length, width = frame_of(parcel)
     if style == "orchard":
@@ -101,7 +101,7 @@ def _furnish_parcel(canvas: Canvas, parcel: tuple[float, float, float, float], s
 
 
 def _draw_pivot(canvas: Canvas, climate: Climate) -> None:
-    """Draw a field watered by an arm that turns around its middle: a huge disc."""
+    """Draw a field with centre-pivot irrigation: a large disc."""
     rng = canvas.rng
     place, radius = canvas.random_pose(), rng.uniform(50, 90) * canvas.resolution
     crop = pick(rng, climate.crops, 9)
@@ -151,7 +151,7 @@ def _draw_farmstead(canvas: Canvas, pose: Pose) -> None:
 
 
 def _draw_crossings(canvas: Canvas, count: int, reach: float, widths: tuple[float, float]) -> list[tuple[float, float]]:
-    """Draw where at most `count` parallel roads run, x in metres, and how wide they are, well apart from each other."""
+    """Choose positions (x in metres) and widths of at most `count` parallel roads, far from each other."""
     rng = canvas.rng
     places = np.sort(rng.uniform(-reach, reach, count)) * canvas.radius
     apart = [x for index, x in enumerate(places) if index == 0 or x - places[index - 1] > 45 * canvas.resolution]
@@ -181,7 +181,7 @@ def _draw_river_with_bridges(
     mask = np.where(distance < width / 2, np.uint8(255), np.uint8(0))
     colours = (*RIVERS, SEAS[3])[int(rng.integers(4))]
     flood_water(canvas, mask, colours, rng.uniform(0.1, 0.35))
-    # The bed shows through near the banks.
+    # Near the banks the bed is visible.
     shallow = np.where(mask > 0, np.clip(distance * np.float32(1.8 / width) - np.float32(0.5), 0, np.float32(0.4)), 0)
     canvas.blend(np.full_like(canvas.pixels, shaded(colours[-1], 1.25)), shallow)
     for place, broad in roads:
@@ -227,7 +227,7 @@ def lay_river(canvas: Canvas, climate: Climate) -> None:
 
 
 def _build_banks(canvas: Canvas, middle: Callable[[Array], Array], width: float) -> None:
-    """Lay streets that follow the river on both banks, and houses, sheds and car parks along them."""
+    """Draw streets along both banks of the river, with houses, sheds and car parks."""
     rng = canvas.rng
     grey, pavement = pick(rng, ASPHALT, 6), pick(rng, CONCRETE, 6)
     depth = rng.uniform(46, 66)
@@ -245,7 +245,7 @@ def _build_banks(canvas: Canvas, middle: Callable[[Array], Array], width: float)
 
 
 def _build_along(canvas: Canvas, start: Array, end: Array, side: int, depth: float, large: bool) -> None:
-    """Build on the side of a street that is turned away from the river, and back to back with the next street."""
+    """Draw buildings on the side of a street away from the river, and back to back with the next street."""
     rng = canvas.rng
     street = facing(start, end)
     x, length = 0.0, float(np.hypot(*(end - start)))

@@ -1,4 +1,4 @@
-"""Vehicles, airplanes and ships, drawn from above in a frame of their own (metres, x forward, y to the right)."""
+"""Vehicles, airplanes and ships, drawn from above in their own coordinates (metres, x forward, y to the right)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BOAT_HULLS = palette("f4f3ef f4f3ef ecebe6 dcdcd8 c7cdd2 2d405e 7c2f2c e6dcc4")
 
 
 def draw_vehicle(canvas: Canvas, pose: Pose, kind: str | None = None) -> bool:
-    """Draw and label a motor vehicle; tell whether there was room for it.
+    """Draw and label a motor vehicle. Return whether there was room for it.
 
     Args:
-        canvas (Canvas): Where.
-        pose (Pose): Centre of the vehicle and the direction that it faces.
+        canvas (Canvas): The scene.
+        pose (Pose): Centre of the vehicle and its direction.
         kind (str | None): `car`, `van`, `pickup`, `truck` or `bus`; drawn at random if None.
     """
     rng = canvas.rng
@@ -113,10 +113,10 @@ _LIVERIES = palette("23457f b0312c 1f6f63 d08a2c 5a3a80 2c2f36 3f8fbf 2b6b3a")
 
 
 def draw_airplane(canvas: Canvas, pose: Pose, kind: str, span: float) -> bool:
-    """Draw and label an airplane; tell whether there was room for it.
+    """Draw and label an airplane. Return whether there was room for it.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         pose (Pose): Centre of the airplane and the direction of its nose.
         kind (str): `airliner` (two engines), `jumbo` (four), `turboprop`, `light` (one propeller) or `fighter`.
         span (float): From wing tip to wing tip, metres.
@@ -186,7 +186,7 @@ def _paint_fuselage(
 ) -> None:
     canvas.polygon(outline, paint)
     girth = 0.047 * length * thickness
-    # The side turned away from the sun lies in shade; that is what makes a tube of a flat outline.
+    # The side away from the sun is dark: so the outline looks like a tube.
     away = float(np.dot(canvas.sun, (-np.sin(pose.heading), np.cos(pose.heading)))) > 0
     side = girth * (0.62 if away else -0.62)
     canvas.line(pose.points([(0.42 * length, side), (-0.3 * length, side)]), shaded(paint, 0.74), 0.6 * girth)
@@ -205,19 +205,19 @@ _SLIMNESS |= {"fishing": 3.2, "motorboat": 2.8, "sailboat": 3.1, "barge": 5.0}
 
 
 def ship_beam(kind: str, length: float) -> float:
-    """Return the greatest width, metres, of a ship of a kind and length (metres)."""
+    """Return the width of a ship of a kind and length, metres."""
     return length / _SLIMNESS[kind]
 
 
 def draw_ship(canvas: Canvas, pose: Pose, kind: str, length: float, moving: bool = False) -> bool:
-    """Draw and label a ship where there is free water; tell whether there was.
+    """Draw and label a ship if the water is free. Return whether it was.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         pose (Pose): Centre of the hull and the direction of the bow.
         kind (str): `container`, `bulker`, `tanker`, `ferry`, `naval`, `fishing`, `motorboat`, `sailboat` or `barge`.
         length (float): Metres.
-        moving (bool): Whether it draws a wake behind it.
+        moving (bool): Whether it has a wake.
     """
     rng = canvas.rng
     width = ship_beam(kind, length) * rng.uniform(0.9, 1.0)
@@ -254,7 +254,7 @@ def draw_ship(canvas: Canvas, pose: Pose, kind: str, length: float, moving: bool
 
 
 def _lay_wake(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
-    """Lay the foam of a moving ship: a turbulent trail, two arms that open behind the bow, and the bow wave."""
+    """Draw the foam of a moving ship: a turbulent wake, two arms behind the bow, and the bow wave."""
     rng = canvas.rng
     reach, opening = length * rng.uniform(0.8, 3.0), rng.uniform(0.1, 0.26)
     bend = rng.normal(0.0, 0.05) / length
@@ -280,7 +280,7 @@ def _lay_wake(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
 
 
 def _paint_deckhouse(canvas: Canvas, pose: Pose, length: float, width: float, colour: Colour = WHITE) -> None:
-    """Draw a superstructure with the shadow that it throws on the deck, a darker top and a funnel's worth of detail."""
+    """Draw a superstructure with its shadow on the deck, a darker top and a funnel."""
     outline = pose.points(rectangle(length, width))
     canvas.polygon(canvas.extruded(outline, 0.35 * width), BLACK, 0.4)
     canvas.polygon(outline, colour)
@@ -404,7 +404,7 @@ def _paint_barge(
 
 
 def choose_ship(canvas: Canvas) -> tuple[str, float]:
-    """Draw a kind of ship and a length that fits the resolution: no dinghies from far away, no giants from near."""
+    """Choose a kind of ship and a length for the resolution: no small boats from far, no large ships from near."""
     rng = canvas.rng
     lengths = {
         "container": (120, 290),

@@ -1,4 +1,4 @@
-"""Places, headings and outlines on the ground, and the labelled objects they make."""
+"""Places, headings and outlines on the ground, and the labelled objects."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class SceneObject:
 
     Args:
         class_index (int): Position in `CLASS_NAMES`.
-        corners (np.ndarray): Oriented rectangle, (4, 2) float64, in pixels of the image, clockwise as seen on the
-            screen: front left, front right, rear right, rear left. It is not clipped: corners of a truncated object
-            lie outside [0, size]. A round storage tank "faces" the right of the image.
-        size (int): Side of the image, in pixels, which `box` is clipped to.
+        corners (np.ndarray): Oriented rectangle, (4, 2) float64, in pixels of the image, clockwise on the screen: front
+            left, front right, rear right, rear left. It is not clipped: corners of a truncated object are outside
+            [0, size]. The front of a round storage tank is to the right.
+        size (int): Side of the image, in pixels. `box` is clipped to it.
 
     Example:
         >>> SceneObject(2, np.array([[12.0, 4.0], [12.0, 8.0], [-2.0, 8.0], [-2.0, 4.0]]), 320).box
@@ -47,14 +47,14 @@ class SceneObject:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Hull x1, y1, x2, y2 (pixels) of the part of the oriented rectangle that lies inside the image."""
+        """Hull x1, y1, x2, y2 (pixels) of the part of the oriented rectangle inside the image."""
         left, top, right, bottom = visible_part(self.corners, self.size).bounds
         return left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class Pose:
-    """A place on the ground and a heading: the frame in which one thing is drawn (x forward, y to its right).
+    """A place on the ground and a heading: the coordinates in which a thing is drawn (x forward, y to its right).
 
     Args:
         x (float): Metres.
@@ -77,7 +77,7 @@ class Pose:
         return np.array([[cosine, sine], [-sine, cosine]]), np.array([self.x, self.y])
 
     def moved(self, forward: float, right: float, turn: float = 0.0) -> Pose:
-        """Return the frame that lies `forward` and `right` metres from this one, turned by `turn` radians."""
+        """Return the frame moved by `forward` and `right` metres, and rotated by `turn` radians."""
         cosine, sine = math.cos(self.heading), math.sin(self.heading)
         return Pose(
             self.x + cosine * forward - sine * right, self.y + sine * forward + cosine * right, self.heading + turn
@@ -85,7 +85,7 @@ class Pose:
 
 
 def facing(start: Array, end: Array) -> Pose:
-    """Return the frame at one place on the ground, (2,), that faces another."""
+    """Return the frame at one place on the ground, (2,), with its heading toward another place."""
     return Pose(float(start[0]), float(start[1]), float(np.arctan2(end[1] - start[1], end[0] - start[0])))
 
 
@@ -96,7 +96,7 @@ def rectangle(length: float, width: float, forward: float = 0.0, right: float = 
 
 
 def rounded(length: float, width: float, radius: float, forward: float = 0.0) -> Array:
-    """Return a rectangle (8, 2) whose corners are cut by `radius`, shifted forward."""
+    """Return a rectangle (8, 2) with corners cut off by `radius`, moved forward."""
     half, side = length / 2, width / 2
     outline = np.array(
         [

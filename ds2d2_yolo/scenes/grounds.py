@@ -18,7 +18,7 @@ _CLAY = palette("b58058 a8714c c09068 9c6a4a")
 
 
 def _wear(rng: np.random.Generator) -> float:
-    """Draw how much of the paint of lines is left, 0 to 1."""
+    """Choose how much paint of the lines is left, 0 to 1."""
     return float(rng.uniform(0.45, 1.0))
 
 
@@ -27,7 +27,7 @@ def _court_line(canvas: Canvas, pose: Pose, points: Array, opacity: float, close
 
 
 def draw_tennis_court(canvas: Canvas, pose: Pose, floor: Colour, wear: float) -> None:
-    """Draw and label the playing lines of a tennis court (23.8 m by 11 m); the pad around it is the caller's."""
+    """Draw and label the lines of a tennis court (23.8 m by 11 m). The caller draws the ground around it."""
     length, width, singles, service = 23.77, 10.97, 8.23, 12.8
     if not canvas.resolves(pose, length, width):
         return
@@ -45,7 +45,7 @@ def draw_tennis_court(canvas: Canvas, pose: Pose, floor: Colour, wear: float) ->
 
 
 def draw_tennis_block(canvas: Canvas, pose: Pose, courts: int) -> None:
-    """Draw some tennis courts side by side on one fenced pad, 36 m long."""
+    """Draw some tennis courts side by side on one fenced ground, 36 m long."""
     rng = canvas.rng
     length, pitch = 36.0, rng.uniform(15.5, 18.0)
     width = courts * pitch + 2.0
@@ -67,7 +67,7 @@ def _paint_fence(canvas: Canvas, pose: Pose, length: float, width: float) -> Non
 
 
 def draw_basketball_court(canvas: Canvas, pose: Pose) -> None:
-    """Draw and label a basketball court (about 28 m by 15 m) with a rim of up to 3 m around it."""
+    """Draw and label a basketball court (about 28 m by 15 m) with a margin of up to 3 m around it."""
     rng = canvas.rng
     scale = rng.uniform(0.85, 1.05)
     length, width = 28.0 * scale, 15.0 * scale
@@ -105,11 +105,11 @@ def _paint_basket(canvas: Canvas, pose: Pose, length: float, scale: float, key: 
 
 
 def draw_baseball_field(canvas: Canvas, pose: Pose, reach: float) -> None:
-    """Draw and label a baseball field; the caller has claimed its square.
+    """Draw and label a baseball field. The caller has occupied its square.
 
     Args:
-        canvas (Canvas): Where.
-        pose (Pose): Centre of the square around the field; home plate lies in its rear left corner.
+        canvas (Canvas): The scene.
+        pose (Pose): Centre of the square around the field. Home plate is in its rear left corner.
         reach (float): From home plate to the outfield fence, metres.
     """
     rng = canvas.rng
@@ -137,7 +137,7 @@ def draw_baseball_field(canvas: Canvas, pose: Pose, reach: float) -> None:
 
 
 def _quarter(radius: float, start: float) -> Array:
-    """Return a quarter of a disc's rim (26, 2) from the first foul line to the third, begun and ended at `start`."""
+    """Return a quarter of a circle (26, 2) from the first foul line to the third, with `start` at both ends."""
     rim = ellipse(2 * radius, 2 * radius, 0.0, 0.0, 0.0, np.pi / 2)
     return np.concatenate([[(radius, start)], rim, [(start, radius)]])
 
@@ -205,7 +205,7 @@ def draw_track_field(canvas: Canvas, pose: Pose, scale: float) -> None:
 
 
 def _stadium(straight: float, radius: float) -> Array:
-    """Return the outline (42, 2) of two half discs joined by straights."""
+    """Return the outline (42, 2) of two half discs connected by straight lines."""
     front = ellipse(2 * radius, 2 * radius, straight / 2, 0.0, -np.pi / 2, np.pi / 2, 21)
     rear = ellipse(2 * radius, 2 * radius, -straight / 2, 0.0, np.pi / 2, 1.5 * np.pi, 21)
     return np.concatenate([front, rear])
@@ -224,7 +224,7 @@ def _paint_soccer_lines(canvas: Canvas, pose: Pose, length: float, width: float,
 
 
 def draw_soccer_pitch(canvas: Canvas, pose: Pose, length: float) -> None:
-    """Draw a soccer pitch without a track around it, which is not a labelled class."""
+    """Draw a soccer pitch without a track. It is not labelled."""
     rng = canvas.rng
     width = 0.64 * length
     turf = pick(rng, TURF, 10)

@@ -62,7 +62,7 @@ def _fill_plot(canvas: Canvas, pose: Pose, length: float, width: float, focus: s
     if style == "green":
         return
     if (style == "cars" and canvas.resolution > 0.46) or (style == "trucks" and canvas.resolution > 0.66):
-        style = "hall"  # vehicles too small to be drawn would leave nothing but an empty yard
+        style = "hall"  # the vehicles would be too small to draw, and the yard empty
     ground = pick(rng, palette("9a9488 a8a294 8a867c b0a48c"), 9)
     shades = [shaded(ground, 0.84), ground, shaded(ground, 1.08)]
     canvas.textured_polygon(outline, canvas.texture(shades, canvas.mixture(0.3, 0.45, 0.35)))
@@ -83,7 +83,7 @@ def _fill_plot(canvas: Canvas, pose: Pose, length: float, width: float, focus: s
 
 
 def _litter_plot(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
-    """Leave single containers, skips, trucks and piles along the rim of a plot."""
+    """Draw single containers, skips, trucks and piles along the edge of a plot."""
     rng = canvas.rng
     for _ in range(int(rng.integers(0, 7))):
         side = float(rng.choice([-1, 1]))
@@ -98,7 +98,7 @@ def _litter_plot(canvas: Canvas, pose: Pose, length: float, width: float) -> Non
 
 
 def _lay_halls(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
-    """Build one hall or two, with trucks at the ramps and, from near enough, cars along the wall."""
+    """Draw one or two halls, with trucks at the ramps and, at a fine resolution, cars along the wall."""
     rng = canvas.rng
     parts = 2 if length > 90 else 1
     for part in range(parts):
@@ -115,7 +115,7 @@ def _lay_halls(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
 
 
 def lay_tank_farm(canvas: Canvas, pose: Pose, length: float, width: float, paint: Colour) -> None:
-    """Stand storage tanks of one size in rows within an earth wall, with pipes between."""
+    """Draw rows of storage tanks of one size inside an earth wall, with pipes between them."""
     rng = canvas.rng
     if not canvas.sees(pose, (length + width) / 2):
         return
@@ -149,7 +149,7 @@ def lay_tank_farm(canvas: Canvas, pose: Pose, length: float, width: float, paint
 
 
 def _lay_process_plant(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
-    """Draw pipe racks, vessels, a cooling tower and sheds: clutter of lines and small circles."""
+    """Draw pipe racks, vessels, a cooling tower and sheds: many lines and small circles."""
     rng = canvas.rng
     if chance(canvas, 0.5):
         for side in (-1, 1):

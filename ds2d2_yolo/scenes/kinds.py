@@ -16,7 +16,7 @@ from ds2d2_yolo.scenes.town import lay_town
 
 
 class SceneKind(NamedTuple):
-    """A kind of scene: who draws it, its ground resolution (metres per pixel), and how often it is drawn."""
+    """A kind of scene: its function, its range of ground resolution (metres per pixel), and its frequency."""
 
     draw: Callable[[Canvas, Climate], None]
     finest: float

@@ -1,8 +1,8 @@
-"""The embedded data set: overhead scenes with ten classes of objects, rendered by the package itself.
+"""The embedded data set: overhead scenes with ten classes of objects, rendered by this package.
 
-No imagery of third parties is involved: OpenCV and numpy draw every pixel from a seed. `render_scene` gives one scene,
-`render_dataset` a folder that Ultralytics trains on. With the same versions of numpy and OpenCV on the same kind of
-processor, the same seed gives the same bytes.
+No images of third parties are used: OpenCV and numpy draw every pixel from a seed. `render_scene` makes one scene,
+`render_dataset` a folder for training with Ultralytics. The same seed gives the same bytes if the versions of numpy and
+OpenCV and the kind of processor are the same.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from ds2d2_yolo.scenes.texture import palette, value_noise
 
 SCENE_KINDS: tuple[str, ...] = tuple(KINDS)
 DEFAULT_COUNTS: Mapping[str, int] = MappingProxyType({"train": 400, "val": 150})
-RENDERER_VERSION = 1  # raised whenever the same seed gives other pixels or labels
-MINIMUM_SIZE = 96  # pixels; below it hardly any object is visible as a whole
+RENDERER_VERSION = 1  # raised when the same seed gives other pixels or labels
+MINIMUM_SIZE = 96  # pixels; in smaller images hardly any object is complete
 
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
-_UNSAID = {"task": "detect", "kinds": list(KINDS)}  # of manifests that are older than the choice
+_OLD_DEFAULTS = {"task": "detect", "kinds": list(KINDS)}  # for manifests from before these choices existed
 
 
 class _Choices(TypedDict):
-    """What must agree for a folder to be used."""
+    """Settings that must be the same to reuse a folder."""
 
     format: int
     renderer: int
@@ -56,23 +56,23 @@ def render_scene(
 ) -> tuple[np.ndarray, list[SceneObject]]:
     """Render one overhead scene and the objects in it.
 
-    What is drawn depends on the arguments alone, not on scenes rendered before. The ground resolution is a property
-    of the scene and does not change with `size`: a larger image shows more ground.
+    The result depends only on the arguments, not on scenes rendered before. The ground resolution does not depend on
+    `size`: a larger image shows more ground.
 
     Args:
-        seed (int): Of the data set, 0 or more.
-        split (str): `train`, `val` or any other name; each has scenes of its own.
-        index (int): Of the image in its split, from 0.
+        seed (int): Seed of the data set, 0 or more.
+        split (str): `train`, `val` or any other name. Each split has its own scenes.
+        index (int): Index of the image in its split, from 0.
         size (int): Side of the image in pixels, 96 or more.
         kind (str | None): One of `SCENE_KINDS`; drawn at random if None.
 
     Returns:
-        (tuple[np.ndarray, list[SceneObject]]): The image, (size, size, 3) uint8, channels in the order blue, green,
-            red, and its labelled objects. Objects of which the rim of the image leaves less than 40 % are drawn but
+        image (np.ndarray): (size, size, 3) uint8, channels in the order blue, green, red.
+        objects (list[SceneObject]): Its labelled objects. Objects with less than 40 % inside the image are drawn, but
             not labelled.
 
     Raises:
-        DS2D2Error: If an argument is out of its range.
+        DS2D2Error: If an argument is out of range.
 
     Example:
         >>> image, objects = render_scene(seed=0, split="val", index=0, size=128, kind="town")
@@ -106,33 +106,35 @@ def render_dataset(
     classes: Sequence[str] = CLASS_NAMES,
     kinds: Sequence[str] = SCENE_KINDS,
 ) -> Path:
-    """Render the data set into a folder, unless it is there already.
+    """Render the data set into a folder, unless it exists already.
 
-    The folder holds `images/<split>/000000.png`, `labels/<split>/000000.txt` (`class x y width height`, the hull of
-    what is visible of the oriented rectangle), `labels_obb/<split>/000000.txt` (`class x1 y1 ... x4 y4`, each corner
-    clipped to the image, clockwise from the front left) and, written last, the manifest `scenes.json`. All
-    coordinates are shares of the side of the image. For the task `obb` the oriented labels are in `labels`, where
-    Ultralytics looks for them, and there is no `labels_obb`.
+    The folder has these files, with coordinates as shares of the image's side:
 
-    It is rendered under another name beside `folder` and renamed when it is complete, so `folder` is never half done:
-    an interrupted call leaves nothing that the next one could take for a data set, and of two calls at once the later
-    one uses what the earlier one made.
+    - `images/<split>/000000.png`
+    - `labels/<split>/000000.txt`: lines `class x y width height`, the hull of the visible part of the rectangle.
+    - `labels_obb/<split>/000000.txt`: lines `class x1 y1 ... x4 y4`, each corner clipped to the image, clockwise from
+      the front left. For the task `obb` they are in `labels` instead, as Ultralytics needs.
+    - `scenes.json`: the manifest, written last.
+
+    The data set is rendered under another name beside `folder` and renamed when it is complete. So `folder` is never
+    incomplete, also after an interruption. Of two simultaneous calls, the second uses the result of the first.
 
     Args:
-        folder (Path | str): Where the data set belongs. It must not exist, or hold this very data set.
+        folder (Path | str): Folder of the data set. It must not exist, or have exactly this data set.
         counts (Mapping[str, int]): Number of images of every split.
         size (int): Side of the images in pixels, 96 or more.
         seed (int): 0 or more; another seed gives other scenes.
-        task (str): What the labels are for, `detect` or `obb`.
-        classes (Sequence[str]): Of `CLASS_NAMES`: what is labelled, in the order of the labels' numbers. Objects of
-            other classes are drawn all the same.
-        kinds (Sequence[str]): Of `SCENE_KINDS`. All of them are drawn at random by their shares; fewer take turns.
+        task (str): Task of the labels, `detect` or `obb`.
+        classes (Sequence[str]): Labelled classes from `CLASS_NAMES`, in the order of their numbers. Objects of other
+            classes are drawn, too.
+        kinds (Sequence[str]): From `SCENE_KINDS`. If all are given, they are chosen at random by their shares. A
+            selection is used in turn.
 
     Returns:
         (Path): The folder, absolute.
 
     Raises:
-        DS2D2Error: If an argument is out of its range, if the folder holds something else, or if it cannot be written.
+        DS2D2Error: If an argument is out of range, or the folder has other contents or cannot be written.
 
     Example:
         >>> import tempfile
@@ -183,11 +185,11 @@ def _check_names(argument: str, names: Sequence[str], choices: Sequence[str]) ->
         raise DS2D2Error(f"{argument}={list(names)}: name at least one, and none twice")
 
 
-# ---------------------------------------------------------------------------------------------- the camera
+# -------------------------------------------------------------------------------------------------- camera
 
 
 def _photograph(image: Array, rng: np.random.Generator) -> Array:
-    """Return the picture that a camera takes of a scene: clouds, haze, colour cast, contrast, blur and noise."""
+    """Simulate a camera: add clouds, haze, colour cast, contrast, blur and noise."""
     size = len(image)
     light: Array = image.astype(np.float32)
     if rng.random() < 0.1:
@@ -196,7 +198,7 @@ def _photograph(image: Array, rng: np.random.Generator) -> Array:
     veil = rng.uniform(0.0, 0.26) ** 1.3
     contrast, brightness = rng.uniform(0.82, 1.2), rng.normal(0.0, 8.0)
     cast = rng.normal(1.0, 0.022, 3)
-    # Haze, contrast, colour cast and saturation are linear in the colour: one matrix does them all.
+    # Haze, contrast, colour cast and saturation are linear in the colour: one matrix for all.
     saturation = rng.uniform(0.55, 0.98)
     mix = (saturation * np.eye(3) + (1 - saturation) / 3) @ np.diag(cast * contrast)
     shift = mix @ (haze * veil + (112 + brightness) / contrast - 112)
@@ -206,7 +208,7 @@ def _photograph(image: Array, rng: np.random.Generator) -> Array:
         light = cv2.GaussianBlur(light, (0, 0), blur)
     if rng.random() < 0.4:
         light = cv2.addWeighted(light, 1.5, cv2.GaussianBlur(light, (0, 0), 1.2), -0.5, 0.0)
-    # Noise of the sensor is partly common to the three channels.
+    # Part of the sensor noise is the same in the three channels.
     common, single = rng.uniform(0.8, 4.0), rng.uniform(0.3, 1.6)
     grain = rng.standard_normal((size, size, 3), dtype=np.float32)
     spread = (np.full((3, 3), common / np.sqrt(3)) + single * np.eye(3)).astype(np.float32)
@@ -215,13 +217,13 @@ def _photograph(image: Array, rng: np.random.Generator) -> Array:
 
 
 def _add_clouds(light: Array, rng: np.random.Generator) -> Array:
-    """Veil parts of the picture thinly; what lies below stays recognisable."""
+    """Add thin clouds to parts of the picture. The ground below stays recognisable."""
     field = value_noise(rng, len(light), 0.6 * len(light), 5).astype(np.float32)
     cover = np.clip((field - rng.uniform(120, 150)) / 90, 0, rng.uniform(0.2, 0.5))[..., None]
     return np.asarray(light * (1 - cover) + 228 * cover, dtype=np.float32)
 
 
-# -------------------------------------------------------------------------------------------- the data set
+# ------------------------------------------------------------------------------------------------ data set
 
 
 def _render_into(folder: Path, chosen: _Choices) -> None:
@@ -255,7 +257,7 @@ def _render_into(folder: Path, chosen: _Choices) -> None:
 
 
 def _write_image(path: Path, image: Array) -> None:
-    # Encoded in memory: OpenCV's own writer fails silently, and on paths that are not ASCII.
+    # Encoded in memory: OpenCV's own writer fails silently, for example on paths that are not ASCII.
     _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
     path.write_bytes(data.tobytes())
 
@@ -278,14 +280,14 @@ _LABELS: dict[str, dict[str, Callable[[SceneObject, Mapping[int, int]], str]]] =
 
 
 def _check_finished(folder: Path, chosen: _Choices) -> None:
-    """Raise unless a folder holds the chosen data set, complete."""
+    """Raise an error if a folder does not have the chosen data set, complete."""
     advice = "remove it, or choose another folder"
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
     except (OSError, ValueError):
         raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}); {advice}") from None
     for key, value in chosen.items():
-        found = manifest.get(key, _UNSAID.get(key)) if isinstance(manifest, dict) else None
+        found = manifest.get(key, _OLD_DEFAULTS.get(key)) if isinstance(manifest, dict) else None
         if found != value:
             raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {value}; {advice}")
     for split, count in chosen["counts"].items():

@@ -29,7 +29,7 @@ def draw_roundabout(canvas: Canvas, x: float, y: float, radius: float) -> None:
 
 
 def draw_rails(canvas: Canvas, start: Array, end: Array, tracks: int) -> None:
-    """Draw parallel railway tracks on ballast and trains of wagons on most of them, which are not vehicles here."""
+    """Draw parallel railway tracks on ballast, most of them with trains. Wagons are not labelled as vehicles."""
     rng = canvas.rng
     length = float(np.hypot(*(end - start)))
     middle = facing(start, end).moved(length / 2, 0.0)
@@ -70,10 +70,10 @@ def draw_road(
     """Draw a road along a line (N, 2), metres, and keep buildings and trees off it.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         points (Array): Centre line.
         width (float): Metres.
-        colour (Colour): Of the surface.
+        colour (Colour): Colour of the surface.
         verge (Colour | None): Colour of the strips along both sides, such as pavements; none if None.
         marked (bool): Whether lane lines are painted.
     """
@@ -95,7 +95,7 @@ def draw_road(
 
 
 def drive_along(canvas: Canvas, start: Array, end: Array, width: float, spacing: float) -> None:
-    """Put moving vehicles on a straight road, about one every `spacing` metres and lane, on the right side."""
+    """Draw moving vehicles on the right side of a straight road, about one per lane every `spacing` metres."""
     rng = canvas.rng
     length = float(np.hypot(*(end - start)))
     road = facing(start, end)
@@ -112,7 +112,7 @@ def drive_along(canvas: Canvas, start: Array, end: Array, width: float, spacing:
 
 
 def park_along(canvas: Canvas, start: Array, end: Array, offset: float, fill: float) -> None:
-    """Put parked vehicles along a kerb, `offset` metres to the right of a straight line."""
+    """Draw parked vehicles along a kerb, `offset` metres to the right of a straight line."""
     rng = canvas.rng
     length = float(np.hypot(*(end - start)))
     kerb = facing(start, end)
@@ -126,11 +126,11 @@ def draw_parking(canvas: Canvas, pose: Pose, length: float, width: float, fill: 
     """Draw a car park: slots in rows along the heading, aisles between them, and vehicles in some of the slots.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         pose (Pose): Centre and heading.
         length (float): Metres.
         width (float): Metres.
-        fill (float): Share of the slots that are taken.
+        fill (float): Share of occupied slots.
         trucks (bool): Whether it is a yard for trucks and buses.
     """
     rng = canvas.rng

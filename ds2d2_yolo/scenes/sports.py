@@ -58,7 +58,7 @@ def lay_sports(canvas: Canvas, climate: Climate) -> None:
 
 
 def _lay_sports_street(canvas: Canvas) -> None:
-    """Lay a street along one side of the grounds, with houses beyond it."""
+    """Draw a street along one side of the grounds, with houses behind it."""
     rng = canvas.rng
     side = int(rng.choice([-1, 1]))
     y = side * rng.uniform(0.35, 0.75) * canvas.radius
@@ -74,7 +74,7 @@ def _lay_sports_street(canvas: Canvas) -> None:
 
 
 def _lay_path(canvas: Canvas) -> None:
-    """Lay a footpath, straight or bent once, on what is still free; it is thin enough to run under trees."""
+    """Draw a footpath, straight or with one bend, on free ground. It is narrow, so trees may cover it."""
     start, corner = canvas.random_pose(), canvas.random_pose()
     points = np.array([(start.x, start.y), (corner.x, start.y), (corner.x, corner.y)])
     steps = np.concatenate([np.linspace(points[0], points[1], 40), np.linspace(points[1], points[2], 40)])
@@ -99,7 +99,7 @@ def _place_track(canvas: Canvas) -> None:
 
 
 def _place_baseball(canvas: Canvas) -> None:
-    """Lay one field, or two to four around a common middle, as parks often have them."""
+    """Draw one field, or two to four around a common centre, as in many parks."""
     rng = canvas.rng
     reach = float(np.clip(rng.uniform(45, 125) * canvas.resolution, 34, 115))
     side = 1.09 * reach + 3

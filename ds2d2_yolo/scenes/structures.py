@@ -16,10 +16,10 @@ _TANK_RUST = palette("8a5a3e 7a4c38")
 
 
 def draw_storage_tank(canvas: Canvas, x: float, y: float, diameter: float, kind: str, paint: Colour) -> bool:
-    """Draw and label a storage tank; tell whether there was room for it.
+    """Draw and label a storage tank. Return whether there was room for it.
 
     Args:
-        canvas (Canvas): Where.
+        canvas (Canvas): The scene.
         x (float): Metres.
         y (float): Metres.
         diameter (float): Metres.
@@ -61,7 +61,7 @@ def _paint_fixed_roof(canvas: Canvas, top: Pose, diameter: float, paint: Colour,
     away = np.arctan2(canvas.sun[1], canvas.sun[0])
     steps = 0 if dome else 6 if diameter * canvas.scale > 40 else 3
     for step in range(steps):
-        # A cone is lit sector by sector; the one that faces away from the sun is the darkest.
+        # A cone is painted in sectors: the sector away from the sun is the darkest.
         turn = np.pi / steps
         shade = 0.8 + 0.24 * (1 - np.cos((step + 0.5) * turn)) / 2
         for start in (away + step * turn, away - (step + 1) * turn):
@@ -85,7 +85,7 @@ def _paint_floating_roof(canvas: Canvas, top: Pose, diameter: float, depth: floa
     reach = canvas.sun * depth
     length = float(np.hypot(*reach))
     if length < 0.9 * inner:
-        # The wall shades the floor between the rim and the rim's own outline moved along the shadow.
+        # The wall shades the floor between its outline and the same outline moved along the shadow.
         angle = np.arctan2(reach[1], reach[0])
         rim = ellipse(inner, inner, start=angle + np.pi / 2, end=angle + 1.5 * np.pi, count=20)
         moved = ellipse(inner - 0.02, inner, start=angle + np.pi / 2, end=angle + 1.5 * np.pi, count=20) + reach
@@ -97,7 +97,7 @@ def _paint_floating_roof(canvas: Canvas, top: Pose, diameter: float, depth: floa
 
 
 def tank_paint(rng: np.random.Generator) -> Colour:
-    """Draw the colour of the tanks of one farm."""
+    """Choose the colour of the tanks of one tank farm."""
     return pick(rng, _TANK_PAINT, 8)
 
 
@@ -105,12 +105,12 @@ _PIER_PAINT = palette("b9b4a8 a8a49a c6c2b6 9a968c 8f7c64 a08c70")
 
 
 def draw_marina_pier(canvas: Canvas, pose: Pose, length: float, boat: float) -> None:
-    """Draw and label a pier with a walkway, fingers and the boats moored between them.
+    """Draw and label a pier: a walkway and fingers with boats between them.
 
     Args:
-        canvas (Canvas): Where.
-        pose (Pose): Root of the walkway at the shore; it runs forward from here.
-        length (float): Of the walkway, metres.
+        canvas (Canvas): The scene.
+        pose (Pose): Start of the walkway at the shore, and its direction.
+        length (float): Length of the walkway, metres.
         boat (float): Typical length of a boat, metres.
     """
     rng = canvas.rng
@@ -149,7 +149,7 @@ def draw_marina_pier(canvas: Canvas, pose: Pose, length: float, boat: float) -> 
 
 
 def draw_jetty(canvas: Canvas, pose: Pose, length: float, width: float) -> bool:
-    """Draw and label a solid jetty of concrete that runs forward from the shore; tell whether there was room."""
+    """Draw and label a solid jetty of concrete that runs forward from the shore. Return whether there was room."""
     rng = canvas.rng
     middle = pose.moved(length / 2, 0.0)
     outline = middle.points(rectangle(length, width))
@@ -173,13 +173,13 @@ def draw_jetty(canvas: Canvas, pose: Pose, length: float, width: float) -> bool:
 
 
 def draw_bridge(canvas: Canvas, pose: Pose, span: float, width: float, kind: str) -> None:
-    """Draw and label a bridge over water; its traffic is the caller's, before the bridge is occupied.
+    """Draw and label a bridge over water. The caller draws its traffic before the bridge is occupied.
 
     Args:
-        canvas (Canvas): Where.
-        pose (Pose): Middle of the span, heading along the deck.
-        span (float): From bank to bank, metres.
-        width (float): Of the deck, metres.
+        canvas (Canvas): The scene.
+        pose (Pose): Centre of the span, heading along the deck.
+        span (float): Length from bank to bank, metres.
+        width (float): Width of the deck, metres.
         kind (str): `beam`, `arch`, `truss` or `cable`.
     """
     rng = canvas.rng

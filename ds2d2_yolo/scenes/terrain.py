@@ -1,4 +1,4 @@
-"""Climate, land and water, and how ground is shared out."""
+"""Climate, land and water, and the division of the ground."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ds2d2_yolo.scenes.texture import Colour, palette, value_noise
 
 @dataclass(frozen=True)
 class Climate:
-    """Colours of a landscape, each a ramp from dark to light."""
+    """Colours of a landscape, each a range from dark to light."""
 
     grass: tuple[Colour, ...]
     soil: tuple[Colour, ...]
@@ -63,12 +63,12 @@ RIVERS = (
 
 
 def draw_climate(rng: np.random.Generator) -> Climate:
-    """Draw the climate of one scene."""
+    """Choose the climate of one scene."""
     return _CLIMATES[int(rng.choice(len(_CLIMATES), p=[0.4, 0.22, 0.13, 0.25]))]
 
 
 def flood_grass(canvas: Canvas, climate: Climate, bare: float = 0.25) -> None:
-    """Cover everything with grass that wears off to bare soil over about the share `bare` of the ground."""
+    """Cover everything with grass, and about the share `bare` of it with bare soil."""
     canvas.flood(canvas.texture(climate.grass, canvas.mixture(0.5, 0.5, 0.4)))
     field = cv2.addWeighted(canvas.coarse, 0.75, canvas.medium, 0.25, 0.0)
     ramp = np.clip((np.arange(256, dtype=np.float32) - (165 - 90 * bare)) / 34, 0, 0.85)
@@ -86,7 +86,7 @@ def water_texture(canvas: Canvas, colours: tuple[Colour, ...], roughness: float)
     field = cv2.addWeighted(field, 1.0, canvas.fine, 0.25 * roughness, -32 * roughness)
     water = canvas.texture(colours, field)
     if roughness > 0.9:
-        # Whitecaps: only the steepest crests, broken up by the fine noise, so that they look like small boats.
+        # Whitecaps: only the steepest crests, divided by fine noise, so that they look like small boats.
         crest = cv2.addWeighted(swell, 0.75, canvas.fine, 0.25, 0.0)
         limit = canvas.rng.uniform(212, 228)
         water[crest > limit] = palette("ccd8d8")[0]
@@ -108,7 +108,7 @@ def polygon_mask(canvas: Canvas, points: Array) -> Array:
 
 
 def chance(canvas: Canvas, probability: float) -> bool:
-    """Toss a coin that falls as wanted with the given probability."""
+    """Return True with the given probability."""
     return bool(canvas.rng.random() < probability)
 
 
@@ -122,7 +122,7 @@ def grow_wood(canvas: Canvas, share: float, crown: float = 3.2) -> None:
 
 
 def find_place(canvas: Canvas, length: float, width: float, *, mark: int = SOLID, attempts: int = 12) -> Pose | None:
-    """Find free ground for a rectangle whose centre is in view; mark it as taken and return its pose."""
+    """Find free ground for a rectangle with its centre in view. Mark it as occupied and return its pose."""
     for _ in range(attempts):
         pose = canvas.random_pose(np.pi / 2 * int(canvas.rng.integers(4)), border=0.04 * canvas.size)
         if canvas.claim(pose.points(rectangle(length, width)), SOLID | PAVED | WATER, mark=mark):
@@ -133,7 +133,7 @@ def find_place(canvas: Canvas, length: float, width: float, *, mark: int = SOLID
 def subdivide(
     rng: np.random.Generator, left: float, top: float, right: float, bottom: float, largest: float
 ) -> list[tuple[float, float, float, float]]:
-    """Cut a rectangle of ground into smaller ones until no side is much longer than `largest` metres."""
+    """Divide a rectangle of ground until no side is much longer than `largest` metres."""
     width, height = right - left, bottom - top
     if max(width, height) < largest * rng.uniform(0.8, 1.5):
         return [(left, top, right, bottom)]
@@ -154,6 +154,6 @@ def random_steps(rng: np.random.Generator, low: float, high: float, shortest: fl
 
 
 def frame_of(parcel: tuple[float, float, float, float]) -> tuple[Pose, float, float]:
-    """Return the middle, the length and the width of a rectangle of ground (left, top, right, bottom)."""
+    """Return the centre, the length and the width of a rectangle of ground (left, top, right, bottom)."""
     left, top, right, bottom = parcel
     return Pose((left + right) / 2, (top + bottom) / 2), right - left, bottom - top

@@ -1,4 +1,4 @@
-"""Colours and noise: what surfaces are made of."""
+"""Colours and noise of surfaces."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = tuple[int, int, int]  # blue, green, red, as OpenCV has it
+Colour = tuple[int, int, int]  # blue, green, red, as in OpenCV
 
 
 def palette(text: str) -> tuple[Colour, ...]:
-    """Return the colours of a text of hexadecimal RRGGBB triples, as OpenCV orders them."""
+    """Parse a text of hexadecimal RRGGBB triples to colours in OpenCV's order."""
     return tuple((int(word[4:6], 16), int(word[2:4], 16), int(word[0:2], 16)) for word in text.split())
 
 
 def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float = 10.0) -> Colour:
-    """Draw one of the colours and let it vary by about `spread` of 255, mostly in brightness."""
+    """Choose one of the colours and vary it by about `spread` of 255, mostly in brightness."""
     blue, green, red = colours[int(rng.integers(len(colours)))]
     light, (b, g, r) = rng.normal(0.0, spread), rng.normal(0.0, spread / 3, 3).tolist()
     return _level(blue + light + b), _level(green + light + g), _level(red + light + r)
@@ -45,7 +45,7 @@ def value_noise(
         octaves (int): How many times the cell is halved, each half as strong as the one before.
         stretch (float): How much longer than `cell` the features are in the first axis of the image (x).
     """
-    # Smooth noise is summed on a smaller field, whose pixels are still finer than the finest octave.
+    # Smooth noise is summed on a smaller field. Its pixels are still finer than the finest octave.
     shrink = int(np.clip(cell / 2 ** (octaves - 1) / 3, 1, 8))
     work = -(-side // shrink)
     field = np.zeros((work, work), np.float32)

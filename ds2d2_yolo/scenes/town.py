@@ -66,7 +66,7 @@ def lay_town(canvas: Canvas, climate: Climate) -> None:
 
 
 def _gaps(streets: Sequence[float], widths: Sequence[float]) -> list[tuple[float, float]]:
-    """Return from where to where the blocks between parallel streets reach, beside the pavements."""
+    """Return start and end of the blocks between parallel streets, without pavements."""
     edges = [(at - width / 2 - 3, at + width / 2 + 3) for at, width in zip(streets, widths, strict=True)]
     return [(start, end) for (_, start), (end, _) in itertools.pairwise(edges)]
 
@@ -80,7 +80,7 @@ def _plant_street(canvas: Canvas, line: Array, width: float) -> None:
 
 
 def _draw_crossing(canvas: Canvas, x: float, y: float, wide: float, high: float, grey: Colour) -> None:
-    """Clear the lane lines off a junction and paint its zebra stripes."""
+    """Remove the lane lines from a junction and paint zebra crossings."""
     canvas.polygon(Pose(x, y).points(rectangle(wide, high)), grey)
     if max(wide, high) < 10 and chance(canvas, 0.12):
         draw_roundabout(canvas, x, y, canvas.rng.uniform(9.0, 11.5))

@@ -332,7 +332,7 @@ def test_errors_are_folded_into_one_line():
     ("words", "expected"),
     [
         ([], "ds2d2 MODE key=value"),
-        (["help"], "amplifier of a teacher alone"),
+        (["help"], "high-frequency amplifier of a teacher"),
         (["--help"], "ds2d2 MODE key=value"),
         (["-h"], "ds2d2 MODE key=value"),
         (["cfg"], "im_full: "),
