@@ -1,9 +1,12 @@
-"""`ds2d2 compare` on a CPU, faster.
+"""A faster `ds2d2 compare` for CPUs.
 
-Takes the words of `ds2d2 compare`. With `--channels-last` every training, teacher and amplifier included, keeps
-weights in the memory layout in which CPUs convolve fastest. With `--bfloat16` it also runs under PyTorch's autocast for
-CPUs, as Ultralytics has mixed precision for GPUs only: that halves the time where the CPU has AMX, and costs some where
-it has not. Such runs are not mixed with those of the command, and go into a project of their own. Example:
+Takes the arguments of `ds2d2 compare`. Its runs go into their own project and are not mixed with those of the command.
+
+- `--channels-last`: every training, also of teacher and amplifier, uses the fastest memory layout for convolutions.
+- `--bfloat16`: every training also uses PyTorch's autocast for CPUs. This halves the time if the CPU has AMX, and is
+  slower without AMX. Ultralytics has mixed precision only for GPUs.
+
+Example:
 
     python benchmarks/accuracy.py --channels-last teacher=yolo11s.yaml student=yolo11n.yaml data=data.yaml epochs=30
 """
@@ -28,7 +31,7 @@ CHANNELS_LAST, BFLOAT16, WORK = "--channels-last", "--bfloat16", "--work"
 
 
 def channels_last(trainer: Any) -> None:
-    """Callback: the memory layout in which CPUs convolve fastest."""
+    """Callback: use the fastest memory layout for convolutions on CPUs."""
     trainer.model.to(memory_format=torch.channels_last)
     trainer.ema.ema.to(memory_format=torch.channels_last)
     if getattr(trainer, "distiller", None) is not None:
@@ -38,7 +41,7 @@ def channels_last(trainer: Any) -> None:
 
 
 def work_faster(flag: str) -> int:
-    """Do one job of a comparison; the process is for it alone, so that nothing has to be put back."""
+    """Run one job of a comparison. The process ends afterwards, so global changes are not undone."""
     if flag == BFLOAT16:
         ultralytics_trainer.autocast = lambda *_, **__: torch.autocast("cpu", torch.bfloat16)
     callbacks = get_default_callbacks()

@@ -1,12 +1,13 @@
-"""Time and memory of `ds2d2 convert` on a data set of the size of DIOR, generated for the purpose.
+"""Measure time and memory of `ds2d2 convert` on a generated data set of DIOR's size.
 
     python benchmarks/conversion.py                           # 2,346 and 23,460 images
     python benchmarks/conversion.py --sample path/to/DIOR     # with the labels of a real DIOR, repeated
 
-The label files are DIOR's in form and in number of objects; the images are links to one small JPEG of 800 x 800 pixels,
-as conversion reads no more than their headers. Each size is converted in a process of its own, which reports its own
-time (on the clock, and of the processor alone) and peak memory: all of it, Python and Ultralytics included, and what
-the conversion adds.
+The label files have DIOR's form and number of objects. The images are links to one small JPEG of 800 x 800 pixels:
+conversion reads only their headers. Each size is converted in its own process, which reports:
+
+- wall-clock time and processor time
+- peak memory, with Python and Ultralytics, and the part that the conversion adds
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main() -> None:
             generate(src, count, labels)
             command = [sys.executable, __file__, "--measure", str(src), str(out)]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found = json.loads(output.splitlines()[-1])  # before it: what the folder was taken for
+            found = json.loads(output.splitlines()[-1])  # the line before has the recognised layout
             rate = found["images"] / found["seconds"]
             print(
                 f"| {found['images']:,} | {found['objects']:,} | {found['seconds']:.1f} | {found['processor']:.1f} "
@@ -110,7 +111,7 @@ def generate(folder: Path, count: int, labels: list[str] | None) -> None:
 
 
 def write_label(name: str, rng: random.Random) -> str:
-    # Most images of DIOR hold a few objects, some of them hundreds.
+    # Most images of DIOR have a few objects, some have hundreds.
     objects = []
     for _ in range(1 + int(rng.expovariate(1 / (OBJECTS - 0.5)))):
         x1, y1 = rng.randrange(SIDE - 80), rng.randrange(SIDE - 80)

@@ -1,12 +1,12 @@
-"""Kill a whole distillation at random moments, continue it, and compare the student with that of an uninterrupted run.
+"""Kill a distillation at random moments, continue it, and compare the student with that of an uninterrupted run.
 
     python benchmarks/killed.py --kills 10
     python benchmarks/killed.py --kills 10 --teacher yolo26s.yaml --student yolo26n.yaml
     python benchmarks/killed.py --kills 3 --plain   # the same with Ultralytics' own trainer alone
 
-Every start of the process is killed with SIGKILL after a random time, wherever it is: while it imports, trains the
-teacher, the amplifier or the student, validates, or saves. Saving is short, so every other kill waits for it. Times are
-those that the process has computed for, so that runs come forward on a busy machine, too.
+Every process is killed with SIGKILL after a random time, in any phase: import, training of teacher, amplifier or
+student, validation, saving. Saving is short, so every second kill waits for it. Times are processor times, so that runs
+also make progress on a busy machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SETTINGS = {"imgsz": 64, "batch": 4, "nbs": 12, "warmup_epochs": 1, "close_mosai
 
 
 def write_data(folder: Path) -> Path:
-    """Write twelve images of rectangles on noise; return their YAML."""
+    """Write images of rectangles on noise. Return their YAML."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 11), ("val", 4)):
         for index in range(count):
@@ -56,7 +56,7 @@ def write_data(folder: Path) -> Path:
 
 
 def train(overrides: dict[str, object], plain: bool) -> None:
-    """Start a run, or continue it where it is."""
+    """Start a run, or continue it."""
     last = Path(str(overrides["project"])) / "student" / "weights" / "last.pt"
     if last.is_file():
         overrides = {"resume": str(last)}
@@ -73,7 +73,7 @@ def start(overrides: dict[str, object], plain: bool, log: Path) -> subprocess.Po
 
 
 def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """Return the exit code of a process, or None when it has computed for so many seconds."""
+    """Return the exit code of a process, or None after so many seconds of processor time."""
     started = psutil.Process(process.pid)
     while process.poll() is None and sum(started.cpu_times()[:2]) < seconds:
         time.sleep(0.02)
@@ -81,14 +81,14 @@ def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 
 def is_saving(project: Path, since: float) -> bool:
-    """Return whether a process that was started then has checkpoints half written; others may have left some."""
-    with suppress(FileNotFoundError):  # they are complete by now
+    """Return whether the process started at `since` has incomplete checkpoints. Earlier ones may have left some."""
+    with suppress(FileNotFoundError):  # they became complete
         return any(path.stat().st_mtime > since for path in project.glob("*/weights/.partial"))
     return False
 
 
 def wait_for_saving(process: subprocess.Popen[bytes], project: Path, since: float, delay: float) -> None:
-    """Return so many seconds after the process has begun to save, or when it has ended."""
+    """Wait until `delay` seconds after the process has begun to save, or until it ends."""
     while process.poll() is None and not is_saving(project, since):
         time.sleep(0.005)
     with suppress(subprocess.TimeoutExpired):
@@ -96,7 +96,7 @@ def wait_for_saving(process: subprocess.Popen[bytes], project: Path, since: floa
 
 
 def stage_of(project: Path) -> str:
-    """Return what a run was doing: preparing, or training the teacher, the amplifier or the student."""
+    """Return the stage of a run: preparation, or training of the teacher, the amplifier or the student."""
     for stage in ("student", "amplifier", "teacher"):
         if list(project.glob(f"{stage}*")):
             return stage
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="yolov8n.yaml")
     parser.add_argument("--student", default="yolo11n.yaml")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("--plain", action="store_true", help="Ultralytics' own trainer, without distillation")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> None:
     process = start({**overrides, "project": str(folder / "whole")}, options.plain, folder / "whole.log")
     if process.wait():
         sys.exit(f"the uninterrupted run failed: {folder / 'whole.log'}")
-    duration = sum(os.times()[2:4])  # of this process's children
+    duration = sum(os.times()[2:4])  # processor time of the child processes
     moments, kills, rounds = random.Random(options.seed), Counter[str](), 0
     whole, rows = result_of(folder / "whole")
     while kills.total() < options.kills:

@@ -1,8 +1,8 @@
-"""Watch the memory of a distilled training over many steps: it must not grow.
+"""Measure the memory of a distilled training over many steps: it must not grow.
 
     python benchmarks/memory.py --steps 2000
 
-The first tenth of the steps does not count: allocators and caches fill up.
+The first tenth of the steps does not count: allocators and caches are still growing.
 """
 
 from __future__ import annotations

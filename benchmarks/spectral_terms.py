@@ -1,10 +1,12 @@
-"""Time of the method's parts against straightforward versions of them, interleaved in one run.
+"""Compare the time of the method's parts with straightforward versions, interleaved in one run.
 
     python benchmarks/spectral_terms.py
 
 Sizes are those of the reference on DIOR: 800 x 800 input, batch 2, five levels of 256 channels (strides 8 to 128). The
-straightforward versions are a loop over boxes that paints a weight for every channel, and two convolutional transforms
-(pytorch-wavelets) whose coefficients are subtracted, squared and weighted.
+straightforward versions are:
+
+- weight: a loop over boxes that paints the weight for every channel
+- explicit terms: two convolutional transforms (pytorch-wavelets), then subtraction, square and weight
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def weight_by_loop(boxes: torch.Tensor, batch_index: torch.Tensor) -> list[torch
 def explicit_by_two_transforms(
     transform: nn.Module, student: torch.Tensor, teacher: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Transform both maps, then compare the coefficients under a weight with channels."""
+    """Transform both maps, then compare the coefficients with a weight for every channel."""
     (low_student, (high_student,)), (low_teacher, (high_teacher,)) = transform(student), transform(teacher)
     low = ((low_student - low_teacher).square() * weight).mean()
     return low, ((high_student - high_teacher).square() * weight.unsqueeze(2)).mean()
@@ -57,7 +59,7 @@ def interleaved(functions: dict[str, Callable[[], object]], repeats: int) -> dic
         for name, function in functions.items():
             start = time.perf_counter()
             function()
-            if repeat:  # the first warms up
+            if repeat:  # the first is a warm-up
                 times[name].append(1000 * (time.perf_counter() - start))
     return times
 

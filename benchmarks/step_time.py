@@ -1,20 +1,22 @@
-"""Time and memory of one training step: plain, Ultralytics' own distillation, DS2D2; interleaved in one run.
+"""Measure time and memory of a training step: plain, Ultralytics' own distillation and DS2D2, interleaved in one run.
 
     python benchmarks/step_time.py --teacher yolo11s.yaml --student yolo11n.yaml --imgsz 320 --batch 8
     python benchmarks/step_time.py --teacher retinanet_r101.yaml --student retinanet_r18.yaml --imgsz 256 --batch 2
 
-"Parts" is the sum of what no implementation can do without, each measured alone: the plain step, the teacher's forward
-pass, and the passes through teacher's head and amplifier. "Without" is a step of DS2D2 that lacks some of its terms, to
-see what they cost. Ultralytics' own distillation is for its own models only. A step is a forward and a backward pass
-over one batch, without the optimiser. Models are freshly built: time does not depend on what they know.
+A step is a forward and a backward pass over one batch, without the optimiser. Models are not trained: time does not
+depend on their weights. Ultralytics' own distillation works only with its own models.
 
-With `--every 2 4`, `--im-every 4` or `--close 0.5` the average step is measured, too, where only some are distilled:
+- "parts": sum of the parts that every implementation needs, each measured alone: the plain step, the teacher's forward
+  pass, and the passes through the teacher's head and the amplifier.
+- "without ...": a step of DS2D2 without some of its terms, to measure their cost.
+
+With `--every 2 4`, `--im-every 4` or `--close 0.5`, averages of distilled and plain steps are measured, too:
 
 - "every 2": teacher and terms in every second step (`distill_every=2`);
 - "im 4": implicit terms in every fourth step (`im_every=4`);
-- "close 0.5": a run whose second half of epochs is plain (`close_distill`), from the times of both kinds of steps.
+- "close 0.5": plain epochs in the second half of a run (`close_distill`), from the times of both kinds of steps.
 
-Peak memory is measured in a process of its own for each method.
+Peak memory of each method is measured in its own process.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ Step = Callable[[Batch], torch.Tensor]
 
 
 def build(name: str, options: argparse.Namespace) -> DetectionModel:
-    """Return a model on the device, with the arguments that its criterion wants."""
+    """Return a model on the device, with the arguments that its criterion needs."""
     model: Any = build_model(own_file(name, "cfg", "models"), nc=options.classes)
     model.args = deepcopy(DEFAULT_CFG)
     model.args.imgsz = options.imgsz
@@ -116,7 +118,7 @@ def steps_between(method: str) -> tuple[int, int]:
 
 
 def halve(distiller: Any, options: argparse.Namespace) -> None:
-    """Have a teacher compute in bfloat16, whatever the rest of a step does."""
+    """Run the teacher in bfloat16, but not the rest of the step."""
     consult = distiller.consult
 
     def consult_half(images: torch.Tensor) -> TeacherOutputs:
@@ -146,21 +148,21 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
     kept: list[Any] = []
 
     def passes(batch: Batch) -> torch.Tensor:
-        if not kept:  # maps and regions are given; they are found in the first step, which is not timed
+        if not kept:  # maps and regions come from the first step, which is not timed
             kept.extend(find_maps(teacher, options, batch))
         maps, regions = kept
         student = [x.detach().requires_grad_() for x in maps]
-        # A dense teacher's forward pass has been through its own head already.
+        # The forward pass of a dense teacher already includes its head.
         for _ in range(1 if regions is None else 2):
             with torch.no_grad():
-                look(head, maps, regions)
-        return torch.stack([x.float().sum() for _ in range(2) for x in look(head, student, regions)]).sum()
+                predictions_of(head, maps, regions)
+        return torch.stack([x.float().sum() for _ in range(2) for x in predictions_of(head, student, regions)]).sum()
 
     return passes
 
 
 def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> tuple[list[torch.Tensor], Any]:
-    """Return the teacher's maps of a batch and, in two-stage detectors, the regions that a student samples there."""
+    """Return the teacher's maps of a batch and, for two-stage detectors, the regions that a student samples."""
     taps = Taps()
     taps.open({index: teacher.layer(index) for index in teacher.head_layers})
     with torch.no_grad():
@@ -176,8 +178,8 @@ def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> t
     return maps, student.assignment(taps.close()).regions.boxes
 
 
-def look(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what a head predicts of classes and boxes."""
+def predictions_of(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the predictions of a head: classes and boxes."""
     if regions is not None:
         logits, deltas = head(maps, regions)
         return logits, deltas
@@ -222,7 +224,7 @@ def peak_memory(method: str, options: argparse.Namespace, queue: Any) -> None:
     if options.device.startswith("cuda"):
         queue.put(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        # Of this process alone: getrusage counts what the parent held when it started this one.
+        # Not getrusage: it includes the memory of the parent at the start of this process.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         queue.put(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
 
@@ -239,14 +241,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--bfloat16", action="store_true", help="under bfloat16 autocast")
+    parser.add_argument("--bfloat16", action="store_true", help="use bfloat16 autocast")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="of the explicit terms")
+    parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="weight of the explicit terms")
     parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
     parser.add_argument("--every", type=int, nargs="*", default=[], help="measure distill_every=k, too")
     parser.add_argument("--im-every", type=int, nargs="*", default=[], help="measure im_every=k, too")
     parser.add_argument(
-        "--close", type=float, nargs="*", default=[], help="tell of close_distill, as a share of the epochs"
+        "--close", type=float, nargs="*", default=[], help="measure close_distill, too: shares of the epochs"
     )
     parser.add_argument("--half-teacher", action="store_true", help="measure a teacher in bfloat16, too")
     options = parser.parse_args()
@@ -263,7 +265,7 @@ def main() -> None:
     for repeat in range(options.repeats + 2):
         for name, step in steps.items():
             value = statistics.mean(run(step, batch, options) for _ in range(max(steps_between(name))))
-            if repeat >= 2:  # the first two warm up
+            if repeat >= 2:  # the first two are a warm-up
                 seconds[name].append(value)
     seconds["parts"] = [sum(values) for values in zip(*(seconds[f"part {part}"] for part in PARTS), strict=True)]
     for share in options.close:

@@ -1,15 +1,15 @@
 """Write the tables of `docs/results/*.md`, and `differences.svg` there, from the runs in `docs/results/*.csv`.
 
-A page holds blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes what is between them:
+A page has blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes their contents:
 
 - `facts yolo11-scenes`: data, models, hardware, date and command, from `experiments.yaml`.
 - `means yolo11-scenes plain builtin ds2d2`: means of methods, and their differences to the first one.
 - `seeds yolo11-scenes plain builtin`: AP50 / AP50-95 of every run of these methods.
-- `rows yolo11-airbus-long`: the rows of the CSV as they are.
+- `rows yolo11-airbus-long`: the rows of the CSV, unchanged.
 - `overview yolo11-scenes yolo11-airbus`: a row for each experiment.
 
     python benchmarks/tables.py            # after a change of a CSV, of experiments.yaml or of a block
-    python benchmarks/tables.py --check    # exit code 1 where a page is not what its CSVs give
+    python benchmarks/tables.py --check    # exit code 1 if a page differs from its CSVs
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ Table = list[list[str]]
 
 @cache
 def described(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what `experiments.yaml` says, by experiment."""
+    """Return the content of `experiments.yaml` by experiment."""
     return yaml.safe_load((folder / "experiments.yaml").read_text(encoding="utf-8"))
 
 
 class Experiment:
-    """The runs of one CSV, and what `experiments.yaml` says about them."""
+    """The runs of one CSV, and their entry in `experiments.yaml`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.facts: dict[str, Any] = described(folder)[name]
@@ -56,12 +56,12 @@ class Experiment:
         self.rows: list[Run] = [dict(zip(self.header, row, strict=True)) for row in rows]
 
     def values(self, method: str, metric: str) -> dict[int, float]:
-        """Return what the runs of a method reached, by seed."""
+        """Return the values of a method's runs by seed."""
         rows = (row for row in self.rows if row["method"] == method and row["seed"].isdigit())
         return {int(row["seed"]): float(row[metric]) for row in rows if row.get(metric)}
 
     def seeds(self, method: str, among: Iterable[int] = ()) -> str:
-        """Return the seeds that a method was trained with, if given only those among others: `0-4`, or `0, 2`."""
+        """Return the seeds of a method's runs, such as `0-4` or `0, 2`; with `among`, only these."""
         seeds = [row["seed"] for row in self.rows if row["method"] == method]
         numbers = sorted({int(seed) for seed in seeds if seed.isdigit()} & {*(among or range(100))})
         if not numbers:
@@ -70,7 +70,7 @@ class Experiment:
         return f"{numbers[0]}-{numbers[-1]}" if whole else ", ".join(map(str, numbers))
 
     def mean(self, method: str, metric: str, among: Iterable[int] = ()) -> float:
-        """Return the mean over the runs with these seeds, or that of the CSV where the runs were not kept."""
+        """Return the mean over the runs with these seeds, or the mean in the CSV if single runs are missing."""
         values = self.values(method, metric)
         if chosen := [value for seed, value in values.items() if seed in (among or values)]:
             return fmean(chosen)
@@ -83,12 +83,12 @@ class Experiment:
         return mean_interval(paired_differences(self.values(method, metric), self.values(reference, metric)))
 
     def ahead(self, method: str, reference: str) -> str:
-        """Return in how many pairs a method has the higher AP50-95."""
+        """Return the number of pairs in which a method has the higher AP50-95."""
         pairs = paired_differences(self.values(method, MAIN[1]), self.values(reference, MAIN[1]))
         return f"{sum(pair > 0 for pair in pairs)} of {len(pairs)}" if pairs else ""
 
     def gap(self, method: str) -> str:
-        """Return which share of the way from plain to the teacher a method goes, in AP50-95, over the seeds of both."""
+        """Return the share of the gap in AP50-95 between plain and teacher that a method closes, over common seeds."""
         seeds = self.values(method, MAIN[1])
         if len(seeds) == 1:
             return ""
@@ -98,11 +98,11 @@ class Experiment:
         return "" if share is None else f"{share:.0%}"
 
     def shared_seeds(self, methods: Iterable[str]) -> set[int]:
-        """Return the seeds that any of the methods was trained with."""
+        """Return the seeds of the runs of any of the methods."""
         return {seed for method in methods for seed in self.values(method, MAIN[0])}
 
     def title(self, method: str) -> str:
-        """Return what a method is called: a name, or the word that `methods=` takes."""
+        """Return the name of a method in tables, or its name in `methods=`."""
         if method == "ds2d2" and "older" in self.facts:
             return FOUR_TERMS
         return NAMES.get(method, method if method.startswith("teacher") and "-" not in method else f"`{method}`")
@@ -162,7 +162,7 @@ def means(experiment: Experiment, reference: str, *methods: str) -> list[str]:
 
 
 def seeds(experiment: Experiment, *methods: str) -> list[str]:
-    """Return AP50 / AP50-95 of the runs that have their seed in common with one of the methods after the first."""
+    """Return AP50 / AP50-95 of the runs whose seeds occur in one of the methods after the first."""
     found = {method: [experiment.values(method, metric) for metric in MAIN] for method in methods}
     every = sorted(experiment.shared_seeds(methods[1:]))
     rows = [
@@ -192,7 +192,7 @@ def overview(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def without_empty_columns(table: Table) -> Table:
-    """Leave out columns that have a header and nothing below."""
+    """Leave out columns that have only a header."""
     columns = zip(*table, strict=True)
     return [list(row) for row in zip(*(column for column in columns if any(column[1:])), strict=True)]
 
@@ -204,7 +204,7 @@ def markdown(table: Table) -> list[str]:
 
 
 def written(text: str, folder: Path = FOLDER) -> str:
-    """Return a page with every block as the CSVs in the folder give it."""
+    """Return a page with every block written anew from the CSVs in the folder."""
     kinds: dict[str, Callable[..., list[str]]] = {"facts": facts, "means": means, "seeds": seeds, "rows": as_they_are}
 
     def block(match: re.Match[str]) -> str:
@@ -248,13 +248,13 @@ def picture(folder: Path, names: Iterable[str]) -> str:
             line(f"M{x(start)} {y}H{x(end)}", colour, 2),
             f'<circle cx="{x(interval.mean)}" cy="{y}" r="4" fill="{colour}"/>',
         ]
-    note = "grey: not significant; a line that ends at the rim goes on"
+    note = "grey: not significant; a line that ends at the edge continues"
     lines += [write(left, bottom + 36, note), "</svg>"]
     return "\n".join(lines) + "\n"
 
 
 def outputs(folder: Path = FOLDER) -> dict[Path, str]:
-    """Return the pages and the picture as the CSVs in a folder give them."""
+    """Return the pages and the picture, written from the CSVs in a folder."""
     pages = {path: written(path.read_text(encoding="utf-8"), folder) for path in sorted(folder.glob("*.md"))}
     shown = re.findall(r"<!-- overview (.+?) -->", pages[folder / "index.md"])[0]
     return pages | {folder / "differences.svg": picture(folder, shown.split())}
@@ -265,7 +265,7 @@ def main() -> int:
     stale = [path for path, text in new.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     names = ", ".join(path.name for path in stale) or "none"
     if "--check" in sys.argv:
-        print(f"not what the CSVs give: {names}")
+        print(f"differ from the CSVs: {names}")
         return int(bool(stale))
     for path in stale:
         path.write_text(new[path], encoding="utf-8")

@@ -1,7 +1,7 @@
 """Distil a detector on your own data from Python: python examples/distil_your_data.py path/to/data.yaml.
 
-The data YAML is an ordinary Ultralytics one. The first run trains the teacher and the amplifier; later runs with the
-same teacher and data reuse them, whatever the student.
+The data YAML is a usual Ultralytics one. The first run trains the teacher and the amplifier. Later runs with the same
+teacher and data reuse them, for any student.
 """
 
 import sys
@@ -12,7 +12,7 @@ from ds2d2_yolo import DS2D2Trainer
 
 
 def main(data: str, **arguments: object) -> None:
-    """Train a student, then use it as any other YOLO."""
+    """Train a student, then use it like any other YOLO."""
     trainer = DS2D2Trainer(
         overrides={"teacher": "yolo11l.yaml", "student": "yolo11n.yaml", "data": data, "epochs": 100, **arguments}
     )

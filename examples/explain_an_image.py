@@ -1,7 +1,7 @@
-"""Draw what a student and its teacher see in one image, from Python, small enough for a document.
+"""Draw the sheet of one image from Python, small enough for a document: the outputs and maps of student and teacher.
 
 Example: python examples/explain_an_image.py teacher.pt student.pt image.png sheet.png --amplifier amplifier.pt
-`ds2d2 explain` does it for many images, at full size, and for models of all kinds with their checks.
+`ds2d2 explain` does it for many images, at full size, and with all checks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     explanation = explainer.explain(read(options.image))
     canvas = draw_sheet(explanation, names, explainer.origin, not options.no_bands)
     with Image.open(io.BytesIO(canvas.png(options.dpi))) as picture:
-        # A palette that covers all colours, so that rare ones, those of the boxes, keep theirs
+        # A palette of all colours: the rare colours of the boxes must not change
         small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small.save(options.sheet, optimize=True)
 

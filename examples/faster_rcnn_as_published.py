@@ -1,8 +1,9 @@
 """Distil Faster R-CNN as published: python examples/faster_rcnn_as_published.py path/to/DIOR.yaml.
 
-The recipe holds the pair (ResNet-101 teaches ResNet-18), the coefficients of the four terms, the sums over regions, the
-weight and the schedule of the paper's authors. Any argument overrides it. On the command line it is
-`ds2d2 train cfg=fasterrcnn_r101_r18_dior.yaml`. ResNets start from ImageNet weights, which are downloaded once.
+The recipe has the authors' pair (ResNet-101 teaches ResNet-18), gains of the four terms, sums over regions, weight and
+schedule. Any argument overrides it. ResNets start from ImageNet weights, which are downloaded once.
+
+On the command line: `ds2d2 train cfg=fasterrcnn_r101_r18_dior.yaml`.
 """
 
 import sys

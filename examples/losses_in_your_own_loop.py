@@ -1,6 +1,6 @@
-"""Use the method without Ultralytics' trainer: the losses need tensors alone.
+"""Use the method without Ultralytics' trainer: the losses only need tensors.
 
-Two toy pyramids stand for the necks of a teacher and a student of any framework, a convolution for the teacher's head.
+Two toy pyramids replace the necks of a teacher and a student from any framework. A convolution replaces the head.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ds2d2_yolo import DS2D2Loss, Gains, HeadComparison, LossInputs, TappedMaps,
 
 
 class ThroughHead(HeadComparison):
-    """The class predictions that a frozen head makes of two pyramids, compared for the term `im_full`."""
+    """Compares the class predictions of a frozen head from two pyramids, for the term `im_full`."""
 
     def __init__(self, head: nn.ModuleList) -> None:
         self.head = head
@@ -27,7 +27,7 @@ class ThroughHead(HeadComparison):
 
 
 def main(steps: int = 60) -> list[float]:
-    """Fit the student's maps to the teacher's, as maps and through a frozen head; return the losses."""
+    """Fit the student's maps to the teacher's, directly and through a frozen head. Return the losses."""
     torch.manual_seed(0)
     images = torch.rand(2, 3, 128, 128)
     teacher = nn.ModuleList([nn.Conv2d(3, 32, 8, stride=8), nn.Conv2d(3, 64, 16, stride=16)]).requires_grad_(False)

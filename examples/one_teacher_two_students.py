@@ -1,7 +1,7 @@
 """Train one teacher and one amplifier, distil two students: python examples/one_teacher_two_students.py data.yaml.
 
-An amplifier belongs to a teacher, not to a student: what is trained once serves students of any size, and of any YOLO
-family whose maps have the same strides.
+An amplifier belongs to a teacher, not to a student. It is trained once, for students of any size and of any YOLO family
+whose maps have the same strides.
 """
 
 import sys
@@ -15,7 +15,7 @@ STUDENTS = ("yolo11n.yaml", "yolov8n.yaml")
 def main(data: str, teacher: str = "yolo11l.yaml", **arguments: object) -> dict[str, Path]:
     """Return the checkpoints of the students by name."""
     common = {"data": data, "epochs": 100, **arguments}
-    guides = plan({"teacher": teacher, **common}, "amplifier").run().arguments  # both are reused where they are there
+    guides = plan({"teacher": teacher, **common}, "amplifier").run().arguments  # existing ones are reused
     students = {}
     for model in STUDENTS:
         pair = {"teacher": guides.teacher, "amplifier": guides.amplifier, "student": model}

@@ -1,7 +1,7 @@
 """Distil a detector that this package does not know, torchvision's FCOS: python examples/third_party_fcos.py data.yaml.
 
-A family is a model that Ultralytics' trainers can drive, and a `Detector`: what to tap, how the ground truth was
-assigned, what the head predicts. Backbone and pyramid are those of our torchvision models.
+A family needs two things: a model that Ultralytics' trainers can train, and a `Detector`. The `Detector` states which
+layers to tap, how ground truth is assigned and what the head predicts. Backbone and pyramid come from this package.
 """
 
 import sys
@@ -27,7 +27,7 @@ Raw = namedtuple("Raw", ["outputs", "points", "per_level", "image_size"])
 
 
 class AnnouncingHead(FCOSHead):
-    """torchvision's head; the matches that its loss is given pass through a module, where they can be tapped."""
+    """torchvision's head. The matches for its loss pass through a module, so that they can be tapped."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(channels, 1, classes)
@@ -38,7 +38,7 @@ class AnnouncingHead(FCOSHead):
 
 
 class Head(FCOS):
-    """torchvision's FCOS without its backbone: called with maps, it returns raw predictions."""
+    """torchvision's FCOS without its backbone: gets feature maps and returns raw predictions."""
 
     def __init__(self, channels: int, classes: int) -> None:
         body = nn.Identity()
@@ -76,7 +76,7 @@ class FCOSModel(TorchvisionModel):
 
 @register_detector
 class FCOSDetector(DenseTorchvisionDetector):
-    """The model as distillation sees it: dense predictions, as RetinaNet's."""
+    """The model for distillation: dense predictions, as in RetinaNet."""
 
     family, box_coding, model_class = "FCOS", "distances to four sides", FCOSModel
 
@@ -103,6 +103,6 @@ def main(data: str, channels: int = 256, **arguments: object) -> DS2D2Trainer:
 
 
 if __name__ == "__main__":
-    import third_party_fcos  # under its own name, by which checkpoints refer to its classes
+    import third_party_fcos  # under its own name: checkpoints refer to its classes by it
 
     third_party_fcos.main(sys.argv[1])
