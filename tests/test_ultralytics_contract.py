@@ -44,7 +44,7 @@ def test_checks_tell_versions_and_leave_nothing_behind(newer, capsys, fresh_mach
     lines = capsys.readouterr().out.splitlines()
     assert f"Ultralytics  {version('ultralytics')}" in lines
     assert sum(line.startswith("holds ") for line in lines) == len(CHECKS)
-    assert lines[-1].endswith(f"the newest one that all tests ran with is {compatibility.NEWEST}")
+    assert lines[-1].endswith(f"the newest fully tested release is {compatibility.NEWEST}")
     assert "is newer than" not in str(lines)
     assert not list(fresh_machine.iterdir())
 

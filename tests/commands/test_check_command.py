@@ -130,7 +130,7 @@ def test_existing_results_are_left_alone_unless_asked(good, tmp_path):
 
 def test_images_none_reports_the_labels_and_what_is_unknown(good, tmp_path, capsys):
     assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "images": "none"})) == 0
-    assert "are unknown: images=none" in capsys.readouterr().out
+    assert "were not checked: images=none" in capsys.readouterr().out
     train = read(tmp_path / "out")["splits"]["train"]
     assert (train["objects"], train["sizes"], train["cells"]) == (2, None, None)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", "classes.png"]
@@ -209,7 +209,7 @@ def test_a_malformed_yaml_is_told_in_one_line(good, tmp_path, content):
 @pytest.mark.parametrize("out", ["images/train", "images/train/out"])
 def test_nothing_is_written_among_the_images(good, out):
     before = snapshot(good.parent)
-    with pytest.raises(DS2D2Error, match="among the images"):
+    with pytest.raises(DS2D2Error, match="in a folder of the data set's images"):
         check.run(words({"data": str(good), "out": str(good.parent / out)}))
     assert snapshot(good.parent) == before
 
