@@ -6,7 +6,7 @@ Takes the arguments of `ds2d2 compare`. Its runs go into their own project and a
 - `--bfloat16`: every training also uses PyTorch's autocast for CPUs. This halves the time if the CPU has AMX, and is
   slower without AMX. Ultralytics has mixed precision only for GPUs.
 
-Example:
+For example:
 
     python benchmarks/accuracy.py --channels-last teacher=yolo11s.yaml student=yolo11n.yaml data=data.yaml epochs=30
 """

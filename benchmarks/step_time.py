@@ -6,8 +6,8 @@
 A step is a forward and a backward pass over one batch, without the optimiser. Models are not trained: time does not
 depend on their weights. Ultralytics' own distillation works only with its own models.
 
-- "parts": sum of the parts that every implementation needs, each measured alone: the plain step, the teacher's forward
-  pass, and the passes through the teacher's head and the amplifier.
+- "parts": sum of the parts that every implementation needs. They are measured alone: the plain step, the teacher's
+  forward pass, and the passes through the teacher's head and the amplifier.
 - "without ...": a step of DS2D2 without some of its terms, to measure their cost.
 
 With `--every 2 4`, `--im-every 4` or `--close 0.5`, averages of distilled and plain steps are measured, too:

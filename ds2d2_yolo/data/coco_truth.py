@@ -93,9 +93,9 @@ def coco_truth(
     - `area` is w * h of `rbox`, `segmentation` has the labelled corners, and `bbox` is their hull.
 
     Args:
-        labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set: `im_file`; `shape`, (height,
-            width) in pixels; `cls`, (N, 1) float32; `bboxes`, (N, 4) float32, normalised centre, width and height;
-            `segments`, N polygons (P, 2) float32, normalised, or none.
+        labels (Sequence[Mapping[str, Any]]): The `labels` of an Ultralytics data set. Each has `im_file`, `shape`
+            (height and width in pixels) and `cls` (N, 1) float32. `bboxes` are (N, 4) float32: normalised centre, width
+            and height. `segments` are N polygons (P, 2) float32, normalised, or empty.
         names (Mapping[int, str]): Class names by index.
         task (str): `detect`, `obb`, `segment` or `pose`.
         root (Path | str | None): File names are relative to this folder; names outside of it are absolute.

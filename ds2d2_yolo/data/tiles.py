@@ -228,9 +228,7 @@ def write_tiles(
         DS2D2Error: If the image cannot be read, or tiles of its kind cannot be written.
     """
     if image.image is None:
-        raise DS2D2Error(
-            f"{image.labels}: there is no image {image.name} to cut into tiles; add it, or pass patch=0"
-        )
+        raise DS2D2Error(f"{image.labels}: there is no image {image.name} to cut into tiles; add it, or pass patch=0")
     pixels = read_pixels(image.image)
     deep = pixels.dtype != np.uint8
     if deep and stretch:

@@ -290,7 +290,10 @@ def test_missing_options_are_told(missing):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([entry(), entry(file_name="P2__1__0___0.png")], r"detection 2: 'P2__1__0___0' is not a tile of val; pass data="),
+        (
+            [entry(), entry(file_name="P2__1__0___0.png")],
+            r"detection 2: 'P2__1__0___0' is not a tile of val; pass data=",
+        ),
         ([entry(number=3)], "detection 1: class 2, but the data set has 2"),
         ([entry(number=0)], "detection 1: class -1"),
         ([entry(score=1.5)], "detection 1: a score outside of 0 to 1"),

@@ -22,8 +22,8 @@ def place(
 ) -> tuple[float, ...] | str:
     """Return the position of an object in an image, or the reason why it has none.
 
-    A horizontal box is clipped to the image. An oriented box that crosses the edge keeps its corners, which are then
-    below 0 or above 1, as with MMRotate and Ultralytics' own conversion of DOTA. Clipping the box or moving single
+    A horizontal box is clipped to the image. An oriented box that crosses the edge keeps its corners: some are then
+    below 0 or above 1. MMRotate and Ultralytics' own conversion of DOTA do the same. Clipping the box or moving single
     corners to the edge would change its angle.
 
     Ultralytics accepts such labels if the centre of the hull is in the image and the hull is not larger than the image.
