@@ -60,12 +60,12 @@ def _evidence_of_dior(source: Source, folder: Folder, names: set[str]) -> str:
         return ""
     for images in source.having("images"):
         if re.search(r"/jpegimages-(trainval|test)(/|$)", source.words(images.path)):
-            return f"the folder {source.below(images.path)}, and classes of DIOR alone"
+            return f"the folder {source.below(images.path)}, and class names that only DIOR has"
     distinctive = sorted(names & _DISTINCTIVE)
     if len(distinctive) > 1:
-        return f"classes of DIOR alone, such as {' and '.join(distinctive[:2])}"
+        return f"class names that only DIOR has, such as {' and '.join(distinctive[:2])}"
     numbered = all(re.fullmatch(r"\d{5}\.xml", name, re.IGNORECASE) for name in folder.first["xml"])
-    found = f"images numbered with five digits, and classes of DIOR alone, such as {''.join(distinctive)}"
+    found = f"images numbered with five digits, and class names that only DIOR has, such as {''.join(distinctive)}"
     return found if numbered and distinctive and len(names) > 2 else ""
 
 
