@@ -128,7 +128,7 @@ MISTAKES = [
     ("train " + TRAIN + " data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
     ("check data={unnamed_data}", 1, "names holds None, which is no class name"),
     ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is no class name"),
-    ("teacher teacher=yolo11n.yaml data={band_data}", 1, "0.png: cannot be used, has 3 channels, the data YAML says 4"),
+    ("teacher teacher=yolo11n.yaml data={band_data}", 1, "0.png: cannot be used, has 3 channels, the data YAML has 4"),
     ("check data={long_data}", 1, "yyy ... yyy"),
     ("check data={pipe_data}", 1, "pipe.yaml: is neither a file nor a folder, but a pipe"),
     *[

@@ -1,1 +1,1 @@
-"""The commands: parse words, make one call, print lines. May use every other room; Python users do not need it."""
+"""The commands: parse words, make one call, print lines. They know every other room. Python users do not need them."""

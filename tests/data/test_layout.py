@@ -361,7 +361,7 @@ def test_labels_of_task_2_beside_those_of_task_1_are_not_read(tmp_path, task, ve
     layout = recognise(tmp_path, task, version=version)
     (image,) = layout.open(Account()).read("train")
     assert (layout.name, image.objects[0].points) == ("DOTA v1.0", (10, 20, 40, 10, 50, 40, 20, 50))
-    assert sum("reclabelTxt is not read: the boxes of Task 2" in note for note in layout.notes) == 2
+    assert sum("reclabelTxt is not read: its boxes (Task 2)" in note for note in layout.notes) == 2
 
 
 def test_labels_of_task_2_alone_are_read(tmp_path):
