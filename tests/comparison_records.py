@@ -1,4 +1,4 @@
-"""Records of made-up runs, for the tests of what is worked out of them and of how it is shown."""
+"""Records of invented runs, for the tests of statistics and tables."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def run_of(method, seed, values, pace=10.0, **changes):
     }
 
 
-FLAT = (0.1, 0.2, 0.2, 0.2, 0.2)  # a student that has learnt what it can
+FLAT = (0.1, 0.2, 0.2, 0.2, 0.2)  # a student that no longer improves
 TEACHER = {"AP50": 0.8, "AP50-95": 0.4, "coco": {"APs": 0.2, "APm": 0.4, "APl": None}}
 
 
@@ -52,5 +52,5 @@ def comparison_of(folder=Path("nowhere"), seeds=(0, 1), cluster=None):
 
 
 def masked(figures, values):
-    """Add mask AP, of which AP50 is twice AP50-95, to what has box AP."""
+    """Add mask AP to metrics with box AP. AP50 is twice AP50-95."""
     return {**figures, "metrics/mAP50(M)": 2 * values, "metrics/mAP50-95(M)": values}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from golden_arrays import Golden
 
-# Fixtures that train: whoever uses one is slow.
+# Fixtures that train: tests that use them are slow.
 TRAINING = {"compared", "distilled", "finished", "parts", "results", "run", "trained"}
 
 
@@ -39,7 +39,7 @@ def distilled(tmp_path_factory):
     overrides |= short(name="student", epochs=2, amplifier_epochs=1, batch=3, nbs=64, plots=True)
     logged = []
     with no_network():
-        check_font("Arial.ttf")  # Ultralytics looks for its font once per process, whoever asks first
+        check_font("Arial.ttf")  # Ultralytics looks for its font only once per process
     with no_network() as connections:
         trainer = DS2D2Trainer(overrides=overrides)
         trainer.add_callback(

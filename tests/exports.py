@@ -1,4 +1,4 @@
-"""Data sets of a few tiny images as annotation tools export them, each with one train and one val image at least."""
+"""Data sets of a few tiny images in the formats of annotation tools. Each has at least one train and one val image."""
 
 import json
 
@@ -112,7 +112,7 @@ def label_studio(root):
 
 
 def own_dota(root):
-    """DOTA's format with classes of one's own, with blanks in them, in upper case suffixes."""
+    """DOTA's format with its own classes, blanks in their names, and upper-case suffixes."""
     for split in ("train", "valid"):
         for i in range(2):
             lines = "10 20 40 20 40 60 10 60 oil tank 0\n5 5 20 5 20 20 5 20 Pier 1\n"

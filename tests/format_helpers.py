@@ -1,4 +1,4 @@
-"""What the tests of the readers share."""
+"""Helpers of the tests of the readers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 
 def read_all(reader, account):
-    """Read every split; return its images by split, after a look at the account and at what was read."""
+    """Read and check every split. Return the images by split."""
     images = {split: list(reader.read(split)) for split in reader.splits()}
     lost = Counter()
     for entry in account.left_out:
@@ -29,7 +29,7 @@ def read_all(reader, account):
 
 
 def left_out(account):
-    """The entries of an account as text: `kind file:line reason`, with the count where it is not one."""
+    """The entries of an account as text: `kind file:line reason`, with the count if it is not one."""
     return [
         f"{entry['kind']} {entry['file']}"
         + (f":{entry['line']}" if entry["line"] is not None else "")
@@ -41,7 +41,7 @@ def left_out(account):
 
 @st.composite
 def mutated(draw, valid):
-    """A valid file in which some stretches are replaced by others, its own or any bytes."""
+    """A valid file in which some parts are replaced by other parts of it, or by random bytes."""
     content = draw(st.sampled_from(valid)) if isinstance(valid, list) else valid
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))

@@ -1,4 +1,4 @@
-"""Cases of the fuzzing by kind: each spoils one good input and returns the commands that are to cope with it."""
+"""Cases of the fuzzing by kind: each damages one good input and returns the commands to run with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ds2d2_yolo.options import option_defaults
 from ds2d2_yolo.training.arguments import DEFAULTS
 
 Case = Callable[[Random, Field, Path, Path], list[list[str]]]
-"""Makes inputs in a folder; the second is for outputs. Returns words of commands, `check` first where there is one."""
+"""Makes inputs in the first folder. The second is for outputs. Returns words of commands, with `check` first."""
 
 _READERS = ("train", "teacher", "amplifier", "val", "explain", "compare", "demo")
 _ALL_IMAGES = ("train/0", "train/1", "val/0", "val/1")
@@ -39,7 +39,7 @@ def _commands(rng: Random, field: Field, data: Path, out: Path) -> list[list[str
 
 
 def data_yaml(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Spoil a data YAML: values of other types, or its text."""
+    """Damage a data YAML: values of other types, or its text."""
     path = copied_set(field, folder / "set")
     content = yaml.safe_load(path.read_text())
     whole = content | {"test": "images/val", "nc": 2, "channels": 3, "kpt_shape": [4, 2], "download": "", "minival": ""}
@@ -89,7 +89,7 @@ def data_yaml(rng: Random, field: Field, folder: Path, out: Path) -> list[list[s
 
 
 def labels(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Spoil label files."""
+    """Damage label files."""
     path = copied_set(field, folder / "set")
     lines = [
         *("7 .5 .5 .2 .2", "-1 .5 .5 .2 .2", "0.5 .5 .5 .2 .2", "nan .5 .5 .2 .2", "0 nan .5 .2 .2", "0 inf .5 .2 .2"),
@@ -117,7 +117,7 @@ def _encoded(form: str, mode: str = "RGB", size: tuple[int, int] = (64, 64), see
 
 
 def images(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Spoil image files."""
+    """Damage image files."""
     path = copied_set(field, folder / "set")
     float_tiff = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).random((64, 64), np.float32)).save(float_tiff, "TIFF")
@@ -151,7 +151,7 @@ def images(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]
 
 
 def _odd_module(rng: Random, model: Any) -> None:
-    """Exchange an attribute of a loaded model for something odd."""
+    """Replace an attribute of a loaded model by an unusual value."""
     odd = rng.choice([*ODD, torch.zeros(3), nn.Identity(), [8.0, 16.0, 32.0], torch.tensor([float("nan")] * 3)])
     where = rng.random()
     if where < 0.6:
@@ -189,7 +189,7 @@ def _odd_module(rng: Random, model: Any) -> None:
 
 
 def checkpoints(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Spoil checkpoints: entries, attributes of the model in them, weights, the file."""
+    """Damage checkpoints: entries, attributes of the model, weights, the file."""
     role = rng.choice(
         ["teacher", "student", "pretrained", "model", "explained", "plain", "amplifier", "last", "baseline"]
     )
@@ -238,7 +238,7 @@ def checkpoints(rng: Random, field: Field, folder: Path, out: Path) -> list[list
 
 
 def merge(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Spoil the tile map, the predictions, or the options of a merge."""
+    """Damage the tile map, the predictions, or the options of a merge."""
     tiles = folder / "tiles"
     tiles.mkdir()
     lines = [json.loads(line) for line in (field.files["tiles"] / "tiles.jsonl").read_text().splitlines()]
@@ -290,7 +290,7 @@ def merge(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]
 
 
 def configuration(rng: Random, field: Field, folder: Path, out: Path) -> list[list[str]]:
-    """Give arguments of wrong types and sizes, as words or in a file."""
+    """Pass arguments of wrong types and sizes, as words or in a file."""
     mode = rng.choice(
         ["train", "teacher", "amplifier", "val", "explain", "check", "compare", "demo", "report", "resume"]
     )
@@ -314,7 +314,7 @@ def configuration(rng: Random, field: Field, folder: Path, out: Path) -> list[li
         "lambda: 0",
     ]
     chosen = {rng.choice(names): rng.choice([*ODD, *out_of_range]) for _ in range(rng.randint(1, 2))}
-    # What would compute for hours or fill a disk is no mistake.
+    # Values that would compute for hours or fill a disk are not mistakes.
     chosen = {name: value for name, value in chosen.items() if not _is_long(name, value)}
     if rng.random() < 0.6:
         changes = {name: str(value).replace("\0", "\\0") for name, value in chosen.items()}
@@ -362,7 +362,7 @@ _VALIDATION = ("imgsz", "batch", "device", "conf", "iou", "max_det", "half", "re
 
 
 def _is_long(name: str, value: object) -> bool:
-    """Return whether a value asks for more than a test has time for."""
+    """Return whether a value would take too long for a test."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     big = number and not abs(value) < 100  # type: ignore[arg-type]
     return (
@@ -378,11 +378,11 @@ KINDS: dict[str, tuple[Case, int]] = {
     "checkpoints": (checkpoints, 260),
     "configuration": (configuration, 160),
 }
-"""Cases by kind, and how many of them are the whole set."""
+"""Cases by kind, with the number of cases in the whole set."""
 
 
 def seeded(kind: str, number: int) -> Random:
-    """Return the random numbers of a case; Ultralytics' own are put into a state of their own, too."""
+    """Return the random numbers of a case. Ultralytics' random state is set, too."""
     random.seed(number)
     np.random.seed(number)  # noqa: NPY002
     torch.manual_seed(number)

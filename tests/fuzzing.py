@@ -1,4 +1,4 @@
-"""What the fuzzing shares: good files to spoil, odd values, and one run of a command that is looked at from outside."""
+"""Helpers of the fuzzing: good files to damage, unusual values, and the run of a command with its checks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ds2d2_yolo.data.annotations import AnnotatedImage
 from ds2d2_yolo.data.tiles import TileMapWriter, TileSettings, cut_tiles
 from ds2d2_yolo.errors import DS2D2Error
 
-PATIENCE = 120  # seconds, for what takes one or two
+PATIENCE = 120  # seconds, for commands that take one or two
 
 
 class Hangs(BaseException):
-    """A command takes too long; no `except Exception` holds this up."""
+    """A command takes too long. `except Exception` does not catch this."""
 
 
 ODD = (
@@ -43,14 +43,14 @@ ODD = (
     *("", " ", "0", "none", "x" * 5000, "a\0b", "ü/\u202e", "../..", "/dev/null", "*", "[", "~", "~nobody", "{}", "%s"),
     *([], [[]], [None], {}, {1: 2}, [1, 2, 3], ["a", "b"], {"a": {"b": []}}, date(2026, 1, 1), b"\0\xff"),
 )
-"""Values that nobody expects, as YAML, JSON and pickles can hold them."""
+"""Unexpected values that YAML, JSON and pickles can have."""
 
 SHORT = {name: value for name, value in short(imgsz=64, batch=2, nbs=2).items() if name != "workers"}
 
 
 @dataclass
 class Field:
-    """Good files, to be spoilt one by one.
+    """Good files, to be damaged one by one.
 
     Attributes:
         folder (Path): Where they lie.
@@ -79,7 +79,7 @@ class Field:
 
 
 def words_of(field: Field, mode: str, place: Path, /, **changes: object) -> list[str]:
-    """Return the words of a command that works, with changes; None leaves an option out."""
+    """Return the words of a working command, with changes. None removes an option."""
     files = field.files
     pair = {"teacher": files["teacher"], "student": files["student"]}
     data, train = {"data": files["data"]}, {**SHORT, "workers": 0, "project": place}
@@ -100,12 +100,12 @@ def words_of(field: Field, mode: str, place: Path, /, **changes: object) -> list
     return [{"resume": "train"}.get(mode, mode), *words]
 
 
-# ------------------------------------------------------------------------------------------------ one run, judged
+# ---------------------------------------------------------------------------------------------- run of a command
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did: its exit code, what it printed, and what is wrong with that."""
+    """The result of a command: its exit code, its output, and complaints about them."""
 
     code: int | None
     output: str
@@ -113,7 +113,7 @@ class Outcome:
 
     @property
     def refused_data(self) -> list[str]:
-        """The lines that refuse something else than a model, which other classes or channels do not suit."""
+        """The lines that refuse something other than a model with unsuitable classes or channels."""
         lines = [line for line in self.output.splitlines() if line.startswith("ds2d2: error: ")]
         return [line for line in lines if not re.search("error: (model|teacher|student)=|has other classes", line)]
 
@@ -179,7 +179,7 @@ def _patience() -> Iterator[None]:
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return what tells files apart that have been written to; label caches are Ultralytics'."""
+    """Return sizes and times by file, to find files that were changed. Ultralytics' label caches do not count."""
     found = {}
     for top, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -193,11 +193,11 @@ def _changes(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, i
     return sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
-# ------------------------------------------------------------------------------------------------ spoilt things
+# ------------------------------------------------------------------------------------------------ damaged inputs
 
 
 def spoilt_bytes(rng: Random, content: bytes) -> bytes:
-    """Return a file with some stretches replaced, doubled or dropped, cut short, or with a mark or a NUL."""
+    """Return a file with some parts replaced, repeated or removed, truncated, or with a byte order mark or a NUL."""
     for _ in range(rng.randint(1, 3)):
         start = rng.randint(0, len(content))
         stop = min(start + rng.randint(0, 30), len(content))
@@ -214,7 +214,7 @@ def spoilt_bytes(rng: Random, content: bytes) -> bytes:
 
 
 def spoilt_tree(rng: Random, value: Any) -> Any:
-    """Return a tree of mappings and lists with one or two values exchanged for odd ones, or dropped."""
+    """Return a tree of mappings and lists with one or two values replaced by unusual ones, or removed."""
     for _ in range(rng.randint(1, 2)):
         value = _exchanged(rng, value)
     return value
@@ -233,12 +233,12 @@ def _exchanged(rng: Random, value: Any) -> Any:
 
 
 def odd_yaml(content: object) -> bytes:
-    """Return a value as YAML, whatever it is."""
+    """Return any value as YAML."""
     return yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode("utf-8", "surrogatepass")
 
 
 def odd_path(rng: Random, path: Path, good: bytes) -> str:
-    """Put something that is no good file in the place of one, and say what."""
+    """Replace a good file by something else, and return what it is."""
     kind = rng.choice(["empty", "text", "folder", "loop", "dangling", "fifo", "cut", "flipped", "zeros", "missing"])
     path.unlink(missing_ok=True)
     if kind == "folder":

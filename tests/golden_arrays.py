@@ -9,7 +9,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 class Golden:
-    """Arrays of one golden file as tensors; student features come back to their own scale."""
+    """Arrays of one golden file as tensors, with student features in their original scale."""
 
     def __init__(self, name: str) -> None:
         self._file = np.load(GOLDEN / f"{name}.npz")

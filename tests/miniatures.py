@@ -1,4 +1,4 @@
-"""Data sets of a few tiny images in the layouts of DIOR, DOTA, COCO and VOC, with the quirks of the real ones."""
+"""Data sets of a few tiny images in the layouts of DIOR, DOTA, COCO and VOC, with the errors of the real ones."""
 
 import json
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 DIOR_BOXES = {
     "train": {"00001": [("golffield", 13, 23, 68, 67), ("vehicle", 0, 0, 9, 9)]},
-    # The second box of 04137 has no area, the third one lies outside of the image: both occur in DIOR.
+    # The second box of 04137 has no area, the third is outside of the image: both occur in DIOR.
     "val": {"04137": [("ship", 20, 30, 40, 70), ("ship", 52, 48, 53, 48), ("harbor", 90, 90, 120, 80 + 40)]},
     "test": {"11759": [("Expressway-toll-station", 1, 1, 80, 80)], "14558": []},
 }
@@ -54,14 +54,14 @@ def oriented(name, boxes, size=SIDE):
 
 
 def dior(root, both=True):
-    """DIOR as unpacked: two folders of annotations, lists with CRLF, a depth of 1, boxes that are none."""
+    """DIOR as unpacked: two folders of annotations, lists with CRLF, a depth of 1, invalid boxes."""
     for split, images in DIOR_BOXES.items():
         write(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in images), newline="\r\n")
         for name, boxes in images.items():
             depth = 1 if name == "14558" else 3
             write(root / "Annotations/Horizontal Bounding Boxes" / f"{name}.xml", horizontal(name, boxes, depth=depth))
             if both:
-                # Oriented boxes of DIOR-R begin at -1 where they touch the rim.
+                # Oriented boxes of DIOR-R begin at -1 if they touch the edge.
                 turned = [(cls, x1 - (x1 == 0), *rest) for cls, x1, *rest in boxes]
                 write(root / "Annotations/Oriented Bounding Boxes" / f"{name}.xml", oriented(name, turned))
             folder = "JPEGImages-test" if split == "test" else "JPEGImages-trainval"
@@ -91,7 +91,7 @@ COCO_CATEGORIES = [{"id": 0, "name": "ship"}, {"id": 7, "name": "truck"}, {"id":
 
 
 def coco(root):
-    """COCO JSON as users of MMDetection have it: ids with gaps and from 0, crowds, images without objects."""
+    """COCO JSON as for MMDetection: ids with gaps and from 0, crowds, images without objects."""
     numbers = iter(range(100))
 
     def entry(image, category, box, **more):

@@ -1,4 +1,4 @@
-"""Looks at an HTML page: what it refers to, and what a browser makes of it."""
+"""Helpers to check an HTML page: its references, and its rendering in a browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What is in a page; a tag that is not closed in its place fails."""
+    """The content of a page. A tag that is not closed in its place is an error."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(convert_charrefs=True)
@@ -57,7 +57,7 @@ def assert_self_contained(page: Page) -> None:
 
 
 def browse(path: Path, folder: Path, width: int = 1000, dark: bool = False) -> np.ndarray:
-    """Return the pixels that a browser shows; errors on its console fail."""
+    """Return the pixels of a page in a browser. Errors on its console raise an error."""
     assert BROWSER, "no chromium on the PATH"
     shot = folder / "shot.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},1200"]

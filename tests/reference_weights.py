@@ -1,4 +1,4 @@
-"""Heads of the reference, as the golden files hold them, brought into our modules.
+"""Loads the reference's heads from the golden files into this package's modules.
 
 | reference (MMDetection) | here (torchvision's names) |
 |---|---|

@@ -1,4 +1,4 @@
-"""Advice that leads out: what an error tells to type is typed, and the command gets further."""
+"""Advice that helps: the advice of an error is followed, and the command gets further."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from ds2d2_yolo.training.pipeline import plan
 
 
 class Case(NamedTuple):
-    """A mistake, what is said about it, and what to type.
+    """A mistake, its error message, and the advice.
 
     Attributes:
         words (str): The command line.
@@ -181,7 +181,7 @@ def files(tmp_path_factory):
 
 
 def error_of(words, capsys):
-    """Go as far as the command goes without training, and return its error, or nothing."""
+    """Run the command up to the training, and return its error, or nothing."""
     mode, *rest = words
     if mode not in {"train", "teacher", "amplifier", "compare"} or any(word.startswith("resume=") for word in rest):
         capsys.readouterr()
@@ -198,7 +198,7 @@ def error_of(words, capsys):
 
 
 def typed(words, advice):
-    """Do what an advice says: return the words of the next command line, after files were changed."""
+    """Follow an advice: change files, and return the words of the next command line."""
     if left_out := re.fullmatch(r"leave (\w+)= out", advice):
         return [word for word in words if not word.startswith(f"{left_out[1]}=")]
     if advice.startswith("ds2d2 "):

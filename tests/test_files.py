@@ -1,4 +1,4 @@
-"""Folders that are whole or absent, whatever happens while they are made."""
+"""Folders are complete or missing, whatever happens while they are made."""
 
 import json
 import os

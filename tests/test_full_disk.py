@@ -1,4 +1,4 @@
-"""Disks without room: every mode says in one line what it could not write, and leaves nothing half written."""
+"""Full disks: every mode prints one line about the file that it could not write, and leaves no incomplete files."""
 
 import errno
 import os
@@ -129,7 +129,7 @@ def test_a_training_says_what_is_whole_and_how_to_go_on(given, tmp_path, monkeyp
     overrides = short(**given, **place, im_high=0, epochs=2)
 
     def start(room):
-        """Train with room for so many checkpoints, of which an epoch of these saves two."""
+        """Train with room for so many checkpoints. Each epoch saves two."""
         left = [room]
 
         def write_some(path, data):

@@ -1,4 +1,4 @@
-"""Spoilt files and odd values in every mode: one line or a result, no traceback, no hang, nothing changed or left."""
+"""Damaged files and unusual values in every mode: one line or a result, no traceback, no hang, no changed files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from fuzzing import SHORT, Field, run_and_judge, words_of
 
 from ds2d2_yolo import DS2D2Trainer
 
-# Cases of each kind where not all are asked for
+# Number of cases of each kind without --cases all
 _FEW = {"data": 12, "labels": 12, "merge": 48, "images": 10, "checkpoints": 24, "configuration": 24}
 
 
@@ -25,7 +25,7 @@ def pytest_generate_tests(metafunc):
 
 
 def make_field(folder):
-    """Good files, with those that a training makes: a run, its amplifier, and a run that was interrupted."""
+    """Good files, including results of trainings: a run, its amplifier, and an interrupted run."""
     found = Field.laid_out(folder)
     files = found.files
     overrides = {name: str(files[name]) for name in ("teacher", "student", "data")} | SHORT

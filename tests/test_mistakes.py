@@ -19,7 +19,7 @@ from ds2d2_yolo.training.arguments import check_arguments
 
 
 class Foreign(torch.nn.Identity):
-    """A class of a stranger."""
+    """A class of another package."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def files(tmp_path_factory):
 
 
 def damaged_checkpoints(folder):
-    """Checkpoints of which one thing is of another type or value."""
+    """Checkpoints with one wrong type or value each."""
     found = {}
     changes = {"names": ["ship"], "stride": None, "yaml": []}
     for name, value in changes.items():
@@ -102,7 +102,7 @@ def damaged_checkpoints(folder):
     return found | {"epoch_pt": folder / "epoch.pt", "nan_pt": save_checkpoint(model, folder / "nan.pt")}
 
 
-# What a checkpoint would run cannot be told before torch 2.6: there `safe=True` is refused.
+# Before torch 2.6 the code in a checkpoint cannot be checked: there `safe=True` is refused.
 CAN_TELL = hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
 OLD = None if CAN_TELL else (2, "safe=True: needs torch 2.6 or newer")
 TRAIN = "teacher={teacher} student=yolo11n.yaml data={data} imgsz=64 epochs=1 device=cpu"
@@ -274,7 +274,7 @@ VALUES = st.one_of(
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=12), st.tuples(st.sampled_from(KEYS), st.text(max_size=10)).map("=".join))))
 def test_any_words_are_understood_or_refused_in_one_line(words):
-    with suppress(DS2D2Error):  # whose message is one line by construction
+    with suppress(DS2D2Error):  # its message is one line by construction
         parse_arguments([word for word in words if not word.startswith("cfg=")])
 
 

@@ -1,4 +1,4 @@
-"""The package from outside: what importing it does, what ships with it, and that its examples run."""
+"""The package from outside: effects of importing it, files that ship with it, and its examples."""
 
 import csv
 import importlib
@@ -75,7 +75,7 @@ assert ("ds2d2_yolo" in sys.modules) == ("IMPORTED" in os.environ)
 
 @pytest.mark.slow
 def test_importing_changes_nothing_in_ultralytics(tmp_path, monkeypatch):
-    """Defaults, `yolo cfg` and a plain training are what they are in a process that knows nothing of this package."""
+    """Defaults, `yolo cfg` and a plain training are the same as in a process without this package."""
     overrides = {"model": str(small_yolo(tmp_path)), "data": str(write_data(tmp_path / "set", train=4, val=2))}
     overrides |= {"imgsz": 64, "batch": 2, "epochs": 2, "device": "cpu", "workers": 0, "plots": False}
     runs = {}
@@ -132,7 +132,7 @@ TEXTS += [ROOT / ".ci" / "run", *ROOT.glob("*.md")]
 
 
 def test_modules_that_are_named_anywhere_exist():
-    """Also where nothing imports them by that name: in the documentation, in a string, in a command."""
+    """Also names in documentation, strings and commands, which nothing imports."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in TEXTS if path != Path(__file__))
     for name in sorted(set(re.findall(r"\bds2d2_yolo(?:\.[A-Za-z_]\w*)+", text))):
         pkgutil.resolve_name(name)
@@ -149,7 +149,7 @@ def test_source_files_that_the_documentation_names_exist():
 
 
 def test_links_of_pages_at_the_top_lead_somewhere():
-    """Those of `docs` are checked when the site is built."""
+    """Links in `docs` are checked when the site is built."""
     dead = []
     for page in ROOT.glob("*.md"):
         for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
@@ -263,4 +263,4 @@ def test_the_example_explains_an_image(distilled, tmp_path, monkeypatch):
 
     short = cv2.imread(str(sheet))
     assert short.shape[0] < 0.6 * whole.shape[0]
-    assert (short[-40:, :20] == short[0, 0]).all()  # what is left of the sheet ends with its margin
+    assert (short[-40:, :20] == short[0, 0]).all()  # the shortened sheet ends with its margin

@@ -1,4 +1,4 @@
-"""Recipes: every configuration of the reference, with its own coefficients; each is built and takes a few steps."""
+"""Recipes: every configuration of the reference with its coefficients. Each is built and trained for a few steps."""
 
 import copy
 
@@ -61,7 +61,7 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
     loss = DS2D2Loss(pair.maps, args.gains, args.wavelet, args.weight, theirs.shared_adapter)
     amplifier = copy.deepcopy(theirs.implicit_part(theirs.head)).requires_grad_(False)
     distiller = Distiller(theirs, amplifier, loss, pair.student_layers, pair.teacher_layers)
-    # The first steps of the warm-up: at the full rate fresh models without ImageNet weights would diverge.
+    # The first steps of the warm-up: at the full learning rate, models without ImageNet weights would diverge.
     optimizer = torch.optim.SGD(ours.model.parameters(), lr=args.lr0 / 500, momentum=args.momentum)
     ours.model.train()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What a release consists of beside the code: versions, packages, workflows."""
+"""Parts of a release beside the code: versions, packages, workflows."""
 
 import re
 from pathlib import Path

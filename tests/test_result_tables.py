@@ -1,4 +1,4 @@
-"""The pages of results are what their CSVs give."""
+"""The pages of results agree with their CSVs."""
 
 import csv
 import re

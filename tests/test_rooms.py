@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point one way, every room says what it knows, functions are short."""
+"""The rooms of the package: imports go one way, every room has a docstring, functions are short."""
 
 import ast
 import io
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ds2d2_yolo"
-# Modules of the ground serve every room and import none.
+# Ground modules serve every room and import none.
 GROUND = {"compatibility", "errors", "files", "options", "resources", "tables"}
-# A room imports rooms of the floors below its own, not those beside it.
+# A room imports rooms below its own, not those beside it.
 FLOORS = [
     {"method"},
     {"detectors"},
@@ -58,7 +58,7 @@ def imported(tree):
 def imports():
     """The modules of the package that each one imports.
 
-    The top module is left out: it finds what users import on first use.
+    The top module is left out: it imports its names on first use.
     """
     names = modules().keys() - {"ds2d2_yolo"}
     return {name: set(imported(modules()[name])) & names - {name} for name in names}

@@ -33,7 +33,7 @@ def test_every_check_says_what_holds_and_what_fails():
 
 @pytest.fixture
 def newer(monkeypatch):
-    """A release that nobody has tried, and that this process has not told of."""
+    """An untested release, about which this process has not warned yet."""
     monkeypatch.setattr(ultralytics, "__version__", "8.4.9999")
     monkeypatch.setenv(compatibility._WARNED, "")
 

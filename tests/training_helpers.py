@@ -1,4 +1,4 @@
-"""What tests of trainings share: tiny data, tiny models that know something, and short runs."""
+"""Helpers of the tests of trainings: tiny data, tiny models with useful weights, and short runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def short(**changes: Any) -> dict[str, Any]:
 def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64, task: str = "detect") -> Path:
     """Write a data set of bright rectangles on noise, and return its YAML.
 
-    They are turned for `obb`; for `segment` their outlines are labelled, for `pose` their corners.
+    They are rotated for `obb`. Their outlines are labelled for `segment`, their corners for `pose`.
     """
     generator = np.random.default_rng(0)
     for split, count in (("train", train), ("val", val)):
@@ -66,7 +66,7 @@ def write_data(folder: Path, train: int = 8, val: int = 4, size: int = 64, task:
 
 
 def batch_of(size: int = 64, images: int = 2, boxes: int = 3, task: str = "detect") -> dict[str, torch.Tensor]:
-    """A training batch as the model is given it; the keypoints are four."""
+    """A training batch as the model gets it, with four keypoints."""
     generator = torch.Generator().manual_seed(0)
     batch = {
         "img": torch.rand(images, 3, size, size, generator=generator),
@@ -83,10 +83,10 @@ def batch_of(size: int = 64, images: int = 2, boxes: int = 3, task: str = "detec
 
 
 def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> DetectionModel:
-    """A model whose features are not near zero, as those of a fresh one in evaluation mode are, nor its scores.
+    """A model whose features and scores are not near zero. Those of a new model in evaluation mode are.
 
-    A few passes in training mode set the BatchNorm statistics to those of the data; without their bias the class scores
-    are about one half.
+    A few passes in training mode set the BatchNorm statistics to those of the data. Without their bias, class scores
+    are about 0.5.
     """
     torch.manual_seed(seed)
     content = yaml_model_load(str(name))
@@ -112,7 +112,7 @@ def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> Detection
 
 
 def consult(detector: Detector, images: torch.Tensor) -> tuple[list[torch.Tensor], Any]:
-    """The maps that a frozen detector's head is given for images, and its raw predictions."""
+    """The feature maps that a frozen detector's head gets for images, and its raw predictions."""
     taps = Taps()
     taps.open({index: detector.layer(index) for index in detector.head_layers})
     predictions = detector.forward_teacher(images)
@@ -121,7 +121,7 @@ def consult(detector: Detector, images: torch.Tensor) -> tuple[list[torch.Tensor
 
 
 def assert_assigns_as_ever(detector: Detector, batch: dict[str, torch.Tensor]) -> None:
-    """A model whose objects are assigned by what it predicts itself has the loss that it always has."""
+    """If objects are assigned by the model's own predictions, its loss does not change."""
     model = detector.model.train()
     taps = Taps()
     taps.open({**{index: detector.layer(index) for index in detector.head_layers}, "head": detector.head})
@@ -152,7 +152,7 @@ def frozen_pair(teacher: Any, amplifier: Any) -> tuple[torch.nn.Module, torch.nn
 
 @contextmanager
 def no_network() -> Iterator[list[Any]]:
-    """Refuse connections, as a machine without a network does, and yield the list of those that were asked for."""
+    """Refuse connections, like a machine without a network, and yield the list of requested ones."""
     asked: list[Any] = []
 
     def refuse(*arguments: Any, **named: Any) -> NoReturn:
@@ -169,8 +169,8 @@ def no_network() -> Iterator[list[Any]]:
 def small_yolo(folder: Path, name: str = "small", width: int = 16, task: str = "detect") -> Path:
     """Write the YAML of a YOLO of five convolutions and a head on three levels, and return its path.
 
-    Ultralytics' own smallest models have some hundred modules, which take seconds to build, copy, save and load in
-    every run: too long where a test is about the trainer.
+    Ultralytics' smallest models have more than a hundred modules. To build, copy, save and load them takes seconds in
+    every run: too long for tests of the trainer.
     """
     heads = {"detect": "Detect, [nc]", "obb": "OBB, [nc, 1]", "segment": "Segment, [nc, 8, 16]"}
     head = (heads | {"pose": "Pose, [nc, kpt_shape]"})[task]

@@ -1,4 +1,4 @@
-"""YOLO data sets of tests, put together image by image."""
+"""YOLO data sets for tests, made image by image."""
 
 import io
 import zlib
@@ -26,7 +26,7 @@ def write(path, content):
 
 
 def put(root, split, name, labels=GOOD, image=None):
-    """Write an image and, unless None, its label file; every image has bytes of its own."""
+    """Write an image and, unless None, its label file. Every image has different bytes."""
     path = root / "images" / split / name
     write(path, encoded(seed=zlib.crc32(f"{split}/{name}".encode())) if image is None else image)
     if labels is not None:

@@ -1,4 +1,4 @@
-"""What `ds2d2 check` counts is what Ultralytics reads, in every set of the tests, and what it passes is accepted."""
+"""`ds2d2 check` counts what Ultralytics reads, in every set of the tests. Ultralytics accepts sets that it passes."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def data_yaml(root, **changes):
 
 
 def beside(root):
-    """Labels beside images, in a folder `images`, where they are not read, and in another, where they are."""
+    """Labels beside images. In a folder `images` they are not read, in another folder they are."""
     for folder in ("images", "pictures"):
         for name in ("a", "b"):
             write(root / folder / f"{name}.png", encoded(seed=len(folder) + ord(name)))
@@ -146,7 +146,7 @@ def test_what_is_counted_is_what_ultralytics_reads(name, task, fresh_machine, tm
     path = made(tmp_path / "set", name, task)
     code = main(["check", f"data={path}", f"task={task}", "plots=False", f"out={tmp_path / 'out'}"])
     report = json.loads((tmp_path / "out/check.json").read_text())
-    shutil.copytree(tmp_path / "set", tmp_path / "copy", symlinks=True)  # Ultralytics mends files
+    shutil.copytree(tmp_path / "set", tmp_path / "copy", symlinks=True)  # Ultralytics changes files
     for split, ours in report["splits"].items():
         duplicates = ours["findings"].get("duplicate_label", {"count": 0})["count"]
         counted = ours["used_images"], ours["objects_per_class"], ours["images_without_object"], duplicates
@@ -162,4 +162,4 @@ def test_what_is_counted_is_what_ultralytics_reads(name, task, fresh_machine, tm
     except DS2D2Error:
         return
     lost = sum(split["lost_objects"] + split["images"] - split["used_images"] for split in report["splits"].values())
-    assert lost, "what can be trained on without a loss is no error"
+    assert lost, "a data set without losses must not have errors"

@@ -1,4 +1,4 @@
-"""`ds2d2 check` as a whole: exit codes, the table, the files that it writes, and the mistakes that it answers."""
+"""`ds2d2 check` as a whole: exit codes, the table, the written files, and mistakes."""
 
 import json
 import zlib
@@ -18,7 +18,7 @@ PICTURES = ["classes.png", "density.png", "sizes.png"]
 
 
 def make(root, labels, names=("ship", "plane"), extra=""):
-    """Write a data set, `labels` by `split/name`, None for no label file; return its YAML."""
+    """Write a data set with `labels` by `split/name`, None for no label file. Return its YAML."""
     for key, text in labels.items():
         split, name = key.split("/")
         noise = np.random.default_rng(zlib.crc32(key.encode())).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(good, tmp_path, 
 
 def test_names_of_shipped_yamls_are_found_from_any_folder(fresh_machine, tmp_path):
     (fresh_machine / "datasets" / "ds2d2-scenes").mkdir(parents=True)
-    # Rendering all 550 images would take a minute; that the YAML is found and rendered from shows in the refusal.
+    # Rendering all 550 images would take a minute. The refusal shows that the YAML is found and used.
     with pytest.raises(DS2D2Error, match="exists and is not a rendered data set"):
         check.run(words({"data": "scenes", "out": str(tmp_path / "out")}))
 

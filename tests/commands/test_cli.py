@@ -1,4 +1,4 @@
-"""The command line: its grammar, and one clear line for every mistake."""
+"""The command line: its syntax, and one clear line for every mistake."""
 
 import subprocess
 import sys
@@ -91,7 +91,7 @@ def files(tmp_path_factory):
     return found
 
 
-# Good arguments, of which each mistake changes some; None takes one out.
+# Good arguments. Each mistake changes some of them; None removes one.
 GOOD = {
     "teacher": "{teacher}",
     "student": "yolo11n.yaml",
@@ -240,7 +240,7 @@ def test_names_of_folders_stay_as_they_are_written():
     ],
 )
 def test_an_interrupt_ends_with_130_and_a_hint(mode, told):
-    # In a process of its own, as the signal is ignored where tests run in the background. The mode interrupts itself.
+    # In its own process: the signal is ignored if tests run in the background. The mode interrupts itself.
     script = f"""
 import os, signal, sys, time
 from ds2d2_yolo.cli import main

@@ -1,4 +1,4 @@
-"""`ds2d2 demo`: that the whole of it runs, goes on, and answers mistakes."""
+"""`ds2d2 demo`: runs completely, continues after an interruption, and refuses mistakes."""
 
 import pytest
 from pages import Page, assert_self_contained
@@ -28,7 +28,7 @@ def test_demo_compares_students_on_a_page_and_goes_on(tmp_path, capsys, caplog):
         assert_self_contained(shown)
         assert any(alt.startswith("Detections of teacher, plain, ds2d2 in") for alt in shown.alts)
 
-        assert main(words) == 0  # all is there
+        assert main(words) == 0  # everything exists
         assert not any("to do" in message for message in caplog.messages)
 
 

@@ -1,4 +1,4 @@
-"""`ds2d2 explain` as a whole: sheets, the page, where images and adapters come from, and the mistakes it answers."""
+"""`ds2d2 explain` as a whole: sheets, the page, the sources of images and adapters, and mistakes."""
 
 import shutil
 

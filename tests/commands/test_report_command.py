@@ -1,4 +1,4 @@
-"""`ds2d2 report`: the page of a run, the comparison with a baseline, and the mistakes it answers."""
+"""`ds2d2 report`: the page of a run, the comparison with a baseline, and mistakes."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""What the tests of comparisons share: tiny data, a teacher with its amplifier, and what a user asks for."""
+"""Fixtures of the tests of comparisons: tiny data, a teacher with its amplifier, and a user's arguments."""
 
 import pytest
 from training_helpers import lively_model, save_checkpoint, short, small_yolo, write_data
@@ -36,7 +36,7 @@ def amplifier(teacher, data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def request_of(models, teacher, amplifier, data):
-    """Return what a user would ask for."""
+    """Return the arguments of a user."""
 
     def build(**changes):
         given = {**SHORT, "teacher": str(teacher), "student": str(models[1]), "data": str(data)}

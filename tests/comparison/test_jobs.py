@@ -1,4 +1,4 @@
-"""Comparisons, small but real: what is made once, recorded, reused and continued."""
+"""Small real comparisons: parts are made once, recorded, reused and continued."""
 
 import signal
 import subprocess
@@ -24,7 +24,7 @@ from ds2d2_yolo.training.arguments import DEFAULTS
 
 @pytest.fixture(scope="module")
 def finished(request_of, models, tmp_path_factory):
-    """A comparison of four methods, its teacher and amplifier untrained yet, and what it found."""
+    """A comparison of four methods with an untrained teacher, and its results."""
     project = str(tmp_path_factory.mktemp("compare"))
     given = request_of(
         project=project, methods="plain,builtin,explicit,db2", seeds=0, teacher=str(models[0]), amplifier="-"
@@ -97,7 +97,7 @@ def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
     monkeypatch.setitem(DEFAULTS, "shares", [0.5, 0.5, 0.5, 0.5, 0.5])
     to_do = []
     monkeypatch.setattr("ds2d2_yolo.comparison.jobs.run_jobs", lambda jobs, *_: to_do.extend(jobs))
-    with pytest.raises(DS2D2Error, match="explicit-0"):  # as nothing has made its record
+    with pytest.raises(DS2D2Error, match="explicit-0"):  # nothing has made its record
         run_comparison(plan_comparison(given))
     assert [job["title"] for job in to_do] == ["explicit-0", "db2-0"]
 
@@ -107,7 +107,7 @@ def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
 def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_path):
     given = request_of(project=str(tmp_path), name="comparison", methods="plain", seeds=0, epochs=900, amplifier="-")
     words = [f"{key}={value}" for key, value in given.items()]
-    # The signal is ignored where tests run in the background, by what they start, too.
+    # If tests run in the background, they and their child processes ignore the signal.
     script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
     script += "from ds2d2_yolo.cli import main; sys.exit(main())"
     done = 0
@@ -133,7 +133,7 @@ def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_
         done = len(files[0].read_text().splitlines()) - 1
     assert 4 <= done < 900
     assert not list(tmp_path.glob("comparison/runs/plain-*.json"))
-    # What is left to do takes too long for a test: the checkpoint says where it would go on.
+    # The rest would take too long for a test: the checkpoint shows where it would continue.
     (last,) = tmp_path.glob("comparison/runs/plain-0-*/weights/last.pt")
     saved = torch.load(last, weights_only=False)["epoch"] + 1
     starts = (last.parents[1] / "starts.txt").read_text().split()
@@ -154,7 +154,7 @@ def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_pa
 
 def test_a_given_amplifier_serves_only_methods_of_its_wavelet(request_of, tmp_path):
     worker = ("-c", "import sys; sys.exit(3)")
-    for methods, title in (("ds2d2,haar", "teacher"), ("ds2d2,db2", "amplifier of db2")):  # the first job there is
+    for methods, title in (("ds2d2,haar", "teacher"), ("ds2d2,db2", "amplifier of db2")):  # the first job
         comparison = plan_comparison(request_of(project=str(tmp_path), methods=methods, seeds=0))
         with pytest.raises(DS2D2Error, match=f"^{title} failed: exit code 3;"):
             run_comparison(comparison, worker)
@@ -175,7 +175,7 @@ def test_stages_do_not_start_from_the_students_checkpoint(request_of, models, tm
 
 @pytest.mark.slow
 def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # its default of 15 starves where other work goes on
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # with its default of 15 it gets no time beside other work
     _, _, results = finished
     here = next(run for run in results.runs if run["method"] == "db2")
     files = {name: here["arguments"][name] for name in ("teacher", "amplifier")}
@@ -187,7 +187,7 @@ def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, 
     assert run["inputs"] == here["inputs"]
     weights = [fingerprint_of_model(load_checkpoint(record["weights"])[0]) for record in (run, here)]
     assert weights[0] == weights[1]
-    # Records are the same wherever they were made
+    # Records do not depend on where they were made
     alone = plan_comparison({name: value for name, value in given.items() if name != "ray"})
     assert alone.folder == comparison.folder
     assert run_comparison(alone) == on_ray

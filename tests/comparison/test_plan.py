@@ -1,4 +1,4 @@
-"""Comparisons that cannot be run are refused before anything is written; the others are planned."""
+"""Comparisons that cannot be run are refused before anything is written. The others are planned."""
 
 import pytest
 from training_helpers import tiny_yaml

@@ -1,4 +1,4 @@
-"""What the records of a comparison amount to: against scipy, and by hand."""
+"""Statistics of a comparison: against scipy, and by hand."""
 
 import math
 
@@ -121,7 +121,7 @@ def test_a_summary_by_hand():
     assert to_plain.high - 0.07 == pytest.approx(0.01 * math.tan(0.475 * math.pi))
     assert ds2d2.differences["builtin"]["AP50-95"].mean == pytest.approx(0.03)
     assert ds2d2.gaps_closed == {"AP50-95": pytest.approx(0.07 / (0.4 - 0.205))}
-    # Plain is done after 50 s: the others have done three epochs of 15 s and two of 25 s by then
+    # Plain is finished after 50 s: by then the others have finished three epochs of 15 s and two of 25 s
     assert finishing_times(results_of().runs) == {0: 50, 1: 50}
     assert plain.equal_time["AP50-95"].mean == pytest.approx(0.205)
     assert builtin.equal_time["AP50-95"].mean == pytest.approx(0.15)
@@ -142,7 +142,7 @@ def test_equal_time_is_that_of_the_plain_student():
 
 
 def test_masks_are_summarised_and_count_for_the_fitness():
-    # Boxes are best in the second epoch; with their masks, the third is
+    # Boxes are best in the second epoch, boxes and masks together in the third
     rows = [(0.1, 0.05), (0.3, 0.05), (0.25, 0.17)]
     curve = [masked(epoch, mask) for epoch, (_, mask) in zip(curve_of([box for box, _ in rows]), rows, strict=True)]
     assert best_by(curve, 25)["epoch"] == 2

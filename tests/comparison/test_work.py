@@ -1,4 +1,4 @@
-"""Inside a job: equal starts, records, and runs that were interrupted."""
+"""The work of a job: equal starts, records, and interrupted runs."""
 
 import json
 from pathlib import Path
@@ -66,10 +66,10 @@ def test_methods_share_batches_and_initial_weights(job_of):
         runs[distil] = starts[0], batches
     (weights, batches), *others = runs.values()
     assert len(batches) == 4  # two epochs of eight images
-    assert not torch.equal(batches[0][1], batches[2][1])  # shuffled and augmented, so equality says something
+    assert not torch.equal(batches[0][1], batches[2][1])  # shuffled and augmented: so equality is meaningful
     for other_weights, other_batches in others:
         for key, value in weights.items():
-            # Ultralytics' own distillation passes an empty image through it, which counts
+            # Ultralytics' own distillation passes an empty image through it, which is counted
             assert key.endswith("num_batches_tracked") or torch.equal(value, other_weights[key])
         for (files, images, boxes), (other_files, other_images, other_boxes) in zip(
             batches, other_batches, strict=True
@@ -109,7 +109,7 @@ def test_an_interrupted_run_continues_where_it_was(distil, job_of):
     execute(job, DS2D2Trainer, callbacks)
     (start, weights), momentum = starts
     assert start == 2
-    assert momentum > 0  # the optimiser goes on, it does not start anew
+    assert momentum > 0  # the optimiser continues, it does not start again
     assert {"none": False, "ultralytics": True, "ds2d2": True}[distil] == any(
         "projector" in name or "adapters" in name for name in weights
     )

@@ -1,4 +1,4 @@
-"""What `ds2d2 check` finds in hand-made data sets, held against Ultralytics' own loader."""
+"""The results of `ds2d2 check` for hand-made data sets, compared with Ultralytics' own loader."""
 
 import io
 import os
@@ -456,7 +456,7 @@ def test_borders_of_bands_belong_to_the_band_above(tmp_path):
 
 
 def test_oriented_sizes_are_of_the_rectangle_not_its_hull(tmp_path):
-    # A 40 x 10 pixel rectangle turned by 45 degrees; its hull is 35.4 x 35.4
+    # A rectangle of 40 x 10 pixels rotated by 45 degrees: its hull is 35.4 x 35.4
     along, across = np.array([1, 1]) / np.sqrt(2) * 20, np.array([-1, 1]) / np.sqrt(2) * 5
     corners = np.array([along + across, along - across, -along - across, -along + across]) / 100 + 0.5
     line = "0 " + " ".join(f"{value:.6f}" for value in corners.ravel())
@@ -482,7 +482,7 @@ def test_centres_are_counted_on_the_grid_of_the_weight(points, cells, stride):
 
 
 def test_padding_of_the_training_image_counts_for_the_cells(tmp_path):
-    # 100 x 50 at 640: 320 pixels high, 160 of padding above; both centres lie in the row of 160 to 176
+    # 100 x 50 at 640: 320 pixels high, 160 of padding above. Both centres are in the row from 160 to 176
     put(tmp_path, "train", "a.png", "0 0.5 0.01 0.02 0.01\n0 0.5 0.045 0.02 0.01\n", encoded(width=100, height=50))
     report = inspect(tmp_path, ["train"], strides=[8, 16]).splits["train"]
     assert report.cells == {8: Counter({2: 2}), 16: Counter({2: 2})}
@@ -503,7 +503,7 @@ def test_near_duplicates_are_those_of_a_whole_overlap_matrix(rows):
     corners = torch.tensor(np.hstack([centre - extent / 2, centre + extent / 2]))
     overlap = np.tril(box_iou(corners, corners).numpy(), -1) * (classes[:, None] == classes)
     if (np.abs(overlap - 0.8) < 1e-9).any():
-        return  # on the threshold, where rounding decides
+        return  # at the threshold, rounding decides
     found = split._near_duplicates(classes, centre, extent)
     assert sorted(found) == np.flatnonzero((overlap > 0.8).any(1)).tolist()
     assert all(overlap[index, other] > 0.8 for index, other in found.items())
@@ -556,7 +556,7 @@ def test_an_interrupt_leaves_no_thread_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(split, "_read_sample", slow_look)
     before = set(threading.enumerate())
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):
             inspect(tmp_path, ["train"])

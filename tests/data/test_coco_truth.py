@@ -1,4 +1,4 @@
-"""Ground truth as COCO: what Ultralytics makes of label files, in pixels, and the way back."""
+"""Ground truth as COCO: label files as read by Ultralytics, in pixels, and the reverse conversion."""
 
 import json
 
@@ -115,7 +115,7 @@ def test_a_box_ends_at_the_rim_of_its_image():
 
 
 def test_an_oriented_box_keeps_its_corners_and_its_own_area():
-    # A square of side 20 * sqrt(2) on its tip, in an image that is twice as wide as high
+    # A square of side 20 * sqrt(2) rotated by 45 degrees, in an image that is twice as wide as high
     diamond = [0.5, 0.3, 0.6, 0.5, 0.5, 0.7, 0.4, 0.5]
     (item,) = coco_truth([label_of([[0.5, 0.5, 0.2, 0.4]], [diamond])], NAMES, "obb")["annotations"]
     assert item["segmentation"] == [pytest.approx([100, 30, 120, 50, 100, 70, 80, 50], abs=1e-4)]

@@ -1,4 +1,4 @@
-"""Conversion: whole or absent, nothing lost, nothing invented, and read by Ultralytics as it was meant."""
+"""Conversion: complete or missing, nothing lost, nothing invented, and read correctly by Ultralytics."""
 
 import errno
 import json
@@ -107,7 +107,7 @@ def test_dota_is_cut_into_tiles_with_a_map_back(tmp_path):
     assert conversion.manifest["splits"]["test"]["images"] == {"in": 1, "out": 1}
     assert conversion.manifest["objects"] == {"in": 3, "out": 3}
     assert conversion.manifest["splits"]["train"]["labels"] >= 2
-    # The ship, at 10 10 30 20 of the source, lies whole in the first tile alone.
+    # The ship, at 10 10 30 20 of the source, is complete only in the first tile.
     assert lines(out, "train", "P0001__1__0___0")[0] == pytest.approx([4, 20 / 64, 15 / 64, 20 / 64, 10 / 64])
     counts = boxes_read_by_ultralytics(conversion)
     assert counts == {split: item["labels"] for split, item in conversion.manifest["splits"].items()}

@@ -1,4 +1,4 @@
-"""Damaged archives of every layout: each conversion is whole, or one line says what is wrong; nothing else is left."""
+"""Damaged archives of every layout: a conversion is complete or ends with one line. No other files are left."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from ds2d2_yolo.errors import DS2D2Error
 PUBLISHED = (miniatures.dior, miniatures.dota, miniatures.coco, miniatures.voc)
 MAKERS = {make.__name__: make for make in PUBLISHED} | exports.ALL
 LABELS = (".xml", ".txt", ".json")
-SECONDS = 60  # an archive of a few images that takes longer hangs
+SECONDS = 60  # an archive of a few images must not take longer
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ NAMES = st.sampled_from(["new", "val.txt", "train/a.xml", "ein Bild.jpg", "\u823
 
 @st.composite
 def damage(draw, files):
-    """Damage some files of an archive; return them, and what else is to be made of some paths."""
+    """Damage some files of an archive. Return them, and other things to make at some paths."""
     files, special = dict(files), {}
     for _ in range(draw(st.integers(0, 4))):
         path = draw(st.sampled_from(sorted(files)))
@@ -157,7 +157,7 @@ def no_hang():
 
 
 def check_result(conversion, task):
-    """Every image has one label file at most, of classes that there are and numbers that Ultralytics takes."""
+    """Every image has at most one label file, with known classes and numbers that Ultralytics accepts."""
     classes = len(conversion.manifest["classes"])
     for split, item in conversion.manifest["splits"].items():
         images = {path.stem for path in (conversion.folder / "images" / split).glob("*")}

@@ -1,4 +1,4 @@
-"""Images of 16 bits are stretched as asked, or warned about before anybody trains on what is left of them."""
+"""Images of 16 bits are stretched if asked for. Otherwise there is a warning before a training."""
 
 import cv2
 import exports
@@ -17,7 +17,7 @@ from ds2d2_yolo.loading.data import load_training_data
 
 
 def satellite(path, bands=3, dtype=np.uint16):
-    """An image of 80 x 80 pixels that uses 11 bits, each band another range, with a rim without data."""
+    """An image of 80 x 80 pixels that uses 11 bits, with another range per band and edges without data."""
     pixels = np.random.default_rng(0).integers(100, 400, (80, 80, bands)) * np.arange(1, bands + 1)
     pixels[:8] = 0
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What annotation tools export is converted, or refused with advice that leads out."""
+"""Exports of annotation tools are converted, or refused with helpful advice."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Layouts are recognised by what the files hold, and what cannot be decided is told in one line."""
+"""Layouts are recognised by the contents of files. Ambiguous folders are refused in one line."""
 
 import json
 import shutil
@@ -283,7 +283,7 @@ def test_coco_with_names_that_are_too_long_is_recognised(tmp_path):
 
 
 def xml_set(root, names, classes):
-    """A data set of XML files in one folder of images, as tools write it."""
+    """A data set of XML files in one folder with the images, as tools write it."""
     for number, name in enumerate(names):
         boxes = [(cls, 10, 10, 40, 40) for cls in classes[number :: len(names)]]
         miniatures.write(root / "Annotations" / f"{name}.xml", miniatures.horizontal(name, boxes))

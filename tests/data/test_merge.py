@@ -1,4 +1,4 @@
-"""Merging: detections of tiles go back to where they came from, each object once, in DOTA's submission format."""
+"""Merging: detections of tiles return to their source images, each object once, in DOTA's submission format."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ NAMES = ("small-vehicle", "ship")
 
 
 def tiled(folder, images, settings, task, split="val"):
-    """Write the map of some images' tiles; return the cut images."""
+    """Write the tile map of some images. Return the cut images."""
     cuts = [cut_tiles(image, size, settings, task) for image, size in images]
     with TileMapWriter(folder, task, NAMES, settings) as tile_map:
         for cut in cuts:
@@ -33,7 +33,7 @@ def tiled(folder, images, settings, task, split="val"):
 
 
 def detections(cuts, score):
-    """The tiles' own labels as the entries of a `predictions.json`, as Ultralytics' validators write them."""
+    """The labels of the tiles as entries of a `predictions.json`, as Ultralytics' validators write them."""
     entries = []
     for cut in cuts:
         for tile in cut.tiles:
@@ -101,7 +101,7 @@ def test_every_object_comes_back_once(tmp_path_factory, data, task):
     tmp_path = tmp_path_factory.mktemp("merge")
     overlap = data.draw(st.integers(40, 70))
     scales = tuple(data.draw(st.lists(st.sampled_from([0.5, 1.0, 1.5]), min_size=1, max_size=3, unique=True)))
-    # A lattice of objects apart from each other, and small enough for each to be whole in a tile of every scale.
+    # A grid of separate objects. Each is small enough to be complete in a tile of every scale.
     images, expected = [], []
     for name in ("P1", "P__1__0___0"):
         objects = []
@@ -124,7 +124,7 @@ def test_every_object_comes_back_once(tmp_path_factory, data, task):
     }
 
     def seen(cut, tile, item):
-        # A detector is surer of what it sees whole.
+        # A detector is more confident for complete objects.
         zoom = tile.size[0] / tile.window[2]
         return min(1.0, cv2.contourArea(np.float32(item.corners).reshape(4, 2)) / zoom**2 / max(areas.values()))
 
@@ -234,7 +234,7 @@ def test_oriented_boxes_are_suppressed_one_by_one(seed, count, iou):
 
 
 def test_many_oriented_boxes_are_suppressed_as_few_are():
-    # More than are looked at together: a lattice, each box three times.
+    # More boxes than in one step: a grid, each box three times.
     centres = np.stack(np.meshgrid(np.arange(0, 1200, 30), np.arange(0, 1200, 30)), -1).reshape(-1, 2)
     shape = np.array([[-8, -4], [8, -4], [8, 4], [-8, 4]], dtype=np.float64)
     corners = np.concatenate([centres[:, None] + shape, centres[:, None] + shape + 1, centres[:, None] + shape - 1])

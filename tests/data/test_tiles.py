@@ -1,4 +1,4 @@
-"""Tiles: windows that cover the image, labels of what they show, pixels as in the source, a map that leads back."""
+"""Tiles: windows that cover the image, labels of visible objects, pixels of the source, and the map to the source."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def rotated(x, y, width, height, degrees, **rest):
 
 
 def labels(cut):
-    """Points of the labels by tile, without the tiles that have none, rounded to what a label file tells apart."""
+    """Points of the labels by tile, rounded to the precision of a label file. Tiles without labels are left out."""
     return {
         tile.name: [tuple(round(value, 6) for value in item.points) for item in tile.objects]
         for tile in cut.tiles
@@ -75,7 +75,7 @@ sizes = st.tuples(st.integers(1, 400), st.integers(1, 400))
 
 @st.composite
 def scenes(draw):
-    """An image's size and objects in it, some of which jut out, as boxes and as rectangles of any orientation."""
+    """An image's size and its objects: boxes and oriented rectangles, some of which cross the edge."""
     width, height = draw(st.tuples(st.integers(40, 400), st.integers(40, 400)))
     objects = []
     for _ in range(draw(st.integers(0, 8))):
@@ -134,7 +134,7 @@ def test_names_have_resampled_offsets_windows_source_offsets():
 
 
 def test_no_scale_is_left_out_where_it_makes_the_image_small():
-    # Windows of several sizes, laid at once by Ultralytics' splitter, lose those that the image does not fill.
+    # If Ultralytics' splitter places windows of several sizes together, it loses those that the image does not fill.
     cut = cut_tiles(annotated(), (700, 700), TileSettings(scales=(0.5, 1.0, 2.0)), "detect")
     assert {tile.scale for tile in cut.tiles} == {0.5, 1.0, 2.0}
 
@@ -181,7 +181,7 @@ def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, leas
         labelled = {tile.name for tile in cut.tiles if item.line in {other.line for other in tile.objects}}
         enough = {name for name, share in shares.items() if share >= least}
         if enough or best == "drop":
-            # OpenCV computes with 32 bits: where it sees just enough, either is right.
+            # OpenCV computes with 32 bits: at the threshold, either result is right.
             unclear = {name for name, share in shares.items() if abs(share - least) < 1e-3}
             if best == "drop" or not unclear:
                 assert labelled ^ enough <= unclear
@@ -285,7 +285,7 @@ def test_class_difficulty_and_line_are_kept():
 
 def test_what_no_tile_can_label_is_listed_with_the_reason():
     flat, away, large = box(10, 10, 30, 10), box(500, 10, 520, 30), box(0, 0, 300, 90)
-    beside = box(-20, 19, 19, -20, 18, -21, -21, 18)  # its hull meets the image, it does not
+    beside = box(-20, 19, 19, -20, 18, -21, -21, 18)  # its hull overlaps the image, the box itself does not
     cut = cut_tiles(annotated(flat, away, large, beside), (300, 100), TileSettings(100, 20), "detect")
     assert {item.line: reason for item, reason in cut.lost} == {
         1: "no area",
@@ -397,7 +397,7 @@ def test_a_photograph_is_turned_as_its_exif_tag_says(tmp_path):
 def test_what_opencv_cannot_read_pillow_does_whatever_its_size(tmp_path, monkeypatch, shape):
     pixels = noise(*shape)
     Image.fromarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels).save(tmp_path / "a.pcx")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # takes it for an attack
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # then Pillow refuses it as an attack
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.pcx"), pixels)
     assert Image.MAX_IMAGE_PIXELS == 100
 
