@@ -192,6 +192,36 @@ def _files_of(error: BaseException) -> Iterator[str]:
         yield from (str(value) for value in values if isinstance(value, Path))
 
 
+def put_file(file: Path, place: Path, copy: bool = False) -> str:
+    """Have a file at another place, too: linked where that is possible, else copied.
+
+    Args:
+        file (Path): The file.
+        place (Path): Where it is wanted; nothing is there.
+        copy (bool): Whether it must be a copy.
+
+    Returns:
+        (str): How it was done: `hard links`, `symbolic links` or `copies`.
+
+    Example:
+        >>> import tempfile
+        >>> source = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> _ = source.write_text("a")
+        >>> put_file(source, source.with_name("b.txt"), copy=True)
+        'copies'
+    """
+    # Of a link its target: one link to another would lead nowhere if that is relative.
+    original = file.resolve()
+    for way, link in () if copy else (("hard links", os.link), ("symbolic links", os.symlink)):
+        try:
+            link(original, place)
+        except OSError:  # another file system, a file of somebody else, or nothing that can be linked
+            continue
+        return way
+    shutil.copyfile(original, place)
+    return "copies"
+
+
 @contextmanager
 def atomic_folder(target: Path, kind: str, check: Callable[[Path], object]) -> Iterator[Path]:
     """Provide a temporary folder. At the end of the block it becomes `target`, unless there is an exception.

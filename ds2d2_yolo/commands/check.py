@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.data.check import Inspection, Settings, Split, inspect_dataset
+from ds2d2_yolo.data.check import UNLABELED, Inspection, Settings, Split, inspect_dataset
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import room_for, write_json
 from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.missing import missing_images
+from ds2d2_yolo.loading.unlabeled import images_at, unlabeled_entries
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
@@ -34,6 +35,9 @@ def run(words: Sequence[str]) -> int:
 
     `ds2d2_yolo.data.check.KINDS` lists all findings, and which of them are errors. Errors count in every split.
 
+    Images without labels, which `unlabeled` or the data YAML names, are counted as a split of their own. Those that are
+    in another split, too, are named.
+
     Args:
         words (Sequence[str]): `key=value` words, the options of `cfg/check.yaml`; `data` is required.
 
@@ -53,6 +57,8 @@ def run(words: Sequence[str]) -> int:
     _check_options(options)
     data = _load(options["data"])
     splits, missing = _splits_of(data)
+    if entries := unlabeled_entries(options["unlabeled"], data):
+        splits[UNLABELED] = Split(images_at(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
     settings = Settings(
         names=in_order(data["names"]),
         task=options["task"],

@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer
+from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer, trained_argument
 from ds2d2_yolo.files import room_for
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_bank
@@ -46,7 +46,12 @@ def run_explain(given: Mapping[str, Any]) -> int:
     models = load_models(paths)
     student = models["student"]
     source = find_images(
-        str(options["source"]), student.class_names, options["split"], options["max_images"], options["data"]
+        str(options["source"]),
+        student.class_names,
+        options["split"],
+        options["max_images"],
+        options["data"],
+        trained_argument(student, "unlabeled"),
     )
     try:
         device = select_device(options["device"] or "", verbose=False)

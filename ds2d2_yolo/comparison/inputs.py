@@ -6,17 +6,19 @@ from pathlib import Path
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from ds2d2_yolo.comparison.methods import UNLABELED
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.loading.fingerprint import effective_arguments, fingerprint_of_file, fingerprint_of_model
+from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
 from ds2d2_yolo.training.stages import architecture_of
 
-_MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained"}
+_MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained", *UNLABELED}
 _CHECKS = {"val", "val_kd", "safe", "preset"}  # the arguments that a preset sets are listed themselves
 
 
 def decisive_arguments(arguments: Arguments) -> dict[str, object]:
-    """Return the arguments that determine a student, without its models: those have fingerprints."""
+    """Return the arguments that determine a student, without models and unlabelled images: those have fingerprints."""
     settings = {key: value for key, value in vars(arguments).items() if key not in _MODELS | _CHECKS}
     return effective_arguments(settings, DEFAULT_CFG_DICT | DEFAULTS)
 
@@ -24,6 +26,14 @@ def decisive_arguments(arguments: Arguments) -> dict[str, object]:
 def distillation_arguments(arguments: Arguments) -> dict[str, object]:
     """Return the arguments of this package that determine a student, with defaults: a new default is a new run."""
     return {name: vars(arguments)[name] for name in sorted(set(DEFAULTS) - _MODELS - _CHECKS)}
+
+
+def unlabeled_inputs(arguments: Arguments) -> dict[str, object]:
+    """Return fingerprint and weight of a run's unlabelled images with their labels; empty without such images."""
+    if not arguments.unlabeled:
+        return {}
+    settings = {"ratio": arguments.unlabeled_ratio, "weight": arguments.unlabeled_weight}
+    return {"unlabeled": {"labels": read_pseudo_set(str(arguments.unlabeled)).fingerprint, **settings}}
 
 
 def fingerprint_of_student(arguments: Arguments, student: Detector) -> object:

@@ -9,7 +9,12 @@ from typing import Literal, cast
 
 from ultralytics.utils import LOGGER, TQDM, colorstr
 
-from ds2d2_yolo.comparison.inputs import decisive_arguments, distillation_arguments, fingerprint_of_student
+from ds2d2_yolo.comparison.inputs import (
+    decisive_arguments,
+    distillation_arguments,
+    fingerprint_of_student,
+    unlabeled_inputs,
+)
 from ds2d2_yolo.comparison.methods import Distil, Method
 from ds2d2_yolo.comparison.plan import ComparisonPlan, has_teacher, student_of
 from ds2d2_yolo.comparison.processes import Job, run_jobs
@@ -31,6 +36,7 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
 )
 from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.unlabeled import is_set_file
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pipeline import plan
@@ -41,7 +47,7 @@ WORKER = ("-m", "ds2d2_yolo.commands.compare")
 
 
 class StageJob(Job):
-    """Training of a teacher or an amplifier."""
+    """Training of a teacher or an amplifier, or labelling of images by the teacher."""
 
     kind: StageKind
     folder: str
@@ -105,7 +111,7 @@ def run_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> R
     stages = {"teacher": training_seconds(teacher)}
     for path in amplifiers.values():
         stages[f"amplifier {read_amplifier(path)['wavelet']}"] = training_seconds(path)
-    first, *runs = jobs.make_runs(teacher, amplifiers)
+    first, *runs = jobs.make_runs(teacher, amplifiers, jobs.make_labels(teacher))
     return Results(cast(EvaluationRecord, first), stages, cast(list[RunRecord], runs))
 
 
@@ -160,7 +166,28 @@ class _Jobs:
         self._run(jobs)
         return amplifiers
 
-    def make_runs(self, teacher: str, amplifiers: Mapping[str, str]) -> list[dict[str, object]]:
+    def make_labels(self, teacher: str) -> dict[str, str]:
+        """Return the sets of images that the teacher has labelled, by the methods that learn from them."""
+        sets: dict[str, str] = {}
+        given = self.planned.arguments["unlabeled"]
+        for method in self.planned.methods:
+            if not given or not method.takes_unlabeled:
+                continue
+            if is_set_file(given):
+                sets[method.name] = str(given)
+                continue
+            precision = {name: method.arguments[name] for name in ("unlabeled_precision",) if name in method.arguments}
+            arguments = self._stage_arguments(**precision, teacher=teacher, teacher_epochs=None, amplifier=None)
+            stage = plan(arguments, "unlabeled")
+            if not stage.is_ready:
+                self._run([self._stage_job("unlabeled", "labels for unlabelled images", teacher, arguments)])
+                stage = plan(arguments, "unlabeled")
+            sets[method.name] = str(stage.arguments.unlabeled)
+        return sets
+
+    def make_runs(
+        self, teacher: str, amplifiers: Mapping[str, str], unlabeled: Mapping[str, str]
+    ) -> list[dict[str, object]]:
         """Return the records of the teacher's evaluation and of every run."""
         detector, _ = load_model("teacher", teacher)
         of_teacher = fingerprint_of_model(detector.model)
@@ -175,7 +202,8 @@ class _Jobs:
                     inputs["teacher"] = of_teacher
                 if method.distil == "ds2d2":
                     inputs["amplifier"] = of_amplifiers[amplifier] if amplifier else None
-                arguments = self.planned.arguments_of(method, teacher, amplifier) | {"seed": seed}
+                labels = unlabeled.get(method.name)
+                arguments = self.planned.arguments_of(method, teacher, amplifier, labels) | {"seed": seed}
                 jobs.append(self._run_job(method, seed, arguments, inputs))
         self._run([job for job in jobs if read_record(Path(job["record"]), job["inputs"]) is None])
         return [_record_of(job) for job in jobs]
@@ -190,9 +218,10 @@ class _Jobs:
 
     def _run_job(self, method: Method, seed: int, arguments: dict[str, object], inputs: Mapping[str, object]) -> RunJob:
         complete = check_arguments(arguments)
-        decisive = {"epochs": complete.epochs, "arguments": decisive_arguments(complete)}
+        decisive: dict[str, object] = {"epochs": complete.epochs, "arguments": decisive_arguments(complete)}
         if method.distil == "ds2d2":
             decisive["distillation"] = distillation_arguments(complete)
+        decisive |= unlabeled_inputs(complete)
         return RunJob(
             kind="run",
             method=method.name,
@@ -220,7 +249,8 @@ class _Jobs:
 
     def _stage_job(self, kind: StageKind, title: str, weights: str, arguments: dict[str, object]) -> StageJob:
         complete = check_arguments(arguments)
-        epochs = (complete.teacher_epochs if kind == "teacher" else complete.amplifier_epochs) or complete.epochs
+        stage_epochs = {"teacher": complete.teacher_epochs, "amplifier": complete.amplifier_epochs}
+        epochs = stage_epochs.get(kind) or complete.epochs
         return {
             "kind": kind,
             "title": title,
@@ -246,7 +276,7 @@ class _Progress:
 
     def look(self, job: AnyJob) -> None:
         """Update the bar to the epochs that a job has finished."""
-        if job["kind"] == "evaluation":
+        if job["kind"] == "evaluation" or job["kind"] == "unlabeled":
             return
         try:
             done = len(read_curve(Path(job["folder"]) / "results.csv"))
@@ -272,6 +302,8 @@ def _json(inputs: Mapping[str, object]) -> dict[str, object]:
 
 def _outcome(job: AnyJob) -> str:
     """Return the result of a finished job as a line to print."""
+    if job["kind"] == "unlabeled":
+        return f"{job['title']}: made"
     if job["kind"] == "teacher" or job["kind"] == "amplifier":
         return f"{job['title']}: trained"
     record = cast(RunRecord, _record_of(job))

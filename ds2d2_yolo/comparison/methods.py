@@ -17,13 +17,16 @@ from ds2d2_yolo.training.arguments import DEFAULTS
 PLAIN, BUILTIN = "plain", "builtin"
 """Reference methods of the comparison."""
 
+UNLABELED = ("unlabeled", "unlabeled_ratio", "unlabeled_weight", "unlabeled_precision")
+"""Arguments about images without labels; `unlabeled` says whether a method learns from those of the command."""
+
 Distil = Literal["none", "ultralytics", "ds2d2"]
 """The distillation of a method: none, Ultralytics' own, or that of this package."""
 
 # Arguments that methods of each kind may set. Others would change schedule, data or initial weights. `epochs` allows
 # another length of the schedule, so that methods of different cost can be compared at equal time.
 _ALLOWED: dict[Distil, frozenset[str]] = {
-    "none": frozenset({"epochs"}),
+    "none": frozenset({"epochs", *UNLABELED}),
     "ultralytics": frozenset({"epochs", "dis"}),
     "ds2d2": frozenset(DEFAULTS) - {"teacher", "teacher_epochs", "amplifier", "lr_steps", "safe"} | {"epochs"},
 }
@@ -42,6 +45,11 @@ class Method:
     name: str
     distil: Distil
     arguments: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def takes_unlabeled(self) -> bool:
+        """Whether it learns from the unlabelled images of the comparison, where there are some."""
+        return bool(self.arguments.get("unlabeled", self.distil == "ds2d2"))
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,12 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
     word = str(arguments.pop("distil", "ds2d2")).lower()
     if word not in _ALLOWED:
         raise DS2D2Error(f"{file}: method {name}: distil={word}: expected none, ultralytics or ds2d2", 2)
+    if not isinstance(arguments.get("unlabeled", True), bool):
+        raise DS2D2Error(
+            f"{file}: method {name}: unlabeled={arguments['unlabeled']}: expected True or False, the images are "
+            "those of the command line",
+            2,
+        )
     for key, value in arguments.items():
         if key not in _ALLOWED[word]:
             allowed = ", ".join(sorted(_ALLOWED[word]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,11 +12,12 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo.comparison.inputs import decisive_arguments, fingerprint_of_student
-from ds2d2_yolo.comparison.methods import Comparison, Method, listed, read_methods
+from ds2d2_yolo.comparison.methods import UNLABELED, Comparison, Method, listed, read_methods
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_inputs, fingerprint_of_model
+from ds2d2_yolo.loading.unlabeled import fingerprint_of_unlabeled, read_pseudo_set
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
@@ -47,8 +48,10 @@ class ComparisonPlan(Comparison):
 
     run: Plan
 
-    def arguments_of(self, method: Method, teacher: str, amplifier: str | None) -> dict[str, object]:
-        """Return the train arguments of a method, without the seed."""
+    def arguments_of(
+        self, method: Method, teacher: str, amplifier: str | None, unlabeled: str | None = None
+    ) -> dict[str, object]:
+        """Return the train arguments of a method, without the seed; `unlabeled` is the file of the set that it uses."""
         distilling = set(DEFAULTS) - {"lr_steps"}  # the schedule is the same for every student
         leave_out = {"teacher", "dis"} | (distilling if method.distil != "ds2d2" else set())
         arguments = {key: value for key, value in self.arguments.items() if key not in leave_out}
@@ -61,7 +64,10 @@ class ComparisonPlan(Comparison):
             return dis | arguments | {"distill_model": teacher}
         # With teacher_epochs the finished teacher would be fine-tuned again
         models = {"teacher": teacher, "teacher_epochs": None, "amplifier": amplifier}
-        return arguments | (models if method.distil == "ds2d2" else {})
+        images = {name: self.arguments[name] for name in UNLABELED if name in self.arguments} if unlabeled else {}
+        images |= {name: method.arguments[name] for name in UNLABELED if name in method.arguments}
+        images["unlabeled"] = unlabeled or False  # not those of the data YAML
+        return arguments | (models if method.distil == "ds2d2" else {}) | images
 
 
 def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
@@ -91,6 +97,7 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
     arguments_by_method = {method.name: _arguments_of(method, asked) for method in methods}
 
     run = plan({**asked, "amplifier": "auto"} if _has_amplifier(arguments) else asked)
+    _check_unlabeled(methods, run)
     _check_families(run, arguments)
     for method in methods:
         _check_method(method, arguments_by_method[method.name], run)
@@ -189,6 +196,17 @@ def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
         check_pair(run.teacher, student_of(run), run.arguments.imgsz, arguments.layers)
 
 
+def _check_unlabeled(methods: Sequence[Method], run: Plan) -> None:
+    """Refuse a method that is about unlabelled images where there are none."""
+    for method in methods:
+        if method.arguments.get("unlabeled") is True and not run.arguments.unlabeled:
+            raise DS2D2Error(
+                f"methods={method.name}: learns from images without labels; pass unlabeled=path/to/images, or leave it "
+                "out of methods=",
+                2,
+            )
+
+
 def _check_amplifier(arguments: Arguments, run: Plan) -> None:
     """Refuse a given amplifier that is for another teacher."""
     if not _has_amplifier(arguments):
@@ -209,16 +227,25 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
     """Return the folder of the comparison. Without `name=`, its name has a fingerprint of the arguments of all runs."""
     name, student = arguments.name, student_of(run)
     if not name:
-        inputs = {
+        inputs: dict[str, object] = {
             "teacher": _fingerprint_of_teacher(arguments, run),
             "student": fingerprint_of_student(run.arguments, student),
             "data": fingerprint_of_data(run.data),
             "epochs": [arguments.epochs, arguments.teacher_epochs, arguments.amplifier_epochs],
             "arguments": decisive_arguments(run.arguments),
         }
+        if run.entries:
+            inputs["unlabeled"] = fingerprint_of_unlabeled(run.entries)
+        elif run.arguments.unlabeled:
+            inputs["unlabeled"] = read_pseudo_set(str(run.arguments.unlabeled)).fingerprint
         name = f"compare-{student.title}-{fingerprint_of_inputs(inputs)[:8]}"
     # The same command continues in the same folder
     return run.arguments.replace(name=name, exist_ok=True).run_folder
+
+
+def _places_of_unlabeled(run: Plan) -> object:
+    """Return where the unlabelled images of a comparison are, for workers that may have another working folder."""
+    return [str(Path(entry).resolve()) for entry in run.entries] or run.arguments.unlabeled or False
 
 
 def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
@@ -236,7 +263,7 @@ def _shared_arguments(asked: Mapping[str, object], arguments: Arguments, run: Pl
     shared |= {"teacher": run.arguments.teacher if has_teacher(run) else arguments.teacher}
     if run.teacher_stage and "start" in run.teacher_stage.inputs:
         shared["teacher"] = run.teacher_stage.overrides["model"]  # the path at which Ultralytics found the file
-    shared |= {"amplifier": arguments.amplifier}
+    shared |= {"amplifier": arguments.amplifier, "unlabeled": _places_of_unlabeled(run)}
     for name in _FILES:  # the working folder of a worker may be another one
         value = shared.get(name)
         if isinstance(value, (str, Path)) and Path(value).exists():

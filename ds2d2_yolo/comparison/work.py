@@ -58,7 +58,7 @@ def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks |
         distiller (type[StudentTrainer]): The trainer of distilled students.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
     """
-    if job["kind"] == "teacher" or job["kind"] == "amplifier":
+    if job["kind"] == "teacher" or job["kind"] == "amplifier" or job["kind"] == "unlabeled":
         plan(job["arguments"], job["kind"]).run(callbacks)
         return
     record = Path(job["record"])

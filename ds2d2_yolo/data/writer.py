@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import math
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.formats.rules import relative
 from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, read_pixels, write_tiles
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import put_file
 
 OTHER_SIZE = "another size than its labels state"
 UNREADABLE = "not an image that can be read"
@@ -272,18 +272,7 @@ class DatasetWriter:
             path.write_text("".join(lines), encoding="utf-8", newline="")
 
     def _put_image(self, image: Path, place: Path, copy: bool) -> None:
-        # The target of a link: a link to a relative link would be broken.
-        original = image.resolve() if image.is_symlink() else image
-        if not copy:
-            for way, link in (("hard links", os.link), ("symbolic links", os.symlink)):
-                try:
-                    link(original, place)
-                except OSError:  # another file system, a file of another user, or links are not supported
-                    continue
-                self._put[way] += 1
-                return
-        shutil.copyfile(original, place)
-        self._put["copies"] += 1
+        self._put[put_file(image, place, copy)] += 1
 
     def notes(self) -> list[str]:
         """Return notes for the user, one line each."""

@@ -15,9 +15,11 @@ from ds2d2_yolo.detectors.base import (
     Config,
     Detector,
     Explains,
+    ImageWeights,
     Maps,
     Responds,
     TapOutputs,
+    WeighsImages,
 )
 from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
@@ -101,12 +103,14 @@ __all__ = [
     "Detector",
     "Explains",
     "FasterRCNNDetector",
+    "ImageWeights",
     "Maps",
     "RTDETRDetector",
     "Responds",
     "RetinaNetDetector",
     "TapOutputs",
     "Taps",
+    "WeighsImages",
     "YOLODetector",
     "build_model",
     "detector_of",

@@ -52,11 +52,13 @@ class Batch(_Objects, total=False):
         masks (torch.Tensor): Masks (B, H / 4, W / 4), for the task `segment`.
         sem_masks (torch.Tensor): Classes of pixels (B, H / 4, W / 4), for the task `segment`.
         keypoints (torch.Tensor): Keypoints (N, K, 3), for the task `pose`.
+        unlabeled (Sequence[bool]): Whether the boxes of an image (B,) are a teacher's; where such images take part.
     """
 
     masks: torch.Tensor
     sem_masks: torch.Tensor
     keypoints: torch.Tensor
+    unlabeled: Sequence[bool]
 
 
 class Detector(ABC, Generic[RawT, AssignmentT]):
@@ -409,6 +411,41 @@ class AssignsObjects(ABC, Generic[RawT]):
         Returns:
             (RemovableHandle): Its `remove` restores assignment by the model's own predictions.
         """
+
+
+class WeighsImages(ABC):
+    """What a family has whose own loss can count some images of a batch less than others."""
+
+    @abstractmethod
+    def weigh_images(self, weights: torch.Tensor) -> ImageWeights:
+        """Have the next pass that computes the model's loss weigh images.
+
+        The loss becomes the weighted mean over the objects times the sum of the weights. With weights of 1 it is the
+        loss that it always is; images of weight 0 might as well not be there.
+
+        Args:
+            weights (torch.Tensor): Weight of every image (B,), not negative.
+
+        Returns:
+            (ImageWeights): What ends it, after the pass at the latest, and what it has noted.
+        """
+
+
+class ImageWeights(ABC):
+    """Weights of images that are in force for one pass.
+
+    Attributes:
+        classification (torch.Tensor | None): After the pass: the class part of every image's loss (B,), before it is
+            weighted, times the objects of the image as the assigner counts them. None before.
+        objects (torch.Tensor | None): After the pass: those objects (B,), each counted by how well it is predicted.
+    """
+
+    classification: torch.Tensor | None = None
+    objects: torch.Tensor | None = None
+
+    @abstractmethod
+    def remove(self) -> None:
+        """End it: the loss is the model's own again."""
 
 
 class Explains(ABC):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,9 +27,11 @@ from ds2d2_yolo.detectors.base import (
     Config,
     Detector,
     Explains,
+    ImageWeights,
     Maps,
     RawT,
     TapOutputs,
+    WeighsImages,
     to_pixels,
 )
 from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
@@ -105,7 +108,11 @@ class UltralyticsDetector(Detector[RawT, AssignmentT]):
 
 
 class YOLODetector(
-    UltralyticsDetector[DensePredictions, DenseAssignment], DenseDetector, AssignsObjects[DensePredictions], Explains
+    UltralyticsDetector[DensePredictions, DenseAssignment],
+    DenseDetector,
+    AssignsObjects[DensePredictions],
+    WeighsImages,
+    Explains,
 ):
     """An Ultralytics YOLO model for horizontal or oriented boxes, instance masks or keypoints.
 
@@ -197,6 +204,12 @@ class YOLODetector(
             return scores.to(inputs[0].dtype), boxes.to(inputs[1].dtype), *inputs[2:]
 
         return self.assignment_modules()["assigner"].register_forward_pre_hook(replace)
+
+    def weigh_images(self, weights: torch.Tensor) -> ImageWeights:
+        """Have the next loss weigh images, on both branches where there is a one-to-one branch."""
+        criterion = self._criterion
+        branches = [getattr(criterion, "one2many", criterion), getattr(criterion, "one2one", None)]
+        return YOLOImageWeights(self.model, [branch for branch in branches if branch is not None], weights)
 
     def loss_factor(self, images: int) -> float:
         """Return the number of images, multiplied by the weight of the one-to-many loss if the model has one.
@@ -305,3 +318,57 @@ class YOLODetector(
                 # `make_anchors` uses only size, dtype and device of the maps
                 self._kept = sizes, make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
         return self._kept[1]
+
+
+class YOLOImageWeights(ImageWeights):
+    """Weights of images in a task-aligned loss.
+
+    Everything but the class part is weighted there by how well an object is predicted, the assigner's target scores,
+    and divided by their sum. So these are scaled. The class part has them as targets, too: it is given them as they
+    were, and scaled itself.
+
+    Args:
+        model (nn.Module): The model that returns the loss.
+        criteria (Sequence[Any]): Its criterion, or both of a model with two branches: each has `assigner` and `bce`.
+        weights (torch.Tensor): Weight of every image (B,).
+    """
+
+    def __init__(self, model: nn.Module, criteria: Sequence[Any], weights: torch.Tensor) -> None:
+        self._weights = weights[:, None, None]
+        self._handles = [model.register_forward_hook(self._finish)]
+        for number, criterion in enumerate(criteria):
+            targets: list[torch.Tensor] = []
+            notes = number == 0
+            self._handles += [
+                criterion.assigner.register_forward_hook(partial(self._scale, targets)),
+                criterion.bce.register_forward_pre_hook(partial(self._restore, targets)),
+                criterion.bce.register_forward_hook(partial(self._weigh, notes)),
+            ]
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _scale(self, targets: list[torch.Tensor], assigner: nn.Module, inputs: Any, output: Any) -> Any:
+        """Forward hook of the assigner: scale its target scores (B, A, C)."""
+        labels, boxes, scores, *others = output
+        targets[:] = [scores]
+        return labels, boxes, scores * self._weights.to(scores.dtype), *others
+
+    def _restore(self, targets: list[torch.Tensor], bce: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+        """Forward pre-hook of the class part: give it the targets as they were."""
+        return inputs[0], targets.pop().to(inputs[1].dtype)
+
+    def _weigh(self, notes: bool, bce: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        """Forward hook of the class part (B, A, C)."""
+        if notes:
+            self.classification, self.objects = output.detach().sum((1, 2)), inputs[1].detach().sum((1, 2))
+        return output * self._weights.to(output.dtype)
+
+    def _finish(self, model: nn.Module, inputs: object, output: Any) -> Any:
+        """Forward hook of the model: the loss is a mean times all images, and is to be times the sum of the weights."""
+        self.remove()
+        loss, items = output
+        return loss * self._weights.mean().to(loss.dtype), items

@@ -13,6 +13,7 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import YAML
 
+from ds2d2_yolo.data.check import UNLABELED
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
@@ -21,6 +22,7 @@ from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import load_model
+from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.training.checks import check_footprint
 from ds2d2_yolo.training.pair import check_pair
@@ -83,16 +85,22 @@ def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
 
 
 def find_images(
-    source: str, names: Sequence[str], split: str = "val", number: int = 8, data: str | None = None
+    source: str,
+    names: Sequence[str],
+    split: str = "val",
+    number: int = 8,
+    data: str | None = None,
+    unlabeled: object = None,
 ) -> ImageSource:
     """Find the images to explain, and those to fit adapters to.
 
     Args:
         source (str): An image, a folder of images, or a data YAML.
         names (Sequence[str]): Classes of the models. Data sets must have the same.
-        split (str): Split of a data YAML to take images from.
+        split (str): Split of a data YAML to take images from; `unlabeled` takes those that a teacher has labelled.
         number (int): Largest number of images to explain, taken at even distances.
         data (str | None): Data YAML with training images to fit adapters to; None takes `source` if it is a YAML.
+        unlabeled (object): Argument `unlabeled` of the student's training, for that split.
 
     Returns:
         (ImageSource): The images.
@@ -103,8 +111,9 @@ def find_images(
     path = Path(source).expanduser()
     content, labelled = None, False
     if path.suffix.lower() in {".yaml", ".yml"}:
-        content, labelled = _load_data("source", source, split, names), True
-        images = images_of_split(content[split])
+        is_unlabeled = split == UNLABELED
+        content, labelled = _load_data("source", source, "val" if is_unlabeled else split, names), True
+        images = images_of_split(_folder_of(unlabeled) if is_unlabeled else content[split])
     elif path.is_dir():
         images = images_of_split(str(path))
     elif path.suffix[1:].lower() in IMG_FORMATS and path.is_file():
@@ -119,6 +128,13 @@ def find_images(
     fit = images_of_split(content.get("train")) if content else []
     what = "training images" if fit else "of the images of the source itself"
     return ImageSource(spread_out(images, number), labelled, fit or images, what)
+
+
+def _folder_of(unlabeled: object) -> str:
+    """Return the folder of the images that the teacher of a run has labelled."""
+    if not isinstance(unlabeled, (str, Path)) or not unlabeled:
+        raise DS2D2Error("split=unlabeled: the student has learned from labelled images alone; pass split=val", 2)
+    return str(read_pseudo_set(unlabeled).folder)
 
 
 def make_explainer(

@@ -91,6 +91,14 @@ def fingerprint_of_data(data: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_of_images(images: Iterable[Path]) -> str:
+    """Return a fingerprint of images without labels: of each its name, size and both ends, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.name.encode() + _ends(image))
+    return digest.hexdigest()
+
+
 def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
     """Return the `.npy` files of `cache=disk` whose pixels differ from their images.
 

@@ -9,6 +9,7 @@ from ds2d2_yolo.data.check import (
     KINDS,
     SIZE_BANDS,
     SIZE_EDGES,
+    UNLABELED,
     Finding,
     Inspection,
     Settings,
@@ -98,8 +99,11 @@ def _finding_lines(inspection: Inspection, missing: Mapping[str, str]) -> Iterat
         yield _line("", [f"{finding.count:,}" for finding in findings])
         yield from _example_lines(findings)
     for pair, finding in inspection.shared.items():
-        yield f"warning {KINDS['identical_images'].title}: {KINDS['identical_images'].consequence}"
-        yield f"        what to do: {KINDS['identical_images'].advice}"
+        if UNLABELED in pair:
+            yield f"warning {KINDS['identical_images'].title}: left out of the unlabelled images in training"
+        else:
+            yield f"warning {KINDS['identical_images'].title}: {KINDS['identical_images'].consequence}"
+            yield f"        what to do: {KINDS['identical_images'].advice}"
         yield f"        {pair[0]} and {pair[1]} share {finding.count:,}"
         yield from _example_lines([finding])
     for name, path in missing.items():

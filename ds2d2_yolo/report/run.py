@@ -93,6 +93,7 @@ def run_page(run: Run, student: Evaluation | None, baseline: Evaluation | None, 
     sections = [
         _summary(run),
         _pair(run),
+        _unlabeled(run),
         _curves(run),
         _scores(student, baseline),
         _changes(student, baseline),
@@ -156,6 +157,44 @@ def _pair(run: Run) -> Section:
     return Section("Pair", [facts({**values, "wavelet": run.pair["wavelet"], "classes": classes}), Table(header, rows)])
 
 
+def _unlabeled(run: Run) -> Section:
+    """Return what images without labels the run had, and how good the labels are that the teacher has given them."""
+    value, title = run.args.get("unlabeled"), "Unlabelled images"
+    if not value:
+        return Section(title, [])
+    try:
+        content = json.loads(Path(str(value)).read_text("utf-8"))
+        rows = [
+            [name, *(_figure(entry[key]) for key in ("confidence", "precision", "recall")), f"{entry['boxes']:,}"]
+            for name, entry in content["thresholds"].items()
+        ]
+        values: dict[str, object] = {
+            "images": f"{content['images']:,}, of these {content['without_boxes']:,} without a box",
+            "boxes": f"{content['boxes']:,}",
+            "left out": ", ".join(f"{number:,} {why}" for why, number in content["left_out"].items()) or "none",
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Section(
+            title, [Paragraph(f"{value} is missing or damaged: it says what labels the teacher gave.", note=True)]
+        )
+    values |= {
+        "per labelled image, at most": run.args.get("unlabeled_ratio"),
+        "weight": run.args.get("unlabeled_weight"),
+    }
+    last = {name: series[-1] for name, series in run.columns.items()}
+    for kind, name in (("labeled", "labelled"), ("unlabeled", "unlabelled")):
+        if f"{kind}/images" in last:
+            counts = f"{last[f'{kind}/images']:,.0f} images with {last[f'{kind}/boxes']:.1f} boxes each"
+            values[f"{name}, last epoch"] = f"{counts}; class loss {last[f'{kind}/cls']:.3f}"
+    note = "Precision and recall on the validation set, of detections with at least this confidence."
+    header = ["class", "least confidence", "precision", "recall", "boxes"]
+    return Section(title, [facts(values), Table(header, rows), Paragraph(note, note=True)])
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
 def _curves(run: Run) -> Section:
     columns = run.columns
     groups: dict[str, dict[str, Sequence[float]]] = {}
@@ -167,6 +206,8 @@ def _curves(run: Run) -> Section:
         }
         if losses:
             groups[f"detection losses, {split}"] = losses
+    kinds = [name for name in ("labeled", "unlabeled") if f"{name}/cls" in columns]
+    groups["class loss by kind of image"] = {name: columns[f"{name}/cls"] for name in kinds}
     groups |= curves_of_terms(columns)
     metrics = {name.removeprefix("metrics/"): v for name, v in columns.items() if name.startswith("metrics/")}
     groups["metrics, by Ultralytics"] = {

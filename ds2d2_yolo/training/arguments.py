@@ -35,8 +35,8 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 }
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
-Goal = Literal["teacher", "amplifier", "student"]
-"""The last stage of a run. Each stage needs the stages before it."""
+Goal = Literal["teacher", "amplifier", "unlabeled", "student"]
+"""The last stage of a run. Each stage needs the stages before it, but `unlabeled` needs no amplifier."""
 
 LayerPairs = tuple[tuple[int, ...], tuple[int, ...]]
 """Layers of the student and of the teacher. Entries at the same position are a pair."""
@@ -102,6 +102,10 @@ class Arguments:
     teacher: str
     teacher_epochs: int | None
     time: float | None
+    unlabeled: str | Path | bool | list[str] | None
+    unlabeled_precision: float | None
+    unlabeled_ratio: float
+    unlabeled_weight: float
     val_kd: bool
     wavelet: str
     weight: str | None
@@ -347,6 +351,13 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     _check_number("amplifier_epochs", values["amplifier_epochs"], minimum=1, whole=True)
     for name, minimum in (("distill_every", 1), ("im_every", 1), ("close_distill", 0)):
         _check_number(name, values[name], minimum, whole=True, optional=False)
+    _check_number("unlabeled_ratio", values["unlabeled_ratio"], minimum=0, optional=False)
+    if not values["unlabeled_ratio"]:
+        raise DS2D2Error("unlabeled_ratio=0: would take no unlabelled image; pass unlabeled=False", 2)
+    _check_number("unlabeled_weight", values["unlabeled_weight"], minimum=0, optional=False)
+    _check_number("unlabeled_precision", values["unlabeled_precision"], minimum=0)
+    if (values["unlabeled_precision"] or 0) > 1:
+        raise DS2D2Error(f"unlabeled_precision={values['unlabeled_precision']}: expected a number from 0 to 1", 2)
     closed, epochs = values["close_distill"], values["epochs"]
     if closed and closed >= epochs:
         raise DS2D2Error(

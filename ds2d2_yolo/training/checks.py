@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import AssignsObjects, Detector, Responds
+from ds2d2_yolo.detectors import AssignsObjects, Detector, Responds, WeighsImages
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.data import count_training_images
@@ -244,6 +244,33 @@ def check_response(gain: float, teacher: Detector) -> None:
         raise DS2D2Error(
             f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
         )
+
+
+def check_unlabeled(arguments: Arguments, teacher: Detector, student: Detector | None) -> None:
+    """Refuse unlabelled images where a teacher cannot label them, or a student cannot learn from them.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        teacher (Detector): The teacher.
+        student (Detector | None): The student, where the run has one.
+
+    Raises:
+        DS2D2Error: If the task is none of boxes, the student's family cannot weigh images, or batches are rectangular.
+    """
+    if teacher.task not in {"detect", "obb"}:
+        raise DS2D2Error(
+            f"unlabeled={arguments.unlabeled}: is for the tasks detect and obb, and teacher {teacher.title} is for "
+            f"task={teacher.task}; pass unlabeled=False",
+            2,
+        )
+    if student is not None and not isinstance(student, WeighsImages):
+        raise DS2D2Error(
+            f"unlabeled={arguments.unlabeled}: the loss of {student.title}, a {student.family}, cannot weigh images; "
+            "pass a YOLO as student=, or unlabeled=False",
+            2,
+        )
+    if arguments.rect:
+        raise DS2D2Error("rect=True: not with unlabeled=, as both kinds of images share batches; leave rect= out", 2)
 
 
 def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:

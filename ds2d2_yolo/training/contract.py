@@ -288,6 +288,20 @@ def loaders_can_be_continued(folder: Path) -> None:
 
 
 @_relied_on
+def samplers_can_be_replaced(folder: Path) -> None:
+    """A training loader takes its batches from torch's sampler of batches, and that the images from another sampler.
+
+    Without it: epochs have other unlabelled images than those that are drawn for them.
+    """
+    from ultralytics.data import build_dataloader
+
+    loader: Any = build_dataloader(list(range(4)), batch=2, workers=0, device=torch.device("cpu"))  # type: ignore[arg-type]
+    loader.batch_sampler.sampler.sampler = [3, 3, 0, 1]
+    found = [[int(number) for number in batch] for batch in loader]
+    _need(found == [[3, 3], [0, 1]], f"batches of {found}")
+
+
+@_relied_on
 def models_return_losses(folder: Path) -> None:
     """A model called with a batch returns a vector of losses and a dictionary of named scalars.
 
@@ -333,6 +347,30 @@ def assigners_tell_what_is_foreground(folder: Path) -> None:
         _need(boxes.shape == (*foreground.shape, 4), f"{name}: the second input is {tuple(boxes.shape)}")
         _need(boxes.max() > 32, f"{name}: boxes are not in pixels")  # an image of 64 pixels has 8 cells a side
         _need(0 <= scores.min() <= scores.max() <= 1, f"{name}: scores are no probabilities")
+
+
+@_relied_on
+def losses_can_weigh_images(folder: Path) -> None:
+    """A YOLO's loss weighs objects by the assigner's target scores, and has its class part from a module `bce`.
+
+    Without it: unlabelled images do not count what `unlabeled_weight` says.
+    """
+    from ds2d2_yolo.detectors import WeighsImages, detector_of
+
+    for name in ("yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo26n-obb"):
+        model = _model(f"{name}.yaml").eval()  # BatchNorm would have one image change the other
+        batch: dict[str, torch.Tensor] = _batch() | {
+            "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.2], [0.4, 0.4, 0.8, 0.6]])
+        }
+        if name.endswith("obb"):
+            batch["bboxes"] = torch.cat([batch["bboxes"], torch.full((2, 1), 0.3)], 1)
+        first = {key: value[:1] for key, value in batch.items()}
+        detector = detector_of(model)
+        assert isinstance(detector, WeighsImages)
+        expected = model(first)[0]
+        detector.weigh_images(torch.tensor([1.0, 0.0]))
+        found = model(batch)[0]
+        _need(torch.allclose(found, expected, rtol=1e-3), f"{name}: {found.tolist()} in place of {expected.tolist()}")
 
 
 @_relied_on

@@ -15,15 +15,24 @@ from ultralytics.utils import LOGGER, colorstr
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import validate
+from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import describe_data, load_data, load_training_data
 from ds2d2_yolo.loading.models import Models, load_model, load_models
 from ds2d2_yolo.loading.place import check_place
+from ds2d2_yolo.loading.unlabeled import (
+    Unlabeled,
+    find_unlabeled,
+    is_set_file,
+    read_pseudo_set,
+    unlabeled_entries,
+)
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, Goal, check_arguments, preset_arguments
-from ds2d2_yolo.training.checks import check_batches, settle
+from ds2d2_yolo.training.checks import check_batches, check_unlabeled, settle
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
+from ds2d2_yolo.training.unlabeled import unlabeled_stage
 
 
 @dataclass(frozen=True)
@@ -31,18 +40,22 @@ class Plan:
     """The plan of a run. Everything is checked, but nothing is trained yet and no run folder exists.
 
     Attributes:
-        goal (str): `teacher`, `amplifier` or `student`.
+        goal (str): `teacher`, `amplifier`, `unlabeled` or `student`.
         arguments (Arguments): Complete arguments: paths are resolved, task and reference gains are those of the models.
             `teacher` and `amplifier` are the paths of files. They may not be trained yet, see `states`.
             `amplifier` is None if none is needed, and `auto` if its name depends on a teacher that is not trained yet.
+            `unlabeled` is the file of a set with the teacher's labels, as soon as its stage is finished.
         data (dict[str, Any]): The data set, as described by Ultralytics.
         teacher (Detector): The teacher, loaded, or built from its YAML if it is not trained yet.
         student (Detector | None): The student. None if it is not the goal.
         pair (Pair | None): The paired maps. None if the student is not the goal.
-        states (dict[str, str]): State of the stages `teacher` and `amplifier`, in this order, if the run needs them.
+        states (dict[str, str]): State of the stages `teacher`, `amplifier` and `unlabeled`, in this order, if the run
+            needs them.
         metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that was trained by a stage.
         teacher_stage (Stage | None): The stage that trains the teacher. None if a trained teacher was given.
         start (str | None): A printed line that describes fine-tuning of a checkpoint for other classes.
+        entries (list[str]): Folders and lists of unlabelled images.
+        unlabeled (Unlabeled | None): The unlabelled images. None if the teacher has labelled them already.
 
     Example:
         >>> plan({"teacher": "yolo11l.pt", "data": "DIOR.yaml"}, "amplifier").states  # doctest: +SKIP
@@ -59,11 +72,13 @@ class Plan:
     metrics: dict[str, float] | None = None
     teacher_stage: Stage | None = None
     start: str | None = None
+    entries: list[str] = field(default_factory=list)
+    unlabeled: Unlabeled | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether all stages before the goal are finished."""
-        return not {"to be trained", "to be continued"} & set(self.states.values())
+        return not {"to be trained", "to be made", "to be continued"} & set(self.states.values())
 
     def run(self, callbacks: Callbacks | None = None) -> Plan:
         """Train the missing stages and reuse the finished ones.
@@ -90,6 +105,10 @@ class Plan:
             stage = amplifier_stage(arguments, self.data, teacher)
             arguments = arguments.replace(amplifier=str(stage.ensure(callbacks)))
             states["amplifier"] = "reused"
+        if states.get("unlabeled", "given") != "given":
+            labels = unlabeled_stage(arguments, self.data, teacher, self.entries)
+            arguments = arguments.replace(unlabeled=str(labels.ensure(self.unlabeled)))
+            states["unlabeled"] = "reused"
         return replace(self, arguments=arguments, teacher=teacher, metrics=metrics, states=states)
 
     @property
@@ -120,7 +139,7 @@ class Plan:
             lines.append(f"  note: {sizes}")
         if arguments.assignment == "teacher":
             lines.append("  assignment: by the teacher's predictions")
-        lines += [*_describe_steps(arguments), *_describe_preset(arguments)]
+        lines += [*_describe_unlabeled(self), *_describe_steps(arguments), *_describe_preset(arguments)]
         stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
         if not arguments.gains.im_high:
             stages.append("no amplifier, im_high is off")
@@ -147,7 +166,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     Args:
         arguments (Mapping[str, Any]): The user's arguments: `teacher`, `student` (or `model`), `data`, and all
             arguments of ds2d2 and of Ultralytics' training.
-        goal (str): The last stage to run: `teacher`, `amplifier` or `student`.
+        goal (str): The last stage to run: `teacher`, `amplifier`, `unlabeled` or `student`.
         cfg (Configuration | None): Base configuration that the arguments override, as for Ultralytics' trainers.
 
     Returns:
@@ -181,9 +200,13 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
         teacher.load_backbone()
     if student is not None and not models.student_is_trained and args.pretrained is True:
         student.load_backbone()
-    planned = _with_teacher(Plan(goal, args, data, teacher, student, pair), models, start)
-    planned = _with_amplifier(planned, architecture=args.teacher)
-    check_batches(args, data, [*([] if planned.is_ready else [planned.teacher]), *([student] if student else [])])
+    planned = _with_entries(Plan(goal, args, data, teacher, student, pair))
+    planned = _with_teacher(planned, models, start)
+    planned = _with_unlabeled(_with_amplifier(planned, architecture=args.teacher))
+    trains = {"to be trained", "to be continued"} & {planned.states.get(kind) for kind in ("teacher", "amplifier")}
+    # With unlabelled images, a student's batches are known when those are labelled: the trainer checks them
+    students = [student] if student and not planned.arguments.unlabeled else []
+    check_batches(args, data, [*([planned.teacher] if trains else []), *students])
     return planned
 
 
@@ -203,6 +226,16 @@ def _describe_steps(args: Arguments) -> list[str]:
     return [f"  steps: {'; '.join(words)}"] if words else []
 
 
+def _describe_unlabeled(planned: Plan) -> list[str]:
+    """Return the line that tells which unlabelled images take part; none where none do."""
+    args = planned.arguments
+    if not args.unlabeled:
+        return []
+    which = planned.unlabeled.describe() if planned.unlabeled else f"those of {args.unlabeled}"
+    how = f"at most {args.unlabeled_ratio:g} per labelled one in an epoch, weight {args.unlabeled_weight:g}"
+    return [f"  unlabelled: {which}; {how}"]
+
+
 def _describe_preset(args: Arguments) -> list[str]:
     """Return the printed line about the arguments that a preset has set."""
     if args.preset is None:
@@ -216,6 +249,47 @@ def _describe_preset(args: Arguments) -> list[str]:
     return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; not of the preset: {others}' if others else ''}"]
 
 
+def _with_entries(planned: Plan) -> Plan:
+    """Return the plan with the places of its unlabelled images, or with the set that a stage has made of them."""
+    args, student = planned.arguments, planned.student
+    if planned.goal not in {"student", "unlabeled"}:
+        return planned
+    if is_set_file(args.unlabeled):
+        made = read_pseudo_set(str(args.unlabeled))
+        names, task = list(made.content["thresholds"]), made.content["inputs"].get("task", args.task)
+        if task != args.task:
+            raise DS2D2Error(
+                f"unlabeled={args.unlabeled}: is for task={task}, this run for task={args.task}; pass images"
+            )
+        if names != in_order(planned.data["names"]):
+            raise DS2D2Error(f"unlabeled={args.unlabeled}: has the classes {names}; pass a set of the data's classes")
+        planned = replace(planned, arguments=args.replace(unlabeled=str(made.file)), states={"unlabeled": "given"})
+    else:
+        entries = unlabeled_entries(args.unlabeled, planned.data)
+        planned = replace(planned, entries=entries, arguments=args.replace(unlabeled=", ".join(entries) or None))
+        if planned.goal == "unlabeled" and not entries:
+            raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file of one path a line", 2)
+    if planned.arguments.unlabeled:
+        check_unlabeled(planned.arguments, planned.teacher, student)
+    return planned
+
+
+def _with_unlabeled(planned: Plan) -> Plan:
+    """Return the plan with the state of the stage in which the teacher labels images, and with these images."""
+    if not planned.entries:
+        return planned
+    if planned.states.get("teacher") not in {"given", "reused"}:
+        images = find_unlabeled(planned.entries, planned.data)
+        return replace(planned, states={**planned.states, "unlabeled": "to be made"}, unlabeled=images)
+    stage = unlabeled_stage(planned.arguments, planned.data, planned.teacher, planned.entries)
+    state = stage.state
+    if state == "reused":
+        args = planned.arguments.replace(unlabeled=str(stage.file))
+        return replace(planned, states={**planned.states, "unlabeled": state}, arguments=args)
+    images = find_unlabeled(planned.entries, planned.data)
+    return replace(planned, states={**planned.states, "unlabeled": state}, unlabeled=images)
+
+
 def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Plan:
     """Return the plan with the teacher's file, and with its stage if no trained teacher was given."""
     args, teacher = planned.arguments, planned.teacher
@@ -223,9 +297,9 @@ def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Pl
         source = getattr(teacher.model, "pt_path", None)  # the path that Ultralytics found for a bare name
         # A later run with the finished teacher must not fine-tune it again.
         args = args.replace(teacher=str(Path(source or args.teacher).resolve()), teacher_epochs=None)
-        return replace(planned, arguments=args, states={"teacher": "given"})
+        return replace(planned, arguments=args, states={"teacher": "given", **planned.states})
     stage = teacher_stage(args, planned.data, models, start)
-    if planned.goal == "student" and not args.needs_teacher:
+    if planned.goal == "student" and not args.needs_teacher and not planned.entries:
         return replace(planned, teacher_stage=stage)  # no state: the stage is not run
     state = stage.state
     if state == "reused":
@@ -234,7 +308,7 @@ def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Pl
         planned,
         arguments=args.replace(teacher=str(stage.weights), teacher_epochs=None),
         teacher=teacher,
-        states={"teacher": state},
+        states={"teacher": state, **planned.states},
         metrics=stage.metrics or None,
         teacher_stage=stage,
         start=_describe_start(args, models),
@@ -254,13 +328,15 @@ def _with_amplifier(planned: Plan, architecture: str) -> Plan:
             )
         load_amplifier(str(amplifier), planned.teacher, args.wavelet)
         args = args.replace(amplifier=str(Path(str(amplifier)).resolve()))
-    if goal == "teacher" or (goal == "student" and not args.gains.im_high):
+    if goal in {"teacher", "unlabeled"} or (goal == "student" and not args.gains.im_high):
         return replace(planned, arguments=args if given else args.replace(amplifier=None))
     state: State = "given" if given else "to be trained"
     if has_teacher and not given:
         stage = amplifier_stage(args, planned.data, planned.teacher)
         state, args = stage.state, args.replace(amplifier=str(stage.weights))
-    return replace(planned, arguments=args, states={**planned.states, "amplifier": state})
+    states = {**planned.states, "amplifier": state}
+    order: tuple[StageKind, ...] = ("teacher", "amplifier", "unlabeled")
+    return replace(planned, arguments=args, states={kind: states[kind] for kind in order if kind in states})
 
 
 def _describe_start(args: Arguments, models: Models) -> str | None:

@@ -35,10 +35,13 @@ from ds2d2_yolo.training.protocols import Callbacks
 from ds2d2_yolo.training.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.training.trainer import PlainTrainer
 
-StageKind = Literal["teacher", "amplifier"]
-"""The stages before the student."""
+TrainedKind = Literal["teacher", "amplifier"]
+"""The stages before the student that train a model."""
 
-State = Literal["given", "reused", "to be trained", "to be continued"]
+StageKind = Literal["teacher", "amplifier", "unlabeled"]
+"""The stages before the student. In the last one, the teacher labels images."""
+
+State = Literal["given", "reused", "to be trained", "to be made", "to be continued"]
 """State of a stage: its file was given, it is finished, it is new, or an earlier run of it was interrupted."""
 
 _RECORD = "stage.json"
@@ -52,14 +55,14 @@ class Stage:
     """A teacher or an amplifier to be trained. The folder's name contains the fingerprint of all inputs.
 
     Attributes:
-        kind (str): `teacher` or `amplifier`.
+        kind (TrainedKind): `teacher` or `amplifier`.
         folder (Path): The stage's run folder.
         inputs (dict[str, Any]): All inputs that affect the result, as JSON values.
         overrides (dict[str, Any]): Train arguments of the stage.
         metrics (dict[str, float]): Metrics of the finished stage.
     """
 
-    kind: StageKind
+    kind: TrainedKind
     folder: Path
     inputs: dict[str, Any]
     overrides: dict[str, Any]
@@ -291,7 +294,7 @@ def architecture_of(model: str | Path) -> dict[str, Any]:
 
 
 def _stage(
-    kind: StageKind,
+    kind: TrainedKind,
     args: Arguments,
     data: Mapping[str, Any],
     title: str,

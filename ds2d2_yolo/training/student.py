@@ -26,6 +26,7 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.loading.soundness import read_checkpoint
+from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.method import TERMS, DS2D2Loss
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
@@ -113,7 +114,7 @@ class StudentTrainer(PlainTrainer):
         """Read the arguments of a resumed run from its checkpoint, and check that it can be resumed."""
         asked = self.args.resume
         # Files that were moved since the run began: Ultralytics would use the old paths
-        named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier")}
+        named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier", "unlabeled")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
         if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics uses the last run
             last = Path(asked) / "weights" / "last.pt"
@@ -407,6 +408,8 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
                 f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
                 f"{role}=path/to/{Path(str(path)).name}'"
             )
+    if arguments.unlabeled and not is_over:
+        read_pseudo_set(str(arguments.unlabeled))
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
 

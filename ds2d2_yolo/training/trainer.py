@@ -6,11 +6,11 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
@@ -20,15 +20,18 @@ from ultralytics.cfg import get_save_dir
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+from ultralytics.utils.patches import override_configs
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
-from ds2d2_yolo.detectors import Detector, build_model, detector_of
+from ds2d2_yolo.detectors import Batch, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock, room_for
 from ds2d2_yolo.loading.decoding import undecodable_named
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
+from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.checks import check_last_batch
+from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
@@ -111,7 +114,10 @@ class PlainTrainer(DetectionTrainer):
         self._unstepped = 0  # batches since the last step of the optimiser
         self._offset = 0  # added to `accumulate` until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
+        self.mixed: MixedLoss | None = None  # where unlabelled images take part
+        self._places: MixedSampler | None = None
         self.add_callback("on_train_start", _run_time_on)
+        self.add_callback("on_train_epoch_start", _count_images_anew)
 
     @property
     def arguments(self) -> Arguments:
@@ -269,11 +275,27 @@ class PlainTrainer(DetectionTrainer):
         finally:
             self.args = every
 
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Return Ultralytics' data set; to that of a training with unlabelled images these are added."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode != "train" or not self.args.unlabeled:
+            return dataset
+        made = read_pseudo_set(self.args.unlabeled)
+        with override_configs(self.args, {"fraction": 1.0}):  # which is of the labelled images
+            others = super().build_dataset(str(made.folder), mode, batch)
+        return MixedDataset(dataset, others, self.args.unlabeled_ratio, self.args.seed)
+
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> DataLoader[Any]:
         """Return a loader. A new training loader restarts gradient accumulation."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if isinstance(loader.dataset, MixedDataset):
+            batches: Any = loader.batch_sampler
+            batches = batches.sampler  # torch's, which Ultralytics repeats for ever
+            batches.sampler = self._places = MixedSampler(batches.sampler, loader.dataset)
+            self._places.epoch = self.start_epoch
+            self.mixed = MixedLoss(self.args.unlabeled_weight)
         if mode == "train":
             self._unstepped = self._offset = 0
             check_last_batch(vars(self.args), len(loader.sampler), loader.batch_size or 1, self.stride)
@@ -284,7 +306,19 @@ class PlainTrainer(DetectionTrainer):
         if self.ema is not None:  # earlier batches only calibrate quantisation
             self._unstepped += 1
             self.accumulate += self._offset
-        return super().preprocess_batch(batch)
+        batch = super().preprocess_batch(batch)
+        if self.ema is not None and self.mixed is not None:
+            self.mixed.arm(self.detector, cast(Batch, batch))
+        return batch
+
+    def label_loss_items(
+        self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train"
+    ) -> dict[str, float] | list[str]:
+        """Name the loss items, for results.csv and loggers; those of training with columns of both kinds of images."""
+        labelled: dict[str, float] | list[str] = super().label_loss_items(loss_items, prefix)
+        if prefix == "train" and isinstance(labelled, dict) and self.mixed is not None:
+            return {**labelled, **self.mixed.columns(self.args.cls)}
+        return labelled
 
     def optimizer_step(self) -> None:
         """Step as Ultralytics does."""
@@ -321,6 +355,12 @@ class PlainTrainer(DetectionTrainer):
                 LOGGER.warning(f"{colorstr('DS2D2:')} {describe_outdated(outdated)}")
         if ckpt is None or not self.resume:
             return
+        self._resume_exactly()
+        if self._places is not None:
+            self._places.epoch = self.start_epoch
+
+    def _resume_exactly(self) -> None:
+        """Make the state of a resumed run that of the interrupted one."""
         if RANK in {-1, 0}:
             keep_epochs(self.csv, self.start_epoch)
         state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
@@ -441,6 +481,12 @@ def _run_time_on(trainer: PlainTrainer) -> None:
     done = [row["time"] for row in read_rows(trainer.csv) if row["epoch"] == trainer.start_epoch]
     if done:
         trainer.train_time_start = time.time() - done[-1]
+
+
+def _count_images_anew(trainer: PlainTrainer) -> None:
+    """Callback: the columns of both kinds of images are those of an epoch."""
+    if trainer.mixed is not None:
+        trainer.mixed.start_epoch()
 
 
 def clear_killed(project: Path) -> None:

@@ -166,7 +166,7 @@ def test_splits_of_lists_and_pose_labels_are_read(tmp_path):
 def test_the_documented_options_are_those_with_their_defaults():
     assert option_defaults("check") == {
         **{"data": None, "task": "detect", "imgsz": 640, "strides": [8, 16, 32], "images": "full"},
-        **{"plots": True, "out": None, "exist_ok": False},
+        **{"unlabeled": None, "plots": True, "out": None, "exist_ok": False},
     }
 
 
@@ -233,3 +233,25 @@ def test_a_split_that_the_yaml_leaves_empty_is_an_error(good, tmp_path, entry):
     good.write_text(good.read_text().replace(entry, f"{entry.split()[0]}\n"))
     assert check.run(words({"data": str(good), "out": str(tmp_path / "out"), "plots": False})) == 1
     assert "no_images" in read(tmp_path / "out")["splits"][entry.split(":")[0]]["findings"]
+
+
+def test_unlabelled_images_are_counted_and_compared(good, tmp_path, capsys):
+    more = tmp_path / "more"
+    more.mkdir()
+    for name, key in (("x.png", "train/a"), ("y.png", None), ("z.png", None)):
+        source = good.parent / "images" / f"{key}.png" if key else None
+        noise = np.random.default_rng(ord(name[0])).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        (more / name).write_bytes(source.read_bytes() if source else cv2.imencode(".png", noise)[1].tobytes())
+    out = tmp_path / "out"
+    assert check.run(words({"data": str(good), "unlabeled": str(more), "out": str(out)})) == 0
+    printed = capsys.readouterr().out
+    assert "train and unlabeled share 1" in printed
+    assert "left out of the unlabelled images" in printed
+    split = read(out)["splits"]["unlabeled"]
+    assert (split["images"], split["used_images"], split["objects"], split["findings"]) == (3, 3, 0, {})
+
+
+def test_the_data_yaml_can_name_unlabelled_images(tmp_path):
+    data = make(tmp_path / "set", {"train/a": GOOD, "val/c": GOOD, "more/d": None}, extra="unlabeled: images/more\n")
+    assert check.run(words({"data": str(data), "out": str(tmp_path / "out"), "plots": False})) == 0
+    assert read(tmp_path / "out")["splits"]["unlabeled"]["images"] == 1

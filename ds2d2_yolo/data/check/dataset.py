@@ -7,9 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
@@ -18,16 +16,17 @@ from ultralytics.utils import TQDM
 from ds2d2_yolo.data.check.findings import Place, shown_path
 from ds2d2_yolo.data.check.labels import number_of_labels
 from ds2d2_yolo.data.check.report import Inspection, SplitReport
-from ds2d2_yolo.data.check.settings import Settings, Split
+from ds2d2_yolo.data.check.settings import UNLABELED, Settings, Split
 from ds2d2_yolo.data.check.shared import shared_images
 from ds2d2_yolo.data.check.split import inspect_split
+from ds2d2_yolo.data.threads import threads
 
 
 def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path | None = None) -> Inspection:
     """Check all images and labels of a data set, in threads. Memory does not grow with the number of objects.
 
     Args:
-        splits (Mapping[str, Split]): Splits by name; `train` must have label files.
+        splits (Mapping[str, Split]): Splits by name; `train` must have label files, those of `unlabeled` are not read.
         settings (Settings): Settings of the check.
         root (Path | None): Files below this folder are named relative to it.
 
@@ -41,11 +40,12 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
     reports: dict[str, SplitReport] = {}
     total = sum(len(split.images) for split in splits.values())
     progress = TQDM(total=total, desc="Checking images and labels", unit="image", file=sys.stderr)
-    with _threads() as pool:
+    with threads() as pool:
         for name, split in splits.items():
             reports[name] = inspect_split(name, split, settings, root, pool, progress)
         progress.close()
-        for name, path, objects in _labels_without_image(splits):
+        labelled = {name: split for name, split in splits.items() if name != UNLABELED}
+        for name, path, objects in _labels_without_image(labelled):
             place = Place(shown_path(path, root), None, f"{objects} objects")
             reports[name].findings["label_without_image"].add(place)
             reports[name].lost_objects += objects
@@ -55,20 +55,6 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
                     report.findings["class_name_twice"].add(Place("", None, f"{name}, {count} times"))
         shared = shared_images(splits, settings.images != "none", root, pool)
     return Inspection(reports, shared)
-
-
-@contextmanager
-def _threads() -> Iterator[ThreadPool]:
-    """Yield threads that end with the block.
-
-    Python would abort if it shut down while a thread is inside OpenCV, for example after an interrupt.
-    """
-    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            yield pool
-        finally:
-            pool.terminate()
-            pool.join()
 
 
 def _labels_without_image(splits: Mapping[str, Split]) -> Iterator[tuple[str, Path, int]]:

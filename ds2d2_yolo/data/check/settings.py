@@ -10,6 +10,9 @@ from typing import Literal
 Task = Literal["detect", "obb"]
 ImageCheck = Literal["full", "header", "none"]
 
+UNLABELED = "unlabeled"
+"""Name of the split whose images are to have no labels."""
+
 
 @dataclass(frozen=True)
 class Split:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from multiprocessing.pool import ThreadPool
@@ -39,11 +39,8 @@ def shared_images(
     Returns:
         (dict[tuple[str, str], Finding]): By the names of the two splits, for pairs that share images.
     """
-    files = _files(splits)
-    suspects = _of_same_size(files) if compare_bytes else []
     shared = {pair: Finding() for pair in combinations(splits, 2)}
-    compared = set(suspects)
-    for group in [*_of_same_bytes(suspects, pool), *([file] for file in files if file not in compared)]:
+    for group in _groups(splits, compare_bytes, pool):
         members: dict[str, _File] = {}
         for file in group:
             for name in file.paths:
@@ -54,6 +51,34 @@ def shared_images(
             where = shown_path(other.paths[pair[1]], root)
             shared[pair].add(Place(shown_path(file.paths[pair[0]], root), None, f"{how} as {where}"))
     return {pair: finding for pair, finding in shared.items() if finding.count}
+
+
+def images_also_in(images: Sequence[Path], splits: Mapping[str, Split], pool: ThreadPool) -> dict[Path, str]:
+    """Find images that are in a split, too: the same file, or another one of the same bytes.
+
+    Args:
+        images (Sequence[Path]): The images.
+        splits (Mapping[str, Split]): Splits by name.
+        pool (ThreadPool): Threads to read with.
+
+    Returns:
+        (dict[Path, str]): Those that are in one, with its name, the first where there are several.
+    """
+    found: dict[Path, str] = {}
+    for group in _groups({**splits, "": Split(images)}, compare_bytes=True, pool=pool):
+        names = {name for file in group for name in file.paths if name}
+        if names:
+            name = next(name for name in splits if name in names)
+            found |= {file.paths[""]: name for file in group if "" in file.paths}
+    return found
+
+
+def _groups(splits: Mapping[str, Split], compare_bytes: bool, pool: ThreadPool) -> Iterable[list[_File]]:
+    """Return all files that are not empty, in groups of the same content."""
+    files = _files(splits)
+    suspects = _of_same_size(files) if compare_bytes else []
+    compared = set(suspects)
+    return [*_of_same_bytes(suspects, pool), *([file] for file in files if file not in compared)]
 
 
 def _files(splits: Mapping[str, Split]) -> list[_File]:

@@ -1,0 +1,30 @@
+"""Threads that read images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPool]:
+    """Give threads that have ended when the block has, however it ends.
+
+    Python aborts where it shuts down while a thread is inside of OpenCV, as after an interrupt.
+
+    Yields:
+        (ThreadPool): Up to eight threads.
+
+    Example:
+        >>> with threads() as pool:
+        ...     pool.map(abs, [-1, 2])
+        [1, 2]
+    """
+    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            yield pool
+        finally:
+            pool.terminate()
+            pool.join()

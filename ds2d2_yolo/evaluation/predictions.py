@@ -1,0 +1,89 @@
+"""What a checkpoint finds in images that need no labels, in pixels of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from ultralytics import YOLO
+from ultralytics.utils.patches import imread
+
+from ds2d2_yolo.data.threads import threads
+
+
+class Prediction(NamedTuple):
+    """What a model finds in an image.
+
+    Attributes:
+        found (np.ndarray): Detections (N, 6) float64 as xyxy pixels, confidence, class; oriented (N, 7) as xywhr:
+            pixels and radians.
+        size (tuple[int, int]): Height and width of the image in pixels.
+    """
+
+    found: np.ndarray
+    size: tuple[int, int]
+
+
+def predict(
+    path: str | Path, images: Sequence[Path], confidence: float, args: Any
+) -> Iterator[list[tuple[Path, Prediction | None]]]:
+    """Detect in images, batch by batch.
+
+    All are padded to squares: what is found in an image does not depend on the others of its batch.
+
+    Args:
+        path (str | Path): A checkpoint of the task `detect` or `obb`.
+        images (Sequence[Path]): The images.
+        confidence (float): Least confidence of a detection.
+        args (Any): Arguments of the run, of which size, batch, device, `iou` and `max_det` are taken.
+
+    Yields:
+        (list[tuple[Path, Prediction | None]]): The images of a batch, in their order, and what was found in each; None
+            where an image cannot be decoded.
+    """
+    model: Any = YOLO(str(path))
+    settings = {name: getattr(args, name) for name in ("imgsz", "iou", "max_det")}
+    settings |= {"conf": confidence, "device": _one_device(args.device), "rect": False}
+    channels = next(model.model.parameters()).shape[1]
+    for batch in _batches(images, int(args.batch) if args.batch >= 1 else 16, channels):
+        pixels = [image for _, image in batch if image is not None]
+        results = iter(model.predict(pixels, verbose=False, save=False, **settings) if pixels else [])
+        yield [(file, None if image is None else _prediction(next(results))) for file, image in batch]
+
+
+def _prediction(result: Any) -> Prediction:
+    boxes = result.boxes if result.obb is None else result.obb
+    places = boxes.xyxy if result.obb is None else boxes.xywhr
+    parts = (places, boxes.conf[:, None], boxes.cls[:, None])
+    rows = np.hstack([part.cpu().numpy().astype(np.float64) for part in parts])
+    return Prediction(rows, (int(result.orig_shape[0]), int(result.orig_shape[1])))
+
+
+def _one_device(device: Any) -> Any:
+    """Return the first of the devices of a run."""
+    if isinstance(device, (list, tuple)):
+        return device[0]
+    return device.split(",")[0] if isinstance(device, str) else device
+
+
+def _batches(images: Sequence[Path], size: int, channels: int) -> Iterator[list[tuple[Path, np.ndarray | None]]]:
+    """Yield images with their pixels (H, W, C), of which the next batch is read meanwhile."""
+    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+    def read(file: Path) -> np.ndarray | None:
+        try:
+            pixels: np.ndarray | None = imread(str(file), flags)
+        except (OSError, cv2.error):
+            return None
+        return pixels
+
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    with threads() as pool:
+        waiting = [pool.map_async(read, part) for part in parts[:1]]
+        for number, part in enumerate(parts):
+            pixels = waiting.pop().get()
+            waiting += [pool.map_async(read, following) for following in parts[number + 1 : number + 2]]
+            yield list(zip(part, pixels, strict=True))

@@ -1,0 +1,143 @@
+"""From which confidence on the detections of a model are right often enough to be taken for labels."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ultralytics.utils.metrics import batch_probiou, box_iou
+
+_SAME_OBJECT = 0.5  # intersection over union, as for AP50
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least confidence of a class, and what the detections from there on are worth.
+
+    Attributes:
+        confidence (float | None): The least confidence; None where no detection of the class is good enough.
+        precision (float): Share of these detections that are right, 0 to 1.
+        recall (float): Share of the objects that they find, 0 to 1.
+        objects (int): Labelled objects of the class.
+        pooled (bool): Whether it is that of all classes together, as there is no labelled object of this one.
+    """
+
+    confidence: float | None
+    precision: float
+    recall: float
+    objects: int
+    pooled: bool = False
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
+
+class LabelledImage(NamedTuple):
+    """What a model finds in an image, and what is labelled in it.
+
+    Attributes:
+        found (np.ndarray): Detections (N, 6) as xyxy pixels, confidence, class; oriented (N, 7) as xywhr: pixels and
+            radians.
+        boxes (np.ndarray): Labelled boxes (G, 4) as xyxy, or (G, 5) as xywhr, in the same units.
+        labels (np.ndarray): Their classes (G,).
+        size (tuple[int, int]): Height and width of the image in pixels.
+    """
+
+    found: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    size: tuple[int, int]
+
+
+def find_thresholds(
+    images: Sequence[LabelledImage], classes: int, precision: float | None = None
+) -> tuple[list[Threshold], Threshold, Threshold]:
+    """Find the least confidence of every class: of the best F1 score, or the lowest one that reaches a precision.
+
+    A detection is right if it overlaps an object of its class with an IoU of at least 0.5 that no detection of higher
+    confidence has taken.
+
+    Args:
+        images (Sequence[LabelledImage]): Labelled images and what the model finds there.
+        classes (int): Number of classes.
+        precision (float | None): Precision to be reached, 0 to 1; None takes the best F1 score.
+
+    Returns:
+        thresholds (list[Threshold]): By class.
+        total (Threshold): Of all classes together, by the best F1 score.
+        chance (Threshold): The same where every image is compared with the objects of another one.
+
+    Example:
+        >>> box = np.array([[8.0, 8.0, 24.0, 24.0]])
+        >>> found = np.array([[8.0, 8.0, 24.0, 24.0, 0.9, 0], [40.0, 40.0, 50.0, 50.0, 0.3, 0]])
+        >>> image = LabelledImage(found, box, np.zeros(1), (64, 64))
+        >>> thresholds, _, _ = find_thresholds([image], classes=1)
+        >>> thresholds[0].confidence, thresholds[0].precision
+        (0.9, 1.0)
+    """
+    own = [_hits(image, image) for image in images]
+    objects = np.bincount(_joined([image.labels for image in images]).astype(int), minlength=classes)
+    found = _joined([image.found[:, -2:] for image in images], 2)
+    hits = _joined(own).astype(bool)
+    total = _threshold(found[:, 0], hits, int(objects.sum()), None)
+    pooled = total if precision is None else _threshold(found[:, 0], hits, int(objects.sum()), precision)
+    thresholds = []
+    for index in range(classes):
+        mine = found[:, 1] == index
+        if objects[index]:
+            thresholds.append(_threshold(found[mine, 0], hits[mine], int(objects[index]), precision))
+        else:
+            thresholds.append(Threshold(pooled.confidence, math.nan, math.nan, 0, pooled=True))
+    others = [_hits(image, images[number - 1]) for number, image in enumerate(images)]
+    chance = _threshold(found[:, 0], _joined(others).astype(bool), int(objects.sum()), None)
+    return thresholds, total, chance
+
+
+def _joined(parts: Sequence[np.ndarray], columns: int | None = None) -> np.ndarray:
+    empty = np.zeros(0) if columns is None else np.zeros((0, columns))
+    return np.concatenate([empty, *parts])
+
+
+def _hits(image: LabelledImage, truth: LabelledImage) -> np.ndarray:
+    """Return which detections (N,) of an image are right, by the objects of one, scaled to its size."""
+    hits = np.zeros(len(image.found), bool)
+    if not len(image.found) or not len(truth.boxes):
+        return hits
+    scale = np.array([image.size[1] / truth.size[1], image.size[0] / truth.size[0]])
+    boxes = truth.boxes.copy()
+    boxes[:, :4] *= np.tile(scale, 2)
+    measure = batch_probiou if boxes.shape[1] == 5 else box_iou
+    overlaps = measure(torch.from_numpy(image.found[:, :-2]).float(), torch.from_numpy(boxes).float()).numpy().copy()
+    overlaps[image.found[:, -1:] != truth.labels[None]] = 0
+    taken: dict[int, bool] = defaultdict(bool)
+    for number in np.argsort(-image.found[:, -2], kind="stable").tolist():
+        free = [index for index in np.flatnonzero(overlaps[number] >= _SAME_OBJECT).tolist() if not taken[index]]
+        if free:
+            taken[max(free, key=lambda index: overlaps[number, index])] = hits[number] = True
+    return hits
+
+
+def _threshold(scores: np.ndarray, hits: np.ndarray, objects: int, precision: float | None) -> Threshold:
+    """Return the threshold of detections (N,), of which those with equal scores are taken together or not at all."""
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], np.cumsum(hits[order])
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, int)
+    right = right[ends]
+    precisions, recalls = right / (ends + 1), right / max(objects, 1)
+    if precision is None:
+        worth = 2 * right / (ends + 1 + objects)  # F1
+        best = int(worth.argmax()) if len(worth) and worth.max() > 0 else None
+    else:
+        good = np.flatnonzero((precisions >= precision) & (right > 0))
+        best = int(good[-1]) if len(good) else None
+    if best is None:
+        return Threshold(None, 0.0, 0.0, objects)
+    return Threshold(float(scores[ends[best]]), float(precisions[best]), float(recalls[best]), objects)

@@ -1,0 +1,227 @@
+"""Images without labels, found where the user says; and sets of images with the labels of a teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ds2d2_yolo.data.check import Settings, Split
+from ds2d2_yolo.data.check.images import image_facts
+from ds2d2_yolo.data.check.shared import images_also_in
+from ds2d2_yolo.data.threads import threads
+from ds2d2_yolo.errors import DS2D2Error, similar_file
+from ds2d2_yolo.files import refuse_unusable
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_images, images_of_split
+
+SET_FILE = "unlabeled.json"
+"""Name of the file that says what a set of images with a teacher's labels is."""
+
+_SPLITS = ("val", "test", "minival", "train")
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Images without labels that a student can learn from.
+
+    Attributes:
+        images (list[Path]): The images.
+        left_out (dict[str, int]): Numbers of images that are left out, by why.
+        unfinished (frozenset[Path]): JPEGs without their end among the images: Ultralytics would mend them in place.
+    """
+
+    images: list[Path]
+    left_out: dict[str, int]
+    unfinished: frozenset[Path] = frozenset()
+
+    def describe(self) -> str:
+        """Return how many there are and how many are left out, for a person."""
+        without = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items())
+        return f"{len(self.images):,} images" + (f" (left out: {without})" if without else "")
+
+
+@dataclass(frozen=True)
+class PseudoSet:
+    """Images with the labels that a teacher has given them, in YOLO's format, as a stage has made them.
+
+    Attributes:
+        file (Path): The JSON file that says what it is.
+        content (dict[str, Any]): What that says: `images`, `boxes`, `left_out`, `thresholds` by class and more.
+    """
+
+    file: Path
+    content: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the images."""
+        return self.file.parent / "images"
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the labels."""
+        return str(self.content["labels"])
+
+
+def is_set_file(value: object) -> bool:
+    """Return whether `unlabeled` names a set that a stage has made, not images."""
+    return isinstance(value, (str, Path)) and Path(value).name == SET_FILE
+
+
+def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
+    """Return the folders and lists of images that a run has beside its labelled ones.
+
+    Args:
+        value (Any): The argument `unlabeled`: a path or several; None or True for those of the data YAML; False for
+            none.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Returns:
+        (list[str]): Paths; none where there are none.
+
+    Raises:
+        DS2D2Error: If the data YAML is to name them and does not.
+
+    Example:
+        >>> unlabeled_entries(None, {"unlabeled": "more", "path": Path("/ships")}), unlabeled_entries(False, {})
+        (['/ships/more'], [])
+    """
+    if value is True and not data.get("unlabeled"):
+        raise DS2D2Error(
+            f"unlabeled=True: {data.get('yaml_file')} has no line 'unlabeled:'; add it, or pass the path of the images",
+            2,
+        )
+    if value is False:
+        return []
+    root = Path()
+    if value is None or value is True:
+        value, root = data.get("unlabeled") or [], Path(data["path"])
+    entries = [value] if isinstance(value, (str, Path)) else value
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
+        raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file of one path a line", 2)
+    return [str(root / Path(entry).expanduser()) for entry in entries]
+
+
+def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled:
+    """Find the images without labels, and leave out those that the data set has and those that cannot be read.
+
+    Args:
+        entries (Sequence[str]): Folders of images, and text files of one path a line.
+        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+
+    Returns:
+        (Unlabeled): The images.
+
+    Raises:
+        DS2D2Error: If there is nothing at a path, or no image is left.
+    """
+    named = ",".join(entries)
+    images = images_at(entries)
+    splits = {name: Split(images_of_split(data[name])) for name in _SPLITS if data.get(name)}
+    _refuse_training_set(named, images, splits.get("train"))
+    left_out: Counter[str] = Counter()
+    with threads() as pool:
+        unique, seen = [], set()
+        for image in images:
+            status = image.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                left_out["named twice"] += 1
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            unique.append(image)
+        elsewhere = images_also_in(unique, splits, pool)
+        left_out.update(f"also in {name}" for name in elsewhere.values())
+        others = [image for image in unique if image not in elsewhere]
+        settings = Settings(names=(), images="header", channels=data["channels"])
+        facts = pool.map(lambda image: image_facts(image, settings), others)
+    usable = [image for image, fact in zip(others, facts, strict=True) if not fact.rejected]
+    unfinished = frozenset(image for image, fact in zip(others, facts, strict=True) if fact.kind == "unfinished_jpeg")
+    left_out["unreadable"] = len(others) - len(usable)
+    left_out = +left_out
+    if not usable:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+        raise DS2D2Error(
+            f"unlabeled={named}: none of the {len(images):,} images is left ({reasons}); pass other images"
+        )
+    return Unlabeled(usable, dict(left_out), unfinished)
+
+
+def fingerprint_of_unlabeled(entries: Sequence[str]) -> str:
+    """Return the fingerprint of images without labels, before any is left out; errors as `find_unlabeled`."""
+    return fingerprint_of_images(images_at(entries))
+
+
+def read_pseudo_set(file: str | Path) -> PseudoSet:
+    """Read what a set of images with a teacher's labels is, and see that the labels are those of then.
+
+    Args:
+        file (str | Path): Its JSON file.
+
+    Returns:
+        (PseudoSet): The set.
+
+    Raises:
+        DS2D2Error: If it is missing or damaged, or its labels have changed.
+    """
+    path = Path(file).resolve()
+    advice = "run the command again with unlabeled=path/to/images, which makes it anew"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        made = PseudoSet(path, dict(content))
+        expected = made.fingerprint, int(content["images"])
+        names = sorted(image.stem for image in made.folder.iterdir() if image.suffix != ".npy")
+        found = fingerprint_of_labels(path.parent / "labels" / f"{name}.txt" for name in names), len(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DS2D2Error(f"unlabeled={file}: is missing or damaged ({error}); {advice}") from error
+    if found != expected:
+        raise DS2D2Error(f"unlabeled={file}: images or labels beside it were changed; {advice}")
+    return made
+
+
+def fingerprint_of_labels(files: Iterable[Path]) -> str:
+    """Return a fingerprint of the label files of a teacher, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.stem}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def images_at(entries: Sequence[str]) -> list[Path]:
+    """Return the images of folders, and of text files of one path a line.
+
+    Args:
+        entries (Sequence[str]): The folders and files.
+
+    Returns:
+        (list[Path]): Image files, those that are named twice twice.
+
+    Raises:
+        DS2D2Error: If there is nothing at a path, or a list names an image that does not exist.
+    """
+    images: list[Path] = []
+    for entry in entries:
+        refuse_unusable(entry)
+        if not Path(entry).exists():
+            hint = similar_file("unlabeled", entry, "pass a folder of images, or a text file of one path a line")
+            raise DS2D2Error(f"unlabeled={entry}: no such file or folder; {hint}")
+        found = images_of_split(str(entry))
+        if not found:
+            raise DS2D2Error(f"unlabeled={entry}: there are no images in it; put some there, or pass another folder")
+        if (missing := [image for image in found if not image.is_file()]) and Path(entry).is_file():
+            raise DS2D2Error(
+                f"unlabeled={entry}: {len(missing):,} of its {len(found):,} images do not exist, for example "
+                f"{missing[0]}; correct the list, paths that count from it begin with ./"
+            )
+        images += [image for image in found if image.is_file()]
+    return images
+
+
+def _refuse_training_set(named: str, images: Sequence[Path], train: Split | None) -> None:
+    """Refuse images that are all labelled ones."""
+    labelled = {image.resolve() for image in train.images} if train else set()
+    if labelled.issuperset(image.resolve() for image in images):
+        raise DS2D2Error(f"unlabeled={named}: is the training set itself; pass images that have no labels yet")

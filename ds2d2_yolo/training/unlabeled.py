@@ -1,0 +1,342 @@
+"""The stage that has a teacher label images: what it finds is stored once, and the best of it becomes labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.data.utils import img2label_paths, verify_image_label
+from ultralytics.utils import LOGGER, TQDM, colorstr
+from ultralytics.utils.ops import xywhn2xyxy, xywhr2xyxyxyxy, xyxy2xywhn, xyxyxyxy2xywhr
+
+from ds2d2_yolo import __version__
+from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.predictions import Prediction, predict
+from ds2d2_yolo.evaluation.thresholds import LabelledImage, Threshold, find_thresholds
+from ds2d2_yolo.files import atomic_folder, put_file, room_for, write_json
+from ds2d2_yolo.loading.fingerprint import (
+    fingerprint_of_data,
+    fingerprint_of_images,
+    fingerprint_of_inputs,
+    fingerprint_of_model,
+    images_of_split,
+)
+from ds2d2_yolo.loading.unlabeled import (
+    SET_FILE,
+    PseudoSet,
+    Unlabeled,
+    fingerprint_of_labels,
+    fingerprint_of_unlabeled,
+    read_pseudo_set,
+)
+from ds2d2_yolo.training.arguments import Arguments
+from ds2d2_yolo.training.stages import State, folder_lock
+
+_FLOOR = 0.02
+"""Least confidence of detections that are stored: thresholds below it would be of teachers that cannot teach."""
+
+_SHOWN = 100  # classes whose thresholds are printed
+
+
+class _Found(NamedTuple):
+    """What is stored of an image.
+
+    Attributes:
+        number (int): Its number among the images.
+        size (tuple[int, int] | None): Height and width in pixels; None where it cannot be decoded.
+        rows (np.ndarray): Detections, as `predict` gives them.
+    """
+
+    number: int
+    size: tuple[int, int] | None
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class UnlabeledStage:
+    """Images that a teacher is to label, in a folder named by the fingerprint of everything that shapes the labels.
+
+    The folder holds what the teacher finds, a line per image, in `validation.jsonl` and `unlabeled.jsonl`; these grow
+    batch by batch, so that a stage that was killed goes on where it was. The labels that are made of them are in a
+    folder below it, one for every way to choose the thresholds.
+
+    Attributes:
+        folder (Path): The stage's folder.
+        inputs (dict[str, Any]): What shapes the detections, as JSON values.
+        entries (list[str]): Where the images are.
+        arguments (Arguments): Arguments of the run; `teacher` is the teacher's checkpoint.
+        data (Mapping[str, Any]): The data set, on whose validation images thresholds are found.
+    """
+
+    folder: Path
+    inputs: dict[str, Any]
+    entries: list[str]
+    arguments: Arguments
+    data: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """The file that the stage makes: it says what images and labels beside it are."""
+        precision = self.arguments.unlabeled_precision
+        return self.folder / ("best-f1" if precision is None else f"precision-{precision:g}") / SET_FILE
+
+    @property
+    def state(self) -> State:
+        """What happens to the stage in a run that needs it."""
+        if self._finished() is not None:
+            return "reused"
+        return "to be continued" if any(self.folder.glob("*.jsonl")) else "to be made"
+
+    def ensure(self, images: Unlabeled | None) -> Path:
+        """Reuse the labels if they are there, else make them; return the file that says what they are.
+
+        Another process that needs the same labels meanwhile waits until they are made.
+
+        Args:
+            images (Unlabeled | None): The images; None where the labels are known to be there.
+
+        Raises:
+            DS2D2Error: If the teacher is no better than chance on the validation set, or is sure of no object.
+        """
+        with folder_lock(self.folder, "unlabelled images"), room_for():
+            if self._finished() is not None or images is None:
+                LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: reusing {self.file}")
+            else:
+                LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: the teacher labels them, in {self.folder}")
+                self._make(images)
+        LOGGER.info("\n".join(describe_set(read_pseudo_set(self.file))))
+        return self.file
+
+    def _finished(self) -> PseudoSet | None:
+        if not self.file.is_file():
+            return None
+        try:
+            made = read_pseudo_set(self.file)
+        except DS2D2Error as error:
+            LOGGER.warning(f"{colorstr('DS2D2:')} {error}")
+            return None
+        return made if made.content["inputs"] == self.inputs else None
+
+    def _make(self, images: Unlabeled) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        thresholds = self._thresholds()
+        found = self._detect("unlabeled", images.images)
+        folder = self.file.parent
+        shutil.rmtree(folder, ignore_errors=True)  # labels that were changed
+        with atomic_folder(folder, "unlabeled", check=lambda other: read_pseudo_set(other / SET_FILE)) as new:
+            write_json(new / SET_FILE, self._write(new, images, found, thresholds))
+
+    def _thresholds(self) -> list[Threshold]:
+        """Return the thresholds of all classes, by what the teacher finds on the validation set."""
+        arguments = self.arguments
+        images = images_of_split(self.data["val"])
+        labelled = list(_labelled(images, self._detect("validation", images), self.data, arguments))
+        thresholds, total, chance = find_thresholds(labelled, self.data["nc"], arguments.unlabeled_precision)
+        if total.f1 <= chance.f1:
+            raise DS2D2Error(
+                f"teacher={arguments.teacher}: finds the objects of the validation set no better than chance (F1 "
+                f"{total.f1:.3f}, with the labels of other images {chance.f1:.3f}), so it cannot label images; train "
+                "it longer, or pass unlabeled=False"
+            )
+        if all(threshold.confidence is None for threshold in thresholds):
+            raise DS2D2Error(
+                f"unlabeled_precision={arguments.unlabeled_precision}: the teacher reaches it for no class of the "
+                "validation set; pass a lower one, or leave it out"
+            )
+        return thresholds
+
+    def _detect(self, name: str, images: Sequence[Path]) -> Iterator[_Found]:
+        """Detect in the images where it has not been done yet; return what is found in those that can be decoded."""
+        path, key = self.folder / f"{name}.jsonl", fingerprint_of_inputs(self.inputs)
+        _cut(path, key)
+        done = {found.number for found in _stored(path)}
+        numbers = {image: number for number, image in enumerate(images) if number not in done}
+        if numbers:
+            title = {"validation": "Validation images", "unlabeled": "Unlabelled images"}[name]
+            progress = TQDM(total=len(images), initial=len(done), desc=f"  {title}", unit="image")
+            with path.open("a", encoding="utf-8") as file:
+                if not done:
+                    file.write(json.dumps({"inputs": key}) + "\n")
+                for batch in predict(self.arguments.teacher, list(numbers), _FLOOR, self.arguments):
+                    file.write("".join(_line(numbers[image], prediction) for image, prediction in batch))
+                    file.flush()
+                    progress.update(len(batch))
+            progress.close()
+        return (found for found in _stored(path) if found.size is not None)
+
+    def _write(
+        self,
+        folder: Path,
+        images: Unlabeled,
+        found: Iterator[_Found],
+        thresholds: Sequence[Threshold],
+    ) -> dict[str, Any]:
+        """Write images and labels, and return what there is to know about them."""
+        least = np.array([np.inf if t.confidence is None else t.confidence for t in thresholds])
+        (folder / "images").mkdir()
+        (folder / "labels").mkdir()
+        labels, boxes, empty = [], np.zeros(len(thresholds), int), 0
+        for number, size, rows in found:
+            assert size is not None  # it was decoded
+            image, name = images.images[number], f"{number:07d}"
+            # Ultralytics mends a JPEG without end in place: through a link, that is the user's own file
+            put_file(image, folder / "images" / f"{name}{image.suffix}", copy=image in images.unfinished)
+            good = rows[rows[:, -2] >= least[rows[:, -1].astype(int)]]
+            labels.append(folder / "labels" / f"{name}.txt")
+            labels[-1].write_text("".join(_label_lines(good, size)), encoding="utf-8", newline="")
+            boxes += np.bincount(good[:, -1].astype(int), minlength=len(boxes))
+            empty += not len(good)
+        if not boxes.sum():
+            raise DS2D2Error(
+                f"unlabeled={','.join(self.entries)}: the teacher is sure of no object in its {len(labels):,} images; "
+                "pass other images"
+            )
+        left_out = {**images.left_out, "not to be decoded": len(images.images) - len(labels)}
+        names = self.data["names"]
+        return {
+            "inputs": self.inputs,
+            "teacher": str(self.arguments.teacher),
+            "images": len(labels),
+            "without_boxes": empty,
+            "boxes": int(boxes.sum()),
+            "left_out": {reason: number for reason, number in left_out.items() if number},
+            "thresholds": {
+                names[index]: {**asdict(threshold), "boxes": int(boxes[index])}
+                for index, threshold in enumerate(thresholds)
+            },
+            "precision": self.arguments.unlabeled_precision,
+            "labels": fingerprint_of_labels(labels),
+            "date": datetime.now().astimezone().isoformat(),
+            "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version},
+        }
+
+
+def unlabeled_stage(
+    args: Arguments, data: Mapping[str, Any], teacher: Detector, entries: Sequence[str]
+) -> UnlabeledStage:
+    """Return the stage in which the teacher of a run labels images.
+
+    Args:
+        args (Arguments): Arguments of the run; `args.teacher` is the teacher's checkpoint.
+        data (Mapping[str, Any]): The data set.
+        teacher (Detector): The teacher, as loaded from its checkpoint.
+        entries (Sequence[str]): Where the images are, as `unlabeled_entries` returns it.
+
+    Returns:
+        (UnlabeledStage): The stage.
+    """
+    others = [image for name in ("test", "minival") for image in images_of_split(data.get(name))]
+    inputs = {
+        "stage": "unlabeled",
+        "teacher": fingerprint_of_model(teacher.model),
+        "images": fingerprint_of_unlabeled(entries),
+        "data": fingerprint_of_data(data),
+        "others": fingerprint_of_images(image for image in others if image.is_file()),
+        "single_cls": args.single_cls,
+        **{name: getattr(args, name) for name in ("imgsz", "iou", "max_det", "task")},
+    }
+    folder = args.run_folder.parent / f"unlabeled-{teacher.title}-{fingerprint_of_inputs(inputs)[:8]}"
+    return UnlabeledStage(folder, inputs, list(entries), args, data)
+
+
+def describe_set(made: PseudoSet) -> list[str]:
+    """Return the lines that tell a person what labels a teacher has given, and how good they are."""
+    content = made.content
+    thresholds: dict[str, Any] = content["thresholds"]
+    left_out = ", ".join(f"{number:,} {reason}" for reason, number in content["left_out"].items())
+    lines = [
+        f"  unlabelled images: {content['images']:,} with {content['boxes']:,} boxes, {content['without_boxes']:,} "
+        "without",
+        *([f"  left out: {left_out}"] if left_out else []),
+        f"  {'class':<24}{'confidence':>12}{'precision':>11}{'recall':>9}{'boxes':>10}   on the validation set",
+    ]
+    for name, entry in list(thresholds.items())[:_SHOWN]:
+        if entry["confidence"] is None:
+            lines.append(f"  {name[:23]:<24}{'none':>12}   no detection is good enough, so it gets no boxes")
+            continue
+        figures = f"{entry['confidence']:>12.3f}"
+        if entry["pooled"]:
+            lines.append(f"  {name[:23]:<24}{figures}{entry['boxes']:>30,}   no object there: as all classes together")
+        else:
+            numbers = f"{entry['precision']:>11.3f}{entry['recall']:>9.3f}{entry['boxes']:>10,}"
+            lines.append(f"  {name[:23]:<24}{figures}{numbers}   {entry['objects']:,} objects")
+    if len(thresholds) > _SHOWN:
+        lines.append(f"  ... {len(thresholds) - _SHOWN} more classes in {made.file}")
+    return lines
+
+
+def _labelled(
+    images: Sequence[Path], found: Iterator[_Found], data: Mapping[str, Any], args: Arguments
+) -> Iterator[LabelledImage]:
+    """Yield the images of a split that Ultralytics uses, with their labels and what was found in them."""
+    labels = img2label_paths([str(image) for image in images])
+    for number, size, rows in found:
+        assert size is not None  # it was decoded
+        checked = verify_image_label(
+            (str(images[number]), labels[number], "", False, data["nc"], 0, 0, args.single_cls)
+        )
+        if checked[0] is None:
+            continue
+        truth, polygons = checked[1], checked[3]
+        height, width = size
+        if args.task == "obb":
+            corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
+            boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
+        else:
+            boxes = xywhn2xyxy(np.asarray(truth[:, 1:], np.float64), width, height)
+        classes = np.zeros(len(truth)) if args.single_cls else np.asarray(truth[:, 0], np.float64)
+        yield LabelledImage(rows, boxes, classes, size)
+
+
+def _label_lines(rows: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
+    """Yield lines of a label file in YOLO's format for detections (N, 6) or (N, 7), cut at the rim of the image."""
+    height, width = size
+    if rows.shape[1] == 7:
+        values = xywhr2xyxyxyxy(rows[:, :5]).reshape(-1, 4, 2) / [width, height]
+        values = values.clip(0, 1).reshape(-1, 8)
+    else:
+        values = xyxy2xywhn(rows[:, :4], w=width, h=height, clip=True)
+    for label, numbers in zip(rows[:, -1].astype(int).tolist(), values, strict=True):
+        yield f"{label} {' '.join(f'{number:.6f}' for number in numbers)}\n"
+
+
+def _line(number: int, prediction: Prediction | None) -> str:
+    """Return the line of an image in a file of detections; it has no size where it could not be decoded."""
+    found, size = prediction or (np.zeros((0, 6)), None)
+    rows = [[*map(float, np.round(row[:-2], 2)), round(float(row[-2]), 4), int(row[-1])] for row in found]
+    return json.dumps({"image": number, "size": size, "columns": found.shape[1], "found": rows}) + "\n"
+
+
+def _stored(path: Path) -> Iterator[_Found]:
+    """Yield what is stored, image by image; nothing of a missing file."""
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            next(file, None)  # which inputs it is of
+            for entry in map(json.loads, file):
+                rows = np.array(entry["found"], np.float64).reshape(-1, entry["columns"])
+                yield _Found(int(entry["image"]), entry["size"] and tuple(entry["size"]), rows)
+
+
+def _cut(path: Path, inputs: str) -> None:
+    """Cut off a line that a killed process left half written; remove a file of other inputs."""
+    if not path.is_file():
+        return
+    whole = 0
+    with path.open("rb") as file:
+        is_ours = file.readline() == (json.dumps({"inputs": inputs}) + "\n").encode()
+        whole = file.tell()
+        for line in file:
+            whole += len(line) if line.endswith(b"\n") else 0
+    if not is_ours:
+        path.unlink()
+    elif whole < path.stat().st_size:
+        with path.open("rb+") as file:
+            file.truncate(whole)

@@ -1,0 +1,365 @@
+"""The stage in which a teacher labels images, and trainings with what it has made."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from training_helpers import NAMES, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from ultralytics.data.utils import img2label_paths
+from ultralytics.utils import YAML
+from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
+
+from ds2d2_yolo import DS2D2Trainer, plan
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation.predictions import Prediction, predict
+from ds2d2_yolo.loading.unlabeled import SET_FILE, read_pseudo_set
+from ds2d2_yolo.training import unlabeled
+from ds2d2_yolo.training.results import read_rows
+from ds2d2_yolo.training.trainer import PlainTrainer
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return save_checkpoint(lively_model("yolov8n.yaml", seed=1), tmp_path_factory.mktemp("teacher") / "teacher.pt")
+
+
+@pytest.fixture
+def asked(tmp_path, teacher):
+    """Arguments of a run: 6 labelled images, 5 others."""
+    data = write_data(tmp_path / "set", train=6, val=3)
+    write_data(tmp_path / "other", train=5, val=1, size=80)
+    images = tmp_path / "other" / "images" / "train"
+    project = {"project": str(tmp_path / "runs"), "data": str(data), "unlabeled": str(images)}
+    return {**short(), **project, "teacher": str(teacher)}
+
+
+def size_of(image):
+    return (80, 80) if "other" in str(image) else (64, 64)
+
+
+def labels_of(image, task="detect"):
+    """Rows of an image that a perfect teacher finds, with confidence 0.9."""
+    height, width = size_of(image)
+    rows = np.loadtxt(img2label_paths([str(image)])[0], ndmin=2)
+    boxes = xywhn2xyxy(rows[:, 1:], width, height) if task == "detect" else xyxyxyxy2xywhr(rows[:, 1:] * width)
+    return np.hstack([boxes, np.full((len(rows), 1), 0.9), rows[:, :1]])
+
+
+class Oracle:
+    """A teacher that finds every labelled object, and as many wrong ones with another confidence; it may be killed."""
+
+    def __init__(self, task="detect", dies_after=None, wrong=False, false=0.3):
+        self.task, self.dies_after, self.wrong, self.false, self.asked = task, dies_after, wrong, false, []
+
+    def __call__(self, path, images, confidence, args):
+        for image in images:
+            if self.dies_after is not None and len(self.asked) >= self.dies_after:
+                raise KeyboardInterrupt
+            self.asked.append(image)
+            rows = labels_of(image, self.task)
+            false = rows.copy()
+            false[:, 0] += 40
+            false[:, -2] = self.false
+            rows[:, -1] = 1 - rows[:, -1] if self.wrong else rows[:, -1]
+            yield [(image, Prediction(np.concatenate([rows, false]), size_of(image)))]
+
+
+@pytest.fixture
+def oracle(monkeypatch):
+    def use(**how):
+        teacher = Oracle(**how)
+        monkeypatch.setattr(unlabeled, "predict", teacher)
+        return teacher
+
+    return use
+
+
+def test_labels_are_what_is_found_confidently(asked, oracle):
+    oracle()
+    made = read_pseudo_set(make_stage(asked, "unlabeled"))
+    content = made.content
+    assert (content["images"], content["boxes"], content["without_boxes"], content["left_out"]) == (5, 10, 0, {})
+    assert {name: (t["confidence"], t["precision"]) for name, t in content["thresholds"].items()} == dict.fromkeys(
+        NAMES.values(), (0.9, 1.0)
+    )
+    originals = sorted((made.file.parents[3] / "other" / "images" / "train").iterdir())
+    for link, original in zip(sorted(made.folder.iterdir()), originals, strict=True):
+        assert link.read_bytes() == original.read_bytes()
+        expected = np.loadtxt(img2label_paths([str(original)])[0], ndmin=2)
+        found = np.loadtxt(img2label_paths([str(link)])[0], ndmin=2)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_nothing_is_written_beside_the_images(asked, oracle, tmp_path):
+    oracle()
+    before = sorted((tmp_path / "other").rglob("*"))
+    make_stage(asked, "unlabeled")
+    assert sorted((tmp_path / "other").rglob("*")) == before
+
+
+def test_a_finished_stage_is_reused(asked, oracle):
+    oracle()
+    first = make_stage(asked, "unlabeled")
+    assert plan(asked, "unlabeled").states == {"teacher": "given", "unlabeled": "reused"}
+    again = oracle()
+    assert make_stage(asked, "unlabeled") == first
+    assert again.asked == []
+
+
+def test_other_images_make_another_stage(asked, oracle, tmp_path):
+    oracle()
+    first = make_stage(asked, "unlabeled")
+    shutil.copyfile(tmp_path / "other/images/val/0.png", tmp_path / "other/images/train/new.png")
+    shutil.copyfile(tmp_path / "other/labels/val/0.txt", tmp_path / "other/labels/train/new.txt")
+    assert make_stage(asked, "unlabeled").parents[1] != first.parents[1]
+
+
+def test_another_precision_detects_nothing_again(asked, oracle):
+    oracle()
+    first = make_stage(asked, "unlabeled")
+    again = oracle()
+    second = make_stage({**asked, "unlabeled_precision": 0.4}, "unlabeled")
+    assert again.asked == []
+    assert first.parents[1] == second.parents[1]
+    assert read_pseudo_set(second).content["thresholds"]["ship"]["confidence"] == 0.3
+    assert read_pseudo_set(second).content["boxes"] == 20
+
+
+@pytest.mark.parametrize("dies_after", [1, 4, 6])
+def test_a_killed_stage_goes_on(asked, oracle, tmp_path, dies_after):
+    """It is killed in the validation images (3) or later; a line may be half written."""
+    killed = oracle(dies_after=dies_after)
+    with pytest.raises(KeyboardInterrupt):
+        make_stage(asked, "unlabeled")
+    assert plan(asked, "unlabeled").states["unlabeled"] == "to be continued"
+    (folder,) = (tmp_path / "runs").glob("unlabeled-*")
+    last = sorted(folder.glob("*.jsonl"), key=lambda path: path.name == "unlabeled.jsonl" and path.stat().st_size)[-1]
+    with last.open("a") as file:
+        file.write('{"image": 2, "si')
+    resumed = oracle()
+    continued = make_stage(asked, "unlabeled")
+    assert len(resumed.asked) == 8 - len(killed.asked)
+    whole = {path.name: path.read_text() for path in (continued.parent / "labels").iterdir()}
+    shutil.rmtree(tmp_path / "runs")
+    oracle()
+    anew = make_stage(asked, "unlabeled")
+    assert {path.name: path.read_text() for path in (anew.parent / "labels").iterdir()} == whole
+    assert not list((tmp_path / "runs").rglob("*.partial*"))
+    assert not list((tmp_path / "runs").rglob(".*.lock"))
+
+
+def test_changed_labels_are_made_anew(asked, oracle):
+    oracle()
+    file = make_stage(asked, "unlabeled")
+    label = next((file.parent / "labels").iterdir())
+    before = label.read_text()
+    label.write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DS2D2Error, match="were changed"):
+        read_pseudo_set(file)
+    again = oracle()
+    make_stage(asked, "unlabeled")
+    assert (label.read_text(), again.asked) == (before, [])
+
+
+def test_a_useless_teacher_is_refused(asked, oracle, tmp_path):
+    oracle(wrong=True)
+    with pytest.raises(DS2D2Error, match="no better than chance"):
+        make_stage(asked, "unlabeled")
+    assert not list((tmp_path / "runs").rglob(SET_FILE))
+
+
+def test_a_precision_out_of_reach_is_refused(asked, oracle):
+    oracle(false=0.95)
+    with pytest.raises(DS2D2Error, match=r"unlabeled_precision=0\.9: the teacher reaches it for no class"):
+        make_stage({**asked, "unlabeled_precision": 0.9}, "unlabeled")
+
+
+def test_oriented_boxes_are_labelled(tmp_path, oracle):
+    teacher = save_checkpoint(lively_model("yolov8n-obb.yaml"), tmp_path / "teacher.pt")
+    data = write_data(tmp_path / "set", train=4, val=3, task="obb")
+    write_data(tmp_path / "other", train=3, val=1, size=80, task="obb")
+    oracle(task="obb")
+    images = str(tmp_path / "other/images/train")
+    asked = {"teacher": str(teacher), "data": str(data), "unlabeled": images, "project": str(tmp_path / "runs")}
+    made = read_pseudo_set(make_stage({**short(), **asked}, "unlabeled"))
+    for link in made.folder.iterdir():
+        index = int(link.stem)
+        expected = np.loadtxt(tmp_path / f"other/labels/train/{index}.txt", ndmin=2)
+        found = np.loadtxt(img2label_paths([str(link)])[0], ndmin=2)
+        corners = [xyxyxyxy2xywhr(rows[:, 1:] * 80) for rows in (found, expected)]
+        np.testing.assert_allclose(corners[0][:, :4], corners[1][:, :4], atol=0.05)
+
+
+def test_the_data_yaml_can_name_the_images(asked, oracle):
+    oracle()
+    content = YAML.load(asked["data"]) | {"unlabeled": asked.pop("unlabeled")}
+    YAML.save(asked["data"], content)
+    assert plan(asked, "unlabeled").entries == [content["unlabeled"]]
+    student = {**asked, "student": "yolov8n.yaml", "im_high": 0}
+    assert plan(student).states == {"teacher": "given", "unlabeled": "to be made"}
+    assert "unlabeled" not in plan({**student, "unlabeled": False}).states
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unlabeled": "missing"}, "no such file"),
+        ({"unlabeled": True}, "no line 'unlabeled:'"),
+        ({"rect": True}, "rect=True"),
+        ({"unlabeled_ratio": 0}, "unlabeled_ratio=0"),
+        ({"unlabeled_weight": -1}, "unlabeled_weight=-1"),
+        ({"unlabeled_precision": 1.5}, "unlabeled_precision=1.5"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_starts(asked, changes, message, tmp_path):
+    with pytest.raises(DS2D2Error, match=message):
+        plan({**asked, "student": "yolov8n.yaml", **changes})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_masks_are_refused(asked, tmp_path):
+    teacher = save_checkpoint(lively_model("yolov8n-seg.yaml"), tmp_path / "seg.pt")
+    data = write_data(tmp_path / "masks", task="segment")
+    with pytest.raises(DS2D2Error, match="tasks detect and obb"):
+        plan({**asked, "teacher": str(teacher), "student": "yolov8n-seg.yaml", "data": str(data)})
+
+
+def test_predictions_are_in_pixels_of_the_image(teacher, asked, tmp_path):
+    """Whatever batch an image is in; one that cannot be decoded has none."""
+    images = sorted((tmp_path / "other/images/train").iterdir())
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"none")
+    args = {"imgsz": 64, "iou": 0.7, "max_det": 20, "device": "cpu"}
+    runs = [
+        [entry for batch in predict(teacher, files, 0.4, SimpleNamespace(batch=size, **args)) for entry in batch]
+        for size, files in ((1, images), (3, [*images[:2], broken, *images[2:]]))
+    ]
+    alone, together = runs[0], [entry for entry in runs[1] if entry[0] != broken]
+    assert dict(runs[1])[broken] is None
+    assert [image for image, _ in alone] == [image for image, _ in together] == images
+    for (_, one), (_, other) in zip(alone, together, strict=True):
+        assert one.size == (80, 80)
+        assert one.found.shape[1] == 6
+        assert 0 < len(one.found) == len(other.found)
+        np.testing.assert_allclose(one.found, other.found, atol=1e-2)
+        assert one.found[:, :4].max() <= 80
+    assert max(one.found[:, :4].max() for _, one in alone) > 64
+
+
+# -------------------------------------------------------------------------------------- trainings
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small teacher and student of one architecture."""
+    folder = tmp_path_factory.mktemp("small")
+    path = small_yolo(folder)
+    return save_checkpoint(lively_model(path, seed=1), folder / "teacher.pt"), path
+
+
+@pytest.fixture
+def run_of(asked, small, oracle):
+    """Arguments of a student's run with unlabelled images."""
+    oracle()
+    return {**asked, "teacher": str(small[0]), "student": str(small[1]), "im_high": 0, "epochs": 2, "name": "student"}
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_both_kinds(run_of):
+    trainer = DS2D2Trainer(overrides=run_of | {"unlabeled_ratio": 0.5, "close_mosaic": 1})
+    trainer.train()
+    assert read_pseudo_set(trainer.args.unlabeled).content["boxes"] == 10
+    assert trainer.args.unlabeled == YAML.load(trainer.save_dir / "args.yaml")["unlabeled"]
+    for row in read_rows(trainer.csv):
+        assert (row["labeled/images"], row["unlabeled/images"]) == (6, 3)
+        assert row["labeled/boxes"] > 0
+        assert row["unlabeled/boxes"] > 0
+        assert row["labeled/cls"] > 0
+        assert row["unlabeled/cls"] > 0
+        assert row["train/ex_low_loss"] > 0
+        assert row["train/response_loss"] > 0
+
+
+@pytest.mark.slow
+def test_a_plain_student_learns_from_the_same_labels(run_of):
+    """The method self-training."""
+    file = make_stage({key: value for key, value in run_of.items() if key not in {"student", "name"}}, "unlabeled")
+    overrides = {key: value for key, value in run_of.items() if key not in {"teacher", "student", "im_high"}}
+    trainer = PlainTrainer(overrides=overrides | {"model": run_of["student"], "unlabeled": str(file)})
+    trainer.train()
+    rows = read_rows(trainer.csv)
+    assert [(row["labeled/images"], row["unlabeled/images"]) for row in rows] == [(6, 5)] * 2
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_resumed_run_is_the_uninterrupted_one(run_of, epoch):
+    """Mosaics close after the second of four epochs."""
+    overrides = run_of | {"epochs": 4, "close_mosaic": 2, "unlabeled_ratio": 0.5, "seed": 5}
+
+    def watch(trainer, seen):
+        original = trainer.preprocess_batch
+
+        def note(batch):
+            if trainer.ema is not None:
+                seen.setdefault(trainer.epoch, []).append(sorted(batch["im_file"]))
+            return original(batch)
+
+        trainer.preprocess_batch = note
+        return trainer
+
+    whole, resumed = {}, {}
+    first = watch(DS2D2Trainer(overrides=overrides | {"name": "whole"}), whole)
+    first.train()
+
+    def kill(trainer):
+        if trainer.epoch == epoch:
+            raise Killed
+
+    second = DS2D2Trainer(overrides=overrides | {"name": "killed"})
+    second.add_callback("on_train_epoch_start", kill)
+    with pytest.raises(Killed):
+        second.train()
+    third = watch(DS2D2Trainer(overrides={"resume": str(second.last)}), resumed)
+    third.train()
+    assert resumed == {number: whole[number] for number in range(epoch, 4)}
+    for name, value in torch.load(first.last, weights_only=False)["model"].state_dict().items():
+        torch.testing.assert_close(torch.load(third.last, weights_only=False)["model"].state_dict()[name], value)
+
+
+@pytest.mark.slow
+def test_weight_zero_leaves_the_own_loss_to_labels(run_of):
+    """The same first step as on labelled images alone would have other BatchNorm statistics, so losses are compared."""
+    losses = []
+    for weight in (0.0, 1.0):
+        trainer = DS2D2Trainer(overrides=run_of | {"unlabeled_weight": weight, "name": f"w{weight}", "epochs": 1})
+        trainer.train()
+        losses.append(read_rows(trainer.csv)[0]["train/cls_loss"])
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.slow
+def test_resuming_without_the_labels_is_one_line(run_of):
+    trainer = DS2D2Trainer(overrides=run_of)
+
+    def kill(trainer):
+        if trainer.epoch == 1:
+            raise Killed
+
+    trainer.add_callback("on_train_epoch_start", kill)
+    with pytest.raises(Killed):
+        trainer.train()
+    file = trainer.args.unlabeled
+    content = json.loads((trainer.save_dir.parents[0] / file).read_text())
+    moved = shutil.move(file, f"{file}.away")
+    with pytest.raises(DS2D2Error, match="missing or damaged"):
+        DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    shutil.move(moved, file)
+    assert content["boxes"] == 10
