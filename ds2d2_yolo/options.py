@@ -60,7 +60,7 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
         expected = defaults[name]
         if expected is None and isinstance(value, (dict, list, set, tuple)) and name not in _LISTS:
             raise DS2D2Error(f"{name}={value}: expected one word or number, see 'ds2d2 cfg {mode}'", 2)
-        if expected is not None and not _alike(value, expected):
+        if expected is not None and not _same_type(value, expected):
             raise DS2D2Error(f"{name}={value}: expected {_kind_of(expected)}, such as {name}={expected}", 2)
     options = defaults | dict(given)
     for name in required:
@@ -91,7 +91,7 @@ def usable_path(name: str, value: Path | str) -> Path:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DS2D2Error(f"{name}={value}: is no usable path ({reason}); pass another one", 2) from None
+        raise DS2D2Error(f"{name}={value}: is not a usable path ({reason}); pass another one", 2) from None
     return path
 
 
@@ -125,7 +125,7 @@ def new_folder(mode: str, out: Path | str | None, exist_ok: bool, task: str = "d
     return folder
 
 
-def _alike(value: object, default: object) -> bool:
+def _same_type(value: object, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, (int, float)):

@@ -100,9 +100,12 @@ CASES = [
     Case(f"{TRAIN} amplifier={{many}}", "not an amplifier file", "leave amplifier= out"),
     Case(f"{TRAIN} amplifier={{amplifier}} teacher={{big}}", "is still to be trained", "leave amplifier= out"),
     # Resuming
-    Case("train resume={run}", "no checkpoint there", "resume={run}/weights/last.pt", "is no distilled student"),
+    Case("train resume={run}", "no checkpoint there", "resume={run}/weights/last.pt", "is not a distilled student"),
     Case(
-        "train resume={run}/weights/lost.pt", "no checkpoint there", "resume={run}/weights/last.pt", "is no distilled"
+        "train resume={run}/weights/lost.pt",
+        "no checkpoint there",
+        "resume={run}/weights/last.pt",
+        "is not a distilled",
     ),
     # Modes that do not train
     Case(f"{VAL} split=test", "has no line 'test:'", "split=val"),

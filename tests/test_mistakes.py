@@ -120,14 +120,14 @@ MISTAKES = [
     ("teacher teacher=yolo11n.yaml data={corrupt_data}", 1, "none of the 2 training images can be used"),
     ("amplifier teacher={teacher} data={pixels_data}", 1, "none of the 2 training images can be used"),
     *[
-        (f"{mode} data={{image_data}}", 1, "is no list of images")
+        (f"{mode} data={{image_data}}", 1, "is not a list of images")
         for mode in ("check", f"train {TRAIN}", "teacher teacher=yolo11n.yaml")
     ],
     ("train " + TRAIN + " data={entry_data}", 1, "entry_data.yaml: "),
     ("check data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
     ("train " + TRAIN + " data={points_data}", 1, "kpt_shape=[4, 2, 3]: expected the number of keypoints"),
-    ("check data={unnamed_data}", 1, "names holds None, which is no class name"),
-    ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is no class name"),
+    ("check data={unnamed_data}", 1, "names holds None, which is not a class name"),
+    ("val model={teacher} data={unnamed_data}", 1, "names holds None, which is not a class name"),
     ("teacher teacher=yolo11n.yaml data={band_data}", 1, "0.png: cannot be used, has 3 channels, the data YAML has 4"),
     ("check data={long_data}", 1, "yyy ... yyy"),
     ("check data={pipe_data}", 1, "pipe.yaml: is neither a file nor a folder, but a pipe"),

@@ -28,7 +28,7 @@ from ds2d2_yolo.comparison.records import (
 )
 from ds2d2_yolo.comparison.statistics import BOX_METRICS, metric_title
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import figures_beside_boxes
+from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
 from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_data,
     fingerprint_of_file,
@@ -309,7 +309,7 @@ def _outcome(job: AnyJob) -> str:
     record = cast(RunRecord, _record_of(job))
     minutes = f", {record['seconds'] / 60:.1f} minutes" if job["kind"] == "run" else ""
     numbers = cast(Mapping[str, float], record)
-    figures = {name: numbers[name] for name in BOX_METRICS} | figures_beside_boxes(numbers)
+    figures = {name: numbers[name] for name in BOX_METRICS} | mask_and_keypoint_metrics(numbers)
     text = ", ".join(f"{metric_title(name)} {value:.3f}" for name, value in figures.items())
     return f"{job['title']}: {text}{minutes}"
 

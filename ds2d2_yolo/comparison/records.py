@@ -15,7 +15,7 @@ from ultralytics import __version__ as ultralytics_version
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import figures_beside_boxes
+from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
 from ds2d2_yolo.files import write_json
 from ds2d2_yolo.training.results import read_rows
 
@@ -159,7 +159,7 @@ def read_curve(path: Path) -> list[Epoch]:
                 "seconds": row["time"],
                 "AP50": row["metrics/mAP50(B)"],
                 "AP50-95": row["metrics/mAP50-95(B)"],
-                **figures_beside_boxes(row),
+                **mask_and_keypoint_metrics(row),
             }
             for row in rows
         }

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from ds2d2_yolo.comparison.methods import BUILTIN, PLAIN, Comparison
 from ds2d2_yolo.comparison.records import Epoch, Results, RunRecord, value_of
-from ds2d2_yolo.evaluation import figures_beside_boxes
+from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
 
 BOX_METRICS = ("AP50", "AP50-95")
 """Ultralytics' AP of boxes, which every task has."""
@@ -152,7 +152,7 @@ def task_metrics(results: Results) -> tuple[str, ...]:
         ('AP50', 'AP50-95', 'metrics/mAP50(P)')
     """
     record = cast(Mapping[str, float], results.teacher)  # masks and keypoints add keys
-    return (*BOX_METRICS, *figures_beside_boxes(record))
+    return (*BOX_METRICS, *mask_and_keypoint_metrics(record))
 
 
 def all_metrics(results: Results) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement
 from ds2d2_yolo.evaluation.average_precision import evaluate
 from ds2d2_yolo.evaluation.results import Evaluation
 from ds2d2_yolo.evaluation.scores import AP_COLUMNS, Scores, coco_scores
-from ds2d2_yolo.evaluation.validation import figures_beside_boxes, validate
+from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics, validate
 
 __all__ = [
     "AGREEMENT",
@@ -17,6 +17,6 @@ __all__ = [
     "Scores",
     "coco_scores",
     "evaluate",
-    "figures_beside_boxes",
+    "mask_and_keypoint_metrics",
     "validate",
 ]

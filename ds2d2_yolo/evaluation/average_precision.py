@@ -25,7 +25,7 @@ from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.evaluation.detections import coco_detections, validate_and_collect
 from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
-from ds2d2_yolo.evaluation.validation import figures_beside_boxes
+from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics
 from ds2d2_yolo.files import room_for
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
@@ -116,7 +116,7 @@ def _measure(
             classes=classes,
             mAP50=float(figures["metrics/mAP50(B)"]),
             mAP50_95=float(figures["metrics/mAP50-95(B)"]),
-            figures=figures_beside_boxes(figures),
+            figures=mask_and_keypoint_metrics(figures),
             max_dets=max_dets,
             most=_most_objects(truth),
             refused=refused_images(sorted(unseen), description, validator.args.single_cls, task),
@@ -156,7 +156,7 @@ def _load(model: str | Path | Model) -> Model:
             f"model={name}'"
         )
     if not isinstance(detector.model, torch.nn.Module):
-        raise DS2D2Error(f"model={name}: is no checkpoint; pass the .pt of a training")
+        raise DS2D2Error(f"model={name}: is not a checkpoint; pass the .pt of a training")
     if isinstance(detector, RTDETR):
         # Some supported releases return its detections in other pixels.
         raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here; run 'yolo val model={name}'")

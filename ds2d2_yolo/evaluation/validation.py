@@ -35,7 +35,7 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
     return {key: float(value) for key, value in metrics.items()}
 
 
-def figures_beside_boxes(figures: Mapping[str, float]) -> dict[str, float]:
+def mask_and_keypoint_metrics(figures: Mapping[str, float]) -> dict[str, float]:
     """Return Ultralytics' mAP of masks (M) or keypoints (P).
 
     Args:
@@ -45,7 +45,7 @@ def figures_beside_boxes(figures: Mapping[str, float]) -> dict[str, float]:
         (dict[str, float]): The mAP of masks or keypoints, by the same names.
 
     Example:
-        >>> figures_beside_boxes({"metrics/mAP50(B)": 0.7, "metrics/recall(M)": 0.8, "metrics/mAP50(M)": 0.6})
+        >>> mask_and_keypoint_metrics({"metrics/mAP50(B)": 0.7, "metrics/recall(M)": 0.8, "metrics/mAP50(M)": 0.6})
         {'metrics/mAP50(M)': 0.6}
     """
     return {

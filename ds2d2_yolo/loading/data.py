@@ -136,14 +136,14 @@ def _check_values(path: str, data: Mapping[str, Any]) -> None:
     names = YAML.load(str(data["yaml_file"])).get("names") or []  # the description has converted them to text
     for name in names.values() if isinstance(names, Mapping) else names:
         if not isinstance(name, (str, int, float)) or not str(name).strip():
-            raise DS2D2Error(f"data={path}: names holds {name!r}, which is no class name; write it as text")
+            raise DS2D2Error(f"data={path}: names holds {name!r}, which is not a class name; write it as text")
     if sorted(data["names"]) != list(range(data["nc"])):
         raise DS2D2Error(
             f"data={path}: classes are numbered {sorted(data['names'])}; number them 0 to {data['nc'] - 1}"
         )
     channels = data["channels"]
     if type(channels) is not int or not 1 <= channels <= _MOST_CHANNELS:
-        raise DS2D2Error(f"data={path}: channels={channels} is no number of channels; write for example 'channels: 3'")
+        raise DS2D2Error(f"data={path}: channels={channels} is not valid; write a whole number, such as 'channels: 3'")
     if "kpt_shape" in data:
         check_keypoint_shape(path, data)
     for name in ("train", "val", "test", "minival"):
@@ -181,7 +181,7 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         )
     for name, files in images.items():
         if (
-            complaint := _complaint_about(path, files, data, task, single_cls, need_objects=name == "training")
+            complaint := _first_problem(path, files, data, task, single_cls, need_objects=name == "training")
         ) is not None:
             raise DS2D2Error(
                 f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
@@ -256,7 +256,7 @@ def _is_keypoint_shape(shape: object) -> bool:
     return 1 <= shape[0] <= _MOST_KEYPOINTS and shape[1] in {2, 3}
 
 
-def _complaint_about(
+def _first_problem(
     path: str, images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool, need_objects: bool
 ) -> str | None:
     """Return the problem of the first image if Ultralytics can use no image, or none with objects. Otherwise None.

@@ -125,7 +125,7 @@ def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
             if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
                 suspects.append((image, cached))
     chosen = suspects[:: math.ceil(len(suspects) / most) or 1]
-    return [cached for image, cached in chosen if not _holds(cached, image, data["channels"])]
+    return [cached for image, cached in chosen if not _has_same_pixels(cached, image, data["channels"])]
 
 
 def describe_outdated(caches: Sequence[Path]) -> str:
@@ -178,7 +178,7 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
                 lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
             except UnicodeDecodeError:
                 raise DS2D2Error(
-                    f"{path}: is no list of images; pass a folder of images, or a text file with one path per line"
+                    f"{path}: is not a list of images; pass a folder of images, or a text file with one path per line"
                 ) from None
             images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
     images = sorted(image for image in images if image.suffix[1:].lower() in IMG_FORMATS)
@@ -187,7 +187,7 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
     return images
 
 
-def _holds(cached: Path, image: Path, channels: int) -> bool:
+def _has_same_pixels(cached: Path, image: Path, channels: int) -> bool:
     """Return whether a `.npy` file has the pixels of its image. True also if Ultralytics would not read the file."""
     try:
         pixels = np.load(cached)

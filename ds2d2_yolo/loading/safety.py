@@ -36,7 +36,7 @@ _IN_CACHES = {
 """Types in a labels.cache of Ultralytics besides plain values: arrays, and sometimes paths."""
 
 
-class _ForeignError(Exception):
+class _UnsafeTypeError(Exception):
     """A pickle contains a type that a labels.cache must not have."""
 
 
@@ -46,7 +46,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return an allowed class or function. They only create arrays and paths."""
         if (module, name) not in _IN_CACHES:
-            raise _ForeignError(f"{module}.{name}")
+            raise _UnsafeTypeError(f"{module}.{name}")
         return super().find_class(module, name)
 
 
@@ -69,7 +69,7 @@ def refuse_unsafe_caches(path: str, data: Mapping[str, Any]) -> None:
             with cache.open("rb") as file:
                 _to_pickle(file)
                 _PlainUnpickler(file).load()
-        except _ForeignError as error:
+        except _UnsafeTypeError as error:
             raise DS2D2Error(
                 f"data={path}: {cache} could run code, it holds {message_of(error)}; delete this file, Ultralytics "
                 "writes it again"
@@ -183,7 +183,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
         for layer in layers if isinstance(layers, (list, tuple)) else ():
             name = str(layer[2]) if isinstance(layer, (list, tuple)) and len(layer) > 2 else ""
             if not _is_layer(name):
-                raise TypeError(f"its layer {name[:100]} is no module of torch or Ultralytics")
+                raise TypeError(f"its layer {name[:100]} is not a module of torch or Ultralytics")
 
 
 def _is_layer(name: str) -> bool:

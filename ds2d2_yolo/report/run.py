@@ -12,7 +12,7 @@ import numpy as np
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, figures_beside_boxes
+from ds2d2_yolo.evaluation import AGREEMENT, AP_COLUMNS, Evaluation, mask_and_keypoint_metrics
 from ds2d2_yolo.explanation.progress import PairContent
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, show_changes
@@ -122,7 +122,7 @@ def _summary(run: Run) -> Section:
         "epochs": f"{epochs[-1]} of {args.get('epochs')}",
     }
     titles = {f"metrics/{key}": title for key, title in _METRICS.items()}
-    others = figures_beside_boxes({name: series[-1] for name, series in columns.items()})
+    others = mask_and_keypoint_metrics({name: series[-1] for name, series in columns.items()})
     titles |= {name: name.removeprefix("metrics/") for name in others}
     for key, title in titles.items():
         series = columns.get(key)

@@ -189,7 +189,7 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
         (nn.Module): The head: float32, frozen, in evaluation mode, on the teacher's device.
 
     Raises:
-        DS2D2Error: If the file is missing, is no amplifier, or was made for another teacher or wavelet.
+        DS2D2Error: If the file is missing, is not an amplifier, or was made for another teacher or wavelet.
     """
     content = read_amplifier(path)
     if content["teacher"] != fingerprint_of_model(teacher.model):
@@ -220,7 +220,7 @@ def read_amplifier(path: str | Path) -> dict[str, Any]:
         (dict[str, Any]): Its entries: `teacher` (fingerprint), `wavelet`, `head` (tensors), `metrics`, versions.
 
     Raises:
-        DS2D2Error: If the file is missing or is no amplifier.
+        DS2D2Error: If the file is missing or is not an amplifier.
     """
     path = Path(path)
     refuse_unusable(path)

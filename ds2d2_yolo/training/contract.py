@@ -122,12 +122,12 @@ def imported_names_exist(folder: Path) -> None:
                 missing += [
                     f"{node.module}.{alias.name} ({path.relative_to(package)})"
                     for alias in node.names
-                    if not _is_there(str(node.module), alias.name)
+                    if not _exists(str(node.module), alias.name)
                 ]
     _need(not missing, f"missing: {', '.join(missing)}")
 
 
-def _is_there(module: str, name: str) -> bool:
+def _exists(module: str, name: str) -> bool:
     try:
         return hasattr(import_module(module), name) or bool(import_module(f"{module}.{name}"))
     except ImportError:
@@ -346,7 +346,7 @@ def assigners_tell_what_is_foreground(folder: Path) -> None:
         _need(scores.shape == (*foreground.shape, 2), f"{name}: the first input is {tuple(scores.shape)}")
         _need(boxes.shape == (*foreground.shape, 4), f"{name}: the second input is {tuple(boxes.shape)}")
         _need(boxes.max() > 32, f"{name}: boxes are not in pixels")  # an image of 64 pixels has 8 cells a side
-        _need(0 <= scores.min() <= scores.max() <= 1, f"{name}: scores are no probabilities")
+        _need(0 <= scores.min() <= scores.max() <= 1, f"{name}: scores are not probabilities")
 
 
 @_relied_on

@@ -100,8 +100,8 @@ def check_pair(
         (Pair): The paired maps.
 
     Raises:
-        DS2D2Error: If families, levels or strides differ, the image size is no multiple of the strides, or a layer
-            cannot be tapped.
+        DS2D2Error: If families, levels or strides differ, the image size is not a multiple of the strides, or a
+            layer cannot be tapped.
     """
     _check_heads(teacher, student)
     for detector in (teacher, student):
@@ -148,7 +148,7 @@ def _check_heads(teacher: Detector, student: Detector) -> None:
 
 
 def _check_size(detector: Detector, imgsz: int) -> None:
-    """Raise an error if an image size is no multiple of a model's largest stride."""
+    """Raise an error if an image size is not a multiple of a model's largest stride."""
     step = int(max(detector.model.stride))
     if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
         fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step

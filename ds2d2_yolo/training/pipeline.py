@@ -214,15 +214,15 @@ def _describe_steps(args: Arguments) -> list[str]:
     """Return the printed line about plain steps and reduced terms, if there are any."""
     words = []
     if args.distill_every > 1:
-        words.append(f"teacher and terms at one batch in {args.distill_every}")
+        words.append(f"teacher and terms at 1 of {args.distill_every} batches")
     if args.im_every > 1:
         words.append(
-            f"implicit terms at one in {args.im_every} of these"
+            f"implicit terms at 1 of {args.im_every} of these"
             if words
-            else f"implicit terms at one batch in {args.im_every}"
+            else f"implicit terms at 1 of {args.im_every} batches"
         )
     if args.close_distill:
-        words.append(f"none in the last {args.close_distill} of {args.epochs} epochs")
+        words.append(f"no distillation in the last {args.close_distill} of {args.epochs} epochs")
     return [f"  steps: {'; '.join(words)}"] if words else []
 
 
@@ -246,7 +246,7 @@ def _describe_preset(args: Arguments) -> list[str]:
         for kept in (True, False)
     )
     kept, others = groups
-    return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; not of the preset: {others}' if others else ''}"]
+    return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; changed: {others}' if others else ''}"]
 
 
 def _with_entries(planned: Plan) -> Plan:

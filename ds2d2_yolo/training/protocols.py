@@ -58,7 +58,7 @@ class Trainer(Protocol):
     train_time_start: float
     data_fingerprint: str
 
-    def state_of_distillation(self) -> dict[str, Any]:
+    def distillation_state(self) -> dict[str, Any]:
         """Return the state of distillation, for the exact state. Only in trainers of ds2d2."""
 
 

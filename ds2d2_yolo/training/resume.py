@@ -92,13 +92,13 @@ def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
         "unstepped": unstepped,
         "random": random_state(trainer.device),
         "order": _order_of(loader).get_state(),
-        "distillation": trainer.state_of_distillation(),
+        "distillation": trainer.distillation_state(),
         "buffer": list(getattr(loader.dataset, "buffer", [])),  # images for mosaics
     }
     torch.save(content, path)
 
 
-def room_of_checkpoints(trainer: Trainer) -> int:
+def checkpoint_size(trainer: Trainer) -> int:
     """Return the approximate size in bytes of an epoch's last.pt, best.pt and exact state together."""
     values = [*trainer.optimizer.state.values(), dict(trainer.model.state_dict())]
     *moments, model = (sum(x.nbytes for x in group.values() if isinstance(x, torch.Tensor)) for group in values)

@@ -253,7 +253,7 @@ class Step:
             return output
         has_all = self._gains.active == distiller.loss.gains.active
         maps = [outputs[index] for index in distiller.student_layers]
-        taught = self._taught(maps)
+        taught = self._gradient_tensors(maps)
         terms = self._terms(outputs)
         distiller.warnings.inspect(terms, taught)
 
@@ -271,7 +271,7 @@ class Step:
         items = {**items, **{f"{name}_loss": value.detach() for name, value in terms.items()}}
         return torch.cat([loss.reshape(-1), vector]), items  # RT-DETR's loss is a scalar
 
-    def _taught(self, maps: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    def _gradient_tensors(self, maps: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Return the tensors for gradient norms: the maps, or the trained parameters if earlier layers are frozen."""
         if any(x.requires_grad for x in maps):
             return maps

@@ -146,7 +146,7 @@ class StudentTrainer(PlainTrainer):
             if self.distiller is not None:
                 self.distiller.disarm()
 
-    def how_to_resume(self, last: Path) -> str:
+    def resume_command(self, last: Path) -> str:
         """Return the command that continues the run from its last checkpoint."""
         return f"'ds2d2 train resume={last}'"
 
@@ -158,7 +158,7 @@ class StudentTrainer(PlainTrainer):
                 LOGGER.info("\n".join(planned.measure_teacher()))
             self.plan = planned.run()
         except BaseException:  # also after Ctrl-C: remove the empty run folder of the student
-            self.remove_unbegun()
+            self.remove_untrained()
             raise
         # The student must not depend on whether its stages were trained now or reused. Ultralytics also turns off
         # deterministic algorithms at the end of a stage.
@@ -207,9 +207,9 @@ class StudentTrainer(PlainTrainer):
             for module in (teacher.model, amplifier, loss):  # one memory layout for all maps needs no conversion
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
-        self._begin_distilling(teacher, amplifier, loss, pair)
+        self._start_distillation(teacher, amplifier, loss, pair)
 
-    def _begin_distilling(self, teacher: Detector, amplifier: nn.Module | None, loss: DS2D2Loss, pair: Pair) -> None:
+    def _start_distillation(self, teacher: Detector, amplifier: nn.Module | None, loss: DS2D2Loss, pair: Pair) -> None:
         """Create the distiller with calibration, meter and schedule, and add the callbacks for epochs and gains."""
         arguments, shares = self.arguments, self.arguments.shares
         is_running = arguments.has_running_gains
@@ -283,7 +283,7 @@ class StudentTrainer(PlainTrainer):
         if RANK in {-1, 0} and isinstance(self.validator, DistillationValidator):
             self.metrics |= dict.fromkeys(AGREEMENT, 0)  # these columns must exist before the first validation
 
-    def state_of_distillation(self) -> dict[str, Any]:
+    def distillation_state(self) -> dict[str, Any]:
         """Return the state of running gains, for a checkpoint."""
         calibration = None if self.distiller is None else self.distiller.calibration
         return calibration.state() if calibration is not None and calibration.is_running else {}
@@ -381,7 +381,7 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
             raise TypeError(f"epoch is {epoch!r:.100}, train_args is of type {type(arguments).__name__}")
         if epoch >= 0 and arguments.get("teacher"):
             if type(arguments["epochs"]) is not int or not isinstance(content.get("optimizer"), (dict, type(None))):
-                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer is no optimizer state")
+                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer is not an optimizer state")
             get_cfg(DEFAULT_CFG_DICT | arguments)
             # Older runs have four shares. Their number is checked later.
             check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments and name != "shares"})
@@ -392,8 +392,8 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
         ) from error
     if epoch >= 0 and not arguments.get("teacher"):  # passing a teacher does not turn it into a distilled run
         raise DS2D2Error(
-            f"resume={last}: is no distilled student; to continue a stage, run its 'ds2d2' command again; for a plain "
-            f"training, run 'yolo train resume model={last}'"
+            f"resume={last}: is not a distilled student; to continue a stage, run its 'ds2d2' command again; for a "
+            f"plain training, run 'yolo train resume model={last}'"
         )
 
 

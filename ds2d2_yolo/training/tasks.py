@@ -44,7 +44,7 @@ def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[An
         >>> [base.__name__ for base in trainer_for(DS2D2Trainer, {"student": "yolo11n-obb.yaml"}).__bases__]
         ['DS2D2Trainer', 'OBBTrainer']
     """
-    task, family = _nature_of(overrides or {})
+    task, family = _task_and_family(overrides or {})
     base = RTDETRTrainer if family == RTDETRDetector.family else TRAINERS.get(task, DetectionTrainer)
     if issubclass(kind, base):
         return kind
@@ -70,10 +70,10 @@ def task_of(overrides: Mapping[str, Any]) -> str:
         >>> task_of({"model": "yolo26n-pose.yaml"}), task_of({"model": "missing.yaml"})
         ('pose', 'detect')
     """
-    return _nature_of(overrides)[0]
+    return _task_and_family(overrides)[0]
 
 
-def _nature_of(overrides: Mapping[str, Any]) -> tuple[str, str]:
+def _task_and_family(overrides: Mapping[str, Any]) -> tuple[str, str]:
     """Return the task of a run, as `task_of`, and the name of its model's family if the trainer depends on it."""
     given = overrides.get("task") or "detect"
     if given != "detect":  # Ultralytics' default

@@ -35,12 +35,12 @@ from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
+    checkpoint_size,
     complete_checkpoints,
     load_state,
     remove_states,
     restore_gradients,
     restore_state,
-    room_of_checkpoints,
     save_state,
     state_file,
     training_is_over,
@@ -103,7 +103,7 @@ class PlainTrainer(DetectionTrainer):
         self._unlock: Callable[[], object] = lambda: None
         self._is_new = False
         try:
-            with room_for(advice=self._how_to_go_on):
+            with room_for(advice=self._full_disk_advice):
                 super().__init__(complete_configuration(cfg), overrides, _callbacks)
         except BaseException:
             self._unlock()
@@ -141,7 +141,7 @@ class PlainTrainer(DetectionTrainer):
         super().check_resume(overrides)
         last = Path(str(self.args.resume)).resolve()
         if self.resume and "save_dir" not in overrides:
-            self._stay_in(last)
+            self._continue_in_folder(last)
         if RANK == -1:  # workers of a DDP run train in the folder that their parent has locked
             self._lock_folder()
             if self.resume:
@@ -153,7 +153,7 @@ class PlainTrainer(DetectionTrainer):
         if self.resume and four_terms:
             self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
 
-    def _stay_in(self, last: Path) -> None:
+    def _continue_in_folder(self, last: Path) -> None:
         """Continue in the folder of a checkpoint. So resuming a copy of a run does not change the original run."""
         folder, began = last.parents[1], getattr(self.args, "save_dir", None)  # missing in files of other programs
         if last.parent.name != "weights" or (began and Path(began).resolve() == folder):
@@ -186,39 +186,39 @@ class PlainTrainer(DetectionTrainer):
     def train(self) -> None:
         """Train as Ultralytics does. If no epoch is left, complete the checkpoints of a killed run."""
         try:
-            with room_for(advice=self._how_to_go_on):
+            with room_for(advice=self._full_disk_advice):
                 if self.is_over:
                     self.complete()
                 else:
                     with undecodable_named(self.args.data):
                         super().train()
         except DS2D2Error:
-            self.remove_unbegun()
+            self.remove_untrained()
             raise
         finally:
             self._unlock()
 
-    def remove_unbegun(self) -> None:
+    def remove_untrained(self) -> None:
         """Unlock and remove the folder of a run without a trained epoch. Other files in it are kept."""
         self._unlock()
         if RANK == -1 and self.wdir.is_dir():
-            _remove_unbegun(self.save_dir)
+            _remove_untrained(self.save_dir)
             with suppress(OSError):  # it contains other files
                 self.save_dir.parent.rmdir()
 
-    def _how_to_go_on(self) -> str:
+    def _full_disk_advice(self) -> str:
         """Return the advice for a full disk: which checkpoint is intact, and what to do. Remove an empty run folder."""
         folder = Path(str(getattr(self.args, "save_dir", None)))
         last, needed = folder / "weights" / "last.pt", ""
         if getattr(self, "optimizer", None) is not None:
-            needed = f"the checkpoints of an epoch need about {room_of_checkpoints(self) / 2**20:.1f} MiB; "
+            needed = f"the checkpoints of an epoch need about {checkpoint_size(self) / 2**20:.1f} MiB; "
         if last.is_file():
-            return f"{needed}{last} is intact: make room, then {self.how_to_resume(last)}"
+            return f"{needed}{last} is intact: make room, then {self.resume_command(last)}"
         if self._is_new:
             shutil.rmtree(folder, ignore_errors=True)
         return f"{needed}nothing was saved yet: make room, then run the same command again"
 
-    def how_to_resume(self, last: Path) -> str:
+    def resume_command(self, last: Path) -> str:
         """Return how the user continues the run from its last checkpoint."""
         return "run the same command again"
 
@@ -339,12 +339,12 @@ class PlainTrainer(DetectionTrainer):
         remove_states(self.wdir, keep=self.wdir / state.name)
         return saved
 
-    def state_of_distillation(self) -> dict[str, Any]:
+    def distillation_state(self) -> dict[str, Any]:
         """Return the state of distillation for the exact state: empty in a plain training."""
         return {}
 
     def restore_distillation(self, state: dict[str, Any]) -> None:
-        """Restore the output of `state_of_distillation`."""
+        """Restore the output of `distillation_state`."""
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Resume as Ultralytics does, then restore the exact state."""
@@ -500,12 +500,12 @@ def clear_killed(project: Path) -> None:
         lock = FolderLock(folder)
         if not lock.is_held and lock.acquire(wait=False):
             try:
-                _remove_unbegun(folder)
+                _remove_untrained(folder)
             finally:
                 lock.release()
 
 
-def _remove_unbegun(folder: Path) -> None:
+def _remove_untrained(folder: Path) -> None:
     """Remove the folder of a run without a trained epoch. Other files in it are kept."""
     if not folder.is_dir() or (folder / "results.csv").is_file():
         return

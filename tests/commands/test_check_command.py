@@ -182,7 +182,7 @@ def test_the_documented_options_are_those_with_their_defaults():
         ({"strides": []}, r"strides=\[\]", 2),
         ({"stride": [8]}, "did you mean strides", 2),
         ({"data": "nowhere.yaml"}, "nowhere.yaml", 1),
-        ({"out": "a" * 300}, r"out=a+ \.\.\. a+: is no usable path", 2),
+        ({"out": "a" * 300}, r"out=a+ \.\.\. a+: is not a usable path", 2),
     ],
 )
 def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, code):

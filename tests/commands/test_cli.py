@@ -182,7 +182,7 @@ MISTAKES = [
     ({"model": "yolo26n.yaml"}, 2, "student=yolo11n.yaml and model=yolo26n.yaml: they are one argument"),
     ({"resume": "{folder}/missing.pt"}, 1, "no checkpoint there"),
     ({"resume": "{teacher}"}, 1, "this training is finished"),
-    ({"resume": "{unfinished}"}, 1, "is no distilled student"),
+    ({"resume": "{unfinished}"}, 1, "is not a distilled student"),
     ({"device": "7"}, 2, "device=7: "),
     ({"optimizer": "AdmW"}, 2, "optimizer=AdmW: no such optimiser"),
     ({"split": "test"}, 1, "has no line 'test:'"),

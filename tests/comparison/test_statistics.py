@@ -23,7 +23,7 @@ from ds2d2_yolo.comparison.statistics import (
     summarise,
     warnings_of,
 )
-from ds2d2_yolo.evaluation import figures_beside_boxes
+from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
 
 SHARES = st.floats(0, 1)
 
@@ -186,5 +186,5 @@ def test_fitness_is_the_sum_of_ap50_95_as_equal_time_has_it():
         metrics = kind()
         metrics.box = metric
         setattr(metrics, part, metric)
-        figures = {"AP50": metric.map50, "AP50-95": metric.map, **figures_beside_boxes(metrics.results_dict)}
+        figures = {"AP50": metric.map50, "AP50-95": metric.map, **mask_and_keypoint_metrics(metrics.results_dict)}
         assert fitness_of(figures) == pytest.approx(metrics.fitness) == pytest.approx(2 * metric.map)

@@ -534,9 +534,9 @@ def test_a_split_without_labels_is_told(tmp_path):
         ({"src": ""}, "src= is missing"),
         ({"patch": 640, "scales": None}, "scales=None: expected a list"),
         ({"patch": 640, "min_visible": None}, "min_visible=None: expected a number"),
-        ({"src": "~nobody-of-this-name/DIOR"}, "src=~nobody-of-this-name/DIOR: is no usable path"),
-        ({"src": "a" * 300}, "src=a+ ... a+: is no usable path"),
-        ({"out": "a" * 300}, "out=a+ ... a+: is no usable path"),
+        ({"src": "~nobody-of-this-name/DIOR"}, "src=~nobody-of-this-name/DIOR: is not a usable path"),
+        ({"src": "a" * 300}, "src=a+ ... a+: is not a usable path"),
+        ({"out": "a" * 300}, "out=a+ ... a+: is not a usable path"),
     ],
 )
 def test_an_unfit_option_is_told_before_anything_is_written(tmp_path, options, complaint):

@@ -377,7 +377,7 @@ def test_senseless_options_are_refused(folder, options, message):
 @pytest.mark.parametrize("name", ["predictions", "data", "out"])
 def test_paths_that_cannot_be_are_told(folder, name):
     paths = {"predictions": folder / "p.json", "data": folder / "data", "out": folder / "merged"}
-    with pytest.raises(DS2D2Error, match=f"{name}=~nobody-of-this-name: is no usable path"):
+    with pytest.raises(DS2D2Error, match=f"{name}=~nobody-of-this-name: is not a usable path"):
         merge_detections(**(paths | {name: "~nobody-of-this-name"}))
 
 

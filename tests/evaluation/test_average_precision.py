@@ -553,7 +553,7 @@ def belongings(tmp_path_factory):
         ({"conf": "high"}, "conf=high", 2),
         ({"imgsz": "big"}, "big", 2),
         ({"imgsz": 0}, "imgsz=0: expected a whole number of pixels", 2),
-        ({"model": "set"}, "set: is no checkpoint; pass the .pt of a training", 1),
+        ({"model": "set"}, "set: is not a checkpoint; pass the .pt of a training", 1),
         ({"batch": 0}, "batch=0: expected a whole number", 2),
         ({"save_json": False}, "save_json=False: predictions.json is always saved", 2),
         ({"device": "cuda:77"}, "device=cuda:77", 2),

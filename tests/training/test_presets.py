@@ -85,10 +85,10 @@ def test_the_summary_tells_what_a_preset_has_set(tmp_path):
     assert told == "preset fast: im_full=0, im_high=0, close_distill=2"
     assert planned.completed["close_distill"] == 2
     assert planned.states == {"teacher": "given"}  # no amplifier is trained
-    assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=2; not of the preset: im_full=1")
+    assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=2; changed: im_full=1")
     assert line(preset="balanced")[1] == "preset balanced: the defaults"
     planned, told = line(preset="paper")
-    assert told.endswith("; not of the preset: gains=auto")  # the authors have none for YOLO
+    assert told.endswith("; changed: gains=auto")  # the authors have none for YOLO
     assert planned.arguments.shares.keys() == set(TERMS) - {"response"}
     with pytest.raises(DS2D2Error, match="gains=reference: the paper's authors have none for YOLO"):
         plan({**given, "gains": "reference"})
