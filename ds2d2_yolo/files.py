@@ -193,15 +193,15 @@ def _files_of(error: BaseException) -> Iterator[str]:
 
 
 def put_file(file: Path, place: Path, copy: bool = False) -> str:
-    """Have a file at another place, too: linked where that is possible, else copied.
+    """Link a file to another path, or copy it if links are not possible.
 
     Args:
         file (Path): The file.
-        place (Path): Where it is wanted; nothing is there.
+        place (Path): The new path. It must not exist.
         copy (bool): Whether it must be a copy.
 
     Returns:
-        (str): How it was done: `hard links`, `symbolic links` or `copies`.
+        (str): The method: `hard links`, `symbolic links` or `copies`.
 
     Example:
         >>> import tempfile
@@ -210,12 +210,12 @@ def put_file(file: Path, place: Path, copy: bool = False) -> str:
         >>> put_file(source, source.with_name("b.txt"), copy=True)
         'copies'
     """
-    # Of a link its target: one link to another would lead nowhere if that is relative.
+    # Links are resolved first, as a link to a relative link would be broken.
     original = file.resolve()
     for way, link in () if copy else (("hard links", os.link), ("symbolic links", os.symlink)):
         try:
             link(original, place)
-        except OSError:  # another file system, a file of somebody else, or nothing that can be linked
+        except OSError:  # another file system, no permission, or no support for links
             continue
         return way
     shutil.copyfile(original, place)

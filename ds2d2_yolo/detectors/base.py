@@ -52,7 +52,7 @@ class Batch(_Objects, total=False):
         masks (torch.Tensor): Masks (B, H / 4, W / 4), for the task `segment`.
         sem_masks (torch.Tensor): Classes of pixels (B, H / 4, W / 4), for the task `segment`.
         keypoints (torch.Tensor): Keypoints (N, K, 3), for the task `pose`.
-        unlabeled (Sequence[bool]): Whether the boxes of an image (B,) are a teacher's; where such images take part.
+        unlabeled (Sequence[bool]): Whether the labels of each image (B,) are from a teacher, in a run with such images.
     """
 
     masks: torch.Tensor
@@ -414,30 +414,31 @@ class AssignsObjects(ABC, Generic[RawT]):
 
 
 class WeighsImages(ABC):
-    """What a family has whose own loss can count some images of a batch less than others."""
+    """Interface for weights of images in the model's own loss."""
 
     @abstractmethod
     def weigh_images(self, weights: torch.Tensor) -> ImageWeights:
-        """Have the next pass that computes the model's loss weigh images.
+        """Weight the images in the next pass that computes the model's loss.
 
-        The loss becomes the weighted mean over the objects times the sum of the weights. With weights of 1 it is the
-        loss that it always is; images of weight 0 might as well not be there.
+        The loss becomes the weighted mean over the objects, multiplied by the sum of the weights. Weights of 1 do not
+        change the loss. An image of weight 0 has no effect.
 
         Args:
             weights (torch.Tensor): Weight of every image (B,), not negative.
 
         Returns:
-            (ImageWeights): What ends it, after the pass at the latest, and what it has noted.
+            (ImageWeights): Statistics of the pass. Its `remove` ends the weighting, at the latest after the pass.
         """
 
 
 class ImageWeights(ABC):
-    """Weights of images that are in force for one pass.
+    """Weights of images during one pass.
 
     Attributes:
-        classification (torch.Tensor | None): After the pass: the class part of every image's loss (B,), before it is
-            weighted, times the objects of the image as the assigner counts them. None before.
-        objects (torch.Tensor | None): After the pass: those objects (B,), each counted by how well it is predicted.
+        classification (torch.Tensor | None): Sum of the class loss for every image (B,), without weights and before
+            normalisation. None before the pass.
+        objects (torch.Tensor | None): Sum of the assigner's target scores for every image (B,), the normaliser. None
+            before the pass.
     """
 
     classification: torch.Tensor | None = None
@@ -445,7 +446,7 @@ class ImageWeights(ABC):
 
     @abstractmethod
     def remove(self) -> None:
-        """End it: the loss is the model's own again."""
+        """Restore the model's own loss."""
 
 
 class Explains(ABC):

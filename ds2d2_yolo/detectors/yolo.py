@@ -206,7 +206,7 @@ class YOLODetector(
         return self.assignment_modules()["assigner"].register_forward_pre_hook(replace)
 
     def weigh_images(self, weights: torch.Tensor) -> ImageWeights:
-        """Have the next loss weigh images, on both branches where there is a one-to-one branch."""
+        """Weight the images in the next loss, also in a one-to-one branch."""
         criterion = self._criterion
         branches = [getattr(criterion, "one2many", criterion), getattr(criterion, "one2one", None)]
         return YOLOImageWeights(self.model, [branch for branch in branches if branch is not None], weights)
@@ -323,13 +323,14 @@ class YOLODetector(
 class YOLOImageWeights(ImageWeights):
     """Weights of images in a task-aligned loss.
 
-    Everything but the class part is weighted there by how well an object is predicted, the assigner's target scores,
-    and divided by their sum. So these are scaled. The class part has them as targets, too: it is given them as they
-    were, and scaled itself.
+    All parts of the loss are divided by the sum of the assigner's target scores. All parts except the class part are
+    also weighted by these scores. So the scores are scaled by the weights. The class part needs the original scores as
+    targets, and its output is scaled instead.
 
     Args:
         model (nn.Module): The model that returns the loss.
-        criteria (Sequence[Any]): Its criterion, or both of a model with two branches: each has `assigner` and `bce`.
+        criteria (Sequence[Any]): Its criterion, or both criteria of a model with two branches, with `assigner` and
+            `bce`.
         weights (torch.Tensor): Weight of every image (B,).
     """
 
@@ -358,17 +359,17 @@ class YOLOImageWeights(ImageWeights):
         return labels, boxes, scores * self._weights.to(scores.dtype), *others
 
     def _restore(self, targets: list[torch.Tensor], bce: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
-        """Forward pre-hook of the class part: give it the targets as they were."""
+        """Forward pre-hook of the class part: restore its original targets."""
         return inputs[0], targets.pop().to(inputs[1].dtype)
 
     def _weigh(self, notes: bool, bce: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
-        """Forward hook of the class part (B, A, C)."""
+        """Forward hook of the class part (B, A, C): record its sums and scale its output."""
         if notes:
             self.classification, self.objects = output.detach().sum((1, 2)), inputs[1].detach().sum((1, 2))
         return output * self._weights.to(output.dtype)
 
     def _finish(self, model: nn.Module, inputs: object, output: Any) -> Any:
-        """Forward hook of the model: the loss is a mean times all images, and is to be times the sum of the weights."""
+        """Forward hook of the model: replace the loss's factor, the number of images, by the sum of the weights."""
         self.remove()
         loss, items = output
         return loss * self._weights.mean().to(loss.dtype), items

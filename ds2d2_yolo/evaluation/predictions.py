@@ -1,4 +1,4 @@
-"""What a checkpoint finds in images that need no labels, in pixels of the images."""
+"""Detections of a checkpoint in images without labels, in pixels of the images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ds2d2_yolo.data.threads import threads
 
 
 class Prediction(NamedTuple):
-    """What a model finds in an image.
+    """Detections of a model in an image.
 
     Attributes:
-        found (np.ndarray): Detections (N, 6) float64 as xyxy pixels, confidence, class; oriented (N, 7) as xywhr:
-            pixels and radians.
+        found (np.ndarray): Detections (N, 6) float64: xyxy in pixels, confidence, class. Oriented ones are (N, 7):
+            xywhr in pixels and radians, confidence, class.
         size (tuple[int, int]): Height and width of the image in pixels.
     """
 
@@ -30,19 +30,19 @@ class Prediction(NamedTuple):
 def predict(
     path: str | Path, images: Sequence[Path], confidence: float, args: Any
 ) -> Iterator[list[tuple[Path, Prediction | None]]]:
-    """Detect in images, batch by batch.
+    """Run a model on images, batch by batch.
 
-    All are padded to squares: what is found in an image does not depend on the others of its batch.
+    All images are padded to squares. So the detections in an image do not depend on the other images of the batch.
 
     Args:
-        path (str | Path): A checkpoint of the task `detect` or `obb`.
+        path (str | Path): A checkpoint for the task `detect` or `obb`.
         images (Sequence[Path]): The images.
-        confidence (float): Least confidence of a detection.
-        args (Any): Arguments of the run, of which size, batch, device, `iou` and `max_det` are taken.
+        confidence (float): Minimum confidence of a detection.
+        args (Any): Arguments of the run, such as size, batch, device, `iou` and `max_det`.
 
     Yields:
-        (list[tuple[Path, Prediction | None]]): The images of a batch, in their order, and what was found in each; None
-            where an image cannot be decoded.
+        (list[tuple[Path, Prediction | None]]): The images of a batch, in their order, with their detections. None for
+            an image that cannot be decoded.
     """
     model: Any = YOLO(str(path))
     settings = {name: getattr(args, name) for name in ("imgsz", "iou", "max_det")}
@@ -63,14 +63,14 @@ def _prediction(result: Any) -> Prediction:
 
 
 def _one_device(device: Any) -> Any:
-    """Return the first of the devices of a run."""
+    """Return the first device of a run."""
     if isinstance(device, (list, tuple)):
         return device[0]
     return device.split(",")[0] if isinstance(device, str) else device
 
 
 def _batches(images: Sequence[Path], size: int, channels: int) -> Iterator[list[tuple[Path, np.ndarray | None]]]:
-    """Yield images with their pixels (H, W, C), of which the next batch is read meanwhile."""
+    """Yield batches of images with their pixels (H, W, C). Threads read the next batch at the same time."""
     flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
 
     def read(file: Path) -> np.ndarray | None:

@@ -92,7 +92,7 @@ def fingerprint_of_data(data: Mapping[str, Any]) -> str:
 
 
 def fingerprint_of_images(images: Iterable[Path]) -> str:
-    """Return a fingerprint of images without labels: of each its name, size and both ends, as 64 hexadecimal digits."""
+    """Return a fingerprint of images without labels, from names, sizes, first and last bytes: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(image.name.encode() + _ends(image))

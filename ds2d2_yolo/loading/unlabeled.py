@@ -1,4 +1,4 @@
-"""Images without labels, found where the user says; and sets of images with the labels of a teacher."""
+"""Loading of images without labels, and of images with a teacher's labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_images, images_of_split
 
 SET_FILE = "unlabeled.json"
-"""Name of the file that says what a set of images with a teacher's labels is."""
+"""Name of the file that describes a set of images with a teacher's labels."""
 
 _SPLITS = ("val", "test", "minival", "train")
 
@@ -30,8 +30,8 @@ class Unlabeled:
 
     Attributes:
         images (list[Path]): The images.
-        left_out (dict[str, int]): Numbers of images that are left out, by why.
-        unfinished (frozenset[Path]): JPEGs without their end among the images: Ultralytics would mend them in place.
+        left_out (dict[str, int]): Number of excluded images, by reason.
+        unfinished (frozenset[Path]): Truncated JPEGs among the images. Ultralytics would repair them in place.
     """
 
     images: list[Path]
@@ -39,18 +39,18 @@ class Unlabeled:
     unfinished: frozenset[Path] = frozenset()
 
     def describe(self) -> str:
-        """Return how many there are and how many are left out, for a person."""
+        """Return a printed text with the number of images and of excluded images."""
         without = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.items())
         return f"{len(self.images):,} images" + (f" (left out: {without})" if without else "")
 
 
 @dataclass(frozen=True)
 class PseudoSet:
-    """Images with the labels that a teacher has given them, in YOLO's format, as a stage has made them.
+    """Images with a teacher's labels in YOLO format, the output of a stage.
 
     Attributes:
-        file (Path): The JSON file that says what it is.
-        content (dict[str, Any]): What that says: `images`, `boxes`, `left_out`, `thresholds` by class and more.
+        file (Path): The JSON file that describes the set.
+        content (dict[str, Any]): Its content: `images`, `boxes`, `left_out`, `thresholds` by class and more.
     """
 
     file: Path
@@ -68,23 +68,23 @@ class PseudoSet:
 
 
 def is_set_file(value: object) -> bool:
-    """Return whether `unlabeled` names a set that a stage has made, not images."""
+    """Return whether `unlabeled` is the file of a set with a teacher's labels, not images."""
     return isinstance(value, (str, Path)) and Path(value).name == SET_FILE
 
 
 def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
-    """Return the folders and lists of images that a run has beside its labelled ones.
+    """Return the folders and lists of a run's unlabelled images.
 
     Args:
-        value (Any): The argument `unlabeled`: a path or several; None or True for those of the data YAML; False for
-            none.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        value (Any): The argument `unlabeled`: one path or several. None or True means those of the data YAML, False
+            means none.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Returns:
-        (list[str]): Paths; none where there are none.
+        (list[str]): Paths.
 
     Raises:
-        DS2D2Error: If the data YAML is to name them and does not.
+        DS2D2Error: If the value is True but the data YAML names no unlabelled images.
 
     Example:
         >>> unlabeled_entries(None, {"unlabeled": "more", "path": Path("/ships")}), unlabeled_entries(False, {})
@@ -102,22 +102,22 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
         value, root = data.get("unlabeled") or [], Path(data["path"])
     entries = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
-        raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file of one path a line", 2)
+        raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file with one path per line", 2)
     return [str(root / Path(entry).expanduser()) for entry in entries]
 
 
 def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled:
-    """Find the images without labels, and leave out those that the data set has and those that cannot be read.
+    """Find images without labels. Exclude images of the data set and images that cannot be read.
 
     Args:
-        entries (Sequence[str]): Folders of images, and text files of one path a line.
-        data (Mapping[str, Any]): The data set as Ultralytics describes it.
+        entries (Sequence[str]): Folders of images, and text files with one path per line.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Returns:
         (Unlabeled): The images.
 
     Raises:
-        DS2D2Error: If there is nothing at a path, or no image is left.
+        DS2D2Error: If a path does not exist, or no image is left.
     """
     named = ",".join(entries)
     images = images_at(entries)
@@ -151,12 +151,12 @@ def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled
 
 
 def fingerprint_of_unlabeled(entries: Sequence[str]) -> str:
-    """Return the fingerprint of images without labels, before any is left out; errors as `find_unlabeled`."""
+    """Return the fingerprint of images without labels, before any are excluded. Errors are as for `find_unlabeled`."""
     return fingerprint_of_images(images_at(entries))
 
 
 def read_pseudo_set(file: str | Path) -> PseudoSet:
-    """Read what a set of images with a teacher's labels is, and see that the labels are those of then.
+    """Read the description of a set with a teacher's labels, and check that the labels are unchanged.
 
     Args:
         file (str | Path): Its JSON file.
@@ -168,7 +168,7 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
         DS2D2Error: If it is missing or damaged, or its labels have changed.
     """
     path = Path(file).resolve()
-    advice = "run the command again with unlabeled=path/to/images, which makes it anew"
+    advice = "run the command again with unlabeled=path/to/images, which creates it again"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         made = PseudoSet(path, dict(content))
@@ -178,12 +178,12 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DS2D2Error(f"unlabeled={file}: is missing or damaged ({error}); {advice}") from error
     if found != expected:
-        raise DS2D2Error(f"unlabeled={file}: images or labels beside it were changed; {advice}")
+        raise DS2D2Error(f"unlabeled={file}: its images or labels were changed; {advice}")
     return made
 
 
 def fingerprint_of_labels(files: Iterable[Path]) -> str:
-    """Return a fingerprint of the label files of a teacher, as 64 hexadecimal digits."""
+    """Return a fingerprint of a teacher's label files, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.stem}\n".encode() + file.read_bytes())
@@ -191,22 +191,22 @@ def fingerprint_of_labels(files: Iterable[Path]) -> str:
 
 
 def images_at(entries: Sequence[str]) -> list[Path]:
-    """Return the images of folders, and of text files of one path a line.
+    """Return the images of folders, and of text files with one path per line.
 
     Args:
         entries (Sequence[str]): The folders and files.
 
     Returns:
-        (list[Path]): Image files, those that are named twice twice.
+        (list[Path]): Image files, including duplicates.
 
     Raises:
-        DS2D2Error: If there is nothing at a path, or a list names an image that does not exist.
+        DS2D2Error: If a path does not exist, or a list names an image that does not exist.
     """
     images: list[Path] = []
     for entry in entries:
         refuse_unusable(entry)
         if not Path(entry).exists():
-            hint = similar_file("unlabeled", entry, "pass a folder of images, or a text file of one path a line")
+            hint = similar_file("unlabeled", entry, "pass a folder of images, or a text file with one path per line")
             raise DS2D2Error(f"unlabeled={entry}: no such file or folder; {hint}")
         found = images_of_split(str(entry))
         if not found:
@@ -214,14 +214,14 @@ def images_at(entries: Sequence[str]) -> list[Path]:
         if (missing := [image for image in found if not image.is_file()]) and Path(entry).is_file():
             raise DS2D2Error(
                 f"unlabeled={entry}: {len(missing):,} of its {len(found):,} images do not exist, for example "
-                f"{missing[0]}; correct the list, paths that count from it begin with ./"
+                f"{missing[0]}; correct the list, paths relative to it begin with ./"
             )
         images += [image for image in found if image.is_file()]
     return images
 
 
 def _refuse_training_set(named: str, images: Sequence[Path], train: Split | None) -> None:
-    """Refuse images that are all labelled ones."""
+    """Refuse images that are all in the training set."""
     labelled = {image.resolve() for image in train.images} if train else set()
     if labelled.issuperset(image.resolve() for image in images):
         raise DS2D2Error(f"unlabeled={named}: is the training set itself; pass images that have no labels yet")

@@ -353,7 +353,7 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         _check_number(name, values[name], minimum, whole=True, optional=False)
     _check_number("unlabeled_ratio", values["unlabeled_ratio"], minimum=0, optional=False)
     if not values["unlabeled_ratio"]:
-        raise DS2D2Error("unlabeled_ratio=0: would take no unlabelled image; pass unlabeled=False", 2)
+        raise DS2D2Error("unlabeled_ratio=0: no unlabelled image would be used; pass unlabeled=False", 2)
     _check_number("unlabeled_weight", values["unlabeled_weight"], minimum=0, optional=False)
     _check_number("unlabeled_precision", values["unlabeled_precision"], minimum=0)
     if (values["unlabeled_precision"] or 0) > 1:

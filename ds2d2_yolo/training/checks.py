@@ -247,19 +247,20 @@ def check_response(gain: float, teacher: Detector) -> None:
 
 
 def check_unlabeled(arguments: Arguments, teacher: Detector, student: Detector | None) -> None:
-    """Refuse unlabelled images where a teacher cannot label them, or a student cannot learn from them.
+    """Refuse unlabelled images that the teacher cannot label or the student cannot use.
 
     Args:
         arguments (Arguments): Arguments of the run.
         teacher (Detector): The teacher.
-        student (Detector | None): The student, where the run has one.
+        student (Detector | None): The student. None if the run has none.
 
     Raises:
-        DS2D2Error: If the task is none of boxes, the student's family cannot weigh images, or batches are rectangular.
+        DS2D2Error: If the task is not `detect` or `obb`, the student is not a `WeighsImages`, or batches are
+            rectangular.
     """
     if teacher.task not in {"detect", "obb"}:
         raise DS2D2Error(
-            f"unlabeled={arguments.unlabeled}: is for the tasks detect and obb, and teacher {teacher.title} is for "
+            f"unlabeled={arguments.unlabeled}: is for the tasks detect and obb, but teacher {teacher.title} is for "
             f"task={teacher.task}; pass unlabeled=False",
             2,
         )
@@ -270,7 +271,7 @@ def check_unlabeled(arguments: Arguments, teacher: Detector, student: Detector |
             2,
         )
     if arguments.rect:
-        raise DS2D2Error("rect=True: not with unlabeled=, as both kinds of images share batches; leave rect= out", 2)
+        raise DS2D2Error("rect=True: is not supported with unlabeled=; leave rect= out", 2)
 
 
 def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:

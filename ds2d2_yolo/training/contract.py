@@ -289,9 +289,9 @@ def loaders_can_be_continued(folder: Path) -> None:
 
 @_relied_on
 def samplers_can_be_replaced(folder: Path) -> None:
-    """A training loader takes its batches from torch's sampler of batches, and that the images from another sampler.
+    """A training loader uses torch's batch sampler, and the sampler inside can be replaced.
 
-    Without it: epochs have other unlabelled images than those that are drawn for them.
+    Without it: epochs contain the wrong unlabelled images.
     """
     from ultralytics.data import build_dataloader
 
@@ -351,14 +351,14 @@ def assigners_tell_what_is_foreground(folder: Path) -> None:
 
 @_relied_on
 def losses_can_weigh_images(folder: Path) -> None:
-    """A YOLO's loss weighs objects by the assigner's target scores, and has its class part from a module `bce`.
+    """A YOLO loss weights objects by the assigner's target scores, and computes its class part in a module `bce`.
 
-    Without it: unlabelled images do not count what `unlabeled_weight` says.
+    Without it: `unlabeled_weight` has no effect or a wrong one.
     """
     from ds2d2_yolo.detectors import WeighsImages, detector_of
 
     for name in ("yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo26n-obb"):
-        model = _model(f"{name}.yaml").eval()  # BatchNorm would have one image change the other
+        model = _model(f"{name}.yaml").eval()  # with BatchNorm in training mode, one image would affect the other
         batch: dict[str, torch.Tensor] = _batch() | {
             "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.2], [0.4, 0.4, 0.8, 0.6]])
         }
@@ -370,7 +370,7 @@ def losses_can_weigh_images(folder: Path) -> None:
         expected = model(first)[0]
         detector.weigh_images(torch.tensor([1.0, 0.0]))
         found = model(batch)[0]
-        _need(torch.allclose(found, expected, rtol=1e-3), f"{name}: {found.tolist()} in place of {expected.tolist()}")
+        _need(torch.allclose(found, expected, rtol=1e-3), f"{name}: {found.tolist()} instead of {expected.tolist()}")
 
 
 @_relied_on

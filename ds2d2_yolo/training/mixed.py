@@ -1,4 +1,4 @@
-"""Labelled and unlabelled images in one training set: how many an epoch has of each, and what each counts."""
+"""Labelled and unlabelled images in one training set: their numbers in an epoch, and their weights."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ _KINDS = ("labeled", "unlabeled")
 
 
 class MixedDataset(YOLOConcatDataset):
-    """Labelled images, then unlabelled ones with the labels of a teacher, each with transforms of their own.
+    """Labelled images, followed by unlabelled images with a teacher's labels.
 
-    So a mosaic consists of images of one kind, and every sample says in `unlabeled` of which. The length is that of an
-    epoch: all labelled images, and so many of the others as `unlabeled_ratio` allows. `draw` says which those are.
+    Both parts have separate transforms, so a mosaic contains images of one kind. The entry `unlabeled` of a sample is
+    its kind. The length is that of an epoch: all labelled images, and a number of unlabelled images that depends on
+    `ratio`. `draw` selects them.
 
     Args:
         labelled (YOLODataset): The labelled images.
-        unlabelled (YOLODataset): The others.
-        ratio (float): How many of them an epoch has at most per labelled one.
-        seed (int): Decides the order in which they are drawn.
+        unlabelled (YOLODataset): The unlabelled images.
+        ratio (float): Maximum number of unlabelled images per labelled image in an epoch.
+        seed (int): Seed of the order of unlabelled images.
 
     Attributes:
         labelled (int): Number of labelled images.
         drawn (int): Number of unlabelled images of an epoch.
     """
 
-    datasets: list[YOLODataset]  # type: ignore[assignment] # torch's type is that of any data sets
+    datasets: list[YOLODataset]  # type: ignore[assignment] # torch's type is more general
 
     def __init__(self, labelled: YOLODataset, unlabelled: YOLODataset, ratio: float, seed: int) -> None:
         super().__init__([labelled, unlabelled])
@@ -45,7 +46,7 @@ class MixedDataset(YOLOConcatDataset):
         return self.labelled + self.drawn
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a sample, by its number among all images of both kinds."""
+        """Return a sample by its index among all images of both kinds."""
         return {**super().__getitem__(index), "unlabeled": index >= self.labelled}
 
     @property
@@ -55,7 +56,7 @@ class MixedDataset(YOLOConcatDataset):
 
     @property
     def buffer(self) -> list[int]:
-        """Numbers of the images that mosaics draw from."""
+        """Indices of the images for mosaics."""
         labelled, unlabelled = self.datasets
         return [*labelled.buffer, *(self.labelled + index for index in unlabelled.buffer)]
 
@@ -65,13 +66,13 @@ class MixedDataset(YOLOConcatDataset):
         return self.datasets[not is_labelled].load_image(index if is_labelled else index - self.labelled)
 
     def draw(self, epoch: int) -> list[int]:
-        """Return which unlabelled images an epoch has: all of them come before one comes again.
+        """Select the unlabelled images of an epoch. No image is repeated before all have been used.
 
         Args:
             epoch (int): The epoch, from 0.
 
         Returns:
-            (list[int]): `drawn` numbers among the unlabelled images.
+            (list[int]): `drawn` indices of unlabelled images.
         """
         total = len(self.datasets[1])
         rounds, places = np.divmod(epoch * self.drawn + np.arange(self.drawn), total)
@@ -82,14 +83,14 @@ class MixedDataset(YOLOConcatDataset):
 
 
 class MixedSampler(Sampler[int]):
-    """Replaces the places of unlabelled images in an epoch by the images that are drawn for it.
+    """Samples the labelled images, and the unlabelled images that are selected for an epoch.
 
     Args:
-        places (Sampler[int]): Yields the numbers of an epoch's places, those of a process where there are several.
+        places (Sampler[int]): Samples the positions of an epoch, of this process only in a DDP run.
         dataset (MixedDataset): The images.
 
     Attributes:
-        epoch (int): The epoch whose numbers are yielded next.
+        epoch (int): The next epoch.
     """
 
     def __init__(self, places: Sampler[int], dataset: MixedDataset) -> None:
@@ -97,11 +98,11 @@ class MixedSampler(Sampler[int]):
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return how many numbers an epoch has."""
+        """Return the number of images in an epoch."""
         return len(self._places)  # type: ignore[arg-type] # torch's samplers have a length
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of an epoch's images."""
+        """Yield the indices of an epoch's images."""
         first, drawn = self._dataset.labelled, self._dataset.draw(self.epoch)
         self.epoch += 1
         for place in self._places:
@@ -109,10 +110,10 @@ class MixedSampler(Sampler[int]):
 
 
 class MixedLoss:
-    """Has the student's own loss weigh unlabelled images, and counts both kinds over an epoch.
+    """Weights unlabelled images in the student's own loss, and counts both kinds over an epoch.
 
     Args:
-        weight (float): Weight of an unlabelled image; that of a labelled one is 1.
+        weight (float): Weight of an unlabelled image. A labelled image has weight 1.
     """
 
     def __init__(self, weight: float) -> None:
@@ -122,20 +123,20 @@ class MixedLoss:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self._sums: torch.Tensor | None = (
-            None  # (2, 4): images, boxes, class part of the loss, objects as it counts them
+            None  # (2, 4): images, boxes, class part of the loss, objects weighted by the assigner's scores
         )
 
     def arm(self, student: Detector, batch: Batch) -> None:
-        """Have the next pass of the student weigh the images of a batch.
+        """Weight the images of a batch in the student's next pass.
 
         Args:
             student (Detector): The student, a `WeighsImages`.
-            batch (Batch): The batch as the model will be given it.
+            batch (Batch): The batch for that pass.
         """
         self.close()
-        assert isinstance(student, WeighsImages)  # others are refused unlabelled images
+        assert isinstance(student, WeighsImages)  # unlabelled images are refused for others
         device = batch["img"].device
         self._kinds = torch.tensor(batch["unlabeled"], device=device).long()
         boxes = torch.bincount(batch["batch_idx"].long().to(device), minlength=len(self._kinds))
@@ -144,7 +145,7 @@ class MixedLoss:
         self._weights = student.weigh_images(weights)
 
     def close(self) -> None:
-        """Take what the last pass has shown into account, and end the weights if there was no pass."""
+        """Add the last pass to the counts, and remove the weights."""
         weights, self._weights = self._weights, None
         if weights is None or self._kinds is None:
             return
@@ -156,10 +157,10 @@ class MixedLoss:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def columns(self, gain: float) -> dict[str, float]:
-        """Return columns of `results.csv`: of both kinds, images, boxes per image and the class part of the loss.
+        """Return columns of `results.csv` for both kinds: images, boxes per image, and class part of the loss.
 
         Args:
-            gain (float): What Ultralytics multiplies the class part by, its argument `cls`.
+            gain (float): Ultralytics' factor of the class part, its argument `cls`.
         """
         self.close()
         sums = torch.zeros(2, 4) if self._sums is None else self._sums

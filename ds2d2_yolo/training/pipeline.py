@@ -204,7 +204,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     planned = _with_teacher(planned, models, start)
     planned = _with_unlabeled(_with_amplifier(planned, architecture=args.teacher))
     trains = {"to be trained", "to be continued"} & {planned.states.get(kind) for kind in ("teacher", "amplifier")}
-    # With unlabelled images, a student's batches are known when those are labelled: the trainer checks them
+    # With unlabelled images, a student's batches are not known yet: the trainer checks them
     students = [student] if student and not planned.arguments.unlabeled else []
     check_batches(args, data, [*([planned.teacher] if trains else []), *students])
     return planned
@@ -227,12 +227,12 @@ def _describe_steps(args: Arguments) -> list[str]:
 
 
 def _describe_unlabeled(planned: Plan) -> list[str]:
-    """Return the line that tells which unlabelled images take part; none where none do."""
+    """Return the printed line about unlabelled images, if there are any."""
     args = planned.arguments
     if not args.unlabeled:
         return []
     which = planned.unlabeled.describe() if planned.unlabeled else f"those of {args.unlabeled}"
-    how = f"at most {args.unlabeled_ratio:g} per labelled one in an epoch, weight {args.unlabeled_weight:g}"
+    how = f"at most {args.unlabeled_ratio:g} per labelled image in an epoch, weight {args.unlabeled_weight:g}"
     return [f"  unlabelled: {which}; {how}"]
 
 
@@ -250,7 +250,7 @@ def _describe_preset(args: Arguments) -> list[str]:
 
 
 def _with_entries(planned: Plan) -> Plan:
-    """Return the plan with the places of its unlabelled images, or with the set that a stage has made of them."""
+    """Return the plan with the paths of its unlabelled images, or with the given set of labels."""
     args, student = planned.arguments, planned.student
     if planned.goal not in {"student", "unlabeled"}:
         return planned
@@ -259,7 +259,7 @@ def _with_entries(planned: Plan) -> Plan:
         names, task = list(made.content["thresholds"]), made.content["inputs"].get("task", args.task)
         if task != args.task:
             raise DS2D2Error(
-                f"unlabeled={args.unlabeled}: is for task={task}, this run for task={args.task}; pass images"
+                f"unlabeled={args.unlabeled}: is for task={task}, this run is for task={args.task}; pass images"
             )
         if names != in_order(planned.data["names"]):
             raise DS2D2Error(f"unlabeled={args.unlabeled}: has the classes {names}; pass a set of the data's classes")
@@ -268,14 +268,14 @@ def _with_entries(planned: Plan) -> Plan:
         entries = unlabeled_entries(args.unlabeled, planned.data)
         planned = replace(planned, entries=entries, arguments=args.replace(unlabeled=", ".join(entries) or None))
         if planned.goal == "unlabeled" and not entries:
-            raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file of one path a line", 2)
+            raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file with one path per line", 2)
     if planned.arguments.unlabeled:
         check_unlabeled(planned.arguments, planned.teacher, student)
     return planned
 
 
 def _with_unlabeled(planned: Plan) -> Plan:
-    """Return the plan with the state of the stage in which the teacher labels images, and with these images."""
+    """Return the plan with the unlabelled images, and the state of the stage that labels them."""
     if not planned.entries:
         return planned
     if planned.states.get("teacher") not in {"given", "reused"}:

@@ -114,7 +114,7 @@ class PlainTrainer(DetectionTrainer):
         self._unstepped = 0  # batches since the last step of the optimiser
         self._offset = 0  # added to `accumulate` until the first step of a resumed run
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
-        self.mixed: MixedLoss | None = None  # where unlabelled images take part
+        self.mixed: MixedLoss | None = None  # set in a run with unlabelled images
         self._places: MixedSampler | None = None
         self.add_callback("on_train_start", _run_time_on)
         self.add_callback("on_train_epoch_start", _count_images_anew)
@@ -276,12 +276,12 @@ class PlainTrainer(DetectionTrainer):
             self.args = every
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Return Ultralytics' data set; to that of a training with unlabelled images these are added."""
+        """Return Ultralytics' data set. For training, add the unlabelled images of the run."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode != "train" or not self.args.unlabeled:
             return dataset
         made = read_pseudo_set(self.args.unlabeled)
-        with override_configs(self.args, {"fraction": 1.0}):  # which is of the labelled images
+        with override_configs(self.args, {"fraction": 1.0}):  # `fraction` applies to labelled images only
             others = super().build_dataset(str(made.folder), mode, batch)
         return MixedDataset(dataset, others, self.args.unlabeled_ratio, self.args.seed)
 
@@ -292,7 +292,7 @@ class PlainTrainer(DetectionTrainer):
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if isinstance(loader.dataset, MixedDataset):
             batches: Any = loader.batch_sampler
-            batches = batches.sampler  # torch's, which Ultralytics repeats for ever
+            batches = batches.sampler  # torch's batch sampler, which Ultralytics repeats forever
             batches.sampler = self._places = MixedSampler(batches.sampler, loader.dataset)
             self._places.epoch = self.start_epoch
             self.mixed = MixedLoss(self.args.unlabeled_weight)
@@ -314,7 +314,7 @@ class PlainTrainer(DetectionTrainer):
     def label_loss_items(
         self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train"
     ) -> dict[str, float] | list[str]:
-        """Name the loss items, for results.csv and loggers; those of training with columns of both kinds of images."""
+        """Name the loss items for results.csv and loggers. For training, add columns of both kinds of images."""
         labelled: dict[str, float] | list[str] = super().label_loss_items(loss_items, prefix)
         if prefix == "train" and isinstance(labelled, dict) and self.mixed is not None:
             return {**labelled, **self.mixed.columns(self.args.cls)}
@@ -360,7 +360,7 @@ class PlainTrainer(DetectionTrainer):
             self._places.epoch = self.start_epoch
 
     def _resume_exactly(self) -> None:
-        """Make the state of a resumed run that of the interrupted one."""
+        """Restore the exact state of the interrupted run."""
         if RANK in {-1, 0}:
             keep_epochs(self.csv, self.start_epoch)
         state = load_state(Path(str(self.args.resume)), self.start_epoch - 1)
@@ -484,7 +484,7 @@ def _run_time_on(trainer: PlainTrainer) -> None:
 
 
 def _count_images_anew(trainer: PlainTrainer) -> None:
-    """Callback: the columns of both kinds of images are those of an epoch."""
+    """Callback: reset the counts of both kinds of images."""
     if trainer.mixed is not None:
         trainer.mixed.start_epoch()
 

@@ -1,4 +1,4 @@
-"""The stage that has a teacher label images: what it finds is stored once, and the best of it becomes labels."""
+"""The stage in which the teacher labels images: its detections are stored, and confident ones become labels."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ from ds2d2_yolo.training.arguments import Arguments
 from ds2d2_yolo.training.stages import State, folder_lock
 
 _FLOOR = 0.02
-"""Least confidence of detections that are stored: thresholds below it would be of teachers that cannot teach."""
+"""Minimum confidence of stored detections. A teacher with a lower threshold would be useless."""
 
-_SHOWN = 100  # classes whose thresholds are printed
+_SHOWN = 100  # maximum number of classes in the printed table
 
 
 class _Found(NamedTuple):
-    """What is stored of an image.
+    """The stored detections of an image.
 
     Attributes:
-        number (int): Its number among the images.
-        size (tuple[int, int] | None): Height and width in pixels; None where it cannot be decoded.
-        rows (np.ndarray): Detections, as `predict` gives them.
+        number (int): Index of the image.
+        size (tuple[int, int] | None): Height and width in pixels. None if the image cannot be decoded.
+        rows (np.ndarray): Detections in the format of `predict`.
     """
 
     number: int
@@ -62,18 +62,18 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class UnlabeledStage:
-    """Images that a teacher is to label, in a folder named by the fingerprint of everything that shapes the labels.
+    """Labelling of images by a teacher. The folder's name contains the fingerprint of all inputs.
 
-    The folder holds what the teacher finds, a line per image, in `validation.jsonl` and `unlabeled.jsonl`; these grow
-    batch by batch, so that a stage that was killed goes on where it was. The labels that are made of them are in a
-    folder below it, one for every way to choose the thresholds.
+    The teacher's detections are in `validation.jsonl` and `unlabeled.jsonl`, one line per image. They are written batch
+    by batch, so a killed stage continues at the same place. The labels are in a subfolder, one for each way to choose
+    thresholds.
 
     Attributes:
         folder (Path): The stage's folder.
-        inputs (dict[str, Any]): What shapes the detections, as JSON values.
-        entries (list[str]): Where the images are.
-        arguments (Arguments): Arguments of the run; `teacher` is the teacher's checkpoint.
-        data (Mapping[str, Any]): The data set, on whose validation images thresholds are found.
+        inputs (dict[str, Any]): All inputs that affect the detections, as JSON values.
+        entries (list[str]): Folders and lists of the images.
+        arguments (Arguments): Arguments of the run. `teacher` is the teacher's checkpoint.
+        data (Mapping[str, Any]): The data set. Its validation images determine thresholds.
     """
 
     folder: Path
@@ -84,33 +84,34 @@ class UnlabeledStage:
 
     @property
     def file(self) -> Path:
-        """The file that the stage makes: it says what images and labels beside it are."""
+        """The stage's output file. It describes the images and labels in its folder."""
         precision = self.arguments.unlabeled_precision
         return self.folder / ("best-f1" if precision is None else f"precision-{precision:g}") / SET_FILE
 
     @property
     def state(self) -> State:
-        """What happens to the stage in a run that needs it."""
+        """State of the stage."""
         if self._finished() is not None:
             return "reused"
         return "to be continued" if any(self.folder.glob("*.jsonl")) else "to be made"
 
     def ensure(self, images: Unlabeled | None) -> Path:
-        """Reuse the labels if they are there, else make them; return the file that says what they are.
+        """Reuse the labels if they exist, otherwise create them. Return the stage's output file.
 
-        Another process that needs the same labels meanwhile waits until they are made.
+        Other processes that need the same labels wait until they are finished.
 
         Args:
-            images (Unlabeled | None): The images; None where the labels are known to be there.
+            images (Unlabeled | None): The images. None if the labels exist already.
 
         Raises:
-            DS2D2Error: If the teacher is no better than chance on the validation set, or is sure of no object.
+            DS2D2Error: If the teacher is not better than chance on the validation set, or detects no object with enough
+                confidence.
         """
         with folder_lock(self.folder, "unlabelled images"), room_for():
             if self._finished() is not None or images is None:
                 LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: reusing {self.file}")
             else:
-                LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: the teacher labels them, in {self.folder}")
+                LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: the teacher labels them in {self.folder}")
                 self._make(images)
         LOGGER.info("\n".join(describe_set(read_pseudo_set(self.file))))
         return self.file
@@ -130,31 +131,31 @@ class UnlabeledStage:
         thresholds = self._thresholds()
         found = self._detect("unlabeled", images.images)
         folder = self.file.parent
-        shutil.rmtree(folder, ignore_errors=True)  # labels that were changed
+        shutil.rmtree(folder, ignore_errors=True)  # labels that have changed
         with atomic_folder(folder, "unlabeled", check=lambda other: read_pseudo_set(other / SET_FILE)) as new:
             write_json(new / SET_FILE, self._write(new, images, found, thresholds))
 
     def _thresholds(self) -> list[Threshold]:
-        """Return the thresholds of all classes, by what the teacher finds on the validation set."""
+        """Return the thresholds of all classes, from the teacher's detections on the validation set."""
         arguments = self.arguments
         images = images_of_split(self.data["val"])
         labelled = list(_labelled(images, self._detect("validation", images), self.data, arguments))
         thresholds, total, chance = find_thresholds(labelled, self.data["nc"], arguments.unlabeled_precision)
         if total.f1 <= chance.f1:
             raise DS2D2Error(
-                f"teacher={arguments.teacher}: finds the objects of the validation set no better than chance (F1 "
-                f"{total.f1:.3f}, with the labels of other images {chance.f1:.3f}), so it cannot label images; train "
-                "it longer, or pass unlabeled=False"
+                f"teacher={arguments.teacher}: is no better than chance on the validation set (F1 {total.f1:.3f}, with "
+                f"labels of other images {chance.f1:.3f}), so it cannot label images; train it longer, or pass "
+                "unlabeled=False"
             )
         if all(threshold.confidence is None for threshold in thresholds):
             raise DS2D2Error(
-                f"unlabeled_precision={arguments.unlabeled_precision}: the teacher reaches it for no class of the "
-                "validation set; pass a lower one, or leave it out"
+                f"unlabeled_precision={arguments.unlabeled_precision}: the teacher does not reach it for any class of "
+                "the validation set; pass a lower one, or leave it out"
             )
         return thresholds
 
     def _detect(self, name: str, images: Sequence[Path]) -> Iterator[_Found]:
-        """Detect in the images where it has not been done yet; return what is found in those that can be decoded."""
+        """Run the teacher on images without stored detections. Return the detections of all decodable images."""
         path, key = self.folder / f"{name}.jsonl", fingerprint_of_inputs(self.inputs)
         _cut(path, key)
         done = {found.number for found in _stored(path)}
@@ -179,7 +180,7 @@ class UnlabeledStage:
         found: Iterator[_Found],
         thresholds: Sequence[Threshold],
     ) -> dict[str, Any]:
-        """Write images and labels, and return what there is to know about them."""
+        """Write images and labels, and return their description."""
         least = np.array([np.inf if t.confidence is None else t.confidence for t in thresholds])
         (folder / "images").mkdir()
         (folder / "labels").mkdir()
@@ -187,7 +188,7 @@ class UnlabeledStage:
         for number, size, rows in found:
             assert size is not None  # it was decoded
             image, name = images.images[number], f"{number:07d}"
-            # Ultralytics mends a JPEG without end in place: through a link, that is the user's own file
+            # Ultralytics repairs truncated JPEGs in place, and a link would lead to the user's own file
             put_file(image, folder / "images" / f"{name}{image.suffix}", copy=image in images.unfinished)
             good = rows[rows[:, -2] >= least[rows[:, -1].astype(int)]]
             labels.append(folder / "labels" / f"{name}.txt")
@@ -196,8 +197,8 @@ class UnlabeledStage:
             empty += not len(good)
         if not boxes.sum():
             raise DS2D2Error(
-                f"unlabeled={','.join(self.entries)}: the teacher is sure of no object in its {len(labels):,} images; "
-                "pass other images"
+                f"unlabeled={','.join(self.entries)}: the teacher detects no object with enough confidence in "
+                f"{len(labels):,} images; pass other images"
             )
         left_out = {**images.left_out, "not to be decoded": len(images.images) - len(labels)}
         names = self.data["names"]
@@ -225,10 +226,10 @@ def unlabeled_stage(
     """Return the stage in which the teacher of a run labels images.
 
     Args:
-        args (Arguments): Arguments of the run; `args.teacher` is the teacher's checkpoint.
+        args (Arguments): Arguments of the run. `args.teacher` is the teacher's checkpoint.
         data (Mapping[str, Any]): The data set.
-        teacher (Detector): The teacher, as loaded from its checkpoint.
-        entries (Sequence[str]): Where the images are, as `unlabeled_entries` returns it.
+        teacher (Detector): The teacher, loaded from its checkpoint.
+        entries (Sequence[str]): Folders and lists of the images, from `unlabeled_entries`.
 
     Returns:
         (UnlabeledStage): The stage.
@@ -248,7 +249,7 @@ def unlabeled_stage(
 
 
 def describe_set(made: PseudoSet) -> list[str]:
-    """Return the lines that tell a person what labels a teacher has given, and how good they are."""
+    """Return the printed lines about a teacher's labels and their quality."""
     content = made.content
     thresholds: dict[str, Any] = content["thresholds"]
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in content["left_out"].items())
@@ -260,11 +261,13 @@ def describe_set(made: PseudoSet) -> list[str]:
     ]
     for name, entry in list(thresholds.items())[:_SHOWN]:
         if entry["confidence"] is None:
-            lines.append(f"  {name[:23]:<24}{'none':>12}   no detection is good enough, so it gets no boxes")
+            lines.append(f"  {name[:23]:<24}{'none':>12}   no threshold reaches the precision, so it gets no boxes")
             continue
         figures = f"{entry['confidence']:>12.3f}"
         if entry["pooled"]:
-            lines.append(f"  {name[:23]:<24}{figures}{entry['boxes']:>30,}   no object there: as all classes together")
+            lines.append(
+                f"  {name[:23]:<24}{figures}{entry['boxes']:>30,}   no objects there: threshold of all classes together"
+            )
         else:
             numbers = f"{entry['precision']:>11.3f}{entry['recall']:>9.3f}{entry['boxes']:>10,}"
             lines.append(f"  {name[:23]:<24}{figures}{numbers}   {entry['objects']:,} objects")
@@ -276,7 +279,7 @@ def describe_set(made: PseudoSet) -> list[str]:
 def _labelled(
     images: Sequence[Path], found: Iterator[_Found], data: Mapping[str, Any], args: Arguments
 ) -> Iterator[LabelledImage]:
-    """Yield the images of a split that Ultralytics uses, with their labels and what was found in them."""
+    """Yield the images of a split that Ultralytics can use, with their labels and detections."""
     labels = img2label_paths([str(image) for image in images])
     for number, size, rows in found:
         assert size is not None  # it was decoded
@@ -297,7 +300,7 @@ def _labelled(
 
 
 def _label_lines(rows: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
-    """Yield lines of a label file in YOLO's format for detections (N, 6) or (N, 7), cut at the rim of the image."""
+    """Yield the lines of a label file in YOLO format for detections (N, 6) or (N, 7), clipped to the image."""
     height, width = size
     if rows.shape[1] == 7:
         values = xywhr2xyxyxyxy(rows[:, :5]).reshape(-1, 4, 2) / [width, height]
@@ -309,24 +312,24 @@ def _label_lines(rows: np.ndarray, size: tuple[int, int]) -> Iterator[str]:
 
 
 def _line(number: int, prediction: Prediction | None) -> str:
-    """Return the line of an image in a file of detections; it has no size where it could not be decoded."""
+    """Return the line of an image for a file of detections. An image that cannot be decoded has no size."""
     found, size = prediction or (np.zeros((0, 6)), None)
     rows = [[*map(float, np.round(row[:-2], 2)), round(float(row[-2]), 4), int(row[-1])] for row in found]
     return json.dumps({"image": number, "size": size, "columns": found.shape[1], "found": rows}) + "\n"
 
 
 def _stored(path: Path) -> Iterator[_Found]:
-    """Yield what is stored, image by image; nothing of a missing file."""
+    """Yield the stored detections of every image. A missing file has none."""
     if path.is_file():
         with path.open(encoding="utf-8") as file:
-            next(file, None)  # which inputs it is of
+            next(file, None)  # the first line is the fingerprint of the inputs
             for entry in map(json.loads, file):
                 rows = np.array(entry["found"], np.float64).reshape(-1, entry["columns"])
                 yield _Found(int(entry["image"]), entry["size"] and tuple(entry["size"]), rows)
 
 
 def _cut(path: Path, inputs: str) -> None:
-    """Cut off a line that a killed process left half written; remove a file of other inputs."""
+    """Remove an incomplete last line of a killed process. Remove the file if it belongs to other inputs."""
     if not path.is_file():
         return
     whole = 0

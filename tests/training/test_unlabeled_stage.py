@@ -173,7 +173,7 @@ def test_a_useless_teacher_is_refused(asked, oracle, tmp_path):
 
 def test_a_precision_out_of_reach_is_refused(asked, oracle):
     oracle(false=0.95)
-    with pytest.raises(DS2D2Error, match=r"unlabeled_precision=0\.9: the teacher reaches it for no class"):
+    with pytest.raises(DS2D2Error, match=r"unlabeled_precision=0\.9: the teacher does not reach it for any class"):
         make_stage({**asked, "unlabeled_precision": 0.9}, "unlabeled")
 
 
