@@ -103,9 +103,8 @@ def stage_of(project: Path) -> str:
     return "start"
 
 
-def result_of(project: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
-    """Return all tensors of the student's checkpoints and adapters, and the rows of results.csv without times."""
-    run = project / "student"
+def result_of(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+    """Return all tensors of a student's checkpoints and adapters, and the rows of results.csv without times."""
     tensors = {
         f"{name}:{key}": value
         for name in ("last.pt", "best.pt")
@@ -142,7 +141,7 @@ def main() -> None:
         sys.exit(f"the uninterrupted run failed: {folder / 'whole.log'}")
     duration = sum(os.times()[2:4])  # processor time of the child processes
     moments, kills, rounds = random.Random(options.seed), Counter[str](), 0
-    whole, rows = result_of(folder / "whole")
+    whole, rows = result_of(folder / "whole" / "student")
     while kills.total() < options.kills:
         rounds += 1
         project = folder / f"killed-{rounds}"
@@ -162,7 +161,7 @@ def main() -> None:
         if code:
             sys.exit(f"a continued run failed: {folder / 'killed.log'}")
         kills += here
-        killed, killed_rows = result_of(project)
+        killed, killed_rows = result_of(project / "student")
         assert whole.keys() == killed.keys()
         differing = sum(not torch.equal(whole[name], killed[name]) for name in whole)
         difference = max(float((whole[name].float() - killed[name].float()).abs().max()) for name in whole)

@@ -16,7 +16,7 @@ With `--every 2 4`, `--im-every 4` or `--close 0.5`, averages of distilled and p
 - "im 4": implicit terms in every fourth step (`im_every=4`);
 - "close 0.5": plain epochs in the second half of a run (`close_distill`), from the times of both kinds of steps.
 
-Peak memory of each method is measured in its own process.
+Peak memory of each method is measured in its own process. `gpu.py` measures the same steps on a GPU.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from ds2d2_yolo.detectors import (
 )
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
+from ds2d2_yolo.training.arguments import PRESETS, check_arguments
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller, TeacherOutputs
@@ -66,12 +69,18 @@ Step = Callable[[Batch], torch.Tensor]
 
 def build(name: str, options: argparse.Namespace) -> DetectionModel:
     """Return a model on the device, with the arguments that its criterion needs."""
-    model: Any = build_model(own_file(name, "cfg", "models"), nc=options.classes)
-    model.args = deepcopy(DEFAULT_CFG)
+    model: Any = deepcopy(_built(name, options.classes))
     model.args.imgsz = options.imgsz
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     built: DetectionModel = model.to(options.device, memory_format=layout).train()
     return built
+
+
+@cache
+def _built(name: str, classes: int) -> Any:
+    model: Any = build_model(own_file(name, "cfg", "models"), nc=classes)
+    model.args = deepcopy(DEFAULT_CFG)
+    return model
 
 
 def make_step(method: str, options: argparse.Namespace) -> Step:
@@ -79,42 +88,69 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
     student: Any = build(options.student, options)
     if method == "plain":
         return lambda batch: student(batch)[0].sum()
-    teacher = build(options.teacher, options)
-    every, im_every = steps_between(method)
     if method == "builtin":
-        model: Any = DistillationModel(teacher, student).train()
+        model: Any = DistillationModel(build(options.teacher, options), student).train()
         return lambda batch: model(batch)[0].sum()
-    student_detector, teacher_detector = detector_of(student), detector_of(teacher)
-    assert student_detector is not None
-    assert teacher_detector is not None
-    pair = check_pair(teacher_detector, student_detector, options.imgsz)
-    amplifier = deepcopy(teacher_detector.implicit_part(teacher_detector.head))
-    teacher_detector.freeze_head(amplifier)
-    shared = teacher_detector.shared_adapter and pair.is_uniform
-    gains = Gains(1.0, 1.0, 1.0, 1.0, options.response)
-    if method.startswith("without "):
-        gains = replace(gains, **dict.fromkeys(WITHOUT[method.removeprefix("without ")], 0.0))
-    loss = DS2D2Loss(pair.maps, gains, weight=options.weight, shared_adapter=shared).to(options.device)
-    distiller = Distiller(teacher_detector, amplifier, loss, pair.student_layers, pair.teacher_layers)
-    if method == HALF:
-        halve(distiller, options)
+    return distilled_step(student, make_distiller(student, method, options), *steps_between(method))
 
-    schedule = TermSchedule(gains.active, every, im_every)
+
+def distilled_step(student: Any, distiller: Distiller, every: int = 1, im_every: int = 1) -> Step:
+    """Return a function that computes a student's loss of a batch, with terms in those steps that have any."""
+    detector = detector_of(student)
+    assert detector is not None
+    schedule = TermSchedule(distiller.loss.gains.active, every, im_every)
 
     def step(batch: Batch) -> torch.Tensor:
         terms = schedule.next_step()
         if terms is not None:
-            distiller.arm(student_detector, batch, terms)
+            distiller.arm(detector, batch, terms)
         total: torch.Tensor = student(batch)[0].sum()
         return total
 
     return step
 
 
+def make_distiller(student: Any, method: str, options: argparse.Namespace) -> Distiller:
+    """Return the distillation of a method: `ds2d2`, one of its variants, or `preset` with its name."""
+    student_detector, teacher = detector_of(student), detector_of(build(options.teacher, options))
+    assert student_detector is not None
+    assert teacher is not None
+    pair = check_pair(teacher, student_detector, options.imgsz)
+    gains, weight = terms_of(method, options)
+    amplifier = deepcopy(teacher.implicit_part(teacher.head)) if gains.im_high else None
+    if amplifier is not None:
+        teacher.freeze_head(amplifier)
+    shared = teacher.shared_adapter and pair.is_uniform
+    loss = DS2D2Loss(pair.maps, gains, weight=weight, shared_adapter=shared).to(options.device)
+    distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    if method == HALF:
+        halve(distiller, options)
+    return distiller
+
+
+def terms_of(method: str, options: argparse.Namespace) -> tuple[Gains, str]:
+    """Return gains that say which terms a method has, and the weight of its explicit ones."""
+    kind, _, name = method.partition(" ")
+    if kind == "preset":
+        arguments = check_arguments({"preset": name})
+        return arguments.gains, arguments.weight or "confidence"
+    off = WITHOUT[name] if kind == "without" else ()
+    return replace(Gains(1.0, 1.0, 1.0, 1.0, options.response), **dict.fromkeys(off, 0.0)), options.weight
+
+
 def steps_between(method: str) -> tuple[int, int]:
     """Return `distill_every` and `im_every` of a method."""
-    kind, _, number = method.partition(" ")
-    return (int(number), 1) if kind == "every" else (1, int(number)) if kind == "im" else (1, 1)
+    kind, _, name = method.partition(" ")
+    if kind == "preset":
+        arguments = check_arguments({"preset": name})
+        return arguments.distill_every, arguments.im_every
+    return (int(name), 1) if kind == "every" else (1, int(name)) if kind == "im" else (1, 1)
+
+
+def plain_share(method: str) -> float:
+    """Return the share of a run's epochs that a preset leaves plain at its end."""
+    share: float = PRESETS.get(method.removeprefix("preset "), {}).get("close_distill", 0.0)
+    return share
 
 
 def halve(distiller: Any, options: argparse.Namespace) -> None:
@@ -202,11 +238,17 @@ def run(step: Step, batch: Batch, options: argparse.Namespace) -> float:
     """Run one step and return its seconds."""
     synchronize(options)
     start = time.perf_counter()
-    with torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=options.bfloat16):
+    with autocast(options):
         loss = step(batch)
     loss.backward()
     synchronize(options)
     return time.perf_counter() - start
+
+
+def autocast(options: argparse.Namespace) -> torch.autocast:
+    """Return the mixed precision that was asked for."""
+    dtype = getattr(torch, options.amp or "bfloat16")
+    return torch.autocast(options.device.split(":")[0], dtype, enabled=options.amp is not None)
 
 
 def synchronize(options: argparse.Namespace) -> None:
@@ -221,16 +263,29 @@ def peak_memory(method: str, options: argparse.Namespace, queue: Any) -> None:
     step, batch = make_step(method, options), make_batch(options)
     for _ in range(3):
         run(step, batch, options)
+    queue.put(memory_peak(options))
+
+
+def forget_peak(options: argparse.Namespace) -> None:
+    """Measure the peak of memory from here on."""
     if options.device.startswith("cuda"):
-        queue.put(torch.cuda.max_memory_allocated() / 2**20)
+        torch.cuda.reset_peak_memory_stats()
     else:
-        # Not getrusage: it includes the memory of the parent at the start of this process.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        queue.put(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
-def main() -> None:
-    """Measure and print."""
+def memory_peak(options: argparse.Namespace) -> float:
+    """Return the most memory that was held, in MiB: of tensors on a GPU, else of this process."""
+    if options.device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Not getrusage: it includes the memory of the parent at the start of this process.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def parser_of_options() -> argparse.ArgumentParser:
+    """Return what reads the options of a measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="yolo11s.yaml")
     parser.add_argument("--student", default="yolo11n.yaml")
@@ -241,7 +296,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--bfloat16", action="store_true", help="use bfloat16 autocast")
+    parser.add_argument("--amp", choices=["float16", "bfloat16"], help="mixed precision; unset = float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="weight of the explicit terms")
     parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
@@ -251,7 +306,12 @@ def main() -> None:
         "--close", type=float, nargs="*", default=[], help="measure close_distill, too: shares of the epochs"
     )
     parser.add_argument("--half-teacher", action="store_true", help="measure a teacher in bfloat16, too")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser_of_options().parse_args()
     torch.set_num_threads(options.threads)
 
     stock = YOLODetector.accepts(build(options.student, options))

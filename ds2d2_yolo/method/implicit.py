@@ -101,9 +101,9 @@ def generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """
     first_min, first_max = first[..., :2], first[..., 2:]
     second_min, second_max = second[..., :2], second[..., 2:]
-    overlap = (torch.minimum(first_max, second_max) - torch.maximum(first_min, second_min)).clamp(min=0).prod(-1)
-    union = (first_max - first_min).prod(-1) + (second_max - second_min).prod(-1) - overlap
-    hull = (torch.maximum(first_max, second_max) - torch.minimum(first_min, second_min)).clamp(min=0).prod(-1)
+    overlap = _area((torch.minimum(first_max, second_max) - torch.maximum(first_min, second_min)).clamp(min=0))
+    union = _area(first_max - first_min) + _area(second_max - second_min) - overlap
+    hull = _area((torch.maximum(first_max, second_max) - torch.minimum(first_min, second_min)).clamp(min=0))
     union, hull = union.clamp(min=_AREA_EPSILON), hull.clamp(min=_AREA_EPSILON)
     return overlap / union - (hull - union) / hull
 
@@ -292,6 +292,12 @@ def region_implicit_terms(
     weights, distance = _region_distance(student, teacher)
     boxes = (distance * weights[:, None]).sum() / (4 * weights.sum() + _EPSILON)
     return classes, boxes
+
+
+def _area(sides: torch.Tensor) -> torch.Tensor:
+    """Return the products of two sides (..., 2)."""
+    width, height = sides.unbind(-1)
+    return width * height  # `prod` looks for zeros in its backward pass
 
 
 def _check_shapes(function: str, student: _PredictionsT, teacher: _PredictionsT) -> None:

@@ -219,13 +219,14 @@ def frozen_layers_keep_their_statistics(folder: Path) -> None:
 def a_step_has_its_order(folder: Path) -> None:
     """A batch is prepared right before the model is called with it. Steps, saving and stopping keep their order.
 
-    Without it: terms are computed for the wrong batch, and resuming is not exact.
+    Without it: terms are computed for the wrong batch or in float32, and resuming is not exact.
     """
     from ultralytics.engine.trainer import BaseTrainer
 
     for parts in (
         ("self.optimizer.zero_grad()", "while True", '"on_train_epoch_start"', "self.accumulate = max("),
-        ("self.preprocess_batch(batch)", "self.model(batch)", "loss.sum()", "self.loss *= self.world_size"),
+        ("with autocast(", "self.preprocess_batch(batch)", "self.model(batch)"),
+        ("self.model(batch)", "loss.sum()", "self.loss *= self.world_size"),
         ("ni - last_opt_step >= self.accumulate", "self.optimizer_step()", '"on_train_batch_end"'),
         ("self.stop |=", "self.save_model()", '"on_fit_epoch_end"'),
         ("last_opt_step = -1", "mosaic_closed = not self.args.close_mosaic", "self.train_loader.reset()"),

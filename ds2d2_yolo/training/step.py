@@ -203,9 +203,8 @@ class Distiller:
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
         grids = self.teacher.confidence(outputs.raw, self.head_maps(outputs))
-        heights = torch.tensor([grid.shape[2] for grid in grids])
-        nearest = [int((heights - outputs.maps[i].shape[2]).abs().argmin()) for i in maps.explicit]
-        return [grids[index] for index in nearest]
+        heights = [outputs.maps[index].shape[2] for index in maps.explicit]
+        return [min(grids, key=lambda grid: abs(grid.shape[2] - height)) for height in heights]
 
 
 class Step:

@@ -214,6 +214,7 @@ def test_works_under_autocast(dtype):
     exact = step(distiller, student, batch)[1]
     with torch.autocast("cpu", dtype):
         loss, items = step(distiller, student, batch)
+        assert {x.dtype for x in distiller.consult(batch["img"]).maps} == {dtype}  # the teacher computes in it, too
     loss.sum().backward()
     for name in NAMES:
         assert items[name].item() == pytest.approx(exact[name].item(), rel=0.1)

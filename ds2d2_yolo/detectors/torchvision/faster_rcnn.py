@@ -11,7 +11,6 @@ from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
-from torchvision.ops import roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from ds2d2_yolo.detectors.base import ComparesPredictions, Explains, Maps, Responds, TapOutputs
@@ -141,8 +140,9 @@ class RegionPool(nn.Module):
         level = (side / _CANONICAL_SIDE + 1e-6).log2().floor().clamp(0, _POOLED - 1)
         chosen = [(level == number).nonzero()[:, 0] for number in range(_POOLED)]
         parts = [
-            # In float32: half precision rounds pixel coordinates above 2048 to 2 px.
-            roi_align(at_least_float32(x), regions[index], _GRID, 1 / stride, sampling_ratio=-1, aligned=True)
+            # In float32: half precision rounds pixel coordinates above 2048 to 2 px. The operator itself: on a GPU with
+            # deterministic=True, torchvision's function samples every cell of a map for every bin.
+            torch.ops.torchvision.roi_align(at_least_float32(x), regions[index], 1 / stride, _GRID, _GRID, -1, True)
             for x, index, stride in zip(maps[:_POOLED], chosen, _STRIDES[:_POOLED], strict=True)
         ]
         return torch.cat(parts)[torch.cat(chosen).argsort()].to(maps[0].dtype)
