@@ -16,7 +16,7 @@ from ultralytics.utils.ops import process_mask, xywhr2xyxyxyxy
 
 from ds2d2_yolo.data.coco_truth import COCODetection, COCOTruth, check_labels, label_errors
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.loading.decoding import undecodable_named
+from ds2d2_yolo.loading.decoding import name_undecodable_images
 
 
 def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> DetectionCollector:
@@ -42,7 +42,7 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
             f"project={overrides.get('project')}: cannot write there ({reason}); pass another project="
         ) from error
     try:
-        with undecodable_named(overrides["data"]):
+        with name_undecodable_images(overrides["data"]):
             validator(model=detector.model)
     except DS2D2Error:
         with suppress(OSError):  # remove the constructor's folders, unless they contain other files

@@ -9,7 +9,7 @@ from typing import Any
 
 from ultralytics import YOLO
 
-from ds2d2_yolo.loading.decoding import undecodable_named
+from ds2d2_yolo.loading.decoding import name_undecodable_images
 
 
 def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
@@ -30,7 +30,7 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
         overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
         overrides["batch"] = args.batch if args.batch >= 1 else 16
         model = YOLO(str(path))  # can be an object of another class, which has the right validator
-        with undecodable_named(data):
+        with name_undecodable_images(data):
             metrics = model.task_map[args.task]["validator"](args=overrides | {"task": args.task})(model=model.model)
     return {key: float(value) for key, value in metrics.items()}
 

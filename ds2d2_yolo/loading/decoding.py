@@ -12,7 +12,7 @@ from ds2d2_yolo.errors import DS2D2Error, message_of
 
 
 @contextmanager
-def undecodable_named(data: str) -> Iterator[None]:
+def name_undecodable_images(data: str) -> Iterator[None]:
     """Replace the errors of Ultralytics' loaders for an image that cannot be decoded by one line with its name.
 
     The scan before training reads headers only, as decoding all images of a large data set takes minutes.
@@ -25,7 +25,7 @@ def undecodable_named(data: str) -> Iterator[None]:
             from worker processes.
 
     Example:
-        >>> with undecodable_named("ships.yaml"):  # doctest: +ELLIPSIS
+        >>> with name_undecodable_images("ships.yaml"):  # doctest: +ELLIPSIS
         ...     raise FileNotFoundError("Image Not Found ships/a.bmp")
         Traceback (most recent call last):
         ...

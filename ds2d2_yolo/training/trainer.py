@@ -26,7 +26,7 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 from ds2d2_yolo.detectors import Batch, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock, room_for
-from ds2d2_yolo.loading.decoding import undecodable_named
+from ds2d2_yolo.loading.decoding import name_undecodable_images
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
@@ -116,7 +116,7 @@ class PlainTrainer(DetectionTrainer):
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
         self.mixed: MixedLoss | None = None  # set in a run with unlabelled images
         self._places: MixedSampler | None = None
-        self.add_callback("on_train_start", _run_time_on)
+        self.add_callback("on_train_start", _continue_run_time)
         self.add_callback("on_train_epoch_start", _count_images_anew)
 
     @property
@@ -166,7 +166,7 @@ class PlainTrainer(DetectionTrainer):
         """Lock the run folder for this process, until `train` has ended."""
         is_given = bool(self.args.exist_ok or getattr(self.args, "save_dir", None))
         if not is_given:
-            clear_killed(get_save_dir(self.args).parent)
+            remove_killed_runs(get_save_dir(self.args).parent)
         while True:
             folder = get_save_dir(self.args)
             lock = FolderLock(folder)
@@ -190,7 +190,7 @@ class PlainTrainer(DetectionTrainer):
                 if self.is_over:
                     self.complete()
                 else:
-                    with undecodable_named(self.args.data):
+                    with name_undecodable_images(self.args.data):
                         super().train()
         except DS2D2Error:
             self.remove_untrained()
@@ -474,7 +474,7 @@ def _lower_accumulate(trainer: PlainTrainer) -> None:
         trainer._offset = 0
 
 
-def _run_time_on(trainer: PlainTrainer) -> None:
+def _continue_run_time(trainer: PlainTrainer) -> None:
     """Callback: in a resumed run, continue the time in results.csv from the last finished epoch."""
     if not trainer.start_epoch or trainer.args.time or not trainer.csv.is_file():
         return
@@ -489,7 +489,7 @@ def _count_images_anew(trainer: PlainTrainer) -> None:
         trainer.mixed.start_epoch()
 
 
-def clear_killed(project: Path) -> None:
+def remove_killed_runs(project: Path) -> None:
     """Remove files of killed processes from a folder of runs: locks, and runs without a trained epoch.
 
     Args:

@@ -15,7 +15,7 @@ from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock
-from ds2d2_yolo.training.trainer import PlainTrainer, clear_killed
+from ds2d2_yolo.training.trainer import PlainTrainer, remove_killed_runs
 
 HOLD = """
 import sys
@@ -106,7 +106,7 @@ def test_what_killed_processes_left_is_cleared(tmp_path):
     own = FolderLock(tmp_path / "here")
     assert own.acquire(wait=False)
     with held_elsewhere(tmp_path / "elsewhere"):
-        clear_killed(tmp_path)
+        remove_killed_runs(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             *(".elsewhere.lock", ".here.lock", "begun", "elsewhere", "here")
         ]
