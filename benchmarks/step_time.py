@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
@@ -50,7 +51,7 @@ from ds2d2_yolo.detectors import (
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.training.arguments import PRESETS, check_arguments
-from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller, TeacherOutputs
 
@@ -102,6 +103,9 @@ def distilled_step(student: Any, distiller: Distiller, every: int = 1, im_every:
 
     def step(batch: Batch) -> torch.Tensor:
         terms = schedule.next_step()
+        if "teacher_img" in batch:  # as in training, which loads the larger images for both
+            ratio = batch["teacher_img"].shape[2] // batch["img"].shape[2]
+            batch = {**batch, "img": F.avg_pool2d(batch["teacher_img"], ratio)}
         if terms is not None:
             distiller.arm(detector, batch, terms)
         total: torch.Tensor = student(batch)[0].sum()
@@ -115,14 +119,15 @@ def make_distiller(student: Any, method: str, options: argparse.Namespace) -> Di
     student_detector, teacher = detector_of(student), detector_of(build(options.teacher, options))
     assert student_detector is not None
     assert teacher is not None
-    pair = check_pair(teacher, student_detector, options.imgsz)
+    pair = take_levels(teacher, student_detector, options)
     gains, weight = terms_of(method, options)
     amplifier = deepcopy(teacher.implicit_part(teacher.head)) if gains.im_high else None
     if amplifier is not None:
         teacher.freeze_head(amplifier)
     shared = teacher.shared_adapter and pair.is_uniform
     loss = DS2D2Loss(pair.maps, gains, weight=weight, shared_adapter=shared).to(options.device)
-    distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
+    layers, levels = (pair.student_layers, pair.teacher_layers), pair.student_levels
+    distiller = Distiller(teacher, amplifier, loss, *layers, student_levels=levels)
     if method == HALF:
         halve(distiller, options)
     return distiller
@@ -136,6 +141,13 @@ def terms_of(method: str, options: argparse.Namespace) -> tuple[Gains, str]:
         return arguments.gains, arguments.weight or "confidence"
     off = WITHOUT[name] if kind == "without" else ()
     return replace(Gains(1.0, 1.0, 1.0, 1.0, options.response), **dict.fromkeys(off, 0.0)), options.weight
+
+
+def take_levels(teacher: Detector, student: Detector, options: argparse.Namespace) -> Pair:
+    """Return a pair, and have the teacher compared on its levels."""
+    pair = check_pair(teacher, student, options.imgsz, teacher_imgsz=options.teacher_imgsz)
+    teacher.compare_levels(pair.teacher_levels, pair.ratio)
+    return pair
 
 
 def steps_between(method: str) -> tuple[int, int]:
@@ -176,17 +188,21 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
 
         def forward(batch: Batch) -> torch.Tensor:
             with torch.no_grad():
-                teacher.forward_teacher(batch["img"])
+                teacher.forward_teacher(batch.get("teacher_img", batch["img"]))
             return torch.zeros((), requires_grad=True)
 
         return forward
-    head = teacher.implicit_part(teacher.head)
+    student_detector = detector_of(build(options.student, options))
+    assert student_detector is not None
+    levels = take_levels(teacher, student_detector, options).teacher_levels
+    head = teacher.level_part(teacher.implicit_part(teacher.head))
     kept: list[Any] = []
 
     def passes(batch: Batch) -> torch.Tensor:
         if not kept:  # maps and regions come from the first step, which is not timed
             kept.extend(find_maps(teacher, options, batch))
-        maps, regions = kept
+        (maps, regions), chosen = kept, levels
+        maps = [maps[level] for level in chosen]
         student = [x.detach().requires_grad_() for x in maps]
         # The forward pass of a dense teacher already includes its head.
         for _ in range(1 if regions is None else 2):
@@ -202,7 +218,7 @@ def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> t
     taps = Taps()
     taps.open({index: teacher.layer(index) for index in teacher.head_layers})
     with torch.no_grad():
-        teacher.forward_teacher(batch["img"])
+        teacher.forward_teacher(batch.get("teacher_img", batch["img"]))
     outputs = taps.close()
     maps = [outputs[index] for index in teacher.head_layers]
     if not isinstance(teacher, FasterRCNNDetector):
@@ -226,12 +242,16 @@ def predictions_of(head: Any, maps: list[torch.Tensor], regions: Any) -> tuple[t
 def make_batch(options: argparse.Namespace) -> Batch:
     """Return a batch of noise with boxes."""
     count = options.batch * options.boxes
-    return {
+    batch: Batch = {
         "img": torch.rand(options.batch, 3, options.imgsz, options.imgsz).to(options.device),
         "cls": torch.zeros(count, 1).to(options.device),
         "bboxes": (torch.rand(count, 4) * 0.2 + 0.3).to(options.device),
         "batch_idx": torch.arange(options.batch).repeat_interleave(options.boxes).float().to(options.device),
     }
+    if options.teacher_imgsz:
+        shape = options.batch, 3, options.teacher_imgsz, options.teacher_imgsz
+        batch["teacher_img"] = torch.rand(shape).to(options.device)
+    return batch
 
 
 def run(step: Step, batch: Batch, options: argparse.Namespace) -> float:
@@ -290,6 +310,7 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", default="yolo11s.yaml")
     parser.add_argument("--student", default="yolo11n.yaml")
     parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--teacher-imgsz", type=int, help="larger images for the teacher, such as twice imgsz")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--boxes", type=int, default=20, help="boxes per image")
     parser.add_argument("--classes", type=int, default=10)

@@ -57,7 +57,9 @@ def run_explain(given: Mapping[str, Any]) -> int:
         device = select_device(options["device"] or "", verbose=False)
     except Exception as error:  # ValueError, AssertionError or RuntimeError, depending on device and release
         raise DS2D2Error(f"device={options['device']}: {error}", 2) from error
-    settings = {name: options[name] for name in ("amplifier", "imgsz", "wavelet", "weight", "footprint")}
+    settings = {
+        name: options[name] for name in ("amplifier", "imgsz", "teacher_imgsz", "wavelet", "weight", "footprint")
+    }
     explainer = make_explainer(models, confidence=float(options["conf"]), device=device, **settings)
     out = new_folder("explain", options["out"], options["exist_ok"])
     for path in source.images:  # an unreadable image must end the command before anything is written
@@ -86,9 +88,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
     confidence = options["conf"]
     if isinstance(confidence, bool) or not 0 <= confidence <= 1:
         raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1, such as conf=0.25", 2)
-    imgsz = options["imgsz"]
-    if imgsz is not None and (type(imgsz) is not int or imgsz < 1):
-        raise DS2D2Error(f"imgsz={imgsz}: expected a whole number of pixels, such as imgsz=640", 2)
+    for name, example in (("imgsz", 640), ("teacher_imgsz", 1280)):
+        size = options[name]
+        if size is not None and (type(size) is not int or size < 1):
+            raise DS2D2Error(f"{name}={size}: expected a whole number of pixels, such as {name}={example}", 2)
     if options["weight"] not in {None, *WEIGHTS}:
         raise DS2D2Error(f"weight={options['weight']}: expected {' or '.join(WEIGHTS)}", 2)
     if options["footprint"] not in {None, *FOOTPRINTS}:

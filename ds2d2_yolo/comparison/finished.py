@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
+from ultralytics.utils import DEFAULT_CFG_DICT
+
 from ds2d2_yolo.comparison.methods import Comparison, Distil, Method
 from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, training_seconds
 from ds2d2_yolo.errors import DS2D2Error
@@ -104,23 +106,34 @@ def _differing(arguments: Mapping[str, object], shared: Mapping[str, object]) ->
 
 
 def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:
-    """Return the latest record of the runs' teacher on the runs' data."""
-    wanted = next((run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]), None)
+    """Return the latest record of a teacher of the runs on their data. Methods may have several teachers."""
+    wanted = [run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]]
     paths = sorted((folder / "runs").glob("teacher-*.json"))
     records = [
         record
         for record in (cast(EvaluationRecord, _read(path)) for path in paths)
-        if record["inputs"]["data"] == runs[0]["inputs"]["data"] and wanted in {None, record["inputs"]["teacher"]}
+        if record["inputs"]["data"] == runs[0]["inputs"]["data"]
     ]
     if not records:
         raise DS2D2Error(f"run={folder}: has no record of the teacher; run the same 'ds2d2 compare' again")
-    return max(records, key=lambda record: record["date"])
+    return max(records, key=lambda record: (record["inputs"]["teacher"] in wanted, record["date"]))
 
 
 def _stages_of(teacher: EvaluationRecord, runs: Sequence[RunRecord]) -> dict[str, float | None]:
     """Return the training times of the teacher and of every amplifier, in seconds."""
+    usual = cast(Mapping[str, object], teacher["inputs"]["settings"])["imgsz"]
     stages = {"teacher": training_seconds(teacher["weights"])}
-    for path in dict.fromkeys(run["arguments"].get("amplifier") for run in runs):
-        if path and Path(str(path)).is_file():
-            stages[f"amplifier {read_amplifier(str(path))['wavelet']}"] = training_seconds(str(path))
+    for run in runs:
+        size, arguments = _teacher_size(run), run["arguments"]
+        for role in ("teacher", "amplifier"):
+            path = Path(str(arguments.get(role)))
+            if path.is_file() and str(path) != teacher["weights"]:
+                what = role if role == "teacher" else f"{role} {read_amplifier(path)['wavelet']}"
+                stages[what if size == usual else f"{what} at {size}"] = training_seconds(str(path))
     return stages
+
+
+def _teacher_size(run: RunRecord) -> object:
+    """Return the side of the images that the teacher of a run was given, in pixels."""
+    arguments = run["arguments"]
+    return arguments.get("teacher_imgsz") or arguments.get("imgsz", DEFAULT_CFG_DICT["imgsz"])

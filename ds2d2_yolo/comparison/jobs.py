@@ -106,57 +106,75 @@ def run_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> R
         DS2D2Error: If a run fails.
     """
     jobs = _Jobs(planned, worker)
-    teacher = jobs.make_teacher()
-    amplifiers = jobs.make_amplifiers(teacher)
-    stages = {"teacher": training_seconds(teacher)}
-    for path in amplifiers.values():
-        stages[f"amplifier {read_amplifier(path)['wavelet']}"] = training_seconds(path)
-    first, *runs = jobs.make_runs(teacher, amplifiers, jobs.make_labels(teacher))
+    teachers = jobs.make_teachers()
+    amplifiers = jobs.make_amplifiers(teachers)
+    stages = {jobs.title("teacher", size): training_seconds(path) for size, path in teachers.items()}
+    for name, path in amplifiers.items():
+        title = jobs.title(f"amplifier {read_amplifier(path)['wavelet']}", jobs.sizes[name])
+        stages[title] = training_seconds(path)
+    first, *runs = jobs.make_runs(teachers, amplifiers, jobs.make_labels(teachers))
     return Results(cast(EvaluationRecord, first), stages, cast(list[RunRecord], runs))
 
 
 class _Jobs:
-    """The jobs of a comparison. Each method needs the results of the method above it."""
+    """The jobs of a comparison. Each method needs the results of the method above it.
+
+    Attributes:
+        size (int): Image size of the teacher, from the arguments of the comparison, in pixels.
+        sizes (dict[str, int]): The same for each method. A teacher that is not given is trained at each size.
+    """
 
     def __init__(self, planned: ComparisonPlan, worker: Sequence[str]) -> None:
         self.planned = planned
         self.worker = worker
+        self.size = planned.run.arguments.teacher_size
+        self.sizes = {method.name: self._size_of(method) for method in planned.methods if method.distil != "none"}
         self.inputs: dict[str, object] = {"data": fingerprint_of_data(planned.run.data)}
         if tuple(worker) != WORKER:
             self.inputs["worker"] = [Path(word).name for word in worker]
 
-    def make_teacher(self) -> str:
-        """Return the teacher's checkpoint."""
-        if has_teacher(self.planned.run):
-            return self.planned.teacher
-        arguments = self._stage_arguments(teacher=self.planned.teacher)
-        stage = plan(arguments, "teacher")
-        if not stage.is_ready:
-            self._run([self._stage_job("teacher", "teacher", stage.arguments.teacher, arguments)])
-        return stage.arguments.teacher
+    def title(self, what: str, size: int) -> str:
+        """Return the name of a stage, with the size of its images where it is not that of the comparison."""
+        return what if size == self.size else f"{what} at {size}"
 
-    def make_amplifiers(self, teacher: str) -> dict[str, str]:
+    def make_teachers(self) -> dict[int, str]:
+        """Return the teacher's checkpoints by image size, the comparison's first. A given teacher is the only one."""
+        if has_teacher(self.planned.run):
+            return {self.size: self.planned.teacher}
+        teachers, jobs = {}, []
+        for size in dict.fromkeys([self.size, *self.sizes.values()]):
+            arguments = self._stage_arguments(teacher=self.planned.teacher, **self._at(size))
+            stage = plan(arguments, "teacher")
+            teachers[size] = stage.arguments.teacher
+            if not stage.is_ready:
+                jobs.append(self._stage_job("teacher", self.title("teacher", size), teachers[size], arguments))
+        self._run(jobs)
+        return teachers
+
+    def make_amplifiers(self, teachers: Mapping[int, str]) -> dict[str, str]:
         """Return the amplifiers by the names of the methods that use one."""
         given = self.planned.arguments["amplifier"]
         given = None if given in {None, "auto"} else str(given)
         wavelet = None if given is None else read_amplifier(given)["wavelet"]
         amplifiers: dict[str, str] = {}
-        stages: dict[tuple[str, int | None], str] = {}  # a method sets nothing else that amplifiers depend on
+        stages: dict[tuple[str, int | None, int], str] = {}  # a method sets nothing else that amplifiers depend on
         jobs = []
         for method in self.planned.methods:
             if method.distil != "ds2d2":
                 continue
             settings = {key: value for key, value in method.arguments.items() if key not in {"epochs", "close_distill"}}
+            size = self.sizes[method.name]
+            teacher = teachers.get(size, teachers[self.size])
             arguments = self._stage_arguments(**settings, teacher=teacher, teacher_epochs=None)
             complete = check_arguments(arguments)
             if not complete.gains.im_high:
                 continue
-            if given is not None and wavelet == complete.wavelet:
+            if given is not None and wavelet == complete.wavelet and size == self.size:
                 amplifiers[method.name] = given
                 continue
-            key = complete.wavelet, complete.amplifier_epochs
+            key = complete.wavelet, complete.amplifier_epochs, size
             if key not in stages:
-                arguments["amplifier"] = "auto"  # a given amplifier is for another wavelet
+                arguments["amplifier"] = "auto"  # a given amplifier is for another wavelet or size
                 stage = plan(arguments, "amplifier")
                 stages[key] = str(stage.arguments.amplifier)
                 if not stage.is_ready:
@@ -166,7 +184,7 @@ class _Jobs:
         self._run(jobs)
         return amplifiers
 
-    def make_labels(self, teacher: str) -> dict[str, str]:
+    def make_labels(self, teachers: Mapping[int, str]) -> dict[str, str]:
         """Return the sets of images that the teacher has labelled, by the methods that learn from them."""
         sets: dict[str, str] = {}
         given = self.planned.arguments["unlabeled"]
@@ -176,6 +194,7 @@ class _Jobs:
             if is_set_file(given):
                 sets[method.name] = str(given)
                 continue
+            teacher = teachers.get(self.sizes.get(method.name, self.size), teachers[self.size])
             precision = {name: method.arguments[name] for name in ("unlabeled_precision",) if name in method.arguments}
             arguments = self._stage_arguments(**precision, teacher=teacher, teacher_epochs=None, amplifier=None)
             stage = plan(arguments, "unlabeled")
@@ -186,20 +205,21 @@ class _Jobs:
         return sets
 
     def make_runs(
-        self, teacher: str, amplifiers: Mapping[str, str], unlabeled: Mapping[str, str]
+        self, teachers: Mapping[int, str], amplifiers: Mapping[str, str], unlabeled: Mapping[str, str]
     ) -> list[dict[str, object]]:
         """Return the records of the teacher's evaluation and of every run."""
-        detector, _ = load_model("teacher", teacher)
-        of_teacher = fingerprint_of_model(detector.model)
+        of_teachers = {path: fingerprint_of_model(load_model("teacher", path)[0].model) for path in teachers.values()}
+        first = teachers[self.size]
         of_student = fingerprint_of_student(self.planned.run.arguments, student_of(self.planned.run))
         of_amplifiers = {path: fingerprint_of_file(Path(path)) for path in set(amplifiers.values())}
-        jobs: list[EvaluationJob | RunJob] = [self._evaluation_job(teacher, of_teacher)]
+        jobs: list[EvaluationJob | RunJob] = [self._evaluation_job(first, of_teachers[first])]
         for seed in self.planned.seeds:
             for method in self.planned.methods:
                 amplifier = amplifiers.get(method.name)
+                teacher = teachers.get(self.sizes.get(method.name, self.size), first)
                 inputs = {**self.inputs, "distil": method.distil, "student": of_student, "seed": seed}
                 if method.distil != "none":
-                    inputs["teacher"] = of_teacher
+                    inputs["teacher"] = of_teachers[teacher]
                 if method.distil == "ds2d2":
                     inputs["amplifier"] = of_amplifiers[amplifier] if amplifier else None
                 labels = unlabeled.get(method.name)
@@ -210,10 +230,10 @@ class _Jobs:
 
     def _evaluation_job(self, teacher: str, of_teacher: str) -> EvaluationJob:
         complete = check_arguments(self.planned.arguments)
-        names = ("imgsz", "batch", "split", "single_cls", "iou", "max_det")
-        settings = {name: getattr(complete, name) for name in names}
+        names = ("batch", "split", "single_cls", "iou", "max_det")
+        settings = {"imgsz": self.size, **{name: getattr(complete, name) for name in names}}
         inputs = _json({**self.inputs, "teacher": of_teacher, "settings": settings})
-        arguments = {**self.planned.arguments, "model": teacher}
+        arguments = {**self.planned.arguments, "model": teacher, "imgsz": self.size}
         return EvaluationJob(kind="evaluation", **self._recorded("teacher", inputs, arguments))
 
     def _run_job(self, method: Method, seed: int, arguments: dict[str, object], inputs: Mapping[str, object]) -> RunJob:
@@ -242,6 +262,16 @@ class _Jobs:
             "folder": folder,
             "arguments": arguments,
         }
+
+    def _size_of(self, method: Method) -> int:
+        """Return the side of the images that a method gives the teacher; Ultralytics' has no size for it alone."""
+        arguments = self.planned.run.arguments
+        own = method.arguments.get("teacher_imgsz", arguments.teacher_imgsz) if method.distil == "ds2d2" else None
+        return arguments.imgsz if own is None else int(str(own))
+
+    def _at(self, size: int) -> dict[str, object]:
+        """Return what has a stage trained at a size, where that is not the comparison's."""
+        return {} if size == self.size else {"teacher_imgsz": size}
 
     def _stage_arguments(self, **changes: object) -> dict[str, object]:
         shared = {key: value for key, value in self.planned.arguments.items() if key not in {"model", "dis"}}

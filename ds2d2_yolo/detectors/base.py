@@ -46,6 +46,7 @@ class Batch(_Objects, total=False):
 
     Attributes:
         img (torch.Tensor): Images (B, 3, H, W) in [0, 1].
+        teacher_img (torch.Tensor): The same images at the teacher's size, where that is larger.
         cls (torch.Tensor): Class of every object (N, 1).
         bboxes (torch.Tensor): Boxes (N, 4) as normalised xywh, or (N, 5) as xywhr.
         batch_idx (torch.Tensor): Index of every object's image (N,).
@@ -55,6 +56,7 @@ class Batch(_Objects, total=False):
         unlabeled (Sequence[bool]): Whether the labels of each image (B,) are from a teacher, in a run with such images.
     """
 
+    teacher_img: torch.Tensor
     masks: torch.Tensor
     sem_masks: torch.Tensor
     keypoints: torch.Tensor
@@ -79,14 +81,20 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     Attributes:
         family (str): Name of the family. Prediction terms need the same family in teacher and student.
         shared_adapter (bool): Whether all maps share one adapter if their channels are equal.
+        cuts_levels (bool): Whether `compare_levels` is served: predictions of some levels can be compared alone.
         model (nn.Module): The model.
+        levels (tuple[int, ...] | None): What `compare_levels` was given; None for all levels.
+        scale (float): Likewise.
     """
 
     family: str
     shared_adapter = False
+    cuts_levels = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models have attributes that the type nn.Module lacks
+        self.levels: tuple[int, ...] | None = None
+        self.scale = 1.0
 
     @classmethod
     @abstractmethod
@@ -234,6 +242,30 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     def frozen_layers(self) -> tuple[int, ...]:
         """Indices of layers that training must not change."""
         return ()
+
+    def compare_levels(self, levels: Sequence[int], scale: float = 1.0) -> None:
+        """Have predictions compared at some levels of the head alone.
+
+        From here on `level_part`, `assignment`, `predictions_of`, `response` and `places` are about these levels, where
+        the family `cuts_levels`. `confidence` and `detections_of` stay those of the whole model in its own pixels.
+
+        Args:
+            levels (Sequence[int]): Indices of the levels, in the head's order.
+            scale (float): Pixels of this model's images per pixel of those that predictions are compared in.
+        """
+        is_whole = scale == 1 and list(levels) == list(range(len(self.head_layers)))
+        self.levels, self.scale = None if is_whole else tuple(levels), scale
+
+    def level_part(self, head: nn.Module) -> nn.Module:
+        """Return the part of a head that belongs to the levels of `compare_levels`, which `predict` is given.
+
+        Args:
+            head (nn.Module): The teacher's `implicit_part`, or an amplifier; it stays as it is.
+
+        Returns:
+            (nn.Module): The part, with the head's own modules in it; the head itself where all levels are compared.
+        """
+        return head
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
         """Return the part of a head that `compare` runs. An amplifier has the same structure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +31,10 @@ class DenseAssignment(NamedTuple):
 class DenseDetector(
     ComparesPredictions[DensePredictions, DenseAssignment, DensePredictions], Responds[DensePredictions]
 ):
-    """Base of all dense families. They differ in how the raw output of their heads is decoded."""
+    """Base of all dense families. They differ in how the raw output of their heads is decoded.
+
+    A family with `cuts_levels` overrides `level_part`, and cuts its `assignment` with `at_levels`.
+    """
 
     @abstractmethod
     def decode(self, head: Any, raw: Any) -> DensePredictions:  # every family has its own type of output
@@ -61,16 +64,49 @@ class DenseDetector(
         return torch.stack(dense_implicit_terms(student, teacher, *assignment, similarity=self.similarity)).sum()
 
     def predictions_of(self, raw: DensePredictions, maps: Maps, assignment: DenseAssignment) -> DensePredictions:
-        """Return `raw`, as dense predictions do not depend on the assignment."""
-        return raw
+        """Return `raw` at the compared levels. Dense predictions do not depend on the assignment."""
+        return self._chosen(raw, maps)
 
     def response_modules(self) -> Mapping[str, nn.Module]:
         """Return the head."""
         return {"response": self.head}
 
     def response(self, head: nn.Module, outputs: TapOutputs) -> DensePredictions:
-        """Return the student's own predictions."""
-        return self.decode(head, outputs["response"])
+        """Return the student's own predictions at the compared levels."""
+        return self._chosen(self.decode(head, outputs["response"]), self.maps_in(outputs))
+
+    def maps_in(self, outputs: TapOutputs) -> Iterator[torch.Tensor]:
+        """Yield the maps of all levels, out of what tapped modules have returned."""
+        return (outputs[index] for index in self.head_layers)
+
+    def at_levels(self, values: torch.Tensor, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Return values of all anchors at the levels of `compare_levels`.
+
+        Args:
+            values (torch.Tensor): Values (B, A, ...), level by level.
+            maps (Iterable[torch.Tensor]): Maps (B, C_l, H_l, W_l) of all levels; not looked at where all are compared.
+
+        Returns:
+            (torch.Tensor): Values (B, A', ...) of the chosen levels, in their order.
+        """
+        if self.levels is None:
+            return values
+        cells = [x.shape[2] * x.shape[3] for x in maps]
+        anchors = values.shape[1] // sum(cells)
+        parts = values.split([number * anchors for number in cells], 1)
+        return torch.cat([parts[level] for level in self.levels], 1)
+
+    def in_compared_pixels(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes (B, A, K), as `decode` returns them, in pixels of the images that are compared."""
+        return boxes / self.scale
+
+    def _chosen(self, predictions: DensePredictions, maps: Iterable[torch.Tensor]) -> DensePredictions:
+        """Return predictions of all levels at those that are compared; `maps` are of all levels."""
+        if self.levels is None:
+            return predictions
+        maps = list(maps)
+        logits, boxes = (self.at_levels(values, maps) for values in predictions)
+        return DensePredictions(logits, self.in_compared_pixels(boxes))
 
     def confidence(self, raw: DensePredictions, maps: Maps) -> list[torch.Tensor]:
         """Return the highest class probability (B, 1, H_l, W_l) of every cell."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import partial
 from typing import Any
 
@@ -126,11 +126,13 @@ class YOLODetector(
     """
 
     family = "YOLO"
+    cuts_levels = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._hulls = False
-        self._kept: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None  # sizes of the maps, and their grid
+        # By the id of the strides, which differ between a head and its part: strides, sizes of the maps, their grid
+        self._kept: dict[int, tuple[torch.Tensor, object, tuple[torch.Tensor, torch.Tensor]]] = {}
 
     @classmethod
     def accepts(cls, model: nn.Module) -> bool:
@@ -181,7 +183,7 @@ class YOLODetector(
 
     def assignment(self, outputs: TapOutputs) -> DenseAssignment:
         """Return the number of positive anchors, at least one per image, as a scalar on the device."""
-        foreground = outputs["assigner"][3]
+        foreground = self.at_levels(outputs["assigner"][3], self.maps_in(outputs))
         return DenseAssignment(foreground.sum(1).clamp(min=1).sum())
 
     @property
@@ -230,7 +232,8 @@ class YOLODetector(
     def response(self, head: nn.Module, outputs: TapOutputs) -> DensePredictions:
         """Return the student's own predictions, from its one-to-many head."""
         raw = outputs["response"]
-        return self.decode(head, raw[1] if isinstance(raw, tuple) else raw)  # in evaluation mode raw ones are second
+        raw = raw[1] if isinstance(raw, tuple) else raw  # in evaluation mode raw ones are second
+        return super().response(head, {**outputs, "response": raw})
 
     def configure(self, sum_regions: bool, hulls: bool = False) -> None:
         """Set whether oriented objects cover their own boxes or their hulls."""
@@ -249,6 +252,22 @@ class YOLODetector(
         head.training = True  # not its layers: a head returns raw predictions in training mode only
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
+
+    def level_part(self, head: Any) -> Any:  # Any: heads have attributes without types
+        """Return a head of some levels, with strides in pixels of the images that predictions are compared in."""
+        if self.levels is None:
+            return head
+        part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
+        part._modules = dict(head._modules)
+        for name, branch in head._modules.items():
+            if isinstance(branch, nn.ModuleList):  # one module for each level
+                part._modules[name] = nn.ModuleList(branch[level] for level in self.levels)
+        part.nl, part.stride = len(self.levels), head.stride[list(self.levels)] / self.scale
+        return part
+
+    def in_compared_pixels(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes in pixels of the compared images; oriented ones as they are: a grid's cells are the same."""
+        return boxes if self.task == "obb" else super().in_compared_pixels(boxes)
 
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the one-to-many head for images (B, 3, H, W) in [0, 1]."""
@@ -304,7 +323,7 @@ class YOLODetector(
 
     def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy in pixels."""
-        centres, strides = self._grid(maps, self.model.model[-1].stride)
+        centres, strides = make_anchors(list(maps), self.level_part(self.model.model[-1]).stride, 0.5)
         return torch.cat([centres - 0.5, centres + 0.5], 1) * strides
 
     def _grid(self, features: Maps, strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -313,11 +332,13 @@ class YOLODetector(
         They are cached until the maps change size, because computing them waits for the device.
         """
         sizes = tuple((tuple(x.shape[-2:]), x.device) for x in features)
-        if self._kept is None or self._kept[0] != sizes:
+        kept = self._kept.get(id(strides))
+        if kept is None or kept[1] != sizes:
             with torch.inference_mode(False):
                 # `make_anchors` uses only size, dtype and device of the maps
-                self._kept = sizes, make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
-        return self._kept[1]
+                grid = make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
+            kept = self._kept[id(strides)] = strides, sizes, grid  # no other tensor gets the id of kept strides
+        return kept[2]
 
 
 class YOLOImageWeights(ImageWeights):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ds2d2_yolo.detectors import Detector, Explains, Taps
-from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, model_input, spread_out
+from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, pair_inputs, spread_out
 from ds2d2_yolo.explanation.views import DifferenceView, LevelView, spread_over, view_levels
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters
@@ -37,6 +37,7 @@ class Explanation:
         differences (dict[str, DifferenceView]): By head: `im_full` and, with an amplifier, `im_high`.
         detections (dict[str, np.ndarray]): By role, (N, 6) or (N, 7) by decreasing confidence: boxes in the format of
             the image's boxes, confidence, class.
+        sizes (dict[str, tuple[int, int]]): By role, height and width of the model's input, in pixels.
         weight (str): Weight of the explicit terms, one of `ds2d2_yolo.method.WEIGHTS`.
     """
 
@@ -45,6 +46,7 @@ class Explanation:
     levels: tuple[LevelView, ...]
     differences: dict[str, DifferenceView]
     detections: dict[str, np.ndarray]
+    sizes: dict[str, tuple[int, int]]
     weight: str
 
     @property
@@ -69,7 +71,7 @@ class Explainer:
         teacher (Detector): The trained teacher.
         student (Detector): The distilled student, without adapters.
         pair (Pair): Their levels.
-        imgsz (int): Input size of the models, in pixels.
+        imgsz (int): Input size of the students, in pixels. The teacher's is `pair.ratio` times that.
         amplifier (nn.Module | None): The teacher's high-frequency amplifier.
         plain (Detector | None): A student trained without the teacher.
         wavelet (str): Name of an orthogonal wavelet of PyWavelets.
@@ -96,8 +98,11 @@ class Explainer:
         hulls: bool = False,
     ) -> None:
         self.teacher, self.student, self.plain = teacher, student, plain
-        self.amplifier, self.wavelet, self.confidence = amplifier, wavelet, confidence
-        self.weight, self.hulls = weight, hulls
+        teacher.compare_levels(pair.teacher_levels, pair.ratio)
+        self._head = teacher.level_part(teacher.implicit_part(teacher.head))
+        self.amplifier = None if amplifier is None else teacher.level_part(amplifier)
+        self.wavelet, self.confidence, self.weight, self.hulls = wavelet, confidence, weight, hulls
+        self._pair = pair
         self._frozen_teacher: Detector | None = None
         if weight == "confidence":  # a frozen copy, as in training: `teacher` itself is used for detection
             self._frozen_teacher = type(teacher)(copy.deepcopy(teacher.model))
@@ -106,7 +111,7 @@ class Explainer:
         self._strides = [level.stride for level in levels]
         self._same_channels = [level.student_channels == level.teacher_channels for level in levels]
         self._imgsz = imgsz
-        self._step = max(32, *(int(detector.model.stride.max()) for detector in (teacher, student)))
+        self._step = max(32, int(student.model.stride.max()), int(teacher.model.stride.max()) // pair.ratio)
         self.adapters: list[torch.Tensor] = []
         self.origin = ""
 
@@ -152,8 +157,8 @@ class Explainer:
             student (list[torch.Tensor]): The student's (1, Cs_l, H_l, W_l), before the adapters.
             teacher (list[torch.Tensor]): The teacher's (1, Ct_l, H_l, W_l).
         """
-        pixels, _ = model_input(image, self._imgsz, self._step, self._device)
-        return self._detect(self.student, pixels)[1], self._detect(self.teacher, pixels)[1]
+        own, large, _ = self._inputs(image)
+        return self._detect(self.student, own)[1], self._detect(self.teacher, large)[1]
 
     def explain(self, image: InputImage) -> Explanation:
         """Explain an image.
@@ -169,19 +174,22 @@ class Explainer:
         """
         if not self.adapters:
             raise ValueError("Explainer.explain needs adapters: take or fit them first")
-        pixels, window = model_input(image, self._imgsz, self._step, self._device)
+        pixels, large, window = self._inputs(image)
         found: dict[str, torch.Tensor] = {}
-        found["teacher"], teacher_maps = self._detect(self.teacher, pixels)
+        found["teacher"], teacher_maps = self._detect(self.teacher, large)
         if self.plain is not None:
-            found["plain student"], _ = self._detect(self.plain, pixels)
+            (found["plain student"],) = self.plain.detect(pixels, self.confidence)
         found["distilled student"], student_maps = self._detect(self.student, pixels)
         adapted = [adapt(weight, x) for weight, x in zip(self.adapters, student_maps, strict=True)]
         size = (pixels.shape[2], pixels.shape[3])
+        sizes = {role: (large.shape[2], large.shape[3]) if role == "teacher" else size for role in found}
         confidence = None
-        if self._frozen_teacher is not None:
+        frozen = self._frozen_teacher
+        if frozen is not None:
             with torch.no_grad():
-                raw = self._frozen_teacher.forward_teacher(pixels)
-                confidence = self._frozen_teacher.confidence(raw, teacher_maps)
+                raw, maps = tap_maps(frozen, frozen.head_layers, lambda: frozen.forward_teacher(large))
+            grids = frozen.confidence(raw, maps)
+            confidence = [grids[level] for level in self._pair.teacher_levels]
         settings = self.wavelet, self.weight, confidence, self.hulls
         views = view_levels(image, adapted, teacher_maps, self._strides, window, size, *settings)
         return Explanation(
@@ -189,7 +197,8 @@ class Explainer:
             window,
             tuple(views),
             self._difference_views(student_maps, adapted, teacher_maps, size),
-            {role: detections_in_image(boxes, window, size, image) for role, boxes in found.items()},
+            {role: detections_in_image(boxes, window, sizes[role], image) for role, boxes in found.items()},
+            sizes,
             self.weight,
         )
 
@@ -198,10 +207,14 @@ class Explainer:
         device: torch.device = next(self.student.model.parameters()).device
         return device
 
+    def _inputs(self, image: InputImage) -> tuple[torch.Tensor, torch.Tensor, Window]:
+        return pair_inputs(image, self._imgsz, self._step, self._device, self._pair.ratio)
+
     def _detect(self, detector: Detector, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the detections (N, 6) or (N, 7) of one image and the feature maps that the head received."""
+        """Return the detections (N, 6) or (N, 7) of one image and the feature maps of the compared levels."""
         (found,), maps = tap_maps(detector, detector.head_layers, lambda: detector.detect(pixels, self.confidence))
-        return found, maps
+        levels = self._pair.teacher_levels if detector is self.teacher else self._pair.student_levels
+        return found, [maps[level] for level in levels]
 
     def _difference_views(
         self,
@@ -216,7 +229,7 @@ class Explainer:
         # As in the loss: the student's maps are adapted only where the numbers of channels differ
         compared = [x if same else y for x, y, same in zip(student_maps, adapted, self._same_channels, strict=True)]
         heads: dict[str, tuple[nn.Module, Sequence[torch.Tensor], Sequence[torch.Tensor]]] = {
-            "im_full": (self.teacher.implicit_part(self.teacher.head), compared, teacher_maps)
+            "im_full": (self._head, compared, teacher_maps)
         }
         if self.amplifier is not None:
             high = [high_frequency_maps(maps, self.wavelet) for maps in (compared, teacher_maps)]

@@ -11,6 +11,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
@@ -122,6 +123,27 @@ def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) 
     window = (-left * x, (padded.shape[1] - left) * x, (padded.shape[0] - top) * y, -top * y)
     pixels = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1))).to(device)[None].float() / 255
     return pixels, window
+
+
+def pair_inputs(
+    image: InputImage, imgsz: int, step: int, device: torch.device, ratio: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, Window]:
+    """Return an image as a student and its teacher are given it in training, and the window that both then show.
+
+    Args:
+        image (InputImage): The image.
+        imgsz (int): Longer side of the student's input, in pixels.
+        step (int): What the sides of the student's input are padded to a multiple of.
+        device (torch.device): Where the models are.
+        ratio (int): Side of the teacher's input, in sides of the student's.
+
+    Returns:
+        student (torch.Tensor): (1, 3, H, W) in [0, 1].
+        teacher (torch.Tensor): (1, 3, ratio * H, ratio * W), of which the other is the reduction.
+        window (Window): The window.
+    """
+    large, window = model_input(image, ratio * imgsz, ratio * step, device)
+    return (large if ratio == 1 else F.avg_pool2d(large, ratio)), large, window
 
 
 def boxes_in_input(boxes: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:

@@ -141,6 +141,7 @@ def make_explainer(
     models: Mapping[str, Detector],
     amplifier: str | Path | None = None,
     imgsz: int | None = None,
+    teacher_imgsz: int | None = None,
     wavelet: str | None = None,
     confidence: float = 0.25,
     weight: str | None = None,
@@ -152,7 +153,9 @@ def make_explainer(
     Args:
         models (Mapping[str, Detector]): Detectors by role, from `load_models`.
         amplifier (str | Path | None): The teacher's amplifier.
-        imgsz (int | None): Input size of the models, in pixels; None takes that of the training.
+        imgsz (int | None): Input size of the students, in pixels; None takes that of the training.
+        teacher_imgsz (int | None): Input size of the teacher, in pixels; None takes that of the training, in proportion
+            to `imgsz`.
         wavelet (str | None): Name of an orthogonal wavelet; None takes the amplifier's, else Haar.
         confidence (float): Lowest confidence of a detection.
         weight (str | None): Weight of the explicit terms; None takes that of the training.
@@ -166,8 +169,12 @@ def make_explainer(
         DS2D2Error: If models, amplifier and settings do not match.
     """
     teacher, student = models["teacher"], models["student"]
-    size = _trained_size(student) if imgsz is None else imgsz
-    pair = check_pair(teacher, student, size)
+    trained = _trained_size(student)
+    size = trained if imgsz is None else imgsz
+    if teacher_imgsz is None:
+        own = trained_argument(student, "teacher_imgsz")
+        teacher_imgsz = size * own // trained if isinstance(own, int) else size
+    pair = check_pair(teacher, student, size, teacher_imgsz=teacher_imgsz)
     for detector in (teacher, student):
         detector.model.eval()
     check_footprint(footprint, teacher)

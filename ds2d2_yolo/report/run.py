@@ -119,6 +119,7 @@ def _summary(run: Run) -> Section:
         "data": args.get("data"),
         "gains": ", ".join(f"{name} {args[name]:g}" for name in TERMS if isinstance(args.get(name), (int, float))),
         "image size, batch, seed": f"{args.get('imgsz')}, {args.get('batch')}, {args.get('seed')}",
+        "image size of the teacher": args.get("teacher_imgsz") or args.get("imgsz"),
         "epochs": f"{epochs[-1]} of {args.get('epochs')}",
     }
     titles = {f"metrics/{key}": title for key, title in _METRICS.items()}

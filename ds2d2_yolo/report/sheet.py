@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from ds2d2_yolo.explanation.explainer import Explanation
+from ds2d2_yolo.explanation.images import InputImage
 from ds2d2_yolo.explanation.views import BANDS, LevelView
 from ds2d2_yolo.report.detections import draw_outcomes
 from ds2d2_yolo.report.figures import (
@@ -127,7 +130,7 @@ def _draw_detections(
             )
     for index, (role, found) in enumerate(explanation.detections.items(), 1):
         axes = canvas.axes(_MARGIN + index * (width + _GAP), top, width, height)
-        draw_outcomes(axes, image, found, role)
+        draw_outcomes(axes, _as_given(explanation, role), found, _role_title(explanation, role))
     kinds = ("object", "hit", "false alarm", "miss") if image.labelled else ("detection",)
     canvas.figure.legend(
         handles=outcome_legend(kinds),
@@ -137,6 +140,25 @@ def _draw_detections(
         frameon=False,
         fontsize=8.5,
     )
+
+
+def _as_given(explanation: Explanation, role: str) -> InputImage:
+    """Return the image in the pixels that a model was given, where models were given different sizes."""
+    image, (height, width) = explanation.image, explanation.sizes[role]
+    if len({*explanation.sizes.values()}) == 1:
+        return image
+    left, right, bottom, top = explanation.window
+    scale = min(width / (right - left), height / (bottom - top))
+    if scale >= 1:
+        return image
+    inner = max(round(image.size[1] * scale), 1), max(round(image.size[0] * scale), 1)
+    small = cv2.resize(image.pixels, inner, interpolation=cv2.INTER_AREA)
+    return replace(image, pixels=cv2.resize(small, image.size[::-1], interpolation=cv2.INTER_NEAREST))
+
+
+def _role_title(explanation: Explanation, role: str) -> str:
+    height, width = explanation.sizes[role]
+    return role if len({*explanation.sizes.values()}) == 1 else f"{role}, at {width} x {height} pixels"
 
 
 def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, explanation: Explanation) -> None:

@@ -101,6 +101,7 @@ class Arguments:
     task: str
     teacher: str
     teacher_epochs: int | None
+    teacher_imgsz: int | None
     time: float | None
     unlabeled: str | Path | bool | list[str] | None
     unlabeled_precision: float | None
@@ -176,6 +177,16 @@ class Arguments:
     def run_folder(self) -> Path:
         """The folder of a new run with these arguments, as Ultralytics chooses it."""
         return get_save_dir(SimpleNamespace(**vars(self)))
+
+    @property
+    def teacher_size(self) -> int:
+        """Side of the teacher's images, in pixels; also in the stages that train it and its amplifier."""
+        return self.imgsz if self.teacher_imgsz is None else self.teacher_imgsz
+
+    @property
+    def size_ratio(self) -> int:
+        """Side of the images that a student's training loads, in sides of the student's; 1 without a teacher."""
+        return self.teacher_size // self.imgsz if self.needs_teacher else 1
 
     @property
     def needs_teacher(self) -> bool:
@@ -349,6 +360,7 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         _check_number(name, values[name], minimum=0)
     _check_number("teacher_epochs", values["teacher_epochs"], minimum=0, whole=True)
     _check_number("amplifier_epochs", values["amplifier_epochs"], minimum=1, whole=True)
+    _check_number("teacher_imgsz", values["teacher_imgsz"], minimum=1, whole=True)
     for name, minimum in (("distill_every", 1), ("im_every", 1), ("close_distill", 0)):
         _check_number(name, values[name], minimum, whole=True, optional=False)
     _check_number("unlabeled_ratio", values["unlabeled_ratio"], minimum=0, optional=False)

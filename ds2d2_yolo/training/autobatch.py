@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ds2d2_yolo.detectors import Batch, Detector, detector_of
@@ -41,6 +42,8 @@ class DistillationStep(nn.Module):
         detector = detector_of(self.student)
         assert detector is not None
         batch = artificial_batch(detector, images)
+        if (ratio := int(self.distiller.teacher.scale)) > 1:
+            batch["teacher_img"] = F.interpolate(batch["img"], scale_factor=ratio)
         self.distiller.arm(detector, batch)
         try:
             loss: torch.Tensor = self.student(batch)[0]

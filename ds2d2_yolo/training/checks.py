@@ -49,6 +49,7 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
     if student is not None:
         arguments = with_reference_gains(arguments, teacher)
         check_response(arguments.gains.response, teacher)
+        check_teacher_size(arguments, teacher)
         by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
         if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
             raise DS2D2Error(
@@ -272,6 +273,33 @@ def check_unlabeled(arguments: Arguments, teacher: Detector, student: Detector |
         )
     if arguments.rect:
         raise DS2D2Error("rect=True: is not supported with unlabeled=; leave rect= out", 2)
+
+
+def check_teacher_size(arguments: Arguments, teacher: Detector) -> None:
+    """Refuse what does not go together with a teacher whose images are larger than the student's.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        teacher (Detector): The teacher.
+
+    Raises:
+        DS2D2Error: If the family cannot compare predictions of some levels alone, the teacher is to assign objects on
+            all levels, or batches are to be rectangles.
+    """
+    if arguments.teacher_size == arguments.imgsz:
+        return
+    gains = arguments.gains
+    by_predictions = [name for name in ("im_full", "im_high", "response") if getattr(gains, name)]
+    advice = ""
+    if by_predictions and not teacher.cuts_levels:
+        zeros = " ".join(f"{name}=0" for name in by_predictions)
+        advice = f"{teacher.family} models learn from larger images by feature maps alone; pass {zeros}"
+    elif arguments.assignment == "teacher":
+        advice = "some levels of the student have no partner in the teacher to assign objects by; leave assignment= out"
+    elif arguments.rect:
+        advice = "the grids of rectangles of two sizes need not coincide; leave rect= out"
+    if advice:
+        raise DS2D2Error(f"teacher_imgsz={arguments.teacher_imgsz}: {advice}", 2)
 
 
 def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:

@@ -11,11 +11,12 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -324,6 +325,44 @@ def heads_take_maps(folder: Path) -> None:
     for name in ("yolov8n.yaml", "yolo26n.yaml"):
         head = _model(name).model[-1]
         _need_predictions(name, head.forward_head(_maps(), **head.one2many))
+
+
+@_relied_on
+def heads_have_a_module_for_each_level(folder: Path) -> None:
+    """Lists of modules in a head have one module for each level, and a head runs as many levels as it says.
+
+    Without it: `teacher_imgsz` cannot look through some levels of the teacher's head.
+    """
+    for name in ("yolov8n.yaml", "yolo26n-obb.yaml", "yolo26n-seg.yaml", "yolo26n-pose.yaml"):
+        head = _model(name).model[-1]
+        lists = [child for child in head.children() if isinstance(child, torch.nn.ModuleList)]
+        _need(lists, f"{name}: the head has no lists of modules")
+        _need(all(len(child) == head.nl == 3 for child in lists), f"{name}: a list of modules is not by levels")
+        head.nl = 2
+        predicted = head.forward_head(_maps()[:2], **head.one2many)["boxes"]
+        _need(predicted.shape[2] == 80, f"{name}: two levels predict {predicted.shape[2]} boxes")
+
+
+@_relied_on
+def validation_images_have_two_sizes(folder: Path) -> None:
+    """Validation batches of twice the size and stride hold the same images, in rectangles of twice the sides.
+
+    Without it: `val_kd` with `teacher_imgsz` compares different images.
+    """
+    from ultralytics.data import build_yolo_dataset
+    from ultralytics.utils import DEFAULT_CFG
+    from ultralytics.utils.patches import override_configs
+
+    for number, (width, height) in enumerate(((90, 40), (40, 90), (64, 64), (50, 30))):
+        cv2.imwrite(str(folder / f"{number}.jpg"), np.zeros((height, width, 3), np.uint8))
+    sets = []
+    for size in (64, 128):
+        with override_configs(copy(DEFAULT_CFG), {"imgsz": size}) as args:
+            data = {"names": {0: "object"}, "channels": 3}
+            sets.append(build_yolo_dataset(args, str(folder), 2, data, mode="val", rect=True, stride=size // 2))
+    small, large = cast(Any, sets)
+    _need(small.im_files == large.im_files, "the images are in another order")
+    _need((2 * small.batch_shapes == large.batch_shapes).all(), "the rectangles have other sides")
 
 
 @_relied_on

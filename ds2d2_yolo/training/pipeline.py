@@ -131,11 +131,15 @@ class Plan:
             f"  box coding: student {self.student.box_coding}; teacher {self.teacher.box_coding}",
             *([] if self.start is None else [self.start]),
             *self.pair.table_lines(),
+            *_describe_sizes(arguments),
             f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
         ]
         trained = getattr(self.teacher.model, "args", None)
-        if isinstance(trained, dict) and trained.get("data") and trained["imgsz"] != arguments.imgsz:
-            sizes = f"the teacher was trained with imgsz={trained['imgsz']}, this run has imgsz={arguments.imgsz}"
+        if isinstance(trained, dict) and trained.get("data") and trained["imgsz"] != arguments.teacher_size:
+            name = "imgsz" if arguments.teacher_imgsz is None else "teacher_imgsz"
+            sizes = (
+                f"the teacher was trained with imgsz={trained['imgsz']}, this run has {name}={arguments.teacher_size}"
+            )
             lines.append(f"  note: {sizes}")
         if arguments.assignment == "teacher":
             lines.append("  assignment: by the teacher's predictions")
@@ -147,7 +151,9 @@ class Plan:
 
     def measure_teacher(self) -> list[str]:
         """Return the printed lines about the teacher's AP. A given teacher is evaluated first."""
-        metrics = self.metrics or validate(self.arguments.teacher, self.arguments.data, self.arguments)
+        metrics = self.metrics or validate(
+            self.arguments.teacher, self.arguments.data, self.arguments.replace(imgsz=self.arguments.teacher_size)
+        )
         ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
         lines = [f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}"]
         if ap < 0.01:
@@ -190,7 +196,9 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
         models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
     args, models = settle(args, goal, models, classes)
     teacher, student = models.teacher, models.student
-    pair = check_pair(teacher, student, args.imgsz, args.layers) if student is not None else None
+    pair: Pair | None = None
+    if student is not None:
+        pair = check_pair(teacher, student, args.imgsz, args.layers, args.teacher_imgsz)
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
     # Initial weights of a new teacher if it is the goal. With a student, `pretrained` concerns the student.
@@ -206,8 +214,17 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     trains = {"to be trained", "to be continued"} & {planned.states.get(kind) for kind in ("teacher", "amplifier")}
     # With unlabelled images, a student's batches are not known yet: the trainer checks them
     students = [student] if student and not planned.arguments.unlabeled else []
-    check_batches(args, data, [*([planned.teacher] if trains else []), *students])
+    check_batches(args.replace(imgsz=args.teacher_size), data, [planned.teacher] if trains else [])
+    check_batches(args, data, students)
     return planned
+
+
+def _describe_sizes(args: Arguments) -> list[str]:
+    """Return the line that tells at which sizes images are seen; none where both models see the same."""
+    if args.teacher_size == args.imgsz:
+        return []
+    how = f"loaded at {args.teacher_size} pixels for the teacher, reduced to {args.imgsz} for the student"
+    return [f"  images: {how}; strides are the student's"]
 
 
 def _describe_steps(args: Arguments) -> list[str]:

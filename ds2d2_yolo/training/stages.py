@@ -303,6 +303,7 @@ def _stage(
     model: str,
 ) -> Stage:
     settings = {key: value for key, value in vars(args).items() if key not in _STUDENT_ONLY}
+    settings["imgsz"] = args.teacher_size
     if args.lr_steps is not None:
         settings["lr_steps"] = [step * epochs / args.epochs for step in args.lr_steps]
     if kind == "teacher" and args.pretrained is False:

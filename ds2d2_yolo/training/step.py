@@ -34,10 +34,17 @@ Output = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class TeacherOutputs(Generic[RawT]):
-    """The teacher's outputs for a batch: `raw` predictions of its family, and tapped `maps` (B, C, H, W)."""
+    """The teacher's outputs for a batch.
+
+    Attributes:
+        raw (RawT): Predictions of all levels, in the format of the family.
+        maps (list[torch.Tensor]): The compared feature maps (B, C, H, W).
+        head_maps (list[torch.Tensor]): All inputs of the head.
+    """
 
     raw: RawT
     maps: list[torch.Tensor]
+    head_maps: list[torch.Tensor]
 
 
 class Distiller:
@@ -48,7 +55,7 @@ class Distiller:
     steps the student is a plain model for validation, copies, exports and checkpoints.
 
     Args:
-        teacher (Detector): The teacher. It is frozen and fused here.
+        teacher (Detector): The teacher. It is frozen and fused here. `compare_levels` was called before.
         amplifier (nn.Module | None): The frozen high-frequency amplifier. It is fused here. None if im_high is off.
         loss (DS2D2Loss): The terms. Its adapters belong to the student's module tree.
         student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's maps.
@@ -57,6 +64,7 @@ class Distiller:
         meter (ShareMeter | None): Measures each term's share of the gradient. None to measure nothing.
         assignment (str): Whose predictions assign the objects in the student's own loss: `student` or `teacher`.
             `teacher` needs a student that is `AssignsObjects`.
+        student_levels (Sequence[int] | None): Compared levels of the student's head. None means all.
     """
 
     def __init__(
@@ -69,14 +77,17 @@ class Distiller:
         calibration: Calibration | None = None,
         meter: ShareMeter | None = None,
         assignment: str = "student",
+        student_levels: Sequence[int] | None = None,
     ) -> None:
         teacher.freeze()
         for module in (teacher.model, amplifier):
             if module is not None:
                 teacher.fuse(module)
         self.teacher = teacher
-        self.amplifier = amplifier
+        self.head = teacher.level_part(teacher.implicit_part(teacher.head))
+        self.amplifier = None if amplifier is None else teacher.level_part(amplifier)
         self.loss = loss
+        self.student_levels = student_levels
         self.student_layers = tuple(student_layers)
         self.teacher_layers = tuple(teacher_layers)
         self.calibration = calibration
@@ -116,24 +127,22 @@ class Distiller:
             self.warnings.report()
 
     def consult(self, images: torch.Tensor) -> TeacherOutputs:
-        """Run the teacher on images (B, 3, H, W) in [0, 1], on its device."""
-        taps = Taps()
-        taps.open({index: self.teacher.layer(index) for index in self.teacher_layers})
+        """Run the teacher on images (B, 3, H, W) in [0, 1], of its size and on its device."""
+        taps, head_layers = Taps(), self.teacher.head_layers
+        taps.open({index: self.teacher.layer(index) for index in (*self.teacher_layers, *head_layers)})
         try:
             with torch.no_grad():
                 predictions = self.teacher.forward_teacher(images)
         finally:
             maps = taps.close()
-        return TeacherOutputs(predictions, [maps[index] for index in self.teacher_layers])
-
-    def head_maps(self, outputs: TeacherOutputs) -> list[torch.Tensor]:
-        """Return the teacher's maps that are inputs of its head."""
-        return [outputs.maps[index] for index in self.loss.maps.head]
+        return TeacherOutputs(predictions, [maps[i] for i in self.teacher_layers], [maps[i] for i in head_layers])
 
     def watch(self, student: Detector, gains: Gains | None = None) -> None:
         """Tap the student's next pass, for `terms`. That pass must compute the student's loss."""
         gains = self.loss.gains if gains is None else gains
-        taps = {index: student.layer(index) for index in self.student_layers}
+        if self.student_levels is not None:
+            student.compare_levels(self.student_levels)
+        taps = {index: student.layer(index) for index in (*self.student_layers, *student.head_layers)}
         response = student.response_modules() if gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
@@ -182,9 +191,13 @@ class Distiller:
         return terms
 
     def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
-        """Return the teacher's detections, in the format of `Detector.detect`, from its outputs for a batch."""
+        """Return the teacher's detections from its outputs for a batch, in pixels of the student's images.
+
+        The format is that of `Detector.detect`.
+        """
         assert isinstance(self.teacher, ComparesPredictions)  # `val_kd` is refused for others
-        return self.teacher.detections_of(outputs.raw, self.head_maps(outputs), confidence)
+        found = self.teacher.detections_of(outputs.raw, outputs.head_maps, confidence)
+        return [torch.cat([rows[:, :4] / self.teacher.scale, rows[:, 4:]], 1) for rows in found]
 
     def _heads(
         self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs, gains: Gains
@@ -192,9 +205,9 @@ class Distiller:
         """Return the comparison of predictions. It is empty if the family has explicit terms only."""
         if not isinstance(self.teacher, ComparesPredictions):
             return HeadComparison()
-        heads = BatchHeads(self.teacher, self.amplifier, student, outputs)
+        heads = BatchHeads(self.teacher, self.head, self.amplifier, student, outputs)
         if gains.im_full or gains.response:
-            heads.take_predictions(teacher_outputs.raw, self.head_maps(teacher_outputs))
+            heads.take_predictions(teacher_outputs.raw, teacher_outputs.head_maps)
         return heads
 
     def _confidence(self, outputs: TeacherOutputs, gains: Gains) -> list[torch.Tensor] | None:
@@ -202,7 +215,7 @@ class Distiller:
         maps = self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
-        grids = self.teacher.confidence(outputs.raw, self.head_maps(outputs))
+        grids = self.teacher.confidence(outputs.raw, outputs.head_maps)
         heights = [outputs.maps[index].shape[2] for index in maps.explicit]
         return [min(grids, key=lambda grid: abs(grid.shape[2] - height)) for height in heights]
 
@@ -230,10 +243,11 @@ class Step:
     def begin(self) -> None:
         """Run the teacher, and add taps and hooks to the student."""
         distiller, student = self._distiller, self._student
-        self._teacher_outputs = outputs = distiller.consult(self._batch["img"])
+        images = self._batch.pop("teacher_img", self._batch["img"])  # the large ones are needed no longer
+        self._teacher_outputs = outputs = distiller.consult(images)
         if distiller.assignment == "teacher":
             assert isinstance(student, AssignsObjects)  # refused for others
-            self._handles.append(student.assign_by(outputs.raw, distiller.head_maps(outputs)))
+            self._handles.append(student.assign_by(outputs.raw, outputs.head_maps))
         distiller.watch(student, self._gains)
         self._handles.append(student.model.register_forward_hook(self._end))
 
@@ -319,6 +333,7 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
 
     Args:
         teacher (ComparesPredictions): The teacher.
+        head (nn.Module): The part of its head for the compared levels.
         amplifier (nn.Module | None): Its high-frequency amplifier. None if im_high is off.
         student (Detector): The student.
         student_outputs (TapOutputs): Outputs of its tapped modules for the batch.
@@ -327,12 +342,13 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
     def __init__(
         self,
         teacher: ComparesPredictions[RawT, AssignmentT, PredictionsT],
+        head: nn.Module,
         amplifier: nn.Module | None,
         student: Detector,
         student_outputs: TapOutputs,
     ) -> None:
-        self._teacher, self._amplifier = teacher, amplifier
-        self._student_head, self._student_outputs = student.head, student_outputs
+        self._teacher, self._head, self._amplifier = teacher, head, amplifier
+        self._student, self._student_outputs = student, student_outputs
         self._assignment: AssignmentT = student.assignment(student_outputs)
         self._teacher_predictions: PredictionsT | None = None
 
@@ -347,8 +363,8 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
 
     def full(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two feature pyramids through the teacher's head."""
-        head = self._teacher.implicit_part(self._teacher.head)
-        return self._teacher.compare(head, student_maps, teacher_maps, self._assignment, self._teacher_predictions)
+        maps = student_maps, teacher_maps
+        return self._teacher.compare(self._head, *maps, self._assignment, self._teacher_predictions)
 
     def high(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two feature pyramids of high frequencies through the amplifier."""
@@ -357,9 +373,9 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
 
     def response(self) -> torch.Tensor:
         """Compare the student's own predictions with the teacher's."""
-        assert isinstance(self._teacher, Responds)  # refused for others
+        assert isinstance(self._student, Responds)  # refused for others
         assert self._teacher_predictions is not None
-        predictions: PredictionsT = self._teacher.response(self._student_head, self._student_outputs)
+        predictions: PredictionsT = self._student.response(self._student.head, self._student_outputs)
         return self._teacher.compare_predictions(predictions, self._teacher_predictions, self._assignment)
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 from ultralytics.cfg import get_cfg
+from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER, RANK, YAML, colorstr
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML, colorstr
+from ultralytics.utils.patches import override_configs
 from ultralytics.utils.torch_utils import init_seeds
 
 from ds2d2_yolo.detectors import Batch, Detector
@@ -191,10 +195,12 @@ class StudentTrainer(PlainTrainer):
         teacher = self._load_teacher()
         teacher.model.to(self.device)
         teacher.configure(sum_regions=bool(arguments.sum_regions), hulls=arguments.footprint == "hull")
-        self.pair = pair = check_pair(teacher, self.detector, arguments.imgsz, arguments.layers)
+        sizes = arguments.imgsz, arguments.layers, arguments.teacher_imgsz
+        self.pair = pair = check_pair(teacher, self.detector, *sizes)
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(str(arguments.amplifier), teacher, arguments.wavelet)
+        teacher.compare_levels(pair.teacher_levels, pair.ratio)
         with torch.random.fork_rng(devices=[]):  # the student keeps the random numbers of a plain training
             torch.manual_seed(arguments.seed)
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
@@ -218,8 +224,10 @@ class StudentTrainer(PlainTrainer):
         # A measurement takes about a third of a step
         levels, every = [f"{tap.stride:g}" for tap in pair.taps], 20 if is_running else 50
         meter = ShareMeter(levels, every) if measures else None
-        layers = pair.student_layers, pair.teacher_layers
-        self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, arguments.assignment)
+        layers, assignment = (pair.student_layers, pair.teacher_layers), arguments.assignment
+        self.distiller = Distiller(
+            teacher, amplifier, loss, *layers, calibration, meter, assignment, pair.student_levels
+        )
         self.schedule = TermSchedule(loss.gains.active, arguments.distill_every, arguments.im_every)
         self.add_callback("on_train_epoch_start", _begin_epoch)
         if calibration is not None:
@@ -303,8 +311,30 @@ class StudentTrainer(PlainTrainer):
         kind: Any = DistillationValidator
         if not issubclass(kind, type(validator)):  # another task's validator becomes the second base class
             kind = type(kind.__name__, (kind, type(validator)), {})
-        compared: DetectionValidator = kind(self.distiller, validator.dataloader, **settings)
-        return compared
+        compared = kind(self.distiller, validator.dataloader, **settings)
+        if (ratio := self.arguments.size_ratio) > 1:
+            compared.teacher_batches = self._load_for_teacher(validator.dataloader, ratio)
+        checked: DetectionValidator = compared
+        return checked
+
+    def _load_for_teacher(self, loader: DataLoader[Any], ratio: int) -> DataLoader[Any]:
+        """Return a loader of the validation images at the teacher's size, batch by batch those of `loader`."""
+        batch, path = loader.batch_size or 1, self.data[self.args.split]
+        # Twice the size and twice the stride: rectangles of twice the sides, for the same images in the same order
+        with override_configs(self.args, {"imgsz": ratio * self.args.imgsz, "cache": False}):
+            stride = ratio * self.stride
+            args: Any = self.args
+            dataset = build_yolo_dataset(args, path, batch, self.data, mode="val", rect=True, stride=stride)
+        images: DataLoader[Any] = build_dataloader(
+            dataset, batch=batch, workers=2 * self.args.workers, shuffle=False, rank=LOCAL_RANK, device=self.device
+        )
+        return images
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Return a data set as Ultralytics does; images to train on are loaded at the teacher's size."""
+        ratio = self.arguments.size_ratio if mode == "train" else 1
+        with override_configs(self.args, {"imgsz": ratio * self.args.imgsz}):
+            return super().build_dataset(img_path, mode, batch)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add a row to results.csv. Its columns stay those of the first epoch, also after an update of ds2d2."""
@@ -313,11 +343,17 @@ class StudentTrainer(PlainTrainer):
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and make the next forward pass of the student append the terms to its loss."""
+        large, ratio = None, self.arguments.size_ratio
+        if ratio > 1:
+            large = batch["img"].to(self.device, non_blocking=self.device.type not in {"cpu", "mps"}).float()
+            reduce_batch(batch, large, ratio)
         batch = super().preprocess_batch(batch)
         # The EMA is created last in the set-up: earlier batches only calibrate quantisation.
         if self.distiller is not None and self.schedule is not None and self.ema is not None:
             terms = self.schedule.next_step()
             if terms is not None:
+                if large is not None:
+                    batch["teacher_img"] = enlarged(large.div_(255), batch["img"], ratio)
                 self.distiller.arm(self.detector, cast(Batch, batch), terms)
         return batch
 
@@ -371,6 +407,44 @@ class StudentTrainer(PlainTrainer):
         for name in TERMS:
             header = header.replace(f"{name}_loss".rjust(11), name.rjust(11))
         return header
+
+
+def reduce_batch(batch: dict[str, Any], large: torch.Tensor, ratio: int) -> None:
+    """Bring images and masks of a batch that were loaded at the teacher's size down to the student's, in place.
+
+    Boxes and keypoints are shares of the image and stay as they are.
+
+    Args:
+        batch (dict[str, Any]): The batch.
+        large (torch.Tensor): Its images (B, 3, ratio * H, ratio * W), as floating-point numbers.
+        ratio (int): Side of the teacher's images, in sides of the student's.
+
+    Example:
+        >>> batch = {}
+        >>> reduce_batch(batch, torch.arange(4.0).view(1, 1, 2, 2), 2)
+        >>> batch["img"].item()
+        1.5
+    """
+    batch["img"] = F.avg_pool2d(large, ratio)
+    for name in {"masks", "sem_masks"} & batch.keys():
+        batch[name] = batch[name][..., ratio // 2 :: ratio, ratio // 2 :: ratio]
+
+
+def enlarged(large: torch.Tensor, images: torch.Tensor, ratio: int) -> torch.Tensor:
+    """Return the teacher's images in `ratio` times the size of the student's, which `multi_scale` changes.
+
+    Args:
+        large (torch.Tensor): Images (B, 3, H, W) as they were loaded.
+        images (torch.Tensor): The student's images (B, 3, h, w).
+        ratio (int): Side of the teacher's images, in sides of the student's.
+
+    Returns:
+        (torch.Tensor): Images (B, 3, ratio * h, ratio * w).
+    """
+    size = [ratio * images.shape[2], ratio * images.shape[3]]
+    if list(large.shape[2:]) == size:
+        return large
+    return F.interpolate(large, size, mode="bilinear", align_corners=False)
 
 
 def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:

@@ -100,6 +100,7 @@ class PlainTrainer(DetectionTrainer):
         _callbacks: Callbacks | None = None,
     ) -> None:
         self.is_over = False
+        self._detector: Detector | None = None
         self._unlock: Callable[[], object] = lambda: None
         self._is_new = False
         try:
@@ -129,9 +130,11 @@ class PlainTrainer(DetectionTrainer):
         """The model in training, as a detector."""
         model: Any = self.model
         model = unwrap_model(model)
-        detector = detector_of(getattr(model, "student_model", model))  # Ultralytics' own distillation wraps it
-        assert detector is not None
-        return detector
+        model = getattr(model, "student_model", model)  # Ultralytics' own distillation wraps it
+        if self._detector is None or self._detector.model is not model:  # one object: it remembers grids of anchors
+            self._detector = detector_of(model)
+        assert self._detector is not None
+        return self._detector
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Resume as Ultralytics does, but in the folder of the checkpoint, and lock that folder.

@@ -234,6 +234,7 @@ def unlabeled_stage(
     Returns:
         (UnlabeledStage): The stage.
     """
+    args = args.replace(imgsz=args.teacher_size)
     others = [image for name in ("test", "minival") for image in images_of_split(data.get(name))]
     inputs = {
         "stage": "unlabeled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from ds2d2_yolo.detectors import Batch, Detector, detector_of
+from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.training.resume import ADAPTERS
 from ds2d2_yolo.training.step import Distiller
@@ -19,12 +21,16 @@ class DistillationValidator(DetectionValidator):
     """Validates a student as Ultralytics does, and compares it with its teacher on the same images.
 
     During training, the terms are added to the validation losses. The agreement is added to the metrics, also in the
-    final evaluation, which has no losses.
+    final evaluation, which has no losses. A teacher with larger images gets the same images at its own
+    size. Its boxes are compared in pixels of the student's images.
 
     Args:
         distiller (Distiller): The distillation.
         *args (Any): As for Ultralytics' validators.
         **kwargs (Any): As for Ultralytics' validators.
+
+    Attributes:
+        teacher_batches (Iterable | None): Batches of the same images at the teacher's size, if that is larger.
     """
 
     def __init__(self, distiller: Distiller, *args: Any, **kwargs: Any) -> None:
@@ -32,17 +38,25 @@ class DistillationValidator(DetectionValidator):
         self.device: Any  # set by Ultralytics when it validates
         self.distiller = distiller
         self.agreement = Agreement()
+        self.teacher_batches: Iterable[dict[str, Any]] | None = None
+        self._large: Iterator[dict[str, Any]] | None = None
         self._student: Detector | None = None  # set during training; the model in the final evaluation is fused
 
     def init_metrics(self, model: torch.nn.Module) -> None:
         """Reset the counts."""
         super().init_metrics(model)
         self.agreement = Agreement()
+        self._large = None if self.teacher_batches is None else iter(self.teacher_batches)
         self._student = detector_of(unwrap_model(model)) if self.training else None
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and tap the student for its forward pass."""
         batch = super().preprocess(batch)
+        if self._large is not None:
+            large = next(self._large)
+            if large["im_file"] != batch["im_file"]:
+                raise DS2D2Error("val_kd=True: images of the validation set changed; run the same command again")
+            batch["teacher_img"] = large["img"].to(self.device).float() / 255
         if self._student is not None:
             self.distiller.watch(self._student)
         return batch
@@ -53,7 +67,7 @@ class DistillationValidator(DetectionValidator):
         # Autocast chooses half precision, as in training.
         batch_of_teacher = cast(Batch, {**batch, "img": batch["img"].float()})
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
-            teacher_outputs = self.distiller.consult(batch_of_teacher["img"])
+            teacher_outputs = self.distiller.consult(batch.pop("teacher_img", batch_of_teacher["img"]))
             if self._student is not None:
                 adapters = dict(getattr(self._student.model, ADAPTERS).named_parameters())
                 student_outputs = self.distiller.watched()

@@ -14,12 +14,15 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
 
+from ds2d2_yolo.comparison.finished import read_comparison
 from ds2d2_yolo.comparison.jobs import run_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
+from ds2d2_yolo.report.comparison_tables import save_comparison
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS
+from ds2d2_yolo.training.pipeline import plan
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,40 @@ def test_a_run_made_with_other_defaults_is_another_run(finished, monkeypatch):
     with pytest.raises(DS2D2Error, match="explicit-0"):  # nothing has made its record
         run_comparison(plan_comparison(given))
     assert [job["title"] for job in to_do] == ["explicit-0", "db2-0"]
+
+
+SIZES = "same: {im_high: 0}\nlarger: {im_high: 0, teacher_imgsz: 128}\n"
+
+
+def test_a_teacher_is_trained_at_the_sizes_of_the_methods(request_of, models, tmp_path, monkeypatch):
+    (tmp_path / "sizes.yaml").write_text(SIZES)
+    methods = f"plain,builtin,{tmp_path / 'sizes.yaml'}"
+    given = request_of(project=str(tmp_path / "runs"), methods=methods, teacher=str(models[0]), amplifier="-")
+    to_do = []
+    monkeypatch.setattr("ds2d2_yolo.comparison.jobs.run_jobs", lambda jobs, *_: to_do.extend(jobs))
+    for size, titles in ((64, ["teacher", "teacher at 128"]), (128, ["teacher", "teacher at 64"])):
+        to_do.clear()
+        with pytest.raises(DS2D2Error):  # as nothing has trained it
+            run_comparison(plan_comparison({**given, "teacher_imgsz": size}))
+        assert [job["title"] for job in to_do] == titles
+        sides = [plan(job["arguments"], "teacher").teacher_stage.overrides["imgsz"] for job in to_do]
+        assert sides == [size, 192 - size]
+
+
+@pytest.mark.slow
+def test_methods_compare_one_teacher_at_two_sizes(request_of, tmp_path):
+    (tmp_path / "sizes.yaml").write_text(SIZES)
+    given = request_of(project=str(tmp_path / "runs"), methods=str(tmp_path / "sizes.yaml"), seeds=0, epochs=1)
+    planned = plan_comparison(given)
+    results = run_comparison(planned)
+    same, larger = results.runs
+    assert [run["arguments"].get("teacher_imgsz") for run in results.runs] == [None, 128]
+    assert same["inputs"]["teacher"] == larger["inputs"]["teacher"] == results.teacher["inputs"]["teacher"]
+    assert results.teacher["inputs"]["settings"]["imgsz"] == 64
+    save_comparison(planned, results)
+    comparison, again = read_comparison(planned.folder)
+    assert [method.arguments for method in comparison.methods] == [{}, {"teacher_imgsz": 128}]
+    assert again.stages.keys() == results.stages.keys() == {"teacher"}
 
 
 @pytest.mark.slow

@@ -89,6 +89,13 @@ def test_a_wrong_value_names_its_method(argument, message, request_of, tmp_path)
         plan_comparison(request_of(project=str(tmp_path / "project"), methods=str(path)))
 
 
+def test_a_method_with_a_teacher_of_no_common_grid_is_refused(request_of, tmp_path):
+    (tmp_path / "mine.yaml").write_text("mine: {teacher_imgsz: 96}\n")
+    given = request_of(project=str(tmp_path / "project"), methods=str(tmp_path / "mine.yaml"))
+    with pytest.raises(DS2D2Error, match=r"teacher_imgsz=96: is 1\.5 times imgsz=64"):
+        plan_comparison(given)
+
+
 def test_a_method_with_its_own_epochs_has_a_whole_schedule(request_of, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("long: {distil: none, epochs: 12}\nshort: {epochs: 2, wavelet: db2}\n")

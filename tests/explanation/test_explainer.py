@@ -18,6 +18,7 @@ from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image, spread_out
 from ds2d2_yolo.explanation.views import spread_over
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains, LossInputs
+from ds2d2_yolo.report.sheet import draw_sheet
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters, keep_adapters
 from ds2d2_yolo.training.pair import check_pair
 
@@ -249,3 +250,28 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
     broken.write_bytes(b"no image")
     with pytest.raises(DS2D2Error, match=r"broken\.png: cannot be read as an image"):
         read_image(broken, 2)
+
+
+def test_a_larger_teacher_is_explained_in_the_students_pixels(images):
+    teacher, student = (detector_of(lively_model(f"yolo11{scale}.yaml", seed=i).eval()) for i, scale in enumerate("sn"))
+    pair = check_pair(teacher, student, 64, teacher_imgsz=SIZE)
+    amplifier = copy.deepcopy(teacher.head)
+    teacher.freeze_head(amplifier)
+    made = Explainer(teacher, student, pair, 64, amplifier, student, confidence=0.05)
+    made.fit_adapters(images, "images", lambda path: read_image(path, 2))
+    picture = read_image(images[0], 2)
+    student_maps, teacher_maps = made.maps(picture)
+    assert [x.shape[2:] for x in student_maps] == [x.shape[2:] for x in teacher_maps] == [(8, 8), (4, 4)]
+    explanation = made.explain(picture)
+    assert explanation.sizes == {"teacher": (SIZE, SIZE), "plain student": (64, 64), "distilled student": (64, 64)}
+    assert [level.stride for level in explanation.levels] == [8, 16]
+    assert set(explanation.differences) == {"im_full", "im_high"}
+    part = teacher.level_part(teacher.head)
+    same = [tap.student_channels == tap.teacher_channels for tap in pair.taps]
+    compared = [x if own else adapt(w, x) for x, w, own in zip(student_maps, made.adapters, same, strict=True)]
+    total = teacher.compare(part, compared, teacher_maps, DenseAssignment(torch.tensor(1.0)))
+    view = explanation.differences["im_full"]
+    assert view.classes.sum() + view.boxes.sum() == pytest.approx(total.item(), rel=1e-3)
+    assert view.classes.shape == (16, 16)
+    assert all(rows[:, :4].max() <= SIZE for rows in explanation.detections.values() if len(rows))
+    draw_sheet(explanation, ["ship", "vehicle"], made.origin)

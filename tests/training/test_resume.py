@@ -98,6 +98,7 @@ RUNS = {
         {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
     ),
     "cheap": (DS2D2Trainer, {"student": None, "distill_every": 2, "close_distill": 2, "gains": "running"}),
+    "larger": (DS2D2Trainer, {"student": None, "teacher_imgsz": 128}),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
     "teacher": (PlainTrainer, {"teacher": None, "cache": "ram"}),
 }

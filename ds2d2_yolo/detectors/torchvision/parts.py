@@ -132,7 +132,7 @@ class PyramidAnchors(AnchorGenerator):
     image size divided by the grid size is wrong for a level whose size was rounded up.
 
     Args:
-        strides (Sequence[int]): Stride of every level, in pixels.
+        strides (Sequence[float]): Stride of every level, in pixels.
         scales (Sequence[float]): Side of the square anchors, in strides.
         ratios (Sequence[float]): Height by width.
 
@@ -142,7 +142,7 @@ class PyramidAnchors(AnchorGenerator):
     """
 
     def __init__(
-        self, strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)
+        self, strides: Sequence[float], scales: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)
     ) -> None:
         sizes = tuple(tuple(stride * scale for scale in scales) for stride in strides)
         super().__init__(sizes, (tuple(ratios),) * len(strides))

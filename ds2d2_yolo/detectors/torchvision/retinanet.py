@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -165,6 +166,7 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
     """RetinaNet. The implicit terms compare the predictions of all anchors, except those that the student ignores."""
 
     family = "RetinaNet"
+    cuts_levels = True
     model_class = RetinaNetModel
 
     @property
@@ -189,7 +191,21 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
     def assignment(self, outputs: TapOutputs) -> DenseAssignment:
         """Return the number of positive anchors, and the weights of all anchors."""
         assigned: Assignment = outputs["assigner"]
-        return DenseAssignment(assigned.avg_factor, assigned.label_weights)
+        if self.levels is None:
+            return DenseAssignment(assigned.avg_factor, assigned.label_weights)
+        maps = list(self.maps_in(outputs))
+        objects, label_weights = (self.at_levels(values, maps) for values in (assigned.objects, assigned.label_weights))
+        return DenseAssignment((objects >= 0).sum(1).clamp(min=1).sum(), label_weights)
+
+    def level_part(self, head: Any) -> Any:  # Any: modules have attributes without types
+        """Return a head whose anchors are on some levels, in pixels of the images that predictions are compared in."""
+        if self.levels is None:
+            return head
+        part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
+        strides, sides = head.anchors.strides, head.anchors.sizes[0]
+        chosen = [strides[level] / self.scale for level in self.levels]
+        part._modules = {**head._modules, "anchors": PyramidAnchors(chosen, [side / strides[0] for side in sides])}
+        return part
 
     def decode(self, head: Any, raw: RetinaPredictions) -> DensePredictions:
         """Return logits and boxes of all anchors."""
@@ -198,8 +214,9 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
 
     def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy in pixels. Nine anchors share each cell."""
-        anchors = self.model.model[-1].anchors(list(maps))
+        generator = self.level_part(self.model.model[-1]).anchors
+        anchors = generator(list(maps))
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
-        halves = torch.tensor(_STRIDES, device=anchors.device).repeat_interleave(numbers)[:, None] / 2
+        halves = torch.tensor(generator.strides, device=anchors.device).repeat_interleave(numbers)[:, None] / 2
         return torch.cat([centres - halves, centres + halves], 1)
