@@ -28,7 +28,7 @@ _RETINA_NAMES = [
 
 
 def retina_head(arrays, prefix: str) -> RetinaHead:
-    """The frozen head stored under `prefix`: 16 channels, 5 classes, 2 convolutions per branch in place of our 4."""
+    """The frozen head stored under `prefix`: 16 channels, 5 classes, 2 convolutions per branch instead of 4."""
     head = RetinaHead(16, 5, score_threshold=0.05, nms_iou=0.5)
     for branch in (head.classification_head, head.regression_head):
         branch.conv = branch.conv[:2]
@@ -44,7 +44,7 @@ def retina_head(arrays, prefix: str) -> RetinaHead:
 
 
 def region_head(arrays, prefix: str) -> RegionHead:
-    """The frozen second stage stored under `prefix`: 16 channels, 5 classes, 32 hidden units in place of our 1024."""
+    """The frozen second stage stored under `prefix`: 16 channels, 5 classes, 32 hidden units instead of 1024."""
     head = RegionHead(16, 5, regions=512)
     head.box_head, head.box_predictor = TwoMLPHead(16 * 49, 32), FastRCNNPredictor(32, 6)
     state = {}

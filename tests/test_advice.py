@@ -219,7 +219,7 @@ def typed(words, advice):
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.words.split()[0]}-{case.message}" for case in CASES])
-def test_what_an_error_says_to_type_leads_on(case, files, fresh_machine, tmp_path, capsys):
+def test_following_the_advice_of_an_error_helps(case, files, fresh_machine, tmp_path, capsys):
     places = files | {"runs": tmp_path / "runs", "out": tmp_path / "out"}
     for path, text in files["texts"].items():
         path.write_text(text)

@@ -49,7 +49,7 @@ def test_an_exception_leaves_nothing_and_is_passed_on(tmp_path, mishap):
     assert names(tmp_path) == []
 
 
-def test_a_failing_disk_is_told_in_one_line(tmp_path):
+def test_a_failing_disk_is_reported_in_one_line(tmp_path):
     with (
         pytest.raises(DS2D2Error, match=r"new: could not be completed \(No space left on device\); make room"),
         atomic_folder(tmp_path / "new", "test", accept),
@@ -58,7 +58,7 @@ def test_a_failing_disk_is_told_in_one_line(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_an_unwritable_place_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(DS2D2Error, match="file: cannot write here"),

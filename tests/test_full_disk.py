@@ -54,7 +54,7 @@ def test_other_errors_stay_as_they_are(tmp_path):
 
 @needs_full
 @pytest.mark.parametrize("save", [torch.save, lambda x, path: np.save(path.open("wb"), x.numpy())])
-def test_what_torch_and_numpy_say_is_understood(save):
+def test_errors_of_torch_and_numpy_are_recognised(save):
     def write(path):
         save(torch.zeros(100_000), path)
 

@@ -1,4 +1,4 @@
-"""What this package relies on inside Ultralytics: the checks hold, and one that does not is reported.
+"""Checks of what this package relies on inside Ultralytics: they hold, and a failing one is reported.
 
 All other tests of the package follow from the checks.
 """
@@ -49,7 +49,7 @@ def test_checks_tell_versions_and_leave_nothing_behind(newer, capsys, fresh_mach
     assert not list(fresh_machine.iterdir())
 
 
-def test_what_does_not_hold_is_told_with_what_fails(capsys, monkeypatch):
+def test_a_failed_check_is_reported_with_its_consequence(capsys, monkeypatch):
     monkeypatch.delattr(BaseTrainer, "optimizer_step")
     monkeypatch.delattr(Detect, "forward_head")
     monkeypatch.setattr(BaseTrainer, "_do_train", lambda self: self.model(None))
@@ -84,7 +84,7 @@ def test_an_old_release_is_refused_in_one_line(room):
     assert "ultralytics 8.3.0 is too old for ds2d2-yolo" in result.stderr.splitlines()[-1]
 
 
-def test_a_newer_release_is_told_once_per_run(newer, monkeypatch):
+def test_a_newer_release_is_reported_once_per_run(newer, monkeypatch):
     told = []
     monkeypatch.setattr(compatibility.LOGGER, "warning", told.append)
     for _ in range(2):

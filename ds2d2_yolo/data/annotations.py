@@ -227,5 +227,5 @@ class Account:
             lost = sum(entry["count"] for entry in self.left_out if entry["kind"] == kind)
             if self.entered[kind] != self.written[kind] + lost:
                 raise AssertionError(
-                    f"{self.entered[kind]} {kind}s came in, {self.written[kind]} were written and {lost} listed"
+                    f"{self.entered[kind]} {kind}s were found, {self.written[kind]} written and {lost} listed"
                 )

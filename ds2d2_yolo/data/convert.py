@@ -176,9 +176,9 @@ def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, object], layou
 def _check_apart(source: Path, target: Path) -> None:
     inner, outer = target.resolve(), source.resolve()
     if inner == outer or inner.is_relative_to(outer):
-        raise DS2D2Error(f"out={target}: lies in the source {source}, choose a folder outside of it")
+        raise DS2D2Error(f"out={target}: is inside the source {source}, choose a folder outside of it")
     if outer.is_relative_to(inner):
-        raise DS2D2Error(f"out={target}: the source {source} lies in it, choose another folder")
+        raise DS2D2Error(f"out={target}: the source {source} is inside it, choose another folder")
 
 
 def _fingerprint(inputs: Iterable[Path], root: Path) -> str:
@@ -209,7 +209,7 @@ def _check_finished(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]
             raise DS2D2Error(f"{folder}: exists with {name}={value} instead of {wanted}, {advice}")
     for name in ("layout", "fingerprint"):
         if found["source"].get(name) != identity["source"][name]:
-            raise DS2D2Error(f"{folder}: exists, made from another source or before files of it changed, {advice}")
+            raise DS2D2Error(f"{folder}: exists, made from another source or before its files changed, {advice}")
     for split, counts in found["splits"].items():
         images = folder / "images" / split
         # Links whose images were moved or removed do not count.
@@ -231,7 +231,7 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
     place = printable(source["folder"])
     lines = [
         f"# {source['layout']}, converted by ds2d2-yolo {__version__} from {place}",
-        f"# {MANIFEST} says what was left out, and why.",
+        f"# {MANIFEST} lists what was left out, with reasons.",
         "",
     ]
     for split in SPLITS:
@@ -239,7 +239,7 @@ def _write_data_yaml(path: Path, manifest: Mapping[str, Any], notes: list[str]) 
         if used == split:
             lines.append(f"{split}: images/{split} # {counts[split]} images")
         elif split != "test":  # Ultralytics requires the other two
-            lines.append(f"{split}: images/{used} # no images of its own")
+            lines.append(f"{split}: images/{used} # the split has no images")
             notes.append(f"the split {split} has no images: {path.name} names those of {used} instead")
         if used == split and not (path.parent / "labels" / split).is_dir():
             notes.append(f"the split {split} has no labels: nothing can be measured on it")

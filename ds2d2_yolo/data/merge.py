@@ -234,7 +234,7 @@ class _Collector:
         oriented = len(points) == 8
         if self._rows and oriented != self._oriented:
             raise DS2D2Error(
-                f"{place}: oriented and horizontal boxes together; merge each with predictions= and out= of its own"
+                f"{place}: oriented and horizontal boxes together; merge each with its own predictions= and out="
             )
         self._oriented = oriented
         self.tile(name, place)

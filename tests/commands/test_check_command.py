@@ -185,7 +185,7 @@ def test_the_documented_options_are_those_with_their_defaults():
         ({"out": "a" * 300}, r"out=a+ \.\.\. a+: is not a usable path", 2),
     ],
 )
-def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, code):
+def test_wrong_options_are_reported_in_one_line(good, tmp_path, change, complaint, code):
     with pytest.raises(DS2D2Error, match=complaint) as raised:
         check.run(words({"data": str(good), "out": str(tmp_path / "out"), **change}))
     assert raised.value.exit_code == code
@@ -193,14 +193,14 @@ def test_wrong_options_are_told_in_one_line(good, tmp_path, change, complaint, c
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_missing_folders_are_told_in_one_line(good, tmp_path, split):
+def test_missing_folders_are_reported_in_one_line(good, tmp_path, split):
     (good.parent / "images" / split).rename(tmp_path / "elsewhere")
     with pytest.raises(DS2D2Error, match=f"images.{split}"):
         check.run(words({"data": str(good), "out": str(tmp_path / "out")}))
 
 
 @pytest.mark.parametrize("content", ["names: [ship\n", "train: images/train\nval: images/val\n", "- 1\n", ""])
-def test_a_malformed_yaml_is_told_in_one_line(good, tmp_path, content):
+def test_a_malformed_yaml_is_reported_in_one_line(good, tmp_path, content):
     good.write_text(content)
     with pytest.raises(DS2D2Error, match="data="):
         check.run(words({"data": str(good), "out": str(tmp_path / "out")}))
@@ -214,7 +214,7 @@ def test_nothing_is_written_among_the_images(good, out):
     assert snapshot(good.parent) == before
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(good, tmp_path, capsys):
+def test_an_unwritable_place_is_reported_before_the_work(good, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(DS2D2Error, match="cannot write to"):
         check.run(words({"data": str(good), "out": str(tmp_path / "file" / "out")}))

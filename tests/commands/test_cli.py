@@ -363,7 +363,7 @@ def test_the_command_reports_mistakes_without_a_traceback(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_reader_who_has_seen_enough_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     program = "import sys; from ds2d2_yolo.cli import main; sys.exit(main(['cfg']))"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()

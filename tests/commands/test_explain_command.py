@@ -105,7 +105,7 @@ def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["RetinaNet", "FasterRCNN"])
-def test_other_families_are_explained_likewise(family, distilled, tmp_path):
+def test_other_families_are_explained_too(family, distilled, tmp_path):
     checkpoints = {}
     for seed, role in enumerate(("teacher", "student")):
         torch.manual_seed(seed)

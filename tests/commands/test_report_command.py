@@ -20,7 +20,7 @@ def reported(distilled):
     return distilled.run / "report"
 
 
-def test_the_page_tells_everything_about_a_run(reported, distilled):
+def test_the_page_shows_everything_about_a_run(reported, distilled):
     page = Page(reported / "report.html")
     assert_self_contained(page)
     gains = YAML.load(distilled.run / "args.yaml")

@@ -36,7 +36,7 @@ def finished(request_of, models, tmp_path_factory):
     return given, comparison, run_comparison(comparison)
 
 
-def test_records_hold_what_the_runs_came_to(finished):
+def test_records_have_the_results_of_the_runs(finished):
     _, comparison, results = finished
     methods = [method.name for method in comparison.methods]
     assert [(run["method"], run["seed"]) for run in results.runs] == [(name, 0) for name in methods]
@@ -179,7 +179,7 @@ def test_after_a_kill_nothing_runs_on_and_the_command_continues(request_of, tmp_
     assert 1 <= int(starts[1]) < saved <= done
 
 
-def test_a_run_that_fails_is_told_in_one_line_with_its_output(request_of, tmp_path):
+def test_a_failed_run_is_reported_in_one_line_with_its_output(request_of, tmp_path):
     comparison = plan_comparison(request_of(project=str(tmp_path), methods="plain", seeds=0))
     worker = ("-c", "import sys; sys.stdin.readline(); print('ds2d2: error: no luck'); sys.exit(1)")
     with pytest.raises(DS2D2Error, match=r"^teacher failed: no luck; see .*teacher-\w+\.log, then run the same"):

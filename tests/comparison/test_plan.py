@@ -42,7 +42,7 @@ from ds2d2_yolo.resources import resource_folder
         ({"teacher": "yolov8n.yaml"}, "belongs to a trained teacher", 1),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(changes, message, code, request_of, tmp_path):
+def test_mistakes_are_reported_before_anything_is_written(changes, message, code, request_of, tmp_path):
     given = request_of(**{"project": str(tmp_path / "project"), "methods": "plain,ds2d2", "seeds": 0, **changes})
     with pytest.raises(DS2D2Error) as raised:
         plan_comparison(given)

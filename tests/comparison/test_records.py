@@ -35,7 +35,7 @@ def test_curves_have_what_ultralytics_measures_beside_boxes(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "epoch,time\n", "epoch,time\n1,2\n", "epoch,time\n1\n", "a,b\nx,y\n"])
-def test_a_damaged_curve_is_told_in_one_line(content, tmp_path):
+def test_a_damaged_curve_is_reported_in_one_line(content, tmp_path):
     path = tmp_path / "results.csv"
     if content is not None:
         path.write_text(content)

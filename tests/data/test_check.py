@@ -242,7 +242,7 @@ def test_unopened_images_leave_sizes_and_shared_bytes_unknown(tmp_path):
         (b"\xff\xfe0 0.5 0.5 0.2 0.2", "unreadable_label", None, 0),
     ],
 )
-def test_each_odd_label_is_found_where_it_is(tmp_path, labels, kind, line, lost):
+def test_each_wrong_label_is_reported_with_its_place(tmp_path, labels, kind, line, lost):
     put(tmp_path, "train", "a.png", labels)
     put(tmp_path, "train", "good.png", "1 0.5 0.5 0.2 0.2\n" + "0 0.2 0.2 0.1 0.1\n")
     inspection = inspect(tmp_path, ["train"])
@@ -259,7 +259,7 @@ def test_rounded_coordinates_do_not_reach_beyond_the_edge(tmp_path):
     assert findings(inspect(tmp_path, ["train"]).splits["train"]) == {}
 
 
-def test_augmentation_drops_what_is_said_to_be_dropped():
+def test_augmentation_drops_boxes_as_stated():
     boxes = np.array([[10.0, 10.0, 10.0, 40.0], [10.0, 10.0, 12.0, 40.0], [10.0, 10.0, 12.1, 40.0]]).T
     assert RandomPerspective.box_candidates(boxes, boxes).tolist() == [False, False, True]
 
@@ -314,7 +314,7 @@ def test_a_class_name_that_occurs_twice_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_of_16_bits_are_listed_with_what_is_left_of_them(tmp_path, suffix, channels):
+def test_images_of_16_bits_are_listed_with_their_values(tmp_path, suffix, channels):
     pixels = np.random.default_rng(0).integers(0, 2048, (48, 64, channels), np.uint16)
     pixels[0, 0] = 2047
     content = cv2.imencode(f".{suffix}", pixels)[1].tobytes()

@@ -107,7 +107,7 @@ def test_damaged_images_and_labels_are_left_out_and_listed(tmp_path):
     assert "non-normalized" in refused[str(tmp_path / "images" / "val" / "far.png")]
 
 
-def test_a_box_ends_at_the_rim_of_its_image():
+def test_a_box_ends_at_the_edge_of_its_image():
     truth = coco_truth([label_of([[0.0, 0.5, 0.5, 0.5], [1.0, 1.0, 0.1, 0.1]])], NAMES)
     assert truth["annotations"][0]["bbox"] == [0.0, 25.0, 50.0, 50.0]
     assert truth["annotations"][0]["area"] == 2500.0
@@ -183,7 +183,7 @@ def test_corners_survive_the_round_trip(polygons, width, height):
     np.testing.assert_allclose(back[:, 1:], np.reshape(polygons, (-1, 8)), rtol=1e-6)
 
 
-def test_a_split_that_cannot_be_read_is_told_in_one_line(tmp_path):
+def test_a_split_that_cannot_be_read_is_reported_in_one_line(tmp_path):
     data = write_set(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n"})
     with pytest.raises(DS2D2Error, match="split=test: the data YAML has no line 'test:'"):
         read_truth(data, "test")

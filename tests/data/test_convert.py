@@ -223,11 +223,11 @@ def test_a_jpeg_without_end_is_copied_not_linked(tmp_path):
     ],
     ids=["missing", "unreadable", "too small"],
 )
-def test_an_unfit_image_stops_the_conversion_or_is_listed(tmp_path, spoil, reason):
+def test_an_unsuitable_image_stops_the_conversion_or_is_listed(tmp_path, spoil, reason):
     spoil(miniatures.dior(tmp_path / "DIOR") / "JPEGImages-trainval" / "00001.jpg")
     with pytest.raises(
         DS2D2Error,
-        match=rf"00001.*: {reason}( \(.*(, not 80 x 80|, as src=.*)\))?; correct it, or pass on_error=skip",
+        match=rf"00001.*: {reason}( \(.*(, not 80 x 80|, perhaps src=.*)\))?; correct it, or pass on_error=skip",
     ):
         convert_dataset(tmp_path / "DIOR", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["DIOR"]
@@ -284,7 +284,7 @@ def test_an_image_too_small_for_ultralytics_is_unfit(tmp_path):
         convert_dataset(source, tmp_path / "out")
 
 
-def test_an_image_too_large_for_pillow_is_unfit_as_a_whole(tmp_path, monkeypatch):
+def test_an_image_too_large_for_pillow_is_unsuitable_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     with pytest.raises(DS2D2Error, match="too large to be used uncut, pass patch=1024"):
         convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out")
@@ -293,7 +293,7 @@ def test_an_image_too_large_for_pillow_is_unfit_as_a_whole(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
-def test_images_that_cannot_be_cut_are_unfit_too(tmp_path, on_error):
+def test_images_that_cannot_be_cut_are_unsuitable_too(tmp_path, on_error):
     source = miniatures.coco(tmp_path / "coco")
     (source / "trainval/a.jpg").write_bytes(b"not an image")
     miniatures.picture(source / "trainval/b.jpg", (20, 80))
@@ -354,7 +354,7 @@ def test_a_source_that_has_changed_is_another_one(tmp_path):
     convert_dataset(source, tmp_path / "out")
     changed = miniatures.horizontal("00001", [("ship", 1, 1, 50, 50)])
     miniatures.write(source / "Annotations/Horizontal Bounding Boxes/00001.xml", changed)
-    with pytest.raises(DS2D2Error, match="made from another source or before files of it changed"):
+    with pytest.raises(DS2D2Error, match="made from another source or before its files changed"):
         convert_dataset(source, tmp_path / "out")
 
 
@@ -377,19 +377,19 @@ def test_a_folder_of_the_user_is_refused_and_left_as_it_is(tmp_path, content):
     assert (tmp_path / "out" / "conversion.json").read_text() == content
 
 
-def test_source_and_result_lie_apart(tmp_path):
+def test_source_and_result_must_be_separate(tmp_path):
     source = miniatures.dior(tmp_path / "DIOR")
     before = snapshot(tmp_path)
     (tmp_path / "alias").symlink_to(source)
     for place in (source, source / "out", tmp_path / "alias" / "out"):
-        with pytest.raises(DS2D2Error, match="lies in the source"):
+        with pytest.raises(DS2D2Error, match="is inside the source"):
             convert_dataset(source, place)
-    with pytest.raises(DS2D2Error, match=r"the source .* lies in it"):
+    with pytest.raises(DS2D2Error, match=r"the source .* is inside it"):
         convert_dataset(source, tmp_path)
     assert snapshot(tmp_path) == before
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_an_unwritable_place_is_reported_in_one_line(tmp_path):
     miniatures.write(tmp_path / "file", "")
     with pytest.raises(DS2D2Error, match="file: cannot write here"):
         convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "file" / "out")
@@ -482,7 +482,7 @@ def test_names_that_no_text_can_hold_are_converted(tmp_path, name):
     assert {tile.source for tile in read_tile_map(tmp_path / "out").tiles["train"].values()} == {name, "P0002"}
 
 
-def test_images_that_become_too_small_for_ultralytics_are_told(tmp_path):
+def test_images_that_become_too_small_are_reported(tmp_path):
     miniatures.dota(tmp_path / "DOTA")
     miniatures.picture(tmp_path / "DOTA/train/images/P0001.png", (9, 70))
     with pytest.raises(DS2D2Error, match=r"P0001\.png: has less than 10 pixels at scale 1"):
@@ -503,7 +503,7 @@ def test_tiles_too_large_for_jpeg_stop_and_leave_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["DOTA"]
 
 
-def test_a_split_without_labels_is_told(tmp_path):
+def test_a_split_without_labels_is_reported(tmp_path):
     source = miniatures.coco(tmp_path / "coco")
     content = json.loads((source / "test.json").read_text())
     del content["annotations"]
@@ -539,7 +539,7 @@ def test_a_split_without_labels_is_told(tmp_path):
         ({"out": "a" * 300}, "out=a+ ... a+: is not a usable path"),
     ],
 )
-def test_an_unfit_option_is_told_before_anything_is_written(tmp_path, options, complaint):
+def test_an_unfit_option_is_reported_before_anything_is_written(tmp_path, options, complaint):
     source = miniatures.dior(tmp_path / "DIOR")
     with pytest.raises(DS2D2Error, match=complaint):
         convert_dataset(**{"src": source, "out": tmp_path / "out"} | options)
@@ -553,7 +553,7 @@ def test_versions_of_dota_are_numbers_or_texts(tmp_path):
         assert conversion.manifest["source"]["layout"] == "DOTA v2.0"
 
 
-def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys):
+def test_the_summary_shows_found_and_left_out_objects(tmp_path, capsys):
     convert.run(words({"src": str(miniatures.dior(tmp_path / "DIOR")), "out": str(tmp_path / "out")}))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["train", "train+val", "2", "2", "0", "2", "5", "3", "2", "3"] in rows
@@ -563,7 +563,7 @@ def test_the_summary_shows_what_came_in_and_what_did_not_go_out(tmp_path, capsys
     assert rows[-1] == ["train", "with", f"data={tmp_path / 'out' / 'out.yaml'}"]
 
 
-def test_a_missing_source_is_told():
+def test_a_missing_source_is_reported():
     with pytest.raises(DS2D2Error, match=r"src= is missing; see 'ds2d2 cfg convert'"):
         convert.run(words({}))
 

@@ -106,7 +106,7 @@ def test_an_image_of_one_value_is_stretched_to_something(value):
 
 
 @pytest.mark.parametrize("value", ["2", "a,b", "98,2", "0:nan", "5:5", "-1,50", "0:inf", [1, 2, 3]])
-def test_an_unfit_stretch_is_told_with_one_that_fits(tmp_path, source, value):
+def test_an_unsuitable_stretch_is_reported_with_one_that_fits(tmp_path, source, value):
     with pytest.raises(DS2D2Error, match=r"stretch=.*: expected .*stretch=2,98") as caught:
         convert_dataset(source, tmp_path / "out", stretch=value)
     assert caught.value.exit_code == 2

@@ -117,7 +117,7 @@ def test_cvat_voc_may_have_images_of_one_name_in_folders(tmp_path):
 def test_label_studio_names_files_by_other_paths(tmp_path):
     conversion = converted(tmp_path, exports.label_studio)
     assert conversion.manifest["images"] == {"in": 2, "out": 2, "by": {"hard links": 2}}
-    assert noted(conversion, "found by file name alone")
+    assert noted(conversion, "found only by file name")
 
 
 def test_paths_of_another_computer_in_lists_and_xml_do_no_harm(tmp_path):
@@ -192,7 +192,7 @@ def test_a_polygon_of_voc_without_box_is_its_hull(tmp_path):
     np.testing.assert_allclose(lines[0, 1:], SHARES)
 
 
-def test_images_that_nobody_labelled_are_listed_as_such(tmp_path):
+def test_images_without_labels_are_listed(tmp_path):
     source = exports.roboflow_voc(tmp_path / "src")
     picture(source / "train" / "new.jpg")
     conversion = convert_dataset(source, tmp_path / "out")
@@ -231,7 +231,7 @@ def test_upper_case_suffixes_of_all_formats(tmp_path):
 
 
 @pytest.mark.parametrize("make", exports.ALL.values(), ids=exports.ALL)
-def test_what_it_was_taken_for_is_printed_before_the_work(tmp_path, make, monkeypatch, caplog):
+def test_the_recognised_layout_is_printed_before_the_work(tmp_path, make, monkeypatch, caplog):
     make(tmp_path / "src")
     monkeypatch.setattr(LOGGER, "propagate", True)
     monkeypatch.setattr("ds2d2_yolo.data.convert.DatasetWriter.write", lambda self: pytest.fail("no work yet"))
@@ -264,13 +264,13 @@ def test_cvats_own_xml_is_refused_with_what_to_export(tmp_path):
     [
         ("a.json", '{"version": "5.0", "flags": {}, "shapes": [], "imagePath": "a.jpg"}', "labelme2coco"),
         ("p.json", '[{"id": 1, "data": {"image": "a.jpg"}}]', "Label Studio's own JSON, export it as COCO"),
-        ("a.txt", "0 0.5 0.5 0.1 0.1\n", "labels are those of YOLO already, .* train with data="),
+        ("a.txt", "0 0.5 0.5 0.1 0.1\n", "labels have YOLO's format already, .* train with data="),
         ("a.txt", "1 2 3 4 5 6 7 ship 0\n", "a.txt:1: expected 'x1 y1 .* difficulty' of DOTA, found '1 2 3"),
         ("a.xml", "<html></html>", "a.xml begins with <html></html>, expected <annotation>"),
         ("b.json", '{"imageData": "' + "A" * 9000 + '", "shapes": [], "imagePath": "a.jpg"}', "labelme2coco"),
         ("via.json", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}', "via.json is of no known format, export"),
         ("a.csv", "filename,class,xmin,ymin,xmax,ymax\n", "a.csv is of no known format, export the labels as COCO"),
-        ("a.bin", "", r"there are images and no labels, pass the folder that holds both, such as src=\S+"),
+        ("a.bin", "", r"there are images and no labels, pass the folder with both, such as src=\S+"),
     ],
 )
 def test_other_labels_are_refused_with_what_to_do(tmp_path, name, text, advice):
@@ -280,7 +280,7 @@ def test_other_labels_are_refused_with_what_to_do(tmp_path, name, text, advice):
 
 
 @pytest.mark.parametrize("name", ["data.zip", "DIOR.ZIP", "a.tar.gz", "a.rar", "a.7z"])
-def test_an_archive_that_is_packed_is_told(tmp_path, name):
+def test_an_archive_that_is_packed_is_reported(tmp_path, name):
     write(tmp_path / "src" / name, "PK")
     assert refusal(tmp_path / "src", tmp_path / "out").endswith(f"unpack {name} first")
 
@@ -325,7 +325,7 @@ def test_notes_of_label_studio_are_no_coco(tmp_path):
     write(tmp_path / "src" / "classes.txt", "car\n")
     write(tmp_path / "src" / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
     picture(tmp_path / "src" / "images" / "a.jpg")
-    assert "labels are those of YOLO already" in refusal(tmp_path / "src", tmp_path / "out")
+    assert "labels have YOLO's format already" in refusal(tmp_path / "src", tmp_path / "out")
 
 
 def test_a_folder_too_deep_names_the_one_above(tmp_path):
@@ -368,7 +368,7 @@ def test_numbers_of_coco_may_be_text(tmp_path):
     )
 
 
-def test_one_odd_line_of_dota_is_named_not_the_layout(tmp_path):
+def test_one_wrong_line_of_dota_is_reported_not_the_layout(tmp_path):
     source = exports.own_dota(tmp_path / "src")
     for path in source.rglob("*.TXT"):
         path.write_text("odd\n" + path.read_text())
@@ -377,7 +377,7 @@ def test_one_odd_line_of_dota_is_named_not_the_layout(tmp_path):
     assert convert_dataset(source, tmp_path / "out", on_error="skip").manifest["objects"]["out"] == 8
 
 
-def test_what_a_message_says_to_type_leads_on(tmp_path):
+def test_following_the_advice_of_a_message_helps(tmp_path):
     for year in ("VOC2007", "VOC2012"):
         miniatures.voc(tmp_path / "two" / year)
     message = refusal(tmp_path / "two", tmp_path / "out")

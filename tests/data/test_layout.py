@@ -187,12 +187,12 @@ def test_splits_are_made_up_as_asked(tmp_path, splits, expected):
         ({"version": "1.0"}, "version=1.0: only DOTA has versions"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path, options, complaint):
+def test_unsuitable_models_are_reported(tmp_path, options, complaint):
     with pytest.raises(DS2D2Error, match=complaint):
         recognise(miniatures.dior(tmp_path), **options)
 
 
-def test_an_unknown_version_of_dota_is_told(tmp_path):
+def test_an_unknown_version_of_dota_is_reported(tmp_path):
     with pytest.raises(DS2D2Error, match=r"version=3.0: no such version of DOTA, choose 1.0, 1.5, 2.0, own"):
         recognise(miniatures.dota(tmp_path), version="3.0")
 
@@ -222,7 +222,7 @@ def test_an_unknown_layout_is_an_error_with_what_is_expected(tmp_path):
         assert part in message
 
 
-def test_several_layouts_in_one_folder_are_told(tmp_path):
+def test_several_layouts_in_one_folder_are_reported(tmp_path):
     miniatures.dior(tmp_path / "DIOR")
     miniatures.dota(tmp_path / "DOTA")
     with pytest.raises(
@@ -239,7 +239,7 @@ def test_of_two_layouts_the_named_one_is_taken(tmp_path):
     assert recognise(tmp_path, layout="voc").name == "VOC"
 
 
-def test_what_is_not_read_is_told(tmp_path):
+def test_files_that_are_not_read_are_reported(tmp_path):
     miniatures.dota(tmp_path)
     shutil.rmtree(tmp_path / "val" / "labelTxt")
     count = len(list((tmp_path / "val" / "images").iterdir()))
@@ -250,7 +250,7 @@ def test_what_is_not_read_is_told(tmp_path):
     assert "minival.json is not read: in no split" in layout.notes
 
 
-def test_two_data_sets_of_one_layout_are_told(tmp_path):
+def test_two_data_sets_of_one_layout_are_reported(tmp_path):
     miniatures.voc(tmp_path / "VOC2007")
     miniatures.voc(tmp_path / "VOC2012")
     with pytest.raises(
@@ -260,7 +260,7 @@ def test_two_data_sets_of_one_layout_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "advice"), [(False, "pass the folder of the unpacked"), (True, "unpack it")])
-def test_a_source_that_is_no_folder_is_told(tmp_path, make, advice):
+def test_a_source_that_is_no_folder_is_reported(tmp_path, make, advice):
     if make:
         (tmp_path / "DIOR.zip").write_bytes(b"PK")
     with pytest.raises(DS2D2Error, match=f"no such folder, {advice}"):
@@ -327,7 +327,7 @@ def test_a_few_classes_of_dior_are_not_dior(tmp_path, names, classes):
         ),
     ],
 )
-def test_what_only_dior_has_is_said(tmp_path, names, classes, why):
+def test_evidence_for_dior_is_reported(tmp_path, names, classes, why):
     layout = recognise(xml_set(tmp_path, names, classes))
     assert layout.name == "DIOR"
     assert layout.notes[0].startswith("read as DIOR because of ")

@@ -203,7 +203,7 @@ def test_repetitions_across_tiles_are_dropped_class_by_class(folder):
 
 
 @pytest.mark.parametrize(("iou", "count"), [(None, 2), (0.3, 1), (0.4, 2), (0.0, 1), (1.0, 2)])
-def test_the_threshold_decides_what_is_a_repetition(folder, iou, count):
+def test_the_threshold_decides_what_is_a_duplicate(folder, iou, count):
     # Two boxes of 10 x 10 that share half of their area overlap by a third.
     merged = merge(folder, [entry(0, (10, 10, 10, 10)), entry(0, (15, 10, 10, 10))], iou=iou)
     assert merged.kept["small-vehicle"] == count
@@ -265,7 +265,7 @@ def test_the_data_set_may_be_named_by_its_yaml(folder):
     assert submission(folder / "out0") == submission(folder / "out1")
 
 
-def test_the_command_prints_what_became_of_the_detections(folder, capsys):
+def test_the_command_prints_the_numbers_of_detections(folder, capsys):
     write_json(folder / "p.json", [entry(score=0.4), entry(score=0.5), entry(80, number=2)])
     options = {
         "predictions": str(folder / "p.json"),
@@ -280,7 +280,7 @@ def test_the_command_prints_what_became_of_the_detections(folder, capsys):
 
 
 @pytest.mark.parametrize("missing", ["predictions", "data", "out"])
-def test_missing_options_are_told(missing):
+def test_missing_options_are_reported(missing):
     options = {"predictions": "p.json", "data": "d", "out": "o"}
     del options[missing]
     with pytest.raises(DS2D2Error, match=f"{missing}= is missing"):
@@ -312,7 +312,7 @@ def test_missing_options_are_told(missing):
         ({"annotations": []}, "is not a list of detections"),
     ],
 )
-def test_predictions_that_do_not_fit_are_told_in_one_line(folder, entries, message):
+def test_predictions_that_do_not_fit_are_reported_in_one_line(folder, entries, message):
     with pytest.raises(DS2D2Error, match=message):
         merge(folder, entries)
     assert not (folder / "merged").exists()
@@ -320,7 +320,7 @@ def test_predictions_that_do_not_fit_are_told_in_one_line(folder, entries, messa
 
 
 @pytest.mark.parametrize("content", [b"", b'[{"image_id": ', b"\xff\xfe", b"[" * 100_000])
-def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
+def test_a_file_that_is_no_json_is_reported_in_one_line(folder, content):
     (folder / "p.json").write_bytes(content)
     with pytest.raises(DS2D2Error, match=r"p\.json: is not a JSON file"):
         merge_detections(folder / "p.json", folder / "data", folder / "merged")
@@ -338,7 +338,7 @@ def test_a_file_that_is_no_json_is_told_in_one_line(folder, content):
         ("P1__1__0___0.json", "", "has no label files; pass the folder labels"),
     ],
 )
-def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content, message):
+def test_label_files_that_do_not_fit_are_reported_in_one_line(folder, name, content, message):
     (folder / "labels").mkdir()
     (folder / "labels" / name).write_text(content)
     with pytest.raises(DS2D2Error, match=message):
@@ -346,7 +346,7 @@ def test_label_files_that_do_not_fit_are_told_in_one_line(folder, name, content,
     assert not (folder / "merged").exists()
 
 
-def test_the_folder_above_the_label_files_is_told(folder):
+def test_the_folder_above_the_label_files_is_reported(folder):
     (folder / "labels").mkdir()
     with pytest.raises(DS2D2Error, match=r"has no label files; pass predictions=.*labels$"):
         merge_detections(folder, folder / "data", folder / "merged")
@@ -375,13 +375,13 @@ def test_senseless_options_are_refused(folder, options, message):
 
 
 @pytest.mark.parametrize("name", ["predictions", "data", "out"])
-def test_paths_that_cannot_be_are_told(folder, name):
+def test_impossible_paths_are_reported(folder, name):
     paths = {"predictions": folder / "p.json", "data": folder / "data", "out": folder / "merged"}
     with pytest.raises(DS2D2Error, match=f"{name}=~nobody-of-this-name: is not a usable path"):
         merge_detections(**(paths | {name: "~nobody-of-this-name"}))
 
 
-def test_missing_files_are_told(folder):
+def test_missing_files_are_reported(folder):
     with pytest.raises(DS2D2Error, match=r"nowhere\.json: no such file or folder"):
         merge_detections(folder / "nowhere.json", folder / "data", folder / "merged")
     with pytest.raises(DS2D2Error, match=r"nowhere\.yaml: no such file"):

@@ -206,7 +206,7 @@ def test_labels_are_accepted_by_ultralytics(scene, chosen, task):
 
 @settings(max_examples=50, deadline=None)
 @given(scenes(), tilings, st.sampled_from(["detect", "obb"]))
-def test_what_a_tile_shows_whole_is_led_back_to_where_it_was(scene, chosen, task):
+def test_complete_objects_of_tiles_return_to_their_source(scene, chosen, task):
     size, image = scene
     for tile in cut_tiles(image, size, chosen, task).tiles:
         x, y, width, height = tile.window
@@ -403,7 +403,7 @@ def test_what_opencv_cannot_read_pillow_does_whatever_its_size(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
-def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, content):
+def test_a_file_that_is_no_image_is_reported_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DS2D2Error, match=r"a\.png: (cannot be read|is not an image)"):
@@ -484,7 +484,7 @@ def test_the_map_is_a_header_and_one_line_per_image(tmp_path):
         (1, (r"__6___0", "__0___0"), ":2: is not as"),  # the same tile twice
     ],
 )
-def test_a_map_that_was_changed_is_told_with_its_line(tmp_path, line, change, message):
+def test_a_map_that_was_changed_is_reported_with_its_line(tmp_path, line, change, message):
     write_map(tmp_path, train=[cut_tiles(annotated(), (70, 30), TileSettings(64, 16), "obb")])
     lines = (tmp_path / TILE_MAP).read_text().splitlines()
     lines[line] = re.sub(*change, lines[line], count=1)
@@ -497,7 +497,7 @@ def test_a_map_that_was_changed_is_told_with_its_line(tmp_path, line, change, me
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_a_folder_without_a_map_is_told_in_one_line(tmp_path, content):
+def test_a_folder_without_a_map_is_reported_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / TILE_MAP).write_text(content)
     with pytest.raises(DS2D2Error, match=r"tiles\.jsonl(: no such file|:1: is not as)"):

@@ -1,4 +1,4 @@
-"""YOLO heads for oriented boxes, masks and keypoints: what is decoded, compared and left out."""
+"""YOLO heads for oriented boxes, masks and keypoints: outputs that are decoded, compared and left out."""
 
 import math
 from copy import deepcopy
@@ -34,7 +34,7 @@ def test_the_task_is_that_of_the_head(detector):
 @pytest.mark.parametrize("name", ORIENTED)
 def test_decodes_oriented_boxes_as_ultralytics_inference_does(name):
     detector = detector_of(lively_model(f"{name}.yaml"))
-    for branch in detector.head.cv4:  # angles that differ, beyond half a turn where the head's are raw
+    for branch in detector.head.cv4:  # different angles, over half a turn if the head's are raw
         torch.nn.init.normal_(branch[-1].weight)
     model = detector.model.eval()
     model.end2end = False
@@ -59,7 +59,7 @@ def test_differing_maps_give_a_gradient_to_the_student_alone(detector):
     torch.testing.assert_close(reused, detector.compare(detector.head, student, teacher, positives))
     classes, boxes = detector.differences(detector.head, student, teacher, detector.places(teacher))
     torch.testing.assert_close((classes + boxes).sum() / 3, reused.detach(), rtol=1e-4, atol=1e-5)
-    # The probabilistic IoU of a box with itself falls short of 1 by the square root of its epsilon.
+    # The probabilistic IoU of a box with itself is 1 minus the square root of its epsilon.
     floor = 84 * 5e-4 / 3
     same = detector.compare(detector.head, teacher, teacher, positives).item()
     assert same < (floor if detector.task == "obb" else 1e-4)
@@ -108,7 +108,7 @@ def test_objects_cover_their_oriented_box_or_its_hull():
     assert detector.footprints(batch)[0].tolist() == pytest.approx([64, 32, 32, 16, math.pi / 2])
     detector.configure(sum_regions=False, hulls=True)
     assert detector.footprints(batch)[0].tolist() == pytest.approx([56, 16, 72, 48], abs=1e-4)
-    assert batch["bboxes"][0, 0] == 0.5  # what the student's own loss is given stays
+    assert batch["bboxes"][0, 0] == 0.5  # the input of the student's own loss does not change
 
 
 def test_horizontal_objects_cover_their_box():
@@ -169,7 +169,7 @@ def test_nearly_square_boxes_hardly_have_an_angle(square, ratio, turn):
 @settings(max_examples=40, deadline=None)
 def test_similarity_is_symmetric_and_highest_for_equal_boxes(first, second):
     value = similarity(first, second)
-    assert -1e-6 <= value <= similarity(first, first) + 1e-9  # its epsilon is inside of a root
+    assert -1e-6 <= value <= similarity(first, first) + 1e-9  # its epsilon is inside a root
     assert value == pytest.approx(similarity(second, first), abs=1e-9)
 
 
@@ -197,7 +197,7 @@ def test_the_whole_term_has_the_right_gradient(kind, bins):
     head.stride = torch.tensor([8.0, 16.0])
     for module in head.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.fill_(0.05)  # else what leaves a fresh head hardly depends on what enters it
+            module.running_var.fill_(0.05)  # otherwise the outputs of a new head hardly depend on its inputs
     detector = detector_of(build_model("yolo11n-obb.yaml"))
     detector.freeze_head(head)
     shapes = [(1, 3, 2, 3), (1, 4, 1, 2)]

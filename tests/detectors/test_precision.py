@@ -1,4 +1,4 @@
-"""Implicit terms through frozen heads in half precision, as mixed precision runs them, against float32."""
+"""Implicit terms through frozen heads in half precision, as in mixed precision, against float32."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def frozen(family, folder):
         torch.manual_seed(0)
         detector = detector_of(build_model(tiny_yaml(folder, family), nc=2))
         for parameter in detector.head.parameters():
-            if parameter.dim() > 1:  # else all predictions are alike
+            if parameter.dim() > 1:  # otherwise all predictions are similar
                 nn.init.normal_(parameter, std=0.05)
     detector.freeze()
     return detector
@@ -34,8 +34,8 @@ def assignment_of(family, maps, regions):
     return Pooled(Regions([regions], None, None, positives), (None,) * len(maps), None, None)
 
 
-# Share of the term, and what remains where features, and with them the differences of predictions, are near zero: a
-# head's predictions are rounded by a share of themselves, not of their differences.
+# Relative tolerance of the term, and an absolute one for features near zero. There, differences of predictions are
+# small, but rounding depends on the predictions themselves.
 BOUNDS = {torch.bfloat16: (0.05, 0.01), torch.float16: (0.01, 0.002)}
 
 
@@ -43,7 +43,7 @@ BOUNDS = {torch.bfloat16: (0.05, 0.01), torch.float16: (0.01, 0.002)}
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("family", SIZES)
 def test_heads_in_half_precision_give_nearly_the_same_terms(family, dtype, tmp_path):
-    """Features of scales from 0.01 to 100, the student's being the teacher's with noise."""
+    """Features with scales from 0.01 to 100. The student's are the teacher's with noise."""
     detector = frozen(family, tmp_path)
     head = detector.implicit_part(detector.head)
     generator = torch.Generator().manual_seed(0)

@@ -53,7 +53,7 @@ def test_assigned_labels_and_label_weights_agree(retina, case):
     expected, weights = levels(arrays, f"labels_target_{case}"), levels(arrays, f"label_weights_{case}")
     total = 0
     for image in range(2):
-        valid = levels(arrays, f"valid_flags_img{image}", dim=0)  # the reference leaves anchors in the padding out
+        valid = levels(arrays, f"valid_flags_img{image}", dim=0)  # the reference leaves out anchors in the padding
         assignment = RetinaAssigner()(anchors[valid], [arrays[f"boxes_{case}_img{image}"].reshape(-1, 4)])
         labels = torch.cat([arrays[f"labels_{case}_img{image}"], torch.tensor([5, 5])])  # ignored ones count as 5, too
         assert torch.equal(labels[assignment.objects[0]], expected[image][valid].long())
@@ -80,7 +80,7 @@ def test_the_dense_implicit_path_agrees(retina, case):
 
 
 def test_the_region_path_agrees(golden):
-    """The finest level's maps are not kept: its regions take the stored predictions."""
+    """The golden files lack the finest level's maps: its regions use the stored predictions."""
     arrays, maps = golden("implicit_frcnn"), golden("explicit_frcnn")
     head = region_head(arrays, "tea_roi.bbox_head.")
     student = [torch.zeros(2, 16, 64, 80), maps["stu_feat_l1"], maps["stu_feat_l2"], torch.zeros(2, 16, 8, 10)]

@@ -1,4 +1,4 @@
-"""Taps: they collect, and leave no trace."""
+"""Taps collect outputs and do not change the model."""
 
 import copy
 import pickle

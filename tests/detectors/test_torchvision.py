@@ -1,4 +1,4 @@
-"""RetinaNet and Faster R-CNN: what they are made of, what training and validation see of them, and what is refused."""
+"""RetinaNet and Faster R-CNN: their parts, their behaviour in training and validation, and refused options."""
 
 import copy
 import pickle
@@ -45,7 +45,7 @@ def outputs_of(modules, run):
     return result, outputs
 
 
-def test_taps_what_the_head_is_given(detector):
+def test_taps_the_inputs_of_the_head(detector):
     seen = []
     handle = detector.head.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
     _, outputs = outputs_of(
@@ -82,7 +82,7 @@ def test_validation_reuses_the_predictions(detector):
     for name, value in reused.items():
         torch.testing.assert_close(value, computed[name])
     model.train()
-    model(batch)[0].sum().backward()  # nothing that inference mode made is left in the model
+    model(batch)[0].sum().backward()  # no inference tensors are left in the model
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -200,7 +200,7 @@ def distil(family, tmp_path, gains=ALL, channels=16):
     torch.manual_seed(1)
     teacher = detector_of(build_model(tiny_yaml(tmp_path, family, "teacher", fpn_channels=channels), nc=2))
     student = detector_of(build_model(tiny_yaml(tmp_path, family, "student"), nc=2))
-    for side in (teacher, student):  # else all differences of predictions are near zero
+    for side in (teacher, student):  # otherwise all differences of predictions are near zero
         for parameter in side.head.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.05)
@@ -250,7 +250,7 @@ def test_the_ground_truth_is_assigned_once_per_step(family, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_works_under_autocast(family, tmp_path):
     distiller, student = distil(family, tmp_path)
-    # Not 64 px: there P7 is convolved from a single cell, where torch's bfloat16 backward on CPUs gives NaN at times.
+    # Not 64 px: there P7 comes from a single cell, and torch's bfloat16 backward on CPUs sometimes gives NaN.
     with torch.autocast("cpu", torch.bfloat16):
         distiller.arm(student, batch_of(96))
         loss, _ = student.model(batch_of(96))
@@ -326,7 +326,7 @@ def test_matching_follows_the_reference_rule_object_by_object(rows):
                 if row[anchor] == max(row):
                     expected[anchor] = index
     matches = MaxIoUMatcher(0.5, 0.4, minimum=0.3)(quality).tolist()
-    several = [a for a in range(6) if len({r[a] for r in rows}) < len(rows)]  # equal overlaps: either object will do
+    several = [a for a in range(6) if len({r[a] for r in rows}) < len(rows)]  # equal overlaps: both objects are right
     assert [m for a, m in enumerate(matches) if a not in several] == [
         m for a, m in enumerate(expected) if a not in several
     ]

@@ -1,4 +1,4 @@
-"""The YOLO family: what is accepted, what is tapped, how predictions are decoded and compared."""
+"""The YOLO family: accepted models, tapped layers, decoded and compared predictions."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def detector(request):
     return detector_of(lively_model(f"{request.param}.yaml"))
 
 
-def test_taps_what_the_head_is_given(detector):
+def test_taps_the_inputs_of_the_head(detector):
     seen = []
     handle = detector.head.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs[0]))
     outputs = {}
@@ -46,7 +46,7 @@ def test_decodes_as_ultralytics_does_at_inference(detector):
 
 
 def test_negative_distances_make_empty_boxes_that_can_grow():
-    # Without DFL a head may say so; the GIoU loss of inverted boxes would have no lower bound
+    # A head without DFL can predict this. The GIoU loss of inverted boxes would have no lower bound
     detector = detector_of(lively_model("yolo26n.yaml"))
     detector.freeze()
     maps = [torch.rand(1, channels, size, size) for channels, size in zip((64, 128, 256), (8, 4, 2), strict=True)]
@@ -139,7 +139,7 @@ def test_a_teacher_assigns_until_the_handle_is_removed(detector):
     torch.testing.assert_close(theirs[1], predictions.boxes)
     assert all(torch.equal(x, y) for x, y in zip(theirs[2:], own[2:], strict=True))  # anchors and ground truth
     assert not torch.allclose(own[0], theirs[0], atol=0.01)
-    # What the teacher's own criterion would assign, if it learned from this batch
+    # The assignment of the teacher's own criterion, if it was trained with this batch
     (expert,) = teacher.assignment_modules().values()
     expected = expert(predictions.logits.sigmoid(), predictions.boxes, *own[2:])
     for got, want in zip(found[1:4], expected[1:4], strict=True):  # boxes, scores, foreground

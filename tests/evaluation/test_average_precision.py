@@ -1,4 +1,4 @@
-"""`ds2d2 val`: AP worked out by hand, against the libraries on the saved files, and Ultralytics' models end to end."""
+"""`ds2d2 val`: AP computed by hand, by libraries from the saved files, and of Ultralytics' models end to end."""
 
 import contextlib
 import csv
@@ -28,7 +28,7 @@ from ds2d2_yolo.evaluation.detections import coco_detections
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels
-PAD = 16  # that Ultralytics puts around them in rectangular batches of this size
+PAD = 16  # padding of Ultralytics in rectangular batches of this size
 
 
 # ------------------------------------------------------------------------------------------- AP by hand
@@ -86,11 +86,11 @@ def test_a_loose_box_counts_at_the_thresholds_that_it_reaches():
     assert of(total, "AP") == pytest.approx([0.3])  # 0.50, 0.55 and 0.60 of the ten thresholds
 
 
-def test_sizes_are_told_apart_by_area_in_pixels():
+def test_sizes_are_distinguished_by_area_in_pixels():
     boxes = [(1, 1, 0, 0, 31, 31), (1, 1, 100, 0, 33, 32), (1, 1, 0, 150, 97, 97)]
     total, _ = coco_scores(truth_of(boxes), found((*boxes[1], 0.9)))
     assert of(total, "APs", "APm", "APl") == pytest.approx([0, 1, 0])
-    # A false alarm counts in its own size only
+    # A false alarm counts only for its own size
     total, _ = coco_scores(truth_of(boxes), found((1, 1, 200, 200, 10, 10, 0.95), *found_args(boxes, 0.5)))
     assert of(total, "APs", "APm", "APl") == pytest.approx([0.5, 1, 1])
 
@@ -128,7 +128,7 @@ def test_images_that_are_listed_twice_have_detections_twice():
 
 
 def test_oriented_boxes_are_compared_by_oriented_overlap():
-    # Two thin neighbours along a diagonal: their hulls overlap by 0.67, they themselves not at all
+    # Two thin neighbours along a diagonal: their hulls overlap by 0.67, but not the boxes
     ship = (1, 1, 100, 100, 100, 8, math.pi / 4)
     beside = (1, 1, 107, 93, 100, 8, math.pi / 4)
     truth = truth_of([ship])
@@ -172,12 +172,12 @@ def test_scores_that_make_no_sense_are_refused():
 
 
 class Oracle(torch.nn.Module):
-    """Mixed into a model: looks the image's number up in its grey value and returns what is noted for it."""
+    """Mixin for a model: reads the image's number from its grey value, and returns the stored detections."""
 
     noted = None
 
     def note(self, rows, channels):
-        """Keep (image, xywh in pixels, confidence, class, and what else the task has, as the head gives it)."""
+        """Store (image, xywh in pixels, confidence, class, and other outputs of the task, as from the head)."""
         count = max(len(entries) for entries in rows.values())
         noted = torch.zeros(max(rows) + 1, channels, count)
         for image, entries in rows.items():
@@ -204,7 +204,7 @@ class OrientedOracle(Oracle, OBBModel):
 
 
 class MaskOracle(Oracle, SegmentationModel):
-    """Its masks are the boxes."""
+    """Return masks that are the boxes."""
 
     def predict(self, x, *args, **kwargs):
         found = super().predict(x, *args, **kwargs)
@@ -237,7 +237,7 @@ def oracle(rows, task="detect"):
 
 
 def write_scenes(folder, rows, task="detect"):
-    """Write grey images, each as bright as its number, and what is in them."""
+    """Write grey images, each as bright as its number, and their labels."""
     for kind in ("images", "labels"):
         (folder / kind / "val").mkdir(parents=True)
     for image, entries in rows.items():
@@ -261,19 +261,19 @@ def write_scenes(folder, rows, task="detect"):
 
 
 def scenes(task="detect", seed=0, images=6):
-    """Objects of all sizes that stay clear of the rim, and imperfect detections of them."""
+    """Objects of all sizes away from the edge, and imperfect detections of them."""
     generator = np.random.default_rng(seed)
     truth, detections = {}, {}
     for image in range(images):
         truth[image], detections[image] = [], []
         for index in range(0 if image == 1 else 14):
             w, h = (120, 90) if index == 0 else np.exp(generator.uniform(np.log(12), np.log(90), 2))
-            w, h = max(w, 1.3 * h) if task == "obb" else w, h  # the longer side first, as Ultralytics has it
+            w, h = max(w, 1.3 * h) if task == "obb" else w, h  # the longer side first, as in Ultralytics
             x, y = generator.uniform(90, SIZE - 90, 2)
             box, label = np.array([x, y, w, h]), int(generator.integers(2))
             angle = [float(generator.uniform(-0.7, 2.3))] if task == "obb" else []
 
-            def more(box, angle=angle):  # what the head gives: a coefficient, keypoints in pixels of the input
+            def more(box, angle=angle):  # outputs of the head: a coefficient, keypoints in pixels of the input
                 values = {"segment": [1.0], "pose": (corners_of(*box) + PAD).reshape(-1)}
                 return values.get(task, angle)
 
@@ -298,7 +298,7 @@ def files_of(folder):
 
 @pytest.fixture(scope="module", params=ORACLES)
 def evaluated(request, tmp_path_factory):
-    """An evaluation of imperfect detections, its task, and what the model was told."""
+    """An evaluation of imperfect detections, its task, and the detections of the model."""
     folder = tmp_path_factory.mktemp(request.param)
     truth, detections = scenes(request.param)
     data = write_scenes(folder / "set", truth, request.param)
@@ -312,7 +312,7 @@ def test_the_saved_files_give_the_same_numbers_to_others(evaluated):
     assert of(total) == [numbers[name] for name in AP_COLUMNS]
     assert classes == evaluation.classes
     if task == "obb":
-        return  # what others have knows no oriented overlap
+        return  # other libraries do not have the overlap of oriented boxes
     truth_file, prediction_file = (str(evaluation.folder / f"{name}.json") for name in ("ground_truth", "predictions"))
     reference = COCO(truth_file)
     theirs = COCOeval_faster(reference, reference.loadRes(prediction_file), "bbox")
@@ -334,7 +334,7 @@ def test_the_saved_files_give_the_same_numbers_to_others(evaluated):
 
 def test_the_numbers_are_close_to_ultralytics_own(evaluated):
     evaluation, _, _ = evaluated
-    # They differ in how the curve is integrated alone, as nothing here lies at the rim.
+    # They differ only in the integration of the curve, because no object is at the edge.
     assert of(evaluation, "AP50", "AP") == pytest.approx([evaluation.mAP50, evaluation.mAP50_95], abs=0.015)
 
 
@@ -410,7 +410,7 @@ def test_the_table_and_the_files_tell_the_same(evaluated):
 # --------------------------------------------------------------------------------- what is worth a warning
 
 
-def test_crowds_refused_images_and_absent_sizes_are_told(tmp_path):
+def test_crowds_refused_images_and_absent_sizes_are_reported(tmp_path):
     crowd = [(18 + 30 * (i % 10), 14 + 26 * (i // 10), 20.0, 20.0, 0.9, 0) for i in range(110)]
     rows = {0: crowd, 1: [(50.0, 50.0, 30.0, 30.0, 0.8, 0)]}
     data = write_scenes(tmp_path / "set", rows)
@@ -433,9 +433,9 @@ def test_crowds_refused_images_and_absent_sizes_are_told(tmp_path):
     assert everything.settings["max_det"] == 400, "Ultralytics keeps as many as may count"
 
 
-def test_a_detection_ends_at_the_rim_of_its_image(tmp_path):
+def test_a_detection_ends_at_the_edge_of_its_image(tmp_path):
     rows = {0: [(20.0, 100.0, 40.0, 40.0, 0.9, 0)]}
-    told = {0: [(13.0, 100.0, 54.0, 40.0, 0.9, 0)]}  # 14 pixels of it lie in the padding
+    told = {0: [(13.0, 100.0, 54.0, 40.0, 0.9, 0)]}  # 14 pixels of it are in the padding
     evaluation = measure(oracle(told), write_scenes(tmp_path / "set", rows), tmp_path / "run")
     _, _, (only,) = files_of(evaluation.folder)
     assert only["bbox"] == pytest.approx([0, 80, 40, 40], abs=1e-4)
@@ -559,7 +559,7 @@ def belongings(tmp_path_factory):
         ({"device": "cuda:77"}, "device=cuda:77", 2),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(belongings, tmp_path, change, complaint, code):
+def test_a_mistake_is_reported_in_one_line_and_leaves_nothing(belongings, tmp_path, change, complaint, code):
     given = {"model": "good.pt", "data": "set/data.yaml", **change}
     for name in ("model", "data"):
         if given[name] and "/is/" not in given[name]:

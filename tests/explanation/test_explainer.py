@@ -1,4 +1,4 @@
-"""What is explained is what is trained: maps, errors and differences add up to the terms of the loss."""
+"""Explanations agree with the training: maps, errors and differences add up to the terms of the loss."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Which detections count as right."""
+"""Hits, false alarms and misses."""
 
 import numpy as np
 from hypothesis import given, settings

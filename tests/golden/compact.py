@@ -1,4 +1,4 @@
-"""Cut the reference's golden arrays down to what the tests need: python tests/golden/compact.py path/to/golden."""
+"""Reduce the reference's golden arrays to those that the tests need: python tests/golden/compact.py path/to/golden."""
 
 import re
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-# What is kept of each file, as patterns of array names. Student features are multiples of 1/32 and kept as int16.
+# Patterns of the arrays to keep, for each file. Student features are multiples of 1/32 and stored as int16.
 KEPT = {
     "transform_bboxes_edge_cases": [r".*"],
     "losses": [r".*"],
@@ -15,7 +15,7 @@ KEPT = {
         r"(stu|tea)_feat_l\d|derived_fg_weight_.*|fg_weight_A_.*",
         r"grad_c[LH]_A_wrt_stu_feat_l[1-4]|dwt_.*|(high_freq|high_freq_cotangent|grad_high_freq)_.*l[2-4]",
     ],
-    # Of the maps only those that few regions are pooled from: the finest are large.
+    # Of the maps, only those from which few regions are pooled: the finest are large.
     "explicit_frcnn": [r"src_size|boxes_.*|derived_fg_weight_.*|stu_feat_l[12]"],
     "implicit_retina": [
         r"avg_factor_.*|implicit_(reg|cls)_per_level_.*|(stu|tea)_cls_l[2-4]|decoded_.*_l[2-4]|label_weights_.*_l[2-4]",

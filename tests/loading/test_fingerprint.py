@@ -1,4 +1,4 @@
-"""What a data YAML says of a split becomes image files."""
+"""The entries of a data YAML become image files."""
 
 import pytest
 

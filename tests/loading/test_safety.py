@@ -1,4 +1,4 @@
-"""Attempts to have code run by a file, under `safe=True`: each is refused, and a marker proves that nothing ran."""
+"""Files that would run code, with `safe=True`: each is refused, and a marker proves that nothing ran."""
 
 import pickle
 import shutil
@@ -22,14 +22,14 @@ NAMED = [
     "tr'ap-in-weights.pt",
     "yolov5n.pt",
     "https://example.com/trap.pt",
-]  # Ultralytics loads files of other names for these
+]  # Ultralytics loads files with other names for these
 TRAIN = "train teacher={good} student={yaml} data={data} imgsz=64 epochs=1 device=cpu plots=False"
 ATTEMPTS = [
     *(f"{TRAIN} {role}={file}" for role in ("teacher", "student", "pretrained") for file in SPELLINGS),
     *(f"{TRAIN} {role}={{coded}}" for role in ("teacher", "student")),  # a YAML
     *(f"{TRAIN} {role}={{rebuilt}}" for role in ("teacher", "student", "pretrained")),  # a checkpoint
     *(f"{TRAIN} {role}={file}" for role in ("teacher", "student", "pretrained") for file in NAMED),
-    *(f"{TRAIN} {role}={{calling}}" for role in ("teacher", "student")),  # a YAML, a layer of which is a function
+    *(f"{TRAIN} {role}={{calling}}" for role in ("teacher", "student")),  # a YAML with a function as a layer
     f"{TRAIN} teacher={{nested}}",
     "train cfg={cfg} student={yaml} data={data} imgsz=64",
     *(f"val model={file} data={{data}} imgsz=64" for file in (*NAMED, "yolo11n", "{calling}")),
@@ -105,7 +105,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def trap_in_weights(files, monkeypatch, tmp_path):
-    """Ultralytics' folder of weights has a trap under a bare name, and under those of public weights."""
+    """Ultralytics' folder of weights has a trap under a bare name, and under names of public weights."""
     for name in ("trap-in-weights.pt", "yolov5nu.pt", "yolo11n.pt"):
         shutil.copy(files["zip"], tmp_path / name)
     monkeypatch.setitem(SETTINGS, "weights_dir", str(tmp_path))
@@ -125,7 +125,7 @@ def test_nothing_runs(words, files, trap_in_weights, fresh_machine, capsys):
 @pytest.mark.parametrize("words", ["resume", "resume=True"])
 def test_the_last_run_is_looked_into(words, files, fresh_machine, monkeypatch, capsys):
     files["marker"].unlink(missing_ok=True)
-    monkeypatch.chdir(files["run"])  # whose last.pt names a trap as its teacher
+    monkeypatch.chdir(files["run"])  # its last.pt names a trap as teacher
     assert main(["train", words, "safe=True"]) == 1
     assert not files["marker"].exists()
     assert "teacher=" in (error := capsys.readouterr().err)
@@ -135,7 +135,7 @@ def test_the_last_run_is_looked_into(words, files, fresh_machine, monkeypatch, c
 @pytest.mark.parametrize("head", [b"", None])
 @pytest.mark.parametrize("words", [TRAIN, "val model={good} data={data} imgsz=64"])
 def test_caches_of_labels_run_nothing(words, head, files, fresh_machine, capsys, tmp_path):
-    """With `safe=True` or without."""
+    """Whether `safe=True` is passed."""
     files["marker"].unlink(missing_ok=True)
     data = write_data(tmp_path / "set", train=2, val=2)
     cache = tmp_path / "set" / "labels" / "val.cache"

@@ -16,7 +16,7 @@ from ds2d2_yolo.method import (
 
 
 def reference_loss(arrays, gains):
-    """The loss as the reference sets it up: five levels of 16 channels, one shared adapter."""
+    """The loss with the reference's settings: five levels of 16 channels, one shared adapter."""
     loss = DS2D2Loss(TappedMaps.of_neck([16] * 5, [16] * 5), gains, shared_adapter=True)
     with torch.no_grad():
         loss.adapters[0].weight.copy_(arrays["conv_weight"])
@@ -44,7 +44,7 @@ def test_gradients_agree_with_the_reference(golden, index, letter):
     arrays = golden("explicit_retina")
     kernel = arrays["conv_weight"].requires_grad_()
     student = [arrays[f"stu_feat_l{level}"].requires_grad_() for level in range(5)]
-    # The reference's own weight, rounded to float16, so that nothing else than the terms can differ.
+    # The reference's own weight, rounded to float16, so that only the terms can differ.
     terms = [
         explicit_terms(F.conv2d(x, kernel), arrays[f"tea_feat_l{level}"], arrays[f"fg_weight_A_l{level}"].unsqueeze(1))
         for level, x in enumerate(student)

@@ -41,7 +41,7 @@ def test_kl_divergence_agrees_with_the_reference(golden):
     student = arrays["kl_pred_logits"].requires_grad_()
     divergence = kl_divergence(student, arrays["kl_tea_logits"])
     close(divergence, arrays["kl_per_roi"])
-    (0.5 * divergence.sum()).backward()  # what its misplaced argument makes the reference compute
+    (0.5 * divergence.sum()).backward()  # the reference computes this because of a misplaced argument
     close(0.5 * divergence.sum(), arrays["kl_third_positional_48_loss"])
     close(student.grad, arrays["kl_third_positional_48_grad_pred"], rtol=1e-4)
     close(0.5 * divergence.mean(), arrays["kl_avg_factor_keyword_48_loss"])
@@ -154,7 +154,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 def of_any_scale(generator, *shape):
-    """Values of a scale from 0.1 to 10, none beyond 20."""
+    """Values with a scale from 0.1 to 10, at most 20."""
     scale = 10 ** (2 * torch.rand(1, generator=generator) - 1)
     return (scale * torch.randn(*shape, generator=generator)).clamp(-20, 20)
 
@@ -166,11 +166,11 @@ def boxes_of_any_size(generator):
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2e-3), (torch.float16, 3e-4)])
 def test_half_precision_predictions_give_nearly_the_same_terms(dtype, bound):
-    """1,000 inputs with logits up to 20: the terms differ by what the rounding of the predictions makes, and no more.
+    """1,000 inputs with logits up to 20: the terms differ only because predictions are rounded.
 
-    So they are those of the rounded predictions in float64, up to float32's own rounding. From predictions that were
-    not rounded they are within 0.2 % for bfloat16, 0.03 % for float16; the L1 term of regions within 3 %, as it jumps
-    where two classes are about equally probable and the rounding makes the other one the teacher's first.
+    They equal the terms of the rounded predictions in float64, up to float32's rounding. Compared with predictions that
+    are not rounded, they are within 0.2 % for bfloat16 and 0.03 % for float16. The L1 term of regions is within 3 %: it
+    jumps if two classes have almost the same probability and rounding exchanges their order.
     """
     generator = torch.Generator().manual_seed(0)
     for _ in range(500):

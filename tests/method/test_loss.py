@@ -1,4 +1,4 @@
-"""The four terms together: which are computed, on which maps, through which adapters."""
+"""The four terms together: computed terms, their maps and their adapters."""
 
 import pytest
 import torch
@@ -142,8 +142,8 @@ def test_levels_that_do_not_fit_are_refused(arguments, message):
         TappedMaps(*arguments)
 
 
-def test_focused_terms_average_what_the_teacher_is_sure_of(maps):
-    """One sure cell per level: what differs elsewhere does not count, and its share of the map does not either."""
+def test_focused_terms_average_where_the_teacher_is_confident(maps):
+    """One confident cell per level: differences elsewhere do not count, and the size of the map does not matter."""
     student, teacher = maps
     sure = [torch.zeros(2, 1, *x.shape[2:]) for x in teacher]
     for grid in sure:

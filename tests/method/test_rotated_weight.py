@@ -12,7 +12,7 @@ from ds2d2_yolo.method import density_independent_scale_weight
 
 
 def margins(box, size, grid):
-    """How far inside of the box the centre of every cell lies, in pixels; negative outside."""
+    """Distance of every cell's centre from the edge of the box, in pixels; negative outside."""
     x, y, w, h, angle = box
     columns, rows = np.meshgrid(
         (np.arange(grid[1]) + 0.5) * size[1] / grid[1] - x, (np.arange(grid[0]) + 0.5) * size[0] / grid[0] - y
@@ -23,7 +23,7 @@ def margins(box, size, grid):
 
 
 def weight_by_loop(boxes, images, count, size, grid):
-    """The definition, box by box; boxes whose centre lies in the image."""
+    """The definition, box by box, for boxes with their centre in the image."""
     weight = np.ones((count, 1, *grid))
     for box, image in zip(boxes, images, strict=True):
         covered = margins(box, size, grid) >= 0
@@ -54,7 +54,7 @@ entry = st.tuples(st.floats(0, 1), st.floats(0, 1), side, side, turn, st.integer
 def test_agrees_with_a_loop_for_any_oriented_boxes(entries, size, grid):
     boxes = [(x * size[1], y * size[0], *rest) for x, y, *rest, _ in entries]
     images = [image for *_, image in entries]
-    for box in boxes:  # rounding decides of centres that lie on a side, and of boxes on the border of two cells
+    for box in boxes:  # rounding decides for centres on a side, and for boxes between two cells
         assume(np.abs(margins(box, size, grid)).min() > 1e-6)
         if not (margins(box, size, grid) >= 0).any():
             places = np.array(box[:2]) * grid[::-1] / size[::-1]
@@ -114,6 +114,6 @@ def test_oriented_boxes_compile_to_one_graph_without_host_reads():
     compiled = torch.compile(density_independent_scale_weight, fullgraph=True, backend="aot_eager")
     arguments = (boxes, index, 1, (64, 64), [(4, 4)])
     assert torch.equal(compiled(*arguments)[0], density_independent_scale_weight(*arguments)[0])
-    # On the meta device there are no values: whatever asks for one fails.
+    # On the meta device there are no values: reading one raises an error.
     (weight,) = density_independent_scale_weight(boxes.to("meta"), index.to("meta"), 2, (64, 64), [(4, 4)])
     assert tuple(weight.shape) == (2, 1, 4, 4)

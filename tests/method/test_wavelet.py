@@ -51,7 +51,7 @@ def test_high_frequency_map_depends_on_the_top_left_of_blocks():
 
 @pytest.mark.parametrize("wavelet", ["haar", "db2"])
 def test_is_orthonormal(wavelet):
-    # zeros around the map keep the longer filters from spilling over its border
+    # with zeros around the map, the longer filters do not wrap around its edge
     x = F.pad(torch.randn(2, 3, 8, 8, dtype=torch.float64), (8, 8, 8, 8))
     energy = sum(band.square().sum() for band in decompose(x, wavelet))
     torch.testing.assert_close(energy, x.square().sum())

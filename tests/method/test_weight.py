@@ -48,7 +48,7 @@ def test_agrees_with_the_rounded_weights_of_the_reference(golden, level):
     torch.testing.assert_close(weight[:, 0], expected, rtol=5e-3, atol=0)
 
 
-# Where the reference crashes (right_touching, left, nan) or paints with negative weight (above), ours adds nothing.
+# Nothing is added where the reference crashes (right_touching, left, nan) or has negative weights (above).
 @pytest.mark.parametrize(
     ("case", "total"),
     [
@@ -94,7 +94,7 @@ def test_agrees_with_a_loop_for_any_boxes(entries, height, width, size):
     torch.testing.assert_close(
         weight.double(), weight_by_loop(boxes, index, 3, size, (height, width)), rtol=1e-6, atol=1e-6
     )
-    # boxes that are not finite leave a finite weight, too
+    # the weight is finite even if boxes are not
     boxes, index = torch.tensor([entry[:4] for entry in entries]).reshape(-1, 4), torch.tensor([e[4] for e in entries])
     (weight,) = density_independent_scale_weight(boxes, index, 3, size, [(height, width)])
     assert torch.isfinite(weight).all()
@@ -142,7 +142,7 @@ def test_compiles_to_one_graph():
 
 
 def test_never_reads_values_on_the_host():
-    # On the meta device there are no values: whatever asks for one fails.
+    # On the meta device there are no values: reading one raises an error.
     boxes, index = torch.empty(9, 4, device="meta"), torch.empty(9, device="meta")
     (weight,) = density_independent_scale_weight(boxes, index, 2, (64, 64), [(4, 4)])
     assert tuple(weight.shape) == (2, 1, 4, 4)

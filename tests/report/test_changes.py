@@ -1,4 +1,4 @@
-"""What changed between two detectors, image by image."""
+"""Changes between two detectors, image by image."""
 
 import pytest
 

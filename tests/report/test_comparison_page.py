@@ -1,4 +1,4 @@
-"""`ds2d2 report` about a comparison: the page, what it is made from, and the mistakes it answers."""
+"""`ds2d2 report` about a comparison: the page, its sources, and mistakes."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def copied(compared, tmp_path):
     return shutil.copytree(compared, tmp_path / "moved", ignore=shutil.ignore_patterns("report*"))
 
 
-def test_the_page_tells_everything_about_a_comparison(reported):
+def test_the_page_shows_everything_about_a_comparison(reported):
     page = Page(reported / "report.html")
     assert_self_contained(page)
     for expected in (
@@ -73,7 +73,7 @@ def test_the_page_tells_everything_about_a_comparison(reported):
 def test_a_browser_shows_the_comparison_without_complaint(width, reported, tmp_path):
     pixels = browse(reported / "report.html", tmp_path, width=width)
     assert pixels.std() > 10
-    assert (pixels[:, -8:] > 240).all()  # nothing reaches beyond the margin: what is wide scrolls in its place
+    assert (pixels[:, -8:] > 240).all()  # nothing crosses the margin: wide parts scroll in their place
 
 
 def test_what_is_read_is_what_was_compared(compared):
@@ -145,7 +145,7 @@ def test_what_a_comparison_cannot_use_is_refused(given, message, compared, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_comparison_is_told_in_one_line(copied):
+def test_a_damaged_comparison_is_reported_in_one_line(copied):
     records = sorted((copied / "runs").glob("*.json"))
     teachers = [path for path in records if path.name.startswith("teacher")]
     for path in teachers:

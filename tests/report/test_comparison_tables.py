@@ -1,4 +1,4 @@
-"""The tables and the picture of a comparison: what people read, and what the files hold."""
+"""The tables and the picture of a comparison: printed texts and contents of files."""
 
 import csv
 from io import BytesIO
@@ -77,7 +77,7 @@ def test_all_files_are_written(tmp_path):
     assert "![" in text
 
 
-def test_what_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_an_unwritable_folder_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DS2D2Error, match="cannot save the results"):
         save_comparison(comparison_of(tmp_path / "file"), results_of())

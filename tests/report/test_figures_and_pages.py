@@ -1,4 +1,4 @@
-"""The toolboxes of pictures and pages."""
+"""The tools for pictures and pages."""
 
 import io
 
@@ -83,7 +83,7 @@ def test_changes_are_sorted_with_the_best_on_top():
     assert draw_changes({}, "points").png().startswith(b"\x89PNG")
 
 
-def test_pages_escape_what_is_not_theirs():
+def test_pages_escape_texts_from_outside():
     evil = "<script>alert('&')</script>"
     picture = Picture(b"\x89PNG", '">', evil)
     parts = [Heading(evil), Paragraph(evil), Table([evil], [[evil]]), facts({evil: evil}), picture, Grid([picture])]

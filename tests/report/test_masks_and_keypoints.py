@@ -1,4 +1,4 @@
-"""Masks and keypoints in `compare`, `val` and `report`: what is measured beside their boxes is shown everywhere."""
+"""Masks and keypoints in `compare`, `val` and `report`: their metrics are shown everywhere beside those of boxes."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module", params=FIGURES)
 def compared(request, tmp_path_factory):
-    """A comparison of all kinds of methods, made in this process to save time; its results, and what it measures."""
+    """A comparison of all kinds of methods, made in this process to save time, with its results and metrics."""
     folder = tmp_path_factory.mktemp(request.param)
     data = write_data(folder / "set", train=8, val=3, task=request.param)
     teacher = save_checkpoint(lively_model(small_yolo(folder, "big", 32, request.param), seed=1), folder / "teacher.pt")
@@ -78,7 +78,7 @@ def test_table_and_files_tell_them(compared):
     for expected in (*(f"{name} - plain" for name in short), f"{short[1]} at equal time", f"gap closed, {short[1]}"):
         assert expected in "\n".join(lines)
         assert expected in markdown
-    for file, count in (("comparison.csv", 3), ("summary.csv", 5)):  # there, teacher and amplifier have a line, too
+    for file, count in (("comparison.csv", 3), ("summary.csv", 5)):  # it also has lines for teacher and amplifier
         with (comparison.folder / file).open(newline="") as table:
             rows = list(csv.DictReader(table))
         assert len(rows) == count
@@ -91,7 +91,7 @@ def test_the_picture_has_masks_or_keypoints_below_the_boxes(compared):
     comparison, _, _, _ = compared
     with Image.open(comparison.folder / "comparison.png") as picture:
         width, height = picture.size
-    assert height > width  # of boxes alone it is wider than high
+    assert height > width  # with boxes alone it is wider than high
 
 
 def test_the_page_of_the_comparison_and_of_a_run_tell_them(compared):

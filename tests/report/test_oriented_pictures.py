@@ -1,4 +1,4 @@
-"""Oriented boxes in pictures: read as Ultralytics reads them, found again in place, outlined as they lie, counted."""
+"""Oriented boxes in pictures: read as in Ultralytics, at the right place, drawn with their angle, and counted."""
 
 import copy
 import dataclasses
@@ -77,7 +77,7 @@ def test_detections_are_those_of_predict_with_their_angles(folder, image):
     assert found.shape[1] == 7
     assert len(found) == len(expected.obb) > 0
     expected_boxes = expected.obb.xywhr.numpy()
-    for box in found[:, :5]:  # where two are equally sure, either comes first; Ultralytics writes the longer side first
+    for box in found[:, :5]:  # equal confidences have no order; Ultralytics writes the longer side first
         alike = corners_of(expected_boxes).mean(1) - box[:2]
         nearest = expected_boxes[np.abs(alike).sum(1).argmin()]
         assert nearest[2] * nearest[3] == pytest.approx(box[2] * box[3], rel=0.01)
@@ -134,7 +134,7 @@ def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path,
         overrides |= {"plots": True, "project": str(tmp_path), "name": disw, "footprint": disw}
         DS2D2Trainer(overrides=overrides).train()
         student, _ = load_model("student", tmp_path / disw / "weights" / "best.pt")
-        assert trained_argument(student, "footprint") == disw  # by which `explain` goes
+        assert trained_argument(student, "footprint") == disw  # `explain` uses it
     assert drawn["hull"].sum() == pytest.approx(drawn["rotated"].sum(), rel=1e-3)
     assert (drawn["hull"] > 1).sum() > (drawn["rotated"] > 1).sum()
 

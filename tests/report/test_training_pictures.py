@@ -1,4 +1,4 @@
-"""What a distillation leaves in its run folder, and what loggers are told."""
+"""Files of a distillation in its run folder, and values for loggers."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_a_run_with_pictures_opens_no_connection(distilled):
     assert distilled.connections == []
 
 
-def test_loggers_are_told_every_term_of_every_epoch(distilled):
+def test_loggers_get_every_term_of_every_epoch(distilled):
     assert len(distilled.logged) == 2
     for items in distilled.logged:
         assert {f"train/{name}_loss" for name in TERMS} <= set(items)
@@ -56,7 +56,7 @@ def test_gains_and_shares_by_level_are_tabulated_and_logged(distilled):
         )
     arguments = YAML.load(distilled.run / "args.yaml")
     for name, share in zip(TERMS, arguments["shares"], strict=True):
-        # Calibration gives each term its share of the whole; the first batch of the second epoch is about as it was
+        # Calibration gives each term its share. The first batch of the second epoch is about the same as before
         assert table[f"share/{name}"][1] == pytest.approx(share, rel=1)
         assert table[f"gain/{name}"][1] == pytest.approx(arguments[name], rel=1e-4)
 
@@ -108,7 +108,7 @@ def test_measuring_a_run_leaves_its_weights_bit_by_bit(short):
 
 @pytest.mark.slow
 def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
-    """In a process of its own: Ultralytics gives loggers no run of a test."""
+    """In its own process: Ultralytics disables loggers in tests."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,4 +1,4 @@
-"""The embedded data set: scenes that depend on their seed alone, labels that fit, folders that are whole or absent."""
+"""The embedded data set: scenes depend only on their seed, labels fit, folders are complete or missing."""
 
 import json
 import os
@@ -34,7 +34,7 @@ MARKER = ".ds2d2-scenes-partial.json"
 
 
 def snapshot(folder):
-    """Contents and times of change of all files below a folder."""
+    """Contents and modification times of all files below a folder."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
@@ -87,7 +87,7 @@ def test_every_class_occurs_and_small_objects_are_the_many():
 
 
 def test_objects_are_drawn_where_their_boxes_are():
-    """Vehicles have more edges than the places where a mirrored label would put them."""
+    """Vehicles have more edges than the places of mirrored labels."""
     inside, mirrored = [], []
     for index in range(10):
         image, objects = render_scene(0, "train", index, 192, "town")
@@ -247,7 +247,7 @@ def test_senseless_counts_are_refused(tmp_path, counts):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_an_unwritable_place_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DS2D2Error, match="file: cannot write here"):
         render_dataset(tmp_path / "file" / "scenes", **SMALL)
@@ -256,11 +256,11 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
 def test_an_interrupted_rendering_leaves_nothing(tmp_path):
     def interrupt(number, frame):
-        # Python drops what is raised while it collects garbage; wait for a moment in the middle of a scene.
+        # Python ignores exceptions during garbage collection: wait for a moment in the middle of a scene.
         if "ds2d2_yolo/scenes" not in frame.f_code.co_filename:
             signal.setitimer(signal.ITIMER_REAL, 0.005)
             return
-        signal.setitimer(signal.ITIMER_REAL, 5)  # again, if OpenCV drops this one while it picks an overload
+        signal.setitimer(signal.ITIMER_REAL, 5)  # again, if OpenCV ignores this one while it chooses an overload
         raise KeyboardInterrupt
 
     render_dataset(tmp_path / "warm", {"train": 1}, size=96)
@@ -278,8 +278,8 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
 def test_an_interrupt_within_opencv_does_not_crash(tmp_path):
-    # Python answers signals inside OpenCV, too, when it words why a form of an overloaded function does not fit; what
-    # the handler raises there is then not looked at. A process of its own, as it would take this one down.
+    # Python also handles signals inside OpenCV, while OpenCV writes the error about one form of an overloaded function.
+    # An exception of the handler is then ignored. In its own process, because a crash would end this one.
     script = """
 import signal, numpy as np
 from ds2d2_yolo.scenes.canvas import Canvas
@@ -431,6 +431,6 @@ def test_ultralytics_reads_the_data_set(tmp_path, rendered):
 def test_the_download_of_the_yaml_renders_to_its_path(name, tmp_path):
     description = yaml.safe_load((resource_folder("datasets") / f"{name}.yaml").read_text())
     (tmp_path / "taken").mkdir()
-    # Rendering all 550 images would take a minute; that the snippet asks for this very folder shows in the refusal.
+    # Rendering all 550 images would take a minute. The refusal shows that the snippet uses this folder.
     with pytest.raises(DS2D2Error, match=f"{tmp_path / 'taken'}: exists and is not a rendered data set"):
         exec(description["download"], {"yaml": {**description, "path": tmp_path / "taken"}})

@@ -1,4 +1,4 @@
-"""Gains found automatically: what share of the gradient a term gets, when, and what is kept of it."""
+"""Automatic gains: the share of the gradient that a term gets, the time of calibration, and saved gains."""
 
 import math
 import multiprocessing
@@ -27,7 +27,7 @@ def maps_of(seed=0):
 
 
 def pull(maps, strength):
-    """A loss whose gradient to all maps together has the norm `strength`."""
+    """A loss whose gradient with respect to all maps has the norm `strength`."""
     count = sum(x.numel() for x in maps)
     return sum(x.sum() for x in maps) * strength / math.sqrt(count)
 
@@ -105,7 +105,7 @@ def test_a_term_without_gradient_keeps_its_share_as_gain():
 
 
 def test_gradients_beyond_the_range_of_float16_are_measured():
-    """One of 65,536 elements of the gradient is about 4e-8 here: float16 makes that 5.96e-8 or 0."""
+    """Each of the 65,536 elements of the gradient is about 4e-8: in float16 it becomes 5.96e-8 or 0."""
     small = torch.ones(1, 1, 256, 256, dtype=torch.float16, requires_grad=True)
     calibration = Calibration({"ex_low": 1.0}, batches=1)
     value = (small.float() * 4e-8).sum()
@@ -239,7 +239,7 @@ def test_measuring_shares_leaves_parameter_gradients_alone():
     meter = ShareMeter(["8"])
     meter.observe(maps[0].square().sum(), {"ex_low": maps[0].sum()}, maps)
     assert layer.weight.grad is None
-    maps[0].sum().backward()  # the graph is still there
+    maps[0].sum().backward()  # the graph still exists
 
 
 def test_without_any_gradient_shares_are_unknown():

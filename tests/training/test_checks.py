@@ -1,4 +1,4 @@
-"""What is checked before a training, by Ultralytics' own loader and by what is trained."""
+"""Checks before a training, compared with Ultralytics' own loader and with trainings."""
 
 import logging
 
@@ -24,7 +24,7 @@ def given(tmp_path_factory):
     """Five training images, teacher and student."""
     folder = tmp_path_factory.mktemp("given")
     data = write_data(folder / "set", train=5, val=2)
-    (folder / "set" / "images" / "train" / "damaged.png").write_bytes(b"no image")  # Ultralytics leaves it out
+    (folder / "set" / "images" / "train" / "damaged.png").write_bytes(b"no image")  # left out by Ultralytics
     teacher = save_checkpoint(lively_model(small_yolo(folder, "big", 24)), folder / "teacher.pt")
     return {"data": str(data), "teacher": str(teacher), "student": str(small_yolo(folder))}
 
@@ -75,7 +75,7 @@ def test_what_is_refused_is_what_ultralytics_loader_has(given, tmp_path):
 
 
 def distil_with_frozen_maps(given, calibration=None, meter=None):
-    """Return the warnings of a batch whose student learns in its head alone, and the distiller."""
+    """Return the warnings of a batch whose student trains only its head, and the distiller."""
     teacher, student = (detector_of(lively_model(given["student"], seed=seed)) for seed in (1, 2))
     pair = check_pair(teacher, student, 64)
     loss = DS2D2Loss(pair.maps, Gains(ex_low=1, ex_high=0, im_full=0, im_high=0, response=1), "haar", "confidence")

@@ -1,4 +1,4 @@
-"""`val_kd=true`: what it measures by hand and in whole runs of every family, and that training does not notice."""
+"""`val_kd=true`: values by hand and in whole runs of every family. The training does not change."""
 
 import csv
 import multiprocessing
@@ -42,7 +42,7 @@ def test_detections_are_paired_one_to_one_without_weak_ones():
     teacher = found((BOX, 0.9, 0), (shifted(50), 0.8, 1))
     student = found((shifted(2), 0.5, 0), (shifted(1), 0.4, 1), (shifted(80), 0.3, 0), (shifted(50), 0.2, 1))
     agreement.update(student, teacher)
-    # Pairs: the object at 0 with the nearer of two; that one is of another class. IoU of a shift by 1: 90 of 110
+    # Pairs: the object at 0 with the nearer of two, which has another class. IoU of a shift by 1: 90 of 110
     expected = (2 * 1 / (2 + 3), 0.0, 90 / 110)
     assert list(agreement.results().values()) == pytest.approx(expected)
 
@@ -144,7 +144,7 @@ def trained(folder, data, teacher, student, **changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["yolo11n", "yolo26n", "yolov10n", "RetinaNet", "FasterRCNN"])
-def test_every_family_is_measured_and_loggers_are_told(family, data, tmp_path):
+def test_every_family_is_measured_and_logged(family, data, tmp_path):
     model = f"{family}.yaml" if family.startswith("yolo") else tiny_yaml(tmp_path, family)
     teacher = save_teacher(model, tmp_path)
     trainer, told = trained(tmp_path / "runs", data, teacher, model, val_kd=True)
@@ -155,7 +155,7 @@ def test_every_family_is_measured_and_loggers_are_told(family, data, tmp_path):
         assert all(value > 0 for value in table[f"val/{name}_loss"])
     for name in AGREEMENT:
         assert all(0 <= value <= 1 for value in table[name])
-    # After each epoch, and after the final evaluation of the best checkpoint, which has no losses in Ultralytics either
+    # After each epoch, and after the final evaluation of the best checkpoint. Ultralytics has no losses there either
     assert len(told) == 3
     assert all(set(AGREEMENT) <= set(metrics) for metrics in told)
     assert {f"val/{name}_loss" for name in terms} <= set(told[0]) & set(told[1])
@@ -177,7 +177,7 @@ def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
 
 @pytest.mark.slow
 def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
-    """Validated by hand: the saved average, its adapters, the validation batches."""
+    """Validated by hand: the saved EMA, its adapters, the validation batches."""
     teacher = save_teacher("yolov8n.yaml", tmp_path)
     given = {"val_kd": True, "epochs": 1, "ex_low": 1.0, "ex_high": 0, "im_full": 0, "weight": "disw", "lr0": 0.01}
     given["response"] = 0
@@ -273,7 +273,7 @@ def test_a_run_of_an_older_version_keeps_its_columns(data, tmp_path):
     trainer.add_callback("on_fit_epoch_end", stop)
     with pytest.raises(Killed):
         trainer.train()
-    # As before there were shares and val_kd: fewer columns, and an argument less in the checkpoint
+    # As in older versions without shares and val_kd: fewer columns, and one argument less in the checkpoint
     table = read_columns(trainer.csv)
     old = {name: values for name, values in table.items() if not name.startswith(("share/", "gain/"))}
     assert len(old) < len(table)

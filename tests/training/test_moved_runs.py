@@ -1,4 +1,4 @@
-"""Runs whose folder, or whose teacher, is elsewhere when they resume."""
+"""Runs whose folder or teacher was moved before they resume."""
 
 import shutil
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A run that was interrupted after its first epoch of two, with its own data, teacher and amplifier."""
+    """A run that was interrupted after the first of two epochs, with its own data, teacher and amplifier."""
     data = write_data(tmp_path / "set", train=4, val=2)
     teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 24)), tmp_path / "teacher.pt")
     given = short(teacher=str(teacher), data=str(data), project=str(tmp_path / "runs"), epochs=2)
@@ -53,7 +53,7 @@ def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):
     places = {role: shutil.move(tmp_path / f"{role}.pt", elsewhere / f"{role}.pt") for role in ("teacher", "amplifier")}
     with pytest.raises(DS2D2Error, match=r"teacher=.*teacher\.pt: no such file, and the run needs it"):
         DS2D2Trainer(overrides={"resume": str(stopped.last)})
-    for word in ("auto", "none"):  # no places: what the run began with counts
+    for word in ("auto", "none"):  # not paths: the run keeps its own
         with pytest.raises(DS2D2Error, match=r"amplifier=.*amplifier\.pt: no such file, and the run needs it"):
             DS2D2Trainer(overrides={"resume": str(stopped.last), "teacher": str(places["teacher"]), "amplifier": word})
     resumed = DS2D2Trainer(

@@ -1,4 +1,4 @@
-"""Whole runs for oriented boxes, masks and keypoints, small but real."""
+"""Small real runs for oriented boxes, masks and keypoints."""
 
 import csv
 import json
@@ -140,9 +140,9 @@ def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
     for ours, theirs in zip(found, expected, strict=True):
         assert len(theirs) > 0
         assert ours.shape[1] == 7
-        torch.testing.assert_close(ours[0, :6], theirs[0, :6], rtol=1e-3, atol=1e-3)  # the surest
+        torch.testing.assert_close(ours[0, :6], theirs[0, :6], rtol=1e-3, atol=1e-3)  # the most confident
         agreement.update(theirs, theirs)
-    # Where boxes lie one on the other, the largest sum need not pair each with itself
+    # For boxes at the same place, the largest sum may pair different boxes
     assert agreement.results()["metrics/agreement"] == 1.0
     assert agreement.results()["metrics/agreement_iou"] > 0.99
 
@@ -315,14 +315,14 @@ def test_a_student_of_other_keypoints_gets_those_of_the_data(tmp_path):
     path = save_checkpoint(pose_model(tmp_path / "three.yaml"), tmp_path / "three.pt")
     data = write_data(tmp_path / "set", train=4, val=2, task="pose")
     given = {**SHORT, "teacher": str(teacher), "data": str(data), "amplifier": None, "project": str(tmp_path / "runs")}
-    for student in (path, tmp_path / "three.yaml"):  # as Ultralytics has it, for whose models this is how to start
+    for student in (path, tmp_path / "three.yaml"):  # as in Ultralytics, whose models start like this
         trainer = DS2D2Trainer(overrides={**given, "student": str(student), "name": student.suffix[1:]})
         trainer.train()
         assert detector_of(load_checkpoint(trainer.best)[0]).keypoints == (4, 2)
 
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES)
-def test_mistakes_are_told_before_anything_is_written(changes, message, sets, tmp_path):
+def test_mistakes_are_reported_before_anything_is_written(changes, message, sets, tmp_path):
     project = tmp_path / "runs"
     overrides = {**SHORT, "teacher": "yolo11n-obb.yaml", "student": "yolo11n-obb.yaml", "data": "obb", **changes}
     with pytest.raises(DS2D2Error, match=message):

@@ -1,4 +1,4 @@
-"""The plan of a run: it finds out everything and trains nothing; running it makes what is missing, once."""
+"""The plan of a run: it checks everything and trains nothing. Running it makes missing stages, once."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def asked(data, tmp_path):
-    """A run whose teacher, amplifier and student are all still to be trained."""
+    """A run whose teacher, amplifier and student are not trained yet."""
     models = {"teacher": str(small_yolo(tmp_path, "big", 24)), "student": str(small_yolo(tmp_path))}
     return {**short(), **models, "data": str(data), "project": str(tmp_path / "runs")}
 
@@ -92,7 +92,7 @@ def test_a_student_is_the_same_whether_stages_are_new_or_reused(asked):
 
 def test_a_stage_that_fails_leaves_no_folder_of_its_student(asked, tmp_path):
     trainer = DS2D2Trainer(overrides={**asked, "name": "student", "teacher_epochs": 2})
-    (tmp_path / "big.yaml").unlink()  # the teacher's stage cannot begin
+    (tmp_path / "big.yaml").unlink()  # the teacher's stage cannot start
     with pytest.raises(FileNotFoundError):
         trainer.train()
     assert not trainer.save_dir.exists()

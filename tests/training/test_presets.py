@@ -1,4 +1,4 @@
-"""Presets: what they set, that what is given wins, and that the paper's is the published method."""
+"""Presets: their settings. Given arguments have priority, and `paper` is the published method."""
 
 import pytest
 from training_helpers import lively_model, save_checkpoint, short, small_yolo, tiny_yaml, write_data
@@ -71,7 +71,7 @@ def test_the_papers_preset_is_the_authors_recipe(family, tmp_path):
     assert by_recipe.gains.response == 0
 
 
-def test_the_summary_tells_what_a_preset_has_set(tmp_path):
+def test_the_summary_shows_what_a_preset_has_set(tmp_path):
     teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 32)), tmp_path / "teacher.pt")
     given = {"teacher": str(teacher), "student": str(small_yolo(tmp_path)), "data": str(write_data(tmp_path / "set"))}
     given |= {**short(epochs=4), "project": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Several processes: what is equal to one process with all images, and how Ultralytics starts them."""
+"""Several processes: results equal to one process with all images, and how Ultralytics starts them."""
 
 import hashlib
 import socket
@@ -34,12 +34,12 @@ def step(paths, batch, group=False):
     Args:
         paths: Checkpoints of teacher and student.
         batch: The images of this process.
-        group: Whether there are others.
+        group: Whether there are other processes.
     """
     torch.manual_seed(0)
     teacher, student = (detector_of(load_checkpoint(path)[0]) for path in paths)
     student.model.float().train().requires_grad_(True)
-    student.model.args = DEFAULT_CFG  # as an object, as trainers give it
+    student.model.args = DEFAULT_CFG  # an object, as from trainers
     pair = check_pair(teacher, student, 64)
     loss = DS2D2Loss(pair.maps, Gains(0.1, 0.2, 1.0, 1.0, 1.0))
     amplifier = deepcopy(teacher.implicit_part(teacher.head))
@@ -49,11 +49,11 @@ def step(paths, batch, group=False):
     model.ds2d2_adapters = loss.adapters
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # statistics of a batch are those of a process: Ultralytics has no common ones
+            module.eval()  # each process has its own batch statistics: Ultralytics does not synchronise them
     if group:
         settings = {"forward_sync_buffers" if torch.__version__ >= "2.13" else "broadcast_buffers": False}
         model = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, **settings)
-    positives = [None]  # of every image one at least, by which implicit terms of a YOLO are divided
+    positives = [None]  # at least one per image: implicit terms of a YOLO are divided by it
     if isinstance(student, AssignsObjects):
         assigner = student.assignment_modules()["assigner"]
         assigner.register_forward_hook(
@@ -119,9 +119,9 @@ def uneven_batch():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A step on four images: of two processes with two images each, and of one process with those alone and with all.
+    """A step on four images: by two processes with two images each, by one process with two, and by one with all.
 
-    The images of the two are the `same`, or `different`.
+    The two processes have the `same` images, or `different` ones.
     """
     folder = tmp_path_factory.mktemp("processes")
     models = {"teacher": lively_model("yolov8s.yaml", seed=1), "student": lively_model("yolov8n.yaml", seed=2)}
@@ -142,7 +142,7 @@ def results(tmp_path_factory):
 
 
 def assert_close(gradients, expected):
-    """Sums of the same numbers in another order: float32 rounds them at 1e-7, convolutions add up some thousand."""
+    """Sums of the same numbers in another order: float32 rounds at 1e-7, and convolutions add thousands of numbers."""
     assert gradients.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(gradients[name], value, rtol=1e-3, atol=1e-4 * value.abs().max())
@@ -209,7 +209,7 @@ def test_processes_with_equal_images_have_one_process_gradient(results):
 
 
 def test_terms_of_different_images_are_means_over_processes(results):
-    """Explicit terms are means over images; the others sums over anchors, by the positive ones of the process."""
+    """Explicit terms are means over images. The others are sums over anchors, divided by the process's positives."""
     ranks, joined = results["different"]["ranks"], results["different"]["joined"]
     positives = torch.stack([rank["positives"] for rank in ranks]).float()
     assert positives[0] < positives[1]
@@ -226,7 +226,7 @@ SHORT = short()
 
 @pytest.mark.slow
 def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
-    """On a CPU one process can run it; it has no rank, by which workers pass their parent's lock."""
+    """On a CPU one process can run it. It has no rank: workers use the rank to pass their parent's lock."""
     pytest.importorskip("cloudpickle")
     data = write_data(tmp_path / "set", train=4, val=2)
     overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
@@ -260,7 +260,7 @@ def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
 @pytest.mark.slow
 def test_torchrun_gets_one_line(tmp_path):
     words = ["train", "teacher=yolo11s.yaml", "student=yolo11n.yaml", "data=x.yaml", "device=cpu"]
-    # As `torchrun --standalone --nproc-per-node 2`, which ends the other process when one has failed.
+    # As with `torchrun --standalone --nproc-per-node 2`: if one process fails, the other is ended.
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ds2d2_yolo.cli"]
     result = subprocess.run(
         [sys.executable, *launch, *words], capture_output=True, text=True, check=False, cwd=tmp_path

@@ -1,4 +1,4 @@
-"""Ultralytics' results.csv: what is read of it, and what a resumed run keeps."""
+"""Ultralytics' results.csv: values that are read, and lines that a resumed run keeps."""
 
 import math
 
@@ -10,7 +10,7 @@ from ds2d2_yolo.training.results import column_names, keep_epochs, read_columns,
 
 @pytest.fixture
 def table(tmp_path):
-    """Three epochs, the third without a loss, and a fourth that was half written when its run was killed."""
+    """Three epochs, the third without a loss, and an incomplete fourth of a killed run."""
     path = tmp_path / "results.csv"
     path.write_text("epoch,  time,loss\n1, 0.5,3\n2,0.9,nan\n3,1.5,\n4,1.")
     return path
@@ -47,7 +47,7 @@ def test_without_epochs_there_is_nothing_to_read(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "epoch,x\n1,many\n", b"epoch,\xff\n1,2\n"])
-def test_a_damaged_table_is_told_with_its_path(content, tmp_path):
+def test_a_damaged_table_is_reported_with_its_path(content, tmp_path):
     path = tmp_path / "results.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed end where uninterrupted ones end, bit by bit; and checkpoints are always whole."""
+"""Killed and resumed runs give the same bits as uninterrupted ones. Checkpoints are always complete."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ from ds2d2_yolo.training.trainer import PlainTrainer
 
 pytestmark = pytest.mark.slow  # nearly all of them train
 
-# Two batches an epoch and a step after every third: gradients wait across the ends of epochs. Mosaics, then none.
+# Two batches per epoch and a step after every third: gradients are kept across epochs. Mosaics come first.
 SETTINGS = short(nbs=12, epochs=4, warmup_epochs=1, close_mosaic=2, lr0=0.01, seed=3)
 
 
@@ -70,11 +70,11 @@ def assert_same_result(trainer, expected):
 
 
 class Killed(BaseException):
-    """Ends a run at any place, as nothing in between expects it."""
+    """Ends a run at any place: no code catches it."""
 
 
 def stop_at(event, epoch, batch=None):
-    """A callback that ends a run in an epoch, there at a batch or at its end."""
+    """A callback that ends a run in an epoch, at a batch or at its end."""
     seen = []
 
     def stop(trainer):
@@ -147,7 +147,7 @@ DS2D2Trainer(overrides=json.loads(sys.argv[1])).train()
     killed = subprocess.run(words, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     weights = tmp_path / "killed" / "weights"
-    assert (weights / ".partial" / "last.pt").stat().st_size > 0  # the half that was written
+    assert (weights / ".partial" / "last.pt").stat().st_size > 0  # the incomplete file
     for name in ("best.pt", "last.pt", "epoch0.pt"):
         assert load_checkpoint(weights / name)[1]["epoch"] == 0
     trainer = DS2D2Trainer(overrides={"resume": str(weights / "last.pt")})
@@ -262,7 +262,7 @@ def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path
 
     assert train(project=str(tmp_path)) == (True, [])
     cv2.imwrite(str(image), 255 - cv2.imread(str(image)))
-    assert outdated_caches(data) == []  # it has a later date, which Ultralytics looks at
+    assert outdated_caches(data) == []  # it has a later date, which Ultralytics checks
     os.utime(image, (1, 1))  # as unpacked from an archive
     assert outdated_caches(data) == [image.with_suffix(".npy")]
     other = image.with_name("1.png")
@@ -274,7 +274,7 @@ def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path
     assert not same
     assert f"{image.with_suffix('.npy')} (and 1 more): this file of cache=disk differs from its image" in warning
     with pytest.raises(DS2D2Error, match="differs from its image"):
-        train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images it has seen
+        train(project=str(tmp_path / "other"), teacher="yolov8n.yaml")  # a stage is found by the images of its training
     assert not (tmp_path / "other").exists()
     image.with_suffix(".npy").write_bytes(b"damaged")
     os.utime(image, (1, 1))

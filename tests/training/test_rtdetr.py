@@ -1,4 +1,4 @@
-"""RT-DETR as teacher and as student, by the maps of its encoder; what cannot work is refused in one line."""
+"""RT-DETR as teacher and as student, with its encoder's feature maps. Impossible options are refused in one line."""
 
 import csv
 from copy import deepcopy
@@ -27,7 +27,7 @@ def teacher():
     model = build_model("rtdetr-l.yaml", nc=2)
     model.names = {0: "ship", 1: "vehicle"}
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # that of the data: maps of a fresh model are near zero
+        if isinstance(module, nn.BatchNorm2d):  # that of the data: maps of a new model are near zero
             module.momentum = 1.0
             module.train()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_its_maps_are_those_of_a_yolo_student(teacher):
         detector.layer(29)
 
 
-def test_its_encoder_tells_how_sure_it_is_of_every_cell(teacher):
+def test_its_encoder_gives_the_confidence_of_every_cell(teacher):
     detector = detector_of(teacher)
     with torch.no_grad():
         images = torch.rand(2, 3, 64, 96)
@@ -165,7 +165,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES)
-def test_what_cannot_work_is_told_before_anything_is_written(changes, message, files, tmp_path):
+def test_impossible_pairs_are_refused_before_writing(changes, message, files, tmp_path):
     with pytest.raises(DS2D2Error, match=message):
         DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path / "runs"), **changes})
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""Distilling some steps alone: which ones, what the others cost, and what is logged of all."""
+"""Distilling only some steps: which ones, the cost of the others, and logged values."""
 
 import gc
 import math
@@ -83,7 +83,7 @@ def parts(tmp_path_factory):
 
 
 def train(parts, folder, stop_after=None, **changes):
-    """A finished run, or one that stopped after an epoch, and what each of its steps was, by epoch."""
+    """A finished run, or one that stopped after an epoch, with the kind of each step, by epoch."""
     trainer = DS2D2Trainer(overrides={**SHORT, **parts, "project": str(folder), **changes})
     trainer.log = log = []
 
@@ -179,7 +179,7 @@ def test_a_closed_run_resumes_without_its_teacher(parts, tmp_path):
 
 @pytest.mark.slow
 def test_plain_epochs_are_those_of_a_plain_training(parts, tmp_path):
-    """Without a step of the optimiser in the distilled epoch, closing leaves the run of a plain student."""
+    """Without an optimiser step in the distilled epoch, a run with closing equals that of a plain student."""
     still = {"lr0": 0.0}
     closed = train(parts, tmp_path, name="closed", close_distill=2, **still)
     shared = {key: value for key, value in parts.items() if key not in {"teacher", "amplifier", "student"}}

@@ -1,4 +1,4 @@
-"""Run folders that several processes want, and finished ones that a resumed run would overwrite."""
+"""Run folders that several processes use, and finished ones that a resumed run would overwrite."""
 
 import shutil
 import subprocess
@@ -40,7 +40,7 @@ for _ in range(25):
 
 @contextmanager
 def held_elsewhere(folder):
-    """Have another process hold the lock of a folder."""
+    """Let another process hold the lock of a folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -146,7 +146,7 @@ def test_a_second_run_in_a_folder_changes_nothing(overrides, stopped):
 def test_a_new_folder_of_another_process_is_left_to_it(overrides, tmp_path):
     folder = tmp_path / "run"
     with held_elsewhere(folder):
-        threading.Timer(0.5, folder.mkdir).start()  # it has chosen the folder, and makes it now
+        threading.Timer(0.5, folder.mkdir).start()  # it has chosen the folder and makes it now
         trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path), "name": "run"})
     assert (trainer.save_dir.name, list(folder.iterdir())) == ("run-2", [])
 

@@ -1,4 +1,4 @@
-"""One distilled training step: what is added to the loss, and that nothing else is touched."""
+"""One distilled training step: additions to the loss. Nothing else changes."""
 
 import copy
 import logging
@@ -63,7 +63,7 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     assert [key for key in items if key in NAMES] == NAMES
     assert torch.isfinite(loss).all()
     terms = loss[-5:]
-    factor = student.loss_factor(2)  # the batch size, times the one-to-many weight where there is one
+    factor = student.loss_factor(2)  # the batch size, times the one-to-many weight if there is one
     torch.testing.assert_close(terms.detach() / factor, torch.stack([items[name] for name in NAMES]))
     parameters = [p for p in student.model.parameters() if p.requires_grad]
     for term in terms:
@@ -120,7 +120,7 @@ def test_hooks_live_for_one_pass():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.model.modules())
     assert not any(m._forward_hooks for m in distiller.teacher.model.modules())
     assert {name for name, _ in student.model.named_modules()} == before
-    assert len(student.model(batch)[0]) == 3  # an ordinary pass again
+    assert len(student.model(batch)[0]) == 3  # a usual pass again
     student.model.criterion = None
     pickle.loads(pickle.dumps(student.model))
     copy.deepcopy(student.model)
@@ -144,7 +144,7 @@ def test_the_teacher_assigns_objects_for_one_pass():
     torch.testing.assert_close(student.model(batch)[0], own)
     distiller.arm(student, batch)
     assert assigner._forward_pre_hooks
-    distiller.disarm()  # as when the pass breaks off
+    distiller.disarm()  # as after an error in the pass
     assert not assigner._forward_pre_hooks
 
 
@@ -164,7 +164,7 @@ def test_an_interrupted_pass_leaves_nothing_behind():
     distiller, student = make()
     batch = batch_of()
     distiller.arm(student, batch)
-    student.model.model[16](torch.rand(1, 256, 8, 8))  # a tap has seen something, then the pass breaks off
+    student.model.model[16](torch.rand(1, 256, 8, 8))  # an error after a tap has an output
     distiller.disarm()
     assert not any(m._forward_hooks for m in student.model.modules())
     assert len(student.model(batch)[0]) == 3
@@ -326,8 +326,8 @@ def test_the_step_for_autobatch_holds_the_whole_distillation():
 def test_maps_in_half_precision_give_nearly_the_same_terms(dtype):
     """1,000 inputs of scales from 1e-2 to 1e2: within 1 % of float32 for bfloat16, 0.2 % for float16.
 
-    A value is rounded by at most 2^-9 and 2^-12 of itself. Terms square or multiply two of them, and are sums of values
-    whose errors differ in sign.
+    The relative rounding error of a value is at most 2^-9 and 2^-12. Terms square or multiply two values. They are sums
+    of values whose errors have different signs.
     """
     bound = {torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Teachers that know other classes than the data: what is fine-tuned, what is refused, and what carries over."""
+"""Teachers with other classes than the data: fine-tuning, refusals, and reused weights."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 
 def checkpoint(folder, names=None):
-    """A trained model of five convolutions that knows these classes."""
+    """A trained model of five convolutions with these classes."""
     names = names or {index: f"thing {index}" for index in range(MANY)}
     model = lively_model(small_yolo(folder, "elsewhere", 24), classes=len(names), seed=7)
     model.names = names
@@ -46,7 +46,7 @@ def asked(teacher, data, folder, **changes):
 
 
 @pytest.mark.parametrize("architecture", ["yolo11n.yaml", "yolo26n.yaml", "yolo11n-obb.yaml", "yolo11n-seg.yaml"])
-def test_what_fits_of_a_checkpoint_carries_over(architecture, tmp_path):
+def test_matching_weights_of_a_checkpoint_are_used(architecture, tmp_path):
     task = {"obb": "obb", "seg": "segment"}.get(architecture.removesuffix(".yaml")[-3:], "detect")
     data = write_data(tmp_path / "set", train=2, val=2, task=task)
     source = lively_model(architecture, classes=80, seed=3)
@@ -106,7 +106,7 @@ def test_as_many_classes_of_other_names_are_refused(names, text, data, tmp_path)
         with pytest.raises(DS2D2Error, match=text) as refused:
             plan(given | changes, goal)
         assert "write the teacher's names into the data YAML" in str(refused.value)
-        assert "teacher_epochs=7" in str(refused.value)  # the advice, which leads on:
+        assert "teacher_epochs=7" in str(refused.value)  # following the advice helps:
     assert plan({**given, "teacher_epochs": 7}, "teacher").states == {"teacher": "to be trained"}
 
 
@@ -152,14 +152,14 @@ def test_one_command_from_two_pretrained_checkpoints(data, tmp_path, capsys):
     *_, saved, predict, report = capsys.readouterr().out.splitlines()
     assert saved.startswith("ds2d2: student saved as ")
     assert predict.split()[:3] == ["yolo", "predict", f"model={saved.split()[-1]}"]
-    assert main(report.split("#")[0].split()[1:]) == 0  # what is said to be next works
+    assert main(report.split("#")[0].split()[1:]) == 0  # the advised next command works
     runs = {path.name.split("-")[0]: path for path in (tmp_path / "runs").iterdir()}
     assert sorted(runs) == ["amplifier", "student", "teacher"]
     model, _ = load_checkpoint(runs["student"] / "weights" / "best.pt")
     assert model.names == NAMES
     arguments = YAML.load(runs["student"] / "args.yaml")
     assert arguments["teacher"] == str(runs["teacher"] / "weights" / "best.pt")
-    assert arguments["teacher_epochs"] is None  # else those who take over these arguments would fine-tune it again
+    assert arguments["teacher_epochs"] is None  # otherwise a user of these arguments would fine-tune it again
     again = DS2D2Trainer(overrides={**given, "name": "again"})
     assert again.plan.states == {"teacher": "reused", "amplifier": "reused"}
     assert again.args.teacher == arguments["teacher"]

@@ -1,4 +1,4 @@
-"""RetinaNet and Faster R-CNN through the same trainers: all stages, an interruption, and what is left on disk."""
+"""RetinaNet and Faster R-CNN with the same trainers: all stages, an interruption, and files on disk."""
 
 import csv
 from pathlib import Path
@@ -149,7 +149,7 @@ def test_a_teacher_trained_alone_may_start_from_a_checkpoint(data, fresh_machine
         before, after = (load_checkpoint(path)[0].model[0][0].weight for path in (start, end))
         torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
     date = made[0].stat().st_mtime_ns
-    named = Path(SETTINGS["weights_dir"]) / "start-of-a-teacher.pt"  # where Ultralytics looks for bare names, too
+    named = Path(SETTINGS["weights_dir"]) / "start-of-a-teacher.pt"  # Ultralytics looks for bare names here, too
     named.parent.mkdir(parents=True, exist_ok=True)
     named.write_bytes(starts[0].read_bytes())
     assert make_stage({**arguments, "epochs": 1, "lr0": 1e-9, "pretrained": named.name}) == made[0]

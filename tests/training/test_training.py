@@ -1,4 +1,4 @@
-"""Whole runs, small but real: the stages, what they leave on disk, and that nothing of distillation is left in it."""
+"""Small real runs: the stages and their files on disk, without anything of distillation in the checkpoints."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 pytestmark = pytest.mark.slow  # nearly all of them train
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
-# A step after every batch, at the full learning rate: the few there are must change something.
+# A step after every batch, at the full learning rate: the few steps must change something.
 SHORT = short(epochs=2)
 
 
@@ -237,7 +237,7 @@ def test_the_student_starts_as_a_plain_one_does(run, data, tmp_path):
     distilled.add_callback("on_train_batch_end", lambda t: first_loss(t, "distilled loss"))
     distilled.train()
     assert all(torch.equal(a, b) for a, b in zip(seen["plain"], seen["distilled"], strict=True))
-    # the first batch comes before any step: its loss is the same to the bit
+    # the first batch is before any step: its loss is exactly the same
     assert seen["plain loss"] == seen["distilled loss"]
 
 
@@ -396,7 +396,7 @@ def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     fourth = DS2D2Trainer(overrides={**overrides, "seed": 5})
     assert (fourth.args.teacher, fourth.args.amplifier) == (first.args.teacher, first.args.amplifier)
 
-    # a damaged file, or one that somebody put in its place, is made anew
+    # a damaged or replaced file is made again
     other = save_checkpoint(lively_model(architecture, seed=3), tmp_path / "other.pt")
     for content in (b"damaged", other.read_bytes()):
         teacher.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Options of Ultralytics, each with distillation on: a short run whose result shows that the option did its work."""
+"""Options of Ultralytics, each with distillation: the result of a short run shows the effect of the option."""
 
 import csv
 import gc
@@ -35,7 +35,7 @@ def parts(tmp_path_factory):
 
 
 class Watch:
-    """What happens in a run: images per batch and their sizes, labels, and the student's first weights."""
+    """Events of a run: images per batch and their sizes, labels, and the student's first weights."""
 
     def __init__(self, trainer):
         self.counts, self.sizes, self.classes, self.start = [], [], set(), {}
@@ -61,9 +61,9 @@ def unchanged(trainer, watch, prefix):
 
 
 def mosaics(dataset):
-    """Whether images are put together in fours."""
+    """Whether four images are combined to one."""
     found = [dataset.transforms]
-    for transform in found:  # grows while it is gone through: transforms are nested
+    for transform in found:  # grows during the loop: transforms are nested
         found += getattr(transform, "transforms", [])
     return any(isinstance(transform, Mosaic) and transform.p > 0 for transform in found)
 
@@ -169,7 +169,7 @@ def test_a_finished_run_leaves_nothing_behind_in_its_process(parts, tmp_path):
 
 
 def test_a_run_opens_no_connection(tmp_path):
-    """From nothing to a student, with all stages."""
+    """All stages, from scratch to a student."""
     data = write_data(tmp_path / "set", train=2, val=2)
     overrides = {**SHORT, "teacher": str(small_yolo(tmp_path, "big", 32)), "student": str(small_yolo(tmp_path))}
     with no_network() as asked:

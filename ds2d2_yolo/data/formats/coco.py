@@ -201,7 +201,7 @@ class COCOReader:
         except MalformedError as error:
             self._refuse(path, str(error), error.line)
         except (ValueError, RecursionError):  # a number with thousands of digits, or thousands of nested brackets
-            self._refuse(path, "JSON that no such file holds, with endless numbers or nesting")
+            self._refuse(path, "JSON with too long numbers or too deep nesting")
         if not isinstance(content, dict):
             self._refuse(path, "expected an object with the lists images, annotations and categories")
         return content

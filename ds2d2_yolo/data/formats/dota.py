@@ -50,7 +50,7 @@ class DOTAReader(PerImageReader[str]):
             )
         self._version = version
         known = DOTA_CLASSES + DOTA_ADDED_CLASSES[version] if version != OWN else None
-        layout = f"DOTA v{version}" if known else "DOTA with classes of its own"
+        layout = f"DOTA v{version}" if known else "DOTA with its own classes"
         super().__init__(splits, account, root, layout, known)
 
     def parse(self, content: bytes) -> LabelFile[str]:

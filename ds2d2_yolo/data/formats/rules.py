@@ -26,7 +26,7 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(f".{name}" for name in IMG_FORMATS)
 LABELS_WITHOUT_IMAGE = "labels without image"
 SEVERAL_IMAGES = "several images of this name"
 SWAPPED_CORNERS = "box(es) whose first corner is not the upper left one, read as the box between the corners"
-ELSEWHERE = "image(s) found by file name alone: the labels state a folder that is not here"
+ELSEWHERE = "image(s) found only by file name: the folder stated in the labels does not exist"
 
 _LABEL_SUFFIXES = {".xml", ".txt"}
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts this before the name of a file
@@ -169,9 +169,9 @@ def no_image_below(root: Path) -> str:
 
     Example:
         >>> no_image_below(Path("set/Annotations"))
-        'no image of this name is in set/Annotations: src= must hold images and labels, as src=set may'
+        'no image of this name is in set/Annotations: src= needs images and labels, perhaps src=set'
     """
-    return f"no image of this name is in {root}: src= must hold images and labels, as src={root.parent} may"
+    return f"no image of this name is in {root}: src= needs images and labels, perhaps src={root.parent}"
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:

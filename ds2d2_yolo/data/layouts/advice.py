@@ -32,14 +32,14 @@ def _on_xml(source: Source) -> Iterator[str]:
             yield f"{where} is CVAT's own XML, export the task as 'COCO 1.0' or 'PASCAL VOC 1.1' and convert that"
         elif head.strip():
             begin = head.split(maxsplit=1)[0][:40]
-            yield f"{where} begins with {begin}, expected <annotation> as VOC has it; export the labels as VOC or COCO"
+            yield f"{where} begins with {begin}, expected <annotation> as in VOC; export the labels as VOC or COCO"
 
 
 def _on_json(source: Source) -> Iterator[str]:
     for path, head in _heads(source, "json"):
         where = source.below(path)
         if has_words(path, '"shapes"', '"imagePath"'):
-            yield f"{where} is labelme's own JSON, turn it into COCO with 'labelme2coco' (pip install labelme2coco)"
+            yield f"{where} is labelme's own JSON, convert it to COCO with 'labelme2coco' (pip install labelme2coco)"
         elif head.lstrip().startswith("["):
             yield f"{where} is a list, such as Label Studio's own JSON, export it as COCO and convert that"
 
@@ -49,7 +49,7 @@ def _on_texts(source: Source) -> Iterator[str]:
     if any(_YOLO.match(head) for _, head in texts):
         yaml = next((folder.path / name for folder in source.having("yaml") for name in folder.first["yaml"]), None)
         data = yaml or "data.yaml, which lists train, val and names"
-        yield f"labels are those of YOLO already, there is nothing to convert, train with data={data}"
+        yield f"labels have YOLO's format already, there is nothing to convert, train with data={data}"
     stems = {Path(name).stem for folder in source.having("images") for name in folder.first["images"]}
     for path, head in texts:
         if path.stem in stems:
@@ -62,14 +62,14 @@ def _on_rest(source: Source) -> Iterator[str]:
     for kind in ("json", "csv"):
         for folder in source.having(kind):
             where = source.below(folder.path / folder.first[kind][0])
-            yield f"{where} is of no known format, export the labels as COCO or VOC and convert that"
+            yield f"{where} has no known format, export the labels as COCO or VOC and convert that"
     if not any(source.having(kind) for kind in ("images", "xml", "txt")):
         yield from (
             f"unpack {source.below(folder.path / folder.first['archives'][0])} first"
             for folder in source.having("archives")
         )
     if source.having("images") and not source.having("xml") and not source.having("txt"):
-        yield f"there are images and no labels, pass the folder that holds both, such as src={source.root.parent}"
+        yield f"there are images and no labels, pass the folder with both, such as src={source.root.parent}"
 
 
 def _heads(source: Source, kind: str) -> Iterator[tuple[Path, str]]:

@@ -67,7 +67,7 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
     by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
     used = (path for chosen in by_split.values() for part in chosen for path in part.paths)
     reader = partial(DOTAReader, by_split, root=source.root, version=version)
-    name = "DOTA with classes of its own" if version == OWN else f"DOTA v{version}"
+    name = "DOTA with its own classes" if version == OWN else f"DOTA v{version}"
     return Layout(name, assigned, tuple(dict.fromkeys(used)), reader, tuple(notes))
 
 

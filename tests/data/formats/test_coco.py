@@ -160,8 +160,8 @@ def test_splits_may_share_a_folder(tmp_path):
         (b"", r"train.json:1: broken JSON, Expecting value \(column 1\)"),
         (json.dumps(CONTENT, indent=1).encode()[:150], r"train.json:12: broken JSON, .* \(column \d+\)"),
         (b'{"images": "\xe9"}', "train.json:1: not UTF-8"),
-        (b"[" * 100_000, "train.json: JSON that no such file holds"),
-        (b"[1" + b"0" * 5000 + b"]", "train.json: JSON that no such file holds"),
+        (b"[" * 100_000, "train.json: JSON with too long numbers or too deep nesting"),
+        (b"[1" + b"0" * 5000 + b"]", "train.json: JSON with too long numbers or too deep nesting"),
         (b"[]", "train.json: expected an object with the lists images, annotations and categories"),
         ({"images": []}, "train.json: expected the list categories"),
         ({**CONTENT, "images": {}}, "train.json: expected the list images"),
@@ -279,7 +279,7 @@ def test_an_image_is_found_by_its_name_wherever_it_was(tmp_path, stated):
 
 
 @pytest.mark.parametrize("size", [(0, 0), (None, None), (100, None), ("100", "x"), (-1, 80)])
-def test_an_unfit_size_is_unknown(tmp_path, size):
+def test_an_unsuitable_size_is_unknown(tmp_path, size):
     change = dict(zip(("width", "height"), size, strict=True))
     write(tmp_path, changed(lambda content: content["images"][0].update(change)))
     assert read_all(reader(tmp_path, account := Account()), account)["train"][0].size is None
@@ -326,7 +326,7 @@ values = st.sampled_from([None, True, 0, -1, 7, 0.5, 7.0, 10**400, float("nan"),
 
 @st.composite
 def damaged(draw):
-    """A valid file in which some values, at any depth, are replaced or missing."""
+    """A valid file with some values, at any depth, replaced or missing."""
     content = copy.deepcopy(CONTENT)
     for _ in range(draw(st.integers(1, 3))):
         place = content

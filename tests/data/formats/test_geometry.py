@@ -49,7 +49,7 @@ def in_pixels(shares, size=(WIDTH, HEIGHT)):
         ((8, 0, 16, 6, 8, 12, 0, 6), (0.05, 0.05, 0.1, 0.1)),
     ],
 )
-def test_boxes_are_cut_at_the_rim_or_have_no_place(points, expected):
+def test_boxes_are_cut_at_the_edge_or_have_no_place(points, expected):
     placed = place(Annotation("ship", tuple(map(float, points))), WIDTH, HEIGHT, oriented=False)
     assert placed == (expected if isinstance(expected, str) else pytest.approx(expected))
 

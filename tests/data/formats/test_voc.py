@@ -107,7 +107,7 @@ def test_without_lists_all_annotations_are_a_split(folder):
     assert [image.name for image in images["train"]] == ["a.v2", "b", "c"]
 
 
-def test_corners_keep_the_source_order_and_may_pass_the_rim(folder):
+def test_corners_keep_the_source_order_and_may_pass_the_edge(folder):
     folder.add("a", xml(corners(-55, 484, 280, -96, 723, 160, 388, 740))).list("train", "a")
     (image,) = read_all(folder.reader(account := Account(), oriented=True), account)["train"]
     assert image.objects[0].points == (-55, 484, 280, -96, 723, 160, 388, 740)
