@@ -20,7 +20,7 @@ from ds2d2_yolo.report.progress import (
     PAIR_FILE,
     TERMS_PICTURE,
     curves_of_terms,
-    draw_looks,
+    draw_progress,
 )
 from ds2d2_yolo.training.results import read_columns
 from ds2d2_yolo.training.student import StudentTrainer
@@ -55,7 +55,7 @@ class _Album:
 
     def __init__(self) -> None:
         self.images: list[InputImage] = []
-        self.looks: dict[str, list[tuple[LevelView, ...]]] = {}
+        self.history: dict[str, list[tuple[LevelView, ...]]] = {}
         self.windows: list[Window] = []
 
     def start(self, trainer: StudentTrainer) -> None:
@@ -64,13 +64,13 @@ class _Album:
         write_json(trainer.save_dir / PAIR_FILE, describe_pair(trainer), indent=1)
         if trainer.data["channels"] == 3:
             self.images = choose_images(trainer, _IMAGES)
-            self._look(trainer, f"epoch {trainer.start_epoch}")
+            self._record_views(trainer, f"epoch {trainer.start_epoch}")
 
     def look_between(self, trainer: StudentTrainer) -> None:
         done = trainer.epoch + 1
         is_last = trainer.arguments.is_plain(done, trainer.epochs)  # the teacher is removed before the next epoch
         if self.images and trainer.distiller is not None and (is_last or done == trainer.epochs // 2):
-            self._look(trainer, f"epoch {done}")
+            self._record_views(trainer, f"epoch {done}")
 
     def finish(self, trainer: StudentTrainer) -> None:
         columns = read_columns(trainer.csv)
@@ -80,16 +80,16 @@ class _Album:
         if not self.images:
             return
         if trainer.distiller is not None:
-            self._look(trainer, f"epoch {trainer.epoch + 1}")
+            self._record_views(trainer, f"epoch {trainer.epoch + 1}")
         for number, (image, window) in enumerate(zip(self.images, self.windows, strict=True)):
-            looks = {when: views[number] for when, views in self.looks.items()}
-            canvas = draw_looks(image, window, looks)
+            history = {when: views[number] for when, views in self.history.items()}
+            canvas = draw_progress(image, window, history)
             trainer.on_plot(canvas.save(trainer.save_dir / BANDS_PICTURE.format(number)))
 
-    def _look(self, trainer: StudentTrainer, when: str) -> None:
-        looks = [view_student(trainer, image) for image in self.images]
-        self.looks[when] = [views for views, _ in looks]
-        self.windows = [window for _, window in looks]
+    def _record_views(self, trainer: StudentTrainer, when: str) -> None:
+        found = [view_student(trainer, image) for image in self.images]
+        self.history[when] = [views for views, _ in found]
+        self.windows = [window for _, window in found]
 
 
 def _reported(callback: Callback) -> Callback:

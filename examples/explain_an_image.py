@@ -36,7 +36,7 @@ def main() -> None:
     explainer = make_explainer(models, options.amplifier, options.imgsz)
     names = models["student"].class_names
     read = partial(read_image, classes=len(names))
-    if not explainer.take_adapters(options.student.with_name("adapters.pt")):
+    if not explainer.load_adapters(options.student.with_name("adapters.pt")):
         explainer.fit_adapters(images_of_split(str(options.image.parent)), "of the images beside this one", read)
     explanation = explainer.explain(read(options.image))
     canvas = draw_sheet(explanation, names, explainer.origin, not options.no_bands)

@@ -24,7 +24,7 @@ def golden():
 def distilled(tmp_path_factory):
     """A teacher, its amplifier, a student distilled with plots, and a plain one.
 
-    `logged` is what loggers were told, `connections` what the run asked the network for.
+    `logged` are the values for loggers, `connections` the requests to the network.
     """
     from training_helpers import lively_model, no_network, save_checkpoint, short, write_data
     from ultralytics.utils.checks import check_font

@@ -64,7 +64,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
     out = new_folder("explain", options["out"], options["exist_ok"])
     for path in source.images:  # an unreadable image must end the command before anything is written
         source.read(path, student)
-    if not explainer.take_adapters(Path(options["student"]).with_name("adapters.pt")):
+    if not explainer.load_adapters(Path(options["student"]).with_name("adapters.pt")):
         explainer.fit_adapters(source.fit_images, source.fit_name, lambda path: source.read(path, student))
     print(f"Adapters: {explainer.origin}")
     titles = ", ".join(f"{role} {detector.title} ({paths[role]})" for role, detector in models.items())

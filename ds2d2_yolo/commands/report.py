@@ -59,7 +59,7 @@ def run_report(given: Mapping[str, Any]) -> int:
     if baseline is not None:
         load_model("baseline", baseline)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
-    with room_for(out), _whole_or_absent(out):
+    with room_for(out), _removed_on_error(out):
         measured = _measure(run, baseline, out, options) if options["val"] else {}
         root = Path()
         if baseline is not None:
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def _whole_or_absent(folder: Path) -> Iterator[None]:
+def _removed_on_error(folder: Path) -> Iterator[None]:
     """Remove a new folder if the block fails: an evaluation of one model alone is not a report."""
     is_new = not folder.exists()
     try:

@@ -97,7 +97,7 @@ def merge_detections(
     found = found.where(found.scores >= min_confidence)
     if broken := next((name for name in found.sources if "\n" in name or "\r" in name), None):
         raise DS2D2Error(f"data={data}: the image '{broken}' has a line break in its name; rename it and convert again")
-    kept = found.where(_without_repetitions(found, _IOU[found.oriented] if iou is None else iou))
+    kept = found.where(_without_duplicates(found, _IOU[found.oriented] if iou is None else iou))
     with atomic_folder(target, "merge", _check_absent) as folder:
         for number, word in enumerate(files):
             lines = kept.where(kept.classes == number).lines()
@@ -333,7 +333,7 @@ def _read_labels(folder: Path, collector: _Collector) -> None:
 # ------------------------------------------------------------------------------------------------ merging
 
 
-def _without_repetitions(found: _Detections, iou: float) -> np.ndarray:
+def _without_duplicates(found: _Detections, iou: float) -> np.ndarray:
     """Return the numbers of the detections to keep, ordered by class, image and decreasing confidence."""
     names = sorted(set(found.sources))
     image_of = np.searchsorted(names, found.sources)[found.tiles] if names else found.tiles

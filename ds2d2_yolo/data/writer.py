@@ -133,7 +133,7 @@ class DatasetWriter:
         if header is None:
             return
         size, whole, deep = header
-        if deep and not self._put_stretched(image, self._folder / "images" / split):
+        if deep and not self._write_stretched(image, self._folder / "images" / split):
             return
         lines = []
         for item in self._chosen(image):
@@ -146,8 +146,8 @@ class DatasetWriter:
         # Some releases of Ultralytics repair a JPEG without end marker in place. A link would change the user's file.
         copy = self._copy or not whole
         if not (deep and self._stretch):
-            self._put_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
-        self._put_labels(lines, split, image.name, image.labelled)
+            self._write_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
+        self._write_labels(lines, split, image.name, image.labelled)
         tally.files += 1
         tally.labels += len(lines)
         self._account.write("image")
@@ -182,7 +182,7 @@ class DatasetWriter:
             return
         for tile in cut.tiles:
             lines = [self._line(item, _shares(item.points, *tile.size)) for item in tile.objects]
-            self._put_labels(lines, split, tile.name, image.labelled)
+            self._write_labels(lines, split, tile.name, image.labelled)
             tally.labels += len(lines)
         self._tile_map.add(split, cut)
         kept = Counter(item.name for item in chosen.objects) - Counter(item.name for item, _ in cut.lost)
@@ -240,7 +240,7 @@ class DatasetWriter:
         self._leave_out_image(image, reason, sizes.text())
         return False
 
-    def _put_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
+    def _write_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
         """List an image with more than 8 bits, and write it with 8 bits if asked for. Return whether it is usable."""
         assert image.image is not None
         if self._stretch:
@@ -266,12 +266,12 @@ class DatasetWriter:
     def _line(self, item: Annotation, shares: Iterable[float]) -> str:
         return " ".join([str(self._numbers[item.name]), *(f"{share:.8g}" for share in shares)]) + "\n"
 
-    def _put_labels(self, lines: Sequence[str], split: str, name: str, labelled: bool) -> None:
+    def _write_labels(self, lines: Sequence[str], split: str, name: str, labelled: bool) -> None:
         if labelled:
             path = self._folder / "labels" / split / f"{name}.txt"
             path.write_text("".join(lines), encoding="utf-8", newline="")
 
-    def _put_image(self, image: Path, place: Path, copy: bool) -> None:
+    def _write_image(self, image: Path, place: Path, copy: bool) -> None:
         self._put[put_file(image, place, copy)] += 1
 
     def notes(self) -> list[str]:

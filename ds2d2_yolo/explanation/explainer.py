@@ -115,7 +115,7 @@ class Explainer:
         self.adapters: list[torch.Tensor] = []
         self.origin = ""
 
-    def take_adapters(self, path: Path) -> bool:
+    def load_adapters(self, path: Path) -> bool:
         """Load the adapters that were trained with the student.
 
         Args:

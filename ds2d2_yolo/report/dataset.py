@@ -80,7 +80,7 @@ def _size_lines(reports: Mapping[str, SplitReport], settings: Settings) -> Itera
 def _cell_lines(reports: Mapping[str, SplitReport], settings: Settings) -> Iterator[str]:
     yield "Crowding: objects that share an LL cell (the unit of DISW) with another centre (most in one cell)"
     for stride in settings.strides:
-        cells = [f"{report.together(stride):.1%} ({report.most_together(stride)})" for report in reports.values()]
+        cells = [f"{report.crowded_share(stride):.1%} ({report.most_in_cell(stride)})" for report in reports.values()]
         yield _line(f"  stride {stride:<4} cells of {_cell(settings, stride):g} px", cells)
 
 
@@ -187,8 +187,8 @@ def _split_content(report: SplitReport, settings: Settings) -> dict[str, object]
         content["cells"] = {
             str(stride): {
                 "pixels": _cell(settings, stride),
-                "share_with_others": report.together(stride),
-                "most": report.most_together(stride),
+                "share_with_others": report.crowded_share(stride),
+                "most": report.most_in_cell(stride),
                 "objects_by_centres_in_cell": {str(number): count for number, count in sorted(counts.items())},
             }
             for stride, counts in report.cells.items()

@@ -164,4 +164,4 @@ def _draw_occupancy(axes: Axes, row: float, report: SplitReport, stride: int) ->
         share = objects / max(counts.total(), 1)
         axes.barh(row, share, left=start, height=0.82, color=colour)
         start += share
-    axes.text(1.01, row, f"{report.together(stride):.1%} share a cell", va="center", fontsize=9, color="0.1")
+    axes.text(1.01, row, f"{report.crowded_share(stride):.1%} share a cell", va="center", fontsize=9, color="0.1")

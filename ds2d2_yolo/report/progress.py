@@ -51,29 +51,29 @@ def curves_of_terms(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[st
     return dict(sorted(groups.items(), key=lambda group: order.index(group[0])))
 
 
-def draw_looks(image: InputImage, window: Window, looks: Mapping[str, Sequence[LevelView]]) -> Canvas:
+def draw_progress(image: InputImage, window: Window, history: Mapping[str, Sequence[LevelView]]) -> Canvas:
     """Draw how a student's feature maps approached its teacher's during a training.
 
     Args:
         image (InputImage): The image.
         window (Window): Window of the input.
-        looks (Mapping[str, Sequence[LevelView]]): Views of the levels by their time, in order.
+        history (Mapping[str, Sequence[LevelView]]): Views of the levels by their time, in order.
 
     Returns:
         (Canvas): Three columns per level: weighted error, LL and detail. The first row is the teacher's.
     """
-    last = list(looks.values())[-1]
+    last = list(history.values())[-1]
     aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
     width, gap, bar, margin = 1.55, 0.08, 0.8, 0.95
     height = width * aspect
     group = 3 * (width + gap) + 3 * bar
-    canvas = Canvas(margin + len(last) * group, 0.75 + (1 + len(looks)) * (height + 0.24) + 0.1)
+    canvas = Canvas(margin + len(last) * group, 0.75 + (1 + len(history)) * (height + 0.24) + 0.1)
     canvas.text(0.2, 0.15, image.path.name, 11, weight="bold")
     place = (window, image.size)
     for index, stride in enumerate(level.stride for level in last):
         left = margin + index * group
         canvas.text(left, 0.42, f"stride {stride:g}", 9.5, weight="bold")
-        views = [levels[index] for levels in looks.values()]
+        views = [levels[index] for levels in history.values()]
         extra = views[-1].disw - 1
         columns: list[tuple[str, Quantity, list[np.ndarray]]] = [
             ("weighted error", ERROR, [(view.low + 3 * view.high) / 4 * view.weight for view in views]),
@@ -97,7 +97,7 @@ def draw_looks(image: InputImage, window: Window, looks: Mapping[str, Sequence[L
                     note(axes, f"mean {values.mean():.3g}")
             top = 0.75 + first * (height + 0.24)
             canvas.bar(at + width + 0.04, top, len(maps) * (height + 0.24) - 0.24, quantity, scale)
-    for row, name in enumerate(["teacher", *looks]):
+    for row, name in enumerate(["teacher", *history]):
         middle = 0.75 + row * (height + 0.24) + height / 2
         canvas.text(0.2, middle, name, 9, va="center", color=FAINT)
     return canvas

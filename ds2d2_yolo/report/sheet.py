@@ -169,7 +169,7 @@ def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, e
             scale = scale_of(DIFFERENCE, [values])
             axes = canvas.axes(left, top, width, height)
             show_image(axes, image.pixels, grey=True)
-            _lay_over(axes, values, DIFFERENCE, scale, explanation, f"{part}, through {_HEADS[head]}")
+            _draw_over(axes, values, DIFFERENCE, scale, explanation, f"{part}, through {_HEADS[head]}")
             axes.set_xlabel(f"sum {values.sum():.3g}", fontsize=8, color=FAINT, labelpad=3)
             outline(axes, image.boxes, "object", 0.7)
             canvas.bar(left + width + 0.05, top, height, DIFFERENCE, scale)
@@ -191,7 +191,7 @@ def _draw_weights(
     for level, values in zip(explanation.levels, weights, strict=True):
         axes = canvas.axes(left, top, width, height)
         show_image(axes, image.pixels, grey=True)
-        _lay_over(axes, values, quantity, scale, explanation, f"stride {level.stride:g}")
+        _draw_over(axes, values, quantity, scale, explanation, f"stride {level.stride:g}")
         axes.set_xlabel(f"highest {values.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
         outline(axes, image.boxes, "object", 0.5)
         left += width + _GAP
@@ -231,7 +231,7 @@ def _draw_level(
         canvas.bar(left + 2 * width + _GAP + 0.05, row, height, ERROR, scale)
 
 
-def _lay_over(
+def _draw_over(
     axes: Axes, values: np.ndarray, quantity: Quantity, scale: Normalize, explanation: Explanation, title: str
 ) -> None:
     show_map(axes, values, quantity, scale, explanation.window, explanation.image.size, title, over=True)

@@ -14,7 +14,7 @@ from ds2d2_yolo.scenes.terrain import Climate, chance, flood_grass
 from ds2d2_yolo.scenes.texture import Colour, pick, shaded
 
 
-def lay_airport(canvas: Canvas, climate: Climate) -> None:
+def draw_airport(canvas: Canvas, climate: Climate) -> None:
     """Draw an airport in strips: runway, taxiway, apron with airplanes, terminal or hangars, road and car park."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.2)
@@ -24,14 +24,14 @@ def lay_airport(canvas: Canvas, climate: Climate) -> None:
     depth = float(span * rng.uniform(2.2, 3.6))
     top = rng.uniform(-0.75, -0.1) * canvas.radius
     _pave_apron(canvas, top, depth)
-    _lay_runways(canvas, top + depth, 1.0 if not light else 0.5)
+    _draw_runways(canvas, top + depth, 1.0 if not light else 0.5)
     if light:
-        _lay_light_stands(canvas, top, depth, span)
+        _draw_light_stands(canvas, top, depth, span)
     elif chance(canvas, 0.75):
-        _lay_gates(canvas, top, depth, span)
+        _draw_gates(canvas, top, depth, span)
     else:
-        _lay_remote_stands(canvas, top, depth, span)
-    _lay_airport_landside(canvas, top, light)
+        _draw_remote_stands(canvas, top, depth, span)
+    _draw_airport_landside(canvas, top, light)
     canvas.weather(0.05)
 
 
@@ -59,7 +59,7 @@ def _pave_apron(canvas: Canvas, top: float, depth: float) -> None:
     canvas.occupy(outline, PAVED)
 
 
-def _lay_runways(canvas: Canvas, edge: float, scale: float) -> None:
+def _draw_runways(canvas: Canvas, edge: float, scale: float) -> None:
     rng = canvas.rng
     reach = 1.3 * canvas.radius
     grey = pick(rng, ASPHALT, 6)
@@ -108,7 +108,7 @@ def _draw_runway(canvas: Canvas, y: float, width: float, grey: Colour) -> None:
         canvas.line(np.array([skid, (skid[0] + rng.uniform(20, 80), skid[1])]), BLACK, 1.2, 0.22)
 
 
-def _lay_gates(canvas: Canvas, top: float, depth: float, span: float) -> None:
+def _draw_gates(canvas: Canvas, top: float, depth: float, span: float) -> None:
     """Draw airliners with their noses at a terminal, with jet bridges, and others in a second row."""
     rng = canvas.rng
     wall = top + 2.0
@@ -131,7 +131,7 @@ def _lay_gates(canvas: Canvas, top: float, depth: float, span: float) -> None:
             _serve(canvas, Pose(middle, nose + length / 2, heading), length)
         x += size * rng.uniform(1.12, 1.3)
     if depth > 2.6 * span:
-        _lay_row(canvas, top + depth - 0.75 * span, span, "airliner", 0.5)
+        _draw_row(canvas, top + depth - 0.75 * span, span, "airliner", 0.5)
     terminal = max(26.0, 0.8 * span)
     for start in np.arange(-1.2 * canvas.radius, 1.2 * canvas.radius, 121.0):
         draw_building(
@@ -160,7 +160,7 @@ def _serve(canvas: Canvas, airplane: Pose, length: float) -> None:
             draw_vehicle(canvas, place, str(rng.choice(["van", "truck", "pickup"], p=[0.4, 0.4, 0.2])))
 
 
-def _lay_row(canvas: Canvas, y: float, span: float, kind: str, fill: float, slant: float = 0.0) -> None:
+def _draw_row(canvas: Canvas, y: float, span: float, kind: str, fill: float, slant: float = 0.0) -> None:
     rng = canvas.rng
     heading = float(rng.choice([-1, 1])) * np.pi / 2 + slant
     for x in np.arange(-canvas.radius + rng.uniform(0, span), canvas.radius, 1.22 * span):
@@ -174,7 +174,7 @@ def _lay_row(canvas: Canvas, y: float, span: float, kind: str, fill: float, slan
             )
 
 
-def _lay_remote_stands(canvas: Canvas, top: float, depth: float, span: float) -> None:
+def _draw_remote_stands(canvas: Canvas, top: float, depth: float, span: float) -> None:
     rng = canvas.rng
     kind = str(rng.choice(["airliner", "jumbo", "turboprop", "fighter"], p=[0.4, 0.2, 0.2, 0.2]))
     if kind == "fighter":
@@ -182,15 +182,15 @@ def _lay_remote_stands(canvas: Canvas, top: float, depth: float, span: float) ->
     slant = float(rng.choice([0.0, 0.5, -0.5]))
     pitch = 1.7 * span if kind != "fighter" else 2.2 * span
     for y in np.arange(top + 0.85 * span, top + depth - 0.5 * span, pitch):
-        _lay_row(canvas, float(y), span, kind, rng.uniform(0.5, 0.95), slant)
-    _lay_hangars(canvas, top, span)
+        _draw_row(canvas, float(y), span, kind, rng.uniform(0.5, 0.95), slant)
+    _draw_hangars(canvas, top, span)
 
 
-def _lay_light_stands(canvas: Canvas, top: float, depth: float, span: float) -> None:
+def _draw_light_stands(canvas: Canvas, top: float, depth: float, span: float) -> None:
     rng = canvas.rng
     for y in np.arange(top + 0.9 * span, top + depth - 0.5 * span, rng.uniform(1.5, 2.1) * span):
         kind = str(rng.choice(["light", "light", "turboprop"]))
-        _lay_row(
+        _draw_row(
             canvas,
             float(y),
             span if kind == "light" else 1.25 * span,
@@ -198,10 +198,10 @@ def _lay_light_stands(canvas: Canvas, top: float, depth: float, span: float) -> 
             rng.uniform(0.5, 0.9),
             float(rng.choice([0.0, 0.35])),
         )
-    _lay_hangars(canvas, top, span)
+    _draw_hangars(canvas, top, span)
 
 
-def _lay_hangars(canvas: Canvas, top: float, span: float) -> None:
+def _draw_hangars(canvas: Canvas, top: float, span: float) -> None:
     rng = canvas.rng
     x = -canvas.radius
     while x < canvas.radius:
@@ -212,7 +212,7 @@ def _lay_hangars(canvas: Canvas, top: float, span: float) -> None:
         x += length + rng.uniform(4, 14)
 
 
-def _lay_airport_landside(canvas: Canvas, top: float, light: bool) -> None:
+def _draw_airport_landside(canvas: Canvas, top: float, light: bool) -> None:
     rng = canvas.rng
     road = top - (52.0 if not light else 34.0)
     line = np.array([(-1.2 * canvas.radius, road), (1.2 * canvas.radius, road)])

@@ -19,14 +19,14 @@ from ds2d2_yolo.scenes.clutter import (
 )
 from ds2d2_yolo.scenes.craft import BLACK, CONTAINERS, choose_ship, draw_ship, ship_beam
 from ds2d2_yolo.scenes.geometry import Array, Pose, across, along, ellipse, rectangle
-from ds2d2_yolo.scenes.industry import lay_tank_farm
+from ds2d2_yolo.scenes.industry import draw_tank_farm
 from ds2d2_yolo.scenes.roads import ASPHALT, CONCRETE, draw_parking, draw_road, drive_along
 from ds2d2_yolo.scenes.structures import draw_jetty, draw_marina_pier, tank_paint
 from ds2d2_yolo.scenes.terrain import RIVERS, SEAS, Climate, chance, grow_wood, polygon_mask, water_texture
 from ds2d2_yolo.scenes.texture import Colour, palette, pick, shaded, value_noise
 
 
-def lay_sea(canvas: Canvas, climate: Climate) -> None:
+def draw_sea(canvas: Canvas, climate: Climate) -> None:
     """Draw open water or a natural coast, with ships under way and at anchor."""
     rng = canvas.rng
     colours = SEAS[int(rng.integers(len(SEAS)))]
@@ -132,7 +132,7 @@ def _scatter_ships(canvas: Canvas) -> None:
             draw_ship(canvas, Pose(x, y, anchorage + rng.normal(0, 0.3)), kind, size)
 
 
-def lay_harbour(canvas: Canvas, climate: Climate) -> None:
+def draw_harbour(canvas: Canvas, climate: Climate) -> None:
     """Draw a cargo port, a marina or a fishing port: water below the quay (y > 0), land above it."""
     rng = canvas.rng
     colours = (*SEAS, RIVERS[2])[int(rng.integers(len(SEAS) + 1))]
@@ -158,11 +158,11 @@ def lay_harbour(canvas: Canvas, climate: Climate) -> None:
     canvas.line(land[2:] if basin else land[2:4], palette("d0ccc0")[0], 1.6)
     canvas.line((land[2:] if basin else land[2:4]) - (0.0, 1.6), palette("4c4a46")[0], 0.8, 0.7)
     if small and chance(canvas, 0.75):
-        _lay_marina(canvas, quay)
+        _draw_marina(canvas, quay)
     elif small:
-        _lay_fishing_port(canvas, quay)
+        _draw_fishing_port(canvas, quay)
     else:
-        _lay_cargo_port(canvas, notch, quay)
+        _draw_cargo_port(canvas, notch, quay)
     _scatter_harbour_traffic(canvas)
     canvas.weather(0.06)
 
@@ -182,7 +182,7 @@ def _patch_pavement(canvas: Canvas, mask: Array, base: Colour) -> None:
     canvas.flood(quay, cv2.bitwise_not(mask))
 
 
-def _lay_marina(canvas: Canvas, quay: float) -> None:
+def _draw_marina(canvas: Canvas, quay: float) -> None:
     rng = canvas.rng
     boat = float(rng.uniform(max(8.5, 14.5 * canvas.resolution), max(13.0, 26 * canvas.resolution)))
     gap = 2 * boat + rng.uniform(10, 18)
@@ -194,7 +194,7 @@ def _lay_marina(canvas: Canvas, quay: float) -> None:
     if chance(canvas, 0.5):
         _draw_breakwater(canvas, quay + rng.uniform(0.8, 1.2) * canvas.radius)
     road = quay - rng.uniform(9, 14)
-    _lay_landside(canvas, road, parking=True)
+    _draw_landside(canvas, road, parking=True)
 
 
 def _draw_breakwater(canvas: Canvas, y: float) -> None:
@@ -208,7 +208,7 @@ def _draw_breakwater(canvas: Canvas, y: float) -> None:
         draw_rock(canvas, x + rng.normal(0, 1), middle + rng.normal(0, 3.0), rng.uniform(1.2, 2.6))
 
 
-def _lay_fishing_port(canvas: Canvas, quay: float) -> None:
+def _draw_fishing_port(canvas: Canvas, quay: float) -> None:
     rng = canvas.rng
     x = -canvas.radius
     length = rng.uniform(max(14, 16 * canvas.resolution), max(24, 40 * canvas.resolution))
@@ -221,7 +221,7 @@ def _lay_fishing_port(canvas: Canvas, quay: float) -> None:
             x += 30
         _raft(canvas, Pose(x, quay, 0.0), length)
         x += length * rng.uniform(1.15, 1.6)
-    _lay_landside(canvas, quay - rng.uniform(10, 16), parking=False)
+    _draw_landside(canvas, quay - rng.uniform(10, 16), parking=False)
 
 
 def _raft(canvas: Canvas, quay: Pose, length: float) -> None:
@@ -253,7 +253,7 @@ def _moor_alongside(
             x += size * rng.uniform(1.08, 1.3)
 
 
-def _lay_cargo_port(canvas: Canvas, notch: tuple[float, float, float], quay: float) -> None:
+def _draw_cargo_port(canvas: Canvas, notch: tuple[float, float, float], quay: float) -> None:
     """Draw jetties and berths along the shore, with large ships, and the yards behind.
 
     Args:
@@ -286,7 +286,7 @@ def _lay_cargo_port(canvas: Canvas, notch: tuple[float, float, float], quay: flo
                     crane = Pose(x + size / 2 + offset * size, shore - 8, np.pi / 2)
                     draw_gantry_crane(canvas, crane, 0.17 * size + 10)
             x += size * 1.12
-    _lay_yards(canvas, quay - 26.0, top)
+    _draw_yards(canvas, quay - 26.0, top)
 
 
 def _equip_jetty(canvas: Canvas, root: Pose, reach: float, width: float) -> None:
@@ -306,7 +306,7 @@ def _equip_jetty(canvas: Canvas, root: Pose, reach: float, width: float) -> None
             canvas.line(root.points([(2.0, 0.2 * width), (reach - 4, 0.2 * width)]), shaded(paint, 0.8), 0.9)
 
 
-def _lay_yards(canvas: Canvas, edge: float, basin: float) -> None:
+def _draw_yards(canvas: Canvas, edge: float, basin: float) -> None:
     """Fill the land behind a quay with stacks, sheds, roads and tanks, in strips parallel to it.
 
     Args:
@@ -326,11 +326,11 @@ def _lay_yards(canvas: Canvas, edge: float, basin: float) -> None:
             draw_road(canvas, line, 9.0, pick(rng, ASPHALT, 5))
             drive_along(canvas, line[0], line[1], 9.0, 40.0)
         else:
-            _lay_strip(canvas, style, y, depth)
+            _draw_strip(canvas, style, y, depth)
         y -= depth + 6.0
 
 
-def _lay_strip(canvas: Canvas, style: str, y: float, depth: float) -> None:
+def _draw_strip(canvas: Canvas, style: str, y: float, depth: float) -> None:
     rng = canvas.rng
     paint = tank_paint(rng)
     x = -canvas.radius
@@ -343,14 +343,14 @@ def _lay_strip(canvas: Canvas, style: str, y: float, depth: float) -> None:
         elif style == "sheds":
             draw_building(canvas, pose, 0.86 * length, 0.72 * depth, "hall", rng.uniform(7, 13))
         elif style == "tanks":
-            lay_tank_farm(canvas, pose, length, depth, paint)
+            draw_tank_farm(canvas, pose, length, depth, paint)
         else:
             trucks = canvas.resolution > 0.45
             draw_parking(canvas, pose, 0.92 * length, 0.86 * depth, rng.uniform(0.3, 0.9), trucks=trucks)
         x += length + 6.0
 
 
-def _lay_landside(canvas: Canvas, y: float, *, parking: bool) -> None:
+def _draw_landside(canvas: Canvas, y: float, *, parking: bool) -> None:
     """Draw a road along a quay and, behind it, car parks, sheds and trees."""
     rng = canvas.rng
     line = np.array([(-canvas.radius, y), (canvas.radius, y)])
@@ -370,10 +370,10 @@ def _lay_landside(canvas: Canvas, y: float, *, parking: bool) -> None:
             canvas.polygon(pose.points(rectangle(length, depth)), palette("6f7c50")[0])
             plant_row(canvas, pose.points([(-length / 2, 0)])[0], pose.points([(length / 2, 0)])[0], 7.0, 3.0)
         x += length + 4.0
-    _lay_houses_beyond(canvas, y - 58)
+    _draw_houses_beyond(canvas, y - 58)
 
 
-def _lay_houses_beyond(canvas: Canvas, edge: float) -> None:
+def _draw_houses_beyond(canvas: Canvas, edge: float) -> None:
     y = edge
     while y > -canvas.radius - 30:
         for x in np.arange(-canvas.radius, canvas.radius, 19.0):

@@ -28,7 +28,7 @@ from ds2d2_yolo.scenes.terrain import (
 from ds2d2_yolo.scenes.texture import palette, pick, shaded
 
 
-def lay_farmland(canvas: Canvas, climate: Climate) -> None:
+def draw_farmland(canvas: Canvas, climate: Climate) -> None:
     """Draw parcels with rows, hedges, tracks, a farm and, often, a river with bridges."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.3)
@@ -202,7 +202,7 @@ def _draw_river_with_bridges(
     return middle
 
 
-def lay_river(canvas: Canvas, climate: Climate) -> None:
+def draw_river(canvas: Canvas, climate: Climate) -> None:
     """Draw a wide river with bridges and boats between banks of fields, or of streets with houses and sheds."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.25)

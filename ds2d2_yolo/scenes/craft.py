@@ -232,7 +232,7 @@ def draw_ship(canvas: Canvas, pose: Pose, kind: str, length: float, moving: bool
     deck = pick(rng, DECKS, 9)
     seed = int(rng.integers(1 << 30))
     if moving:
-        _lay_wake(canvas, pose, length, width)
+        _draw_wake(canvas, pose, length, width)
     painter = {
         "container": _paint_container_ship,
         "bulker": _paint_bulker,
@@ -253,7 +253,7 @@ def draw_ship(canvas: Canvas, pose: Pose, kind: str, length: float, moving: bool
     return True
 
 
-def _lay_wake(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
+def _draw_wake(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
     """Draw the foam of a moving ship: a turbulent wake, two arms behind the bow, and the bow wave."""
     rng = canvas.rng
     reach, opening = length * rng.uniform(0.8, 3.0), rng.uniform(0.1, 0.26)

@@ -21,7 +21,7 @@ from ds2d2_yolo.scenes.terrain import Climate, chance, flood_grass, frame_of, su
 from ds2d2_yolo.scenes.texture import Colour, palette, pick, shaded
 
 
-def lay_industry(canvas: Canvas, climate: Climate) -> None:
+def draw_industry(canvas: Canvas, climate: Climate) -> None:
     """Draw plots of tank farms, halls, truck yards and containers, with a railway and process plants between."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.9)
@@ -67,9 +67,9 @@ def _fill_plot(canvas: Canvas, pose: Pose, length: float, width: float, focus: s
     shades = [shaded(ground, 0.84), ground, shaded(ground, 1.08)]
     canvas.textured_polygon(outline, canvas.texture(shades, canvas.mixture(0.3, 0.45, 0.35)))
     if style == "tanks":
-        lay_tank_farm(canvas, pose, length, width, tank_paint(rng))
+        draw_tank_farm(canvas, pose, length, width, tank_paint(rng))
     elif style == "hall":
-        _lay_halls(canvas, pose, length, width)
+        _draw_halls(canvas, pose, length, width)
     elif style == "trucks":
         draw_parking(canvas, pose, 0.95 * length, 0.95 * width, rng.uniform(0.35, 0.9), trucks=True)
     elif style == "containers":
@@ -78,7 +78,7 @@ def _fill_plot(canvas: Canvas, pose: Pose, length: float, width: float, focus: s
     elif style == "cars":
         draw_parking(canvas, pose, 0.95 * length, 0.95 * width, rng.uniform(0.4, 0.95))
     else:
-        _lay_process_plant(canvas, pose, length, width)
+        _draw_process_plant(canvas, pose, length, width)
     _litter_plot(canvas, pose, length, width)
 
 
@@ -97,7 +97,7 @@ def _litter_plot(canvas: Canvas, pose: Pose, length: float, width: float) -> Non
             draw_pile(canvas, place, rng.uniform(1.5, 5.0))
 
 
-def _lay_halls(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
+def _draw_halls(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
     """Draw one or two halls, with trucks at the ramps and, at a fine resolution, cars along the wall."""
     rng = canvas.rng
     parts = 2 if length > 90 else 1
@@ -114,7 +114,7 @@ def _lay_halls(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
         draw_parking(canvas, pose.moved(0.0, 0.45 * width), 0.8 * length, 6.6, rng.uniform(0.3, 0.9))
 
 
-def lay_tank_farm(canvas: Canvas, pose: Pose, length: float, width: float, paint: Colour) -> None:
+def draw_tank_farm(canvas: Canvas, pose: Pose, length: float, width: float, paint: Colour) -> None:
     """Draw rows of storage tanks of one size inside an earth wall, with pipes between them."""
     rng = canvas.rng
     if not canvas.sees(pose, (length + width) / 2):
@@ -148,7 +148,7 @@ def lay_tank_farm(canvas: Canvas, pose: Pose, length: float, width: float, paint
                 draw_storage_tank(canvas, x, y, diameter, kind, paint)
 
 
-def _lay_process_plant(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
+def _draw_process_plant(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
     """Draw pipe racks, vessels, a cooling tower and sheds: many lines and small circles."""
     rng = canvas.rng
     if chance(canvas, 0.5):

@@ -20,12 +20,12 @@ from ds2d2_yolo.scenes.terrain import Climate, chance, find_place, flood_grass, 
 from ds2d2_yolo.scenes.texture import palette, pick
 
 
-def lay_sports(canvas: Canvas, climate: Climate) -> None:
+def draw_sports(canvas: Canvas, climate: Climate) -> None:
     """Draw a sport park or a school ground: fields and courts of every kind between lawns, trees and car parks."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.12)
     if chance(canvas, 0.6):
-        _lay_sports_street(canvas)
+        _draw_sports_street(canvas)
     for _ in range(int(rng.choice([0, 1, 2], p=[0.25, 0.5, 0.25]))):
         _place_track(canvas)
     if chance(canvas, 0.75):
@@ -51,13 +51,13 @@ def lay_sports(canvas: Canvas, climate: Climate) -> None:
         if pose is not None:
             draw_fenced_lot(canvas, pose, 30, 16)
     for _ in range(int(rng.integers(2, 6))):
-        _lay_path(canvas)
+        _draw_path(canvas)
     scatter_trees(canvas, int(rng.integers(60, 190)), 3.4)
     if chance(canvas, 0.35):
         grow_wood(canvas, rng.uniform(0.05, 0.25))
 
 
-def _lay_sports_street(canvas: Canvas) -> None:
+def _draw_sports_street(canvas: Canvas) -> None:
     """Draw a street along one side of the grounds, with houses behind it."""
     rng = canvas.rng
     side = int(rng.choice([-1, 1]))
@@ -73,7 +73,7 @@ def _lay_sports_street(canvas: Canvas) -> None:
             draw_house(canvas, Pose(float(x), y + side * (16 + 24 * row), turn))
 
 
-def _lay_path(canvas: Canvas) -> None:
+def _draw_path(canvas: Canvas) -> None:
     """Draw a footpath, straight or with one bend, on free ground. It is narrow, so trees may cover it."""
     start, corner = canvas.random_pose(), canvas.random_pose()
     points = np.array([(start.x, start.y), (corner.x, start.y), (corner.x, corner.y)])

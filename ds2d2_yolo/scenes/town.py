@@ -26,7 +26,7 @@ from ds2d2_yolo.scenes.terrain import Climate, chance, flood_grass, random_steps
 from ds2d2_yolo.scenes.texture import Colour, palette, pick
 
 
-def lay_town(canvas: Canvas, climate: Climate) -> None:
+def draw_town(canvas: Canvas, climate: Climate) -> None:
     """Draw a grid of streets with traffic and, between them, houses, flats, car parks, shops and small sport courts."""
     rng = canvas.rng
     flood_grass(canvas, climate, 0.3)

@@ -486,8 +486,8 @@ def test_padding_of_the_training_image_counts_for_the_cells(tmp_path):
     put(tmp_path, "train", "a.png", "0 0.5 0.01 0.02 0.01\n0 0.5 0.045 0.02 0.01\n", encoded(width=100, height=50))
     report = inspect(tmp_path, ["train"], strides=[8, 16]).splits["train"]
     assert report.cells == {8: Counter({2: 2}), 16: Counter({2: 2})}
-    assert report.together(8) == 1.0
-    assert report.most_together(8) == 2
+    assert report.crowded_share(8) == 1.0
+    assert report.most_in_cell(8) == 2
 
 
 @settings(max_examples=150, deadline=None)

@@ -103,7 +103,7 @@ def test_dota_is_cut_into_tiles_with_a_map_back(tmp_path):
     out = tmp_path / "out"
     assert len(list((out / "images" / "train").iterdir())) == conversion.manifest["splits"]["train"]["files"] == 8
     assert (out / "tiles.jsonl").is_file()
-    assert not (out / "labels" / "test").exists(), "nobody knows what is in the images of test"
+    assert not (out / "labels" / "test").exists(), "the objects of the test images are unknown"
     assert conversion.manifest["splits"]["test"]["images"] == {"in": 1, "out": 1}
     assert conversion.manifest["objects"] == {"in": 3, "out": 3}
     assert conversion.manifest["splits"]["train"]["labels"] >= 2

@@ -168,7 +168,7 @@ def test_scores_that_make_no_sense_are_refused():
         coco_scores(truth_of([box]), found((9, 1, 10, 10, 20, 20, 0.5)))
 
 
-# ------------------------------------------------------------- a model that finds what it is told to find
+# ------------------------------------------------------------- a model with given detections
 
 
 class Oracle(torch.nn.Module):

@@ -25,7 +25,7 @@ from ds2d2_yolo.explanation.setup import trained_argument
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.changes import changes_by_image
 from ds2d2_yolo.report.figures import corners_of, outline
-from ds2d2_yolo.report.progress import draw_looks
+from ds2d2_yolo.report.progress import draw_progress
 from ds2d2_yolo.report.sheet import draw_sheet
 from ds2d2_yolo.training.pair import check_pair
 
@@ -124,9 +124,9 @@ def test_the_pictures_of_a_training_have_the_weight_of_the_run(folder, tmp_path,
 
     def keep(image, window, looks):
         drawn[disw] = list(looks.values())[-1][0].disw
-        return draw_looks(image, window, looks)
+        return draw_progress(image, window, looks)
 
-    monkeypatch.setattr("ds2d2_yolo.pictures.draw_looks", keep)
+    monkeypatch.setattr("ds2d2_yolo.pictures.draw_progress", keep)
     given = {"teacher": folder / "teacher.pt", "student": folder / "student.pt", "data": folder / "obb/data.yaml"}
     given |= {"amplifier": "none", "im_full": 0, "epochs": 1, "imgsz": SIZE, "batch": 4, "device": "cpu", "workers": 0}
     for disw in ("rotated", "hull"):

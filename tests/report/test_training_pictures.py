@@ -20,7 +20,7 @@ from ultralytics.utils.plotting import plot_results
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.progress import curves_of_terms, draw_looks
+from ds2d2_yolo.report.progress import curves_of_terms, draw_progress
 from ds2d2_yolo.training.adapters import find_adapters
 from ds2d2_yolo.training.results import read_columns
 
@@ -73,11 +73,11 @@ def test_the_picture_of_the_results_has_a_panel_for_every_term(distilled, tmp_pa
 def test_images_are_recorded_at_start_middle_and_end(distilled, monkeypatch):
     drawn = []
 
-    def keep(image, window, looks):
-        drawn.append(list(looks))
-        return draw_looks(image, window, looks)
+    def keep(image, window, history):
+        drawn.append(list(history))
+        return draw_progress(image, window, history)
 
-    monkeypatch.setattr("ds2d2_yolo.pictures.draw_looks", keep)
+    monkeypatch.setattr("ds2d2_yolo.pictures.draw_progress", keep)
     arguments = {"teacher": distilled.teacher, "student": distilled.plain, "data": distilled.data, "epochs": 4}
     arguments |= {"amplifier": None, "imgsz": 64, "batch": 3, "device": "cpu", "workers": 0, "plots": True}
     arguments = {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}

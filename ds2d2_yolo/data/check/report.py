@@ -64,12 +64,12 @@ class SplitReport:
         """Return the largest number of objects in one kept image."""
         return max(self.objects_per_image, default=0)
 
-    def together(self, stride: int) -> float:
+    def crowded_share(self, stride: int) -> float:
         """Return the share of objects that share their LL cell with another object's centre, 0 to 1."""
         counts = self.cells[stride]
         return 1 - counts[1] / counts.total() if counts else 0.0
 
-    def most_together(self, stride: int) -> int:
+    def most_in_cell(self, stride: int) -> int:
         """Return the largest number of centres in one LL cell."""
         return max(self.cells[stride], default=0)
 

@@ -34,7 +34,7 @@ class _Sample:
     facts: ImageFacts
     labels: Labels | None  # None without a label file
     sides: np.ndarray  # (N,) square roots of areas in pixels; empty if the image's size is unknown
-    together: dict[int, np.ndarray]  # by stride: number of centres in the cell of each object (N,)
+    in_cell: dict[int, np.ndarray]  # by stride: number of centres in the cell of each object (N,)
     smallest: np.ndarray  # (N,) smaller sides of boxes, in pixels
 
 
@@ -102,7 +102,7 @@ def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
     facts = image_facts(image, settings)
     labels = read_labels(label, settings)
     sides = smallest = np.zeros(0)
-    together: dict[int, np.ndarray] = {}
+    in_cell: dict[int, np.ndarray] = {}
     if labels is not None and facts.size is not None and len(labels.classes):
         scale = np.array(facts.size) * (settings.imgsz / max(facts.size))  # pixels per share of the image
         extents = labels.boxes[:, 2:] * scale
@@ -111,8 +111,8 @@ def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
             extents = np.array([_rectangle(polygon * scale) for polygon in labels.polygons])
         sides = np.sqrt(extents.prod(1))
         centres = labels.boxes[:, :2] * scale + (settings.imgsz - scale) / 2
-        together = {stride: _centres_per_cell(centres, settings.imgsz, stride) for stride in settings.strides}
-    return _Sample(image, label, facts, labels, sides, together, smallest)
+        in_cell = {stride: _centres_per_cell(centres, settings.imgsz, stride) for stride in settings.strides}
+    return _Sample(image, label, facts, labels, sides, in_cell, smallest)
 
 
 def _rectangle(polygon: np.ndarray) -> tuple[float, float]:
@@ -180,7 +180,7 @@ def _enter_objects(sample: _Sample, labels: Labels, report: SplitReport, setting
         report.lost_objects += KINDS[kind].error
     report.size_bands += np.bincount(np.digitize(sample.sides, SIZE_BANDS), minlength=len(SIZE_BANDS) + 1)
     report.sizes += np.histogram(np.clip(sample.sides, SIZE_EDGES[0], SIZE_EDGES[-1]), SIZE_EDGES)[0]
-    for stride, counts in sample.together.items():
+    for stride, counts in sample.in_cell.items():
         report.cells[stride].update(counts.tolist())
 
 

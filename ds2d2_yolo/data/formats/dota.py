@@ -10,7 +10,7 @@ from pathlib import Path
 from ds2d2_yolo.data.annotations import Account, Annotation
 from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats.per_image import LabelFile, PerImageReader
-from ds2d2_yolo.data.formats.rules import MalformedError, Part, as_class, as_number, as_whole, decode
+from ds2d2_yolo.data.formats.rules import MalformedError, Part, as_class, as_integer, as_number, decode
 from ds2d2_yolo.errors import DS2D2Error
 
 OWN = "own"
@@ -69,7 +69,7 @@ class DOTAReader(PerImageReader[str]):
         if not words or any(_NUMBER.fullmatch(word) for word in words[1:]):
             raise MalformedError(f"expected 8 numbers, the class and the difficulty, found {len(fields)} fields")
         points = tuple([as_number(field, "a coordinate") for field in fields[:8]])
-        return Annotation(as_class(" ".join(words)), points, as_whole(degree, "difficulty"), line=line)
+        return Annotation(as_class(" ".join(words)), points, as_integer(degree, "difficulty"), line=line)
 
     def hint(self, name: str) -> str:
         """Return which versions have a class, for the message."""

@@ -302,7 +302,7 @@ def hull_of(points: Sequence[float]) -> tuple[float, float, float, float]:
     return min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
 
 
-def turned(cx: float, cy: float, width: float, height: float, angle: float) -> tuple[float, ...]:
+def rotated(cx: float, cy: float, width: float, height: float, angle: float) -> tuple[float, ...]:
     """Return the corners of a box that is rotated around its centre, as stated by roLabelImg and CVAT.
 
     Args:
@@ -316,7 +316,7 @@ def turned(cx: float, cy: float, width: float, height: float, angle: float) -> t
         (tuple[float, ...]): x1, y1, ... x4, y4. At angle 0: clockwise from the top left.
 
     Example:
-        >>> turned(30.0, 20.0, 20.0, 10.0, 0.0)
+        >>> rotated(30.0, 20.0, 20.0, 10.0, 0.0)
         (20.0, 15.0, 40.0, 15.0, 40.0, 25.0, 20.0, 25.0)
     """
     along = np.array([math.cos(angle), math.sin(angle)]) * width / 2
@@ -348,7 +348,7 @@ def as_number(text: str, what: str) -> float:
     return value
 
 
-def as_whole(text: str, what: str) -> int:
+def as_integer(text: str, what: str) -> int:
     """Parse a whole number, 0 or more.
 
     Args:

@@ -14,13 +14,13 @@ from ds2d2_yolo.data.formats.rules import (
     MalformedError,
     Part,
     as_class,
+    as_integer,
     as_number,
     as_size,
-    as_whole,
     decode,
     hull_of,
+    rotated,
     shortened,
-    turned,
 )
 
 _BOX = ("xmin", "ymin", "xmax", "ymax")
@@ -92,7 +92,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         """Return an element `object` as an annotation."""
         name = as_class(_text(item, "name"))
         difficult = _text(item, "difficult")
-        degree = as_whole(difficult, "difficult") if difficult else 0
+        degree = as_integer(difficult, "difficult") if difficult else 0
         return Annotation(name, self._points(item), degree, line=line)
 
     def _points(self, item: ElementTree.Element) -> tuple[float, ...]:
@@ -105,7 +105,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
             return tuple([as_number(texts.get(key, ""), key) for key in keys])
 
         if tag == "robndbox" and not texts.keys().isdisjoint(_CENTRE):
-            points = turned(*numbers(_CENTRE))
+            points = rotated(*numbers(_CENTRE))
         elif tag == "polygon":
             keys = [f"{axis}{number}" for number in range(1, len(texts) // 2 + 1) for axis in "xy"]
             points = self._from_zero(hull_of(numbers(keys or ["x1"])))
