@@ -39,14 +39,14 @@ def summary(conversion: Conversion) -> str:
     head = f"{source['layout']}, task {options['task']}, {len(manifest['classes'])} classes: {conversion.folder}"
     if not conversion.made:
         head = f"already converted, nothing to do: {head}"
-    rows = [["split", "made of", "images in", "out", "left out", "files", "objects in", "out", "left out", "labels"]]
+    rows = [["split", "from", "images", "written", "left out", "files", "objects", "written", "left out", "labels"]]
     whole = {name: sum(item[name] for item in splits.values()) for name in ("files", "labels")}
     for split, item in [*splits.items(), ("all", manifest | whole)]:
         rows.append([split, "+".join(options["splits"].get(split, ()))])
         for kind, written in (("images", "files"), ("objects", "labels")):
             entered, out = item[kind]["in"], item[kind]["out"]
             rows[-1] += map(str, (entered, out, entered - out, item[written]))
-    classes = [["class", *(f"{split} {way}" for split in splits for way in ("in", "out"))]]
+    classes = [["class", *(f"{split} {count}" for split in splits for count in ("found", "written"))]]
     for name in manifest["classes"]:
         classes.append([name, *(str(item["classes"][name][way]) for item in splits.values() for way in ("in", "out"))])
     parts = [head, "\n".join(text_table(rows, texts=2)), "\n".join(text_table(classes))]

@@ -83,7 +83,7 @@ def _evidence(
     """Return the evidence for each layout."""
     evidence = {
         "DIOR": [folder.dior for folder in xml if folder.dior],
-        "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class in a line" for path in dota],
+        "DOTA": [f"{source.below(path)}/*.txt with eight numbers and a class per line" for path in dota],
         "COCO": [f"{source.below(path)} with images, annotations and categories" for path in coco],
         "VOC": [f"{source.below(folder.path)}/*.xml" for folder in xml if not folder.dior],
     }
