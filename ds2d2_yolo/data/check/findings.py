@@ -146,7 +146,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "near_duplicate": Kind(
         False,
-        "boxes that overlap another of their class by over 80 %",
+        "boxes with an IoU over 0.8 with another of their class",
         "kept; probably one object labelled twice",
         "remove one of them if it is the same object",
     ),
