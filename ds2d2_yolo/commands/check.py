@@ -35,8 +35,8 @@ def run(words: Sequence[str]) -> int:
 
     `ds2d2_yolo.data.check.KINDS` lists all findings, and which of them are errors. Errors count in every split.
 
-    Images without labels, which `unlabeled` or the data YAML names, are counted as a split of their own. Those that are
-    in another split, too, are named.
+    Images without labels, from `unlabeled` or the data YAML, are counted as a separate split. Images that are also in
+    another split are listed.
 
     Args:
         words (Sequence[str]): `key=value` words, the options of `cfg/check.yaml`; `data` is required.

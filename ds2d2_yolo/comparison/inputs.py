@@ -29,7 +29,7 @@ def distillation_arguments(arguments: Arguments) -> dict[str, object]:
 
 
 def unlabeled_inputs(arguments: Arguments) -> dict[str, object]:
-    """Return fingerprint and weight of a run's unlabelled images with their labels; empty without such images."""
+    """Return fingerprint, ratio and weight of a run's unlabelled images; empty without such images."""
     if not arguments.unlabeled:
         return {}
     settings = {"ratio": arguments.unlabeled_ratio, "weight": arguments.unlabeled_weight}

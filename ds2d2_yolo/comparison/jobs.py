@@ -47,7 +47,7 @@ WORKER = ("-m", "ds2d2_yolo.commands.compare")
 
 
 class StageJob(Job):
-    """Training of a teacher or an amplifier, or labelling of images by the teacher."""
+    """Training of a teacher or an amplifier, or pseudo-labelling of images by the teacher."""
 
     kind: StageKind
     folder: str
@@ -185,7 +185,7 @@ class _Jobs:
         return amplifiers
 
     def make_labels(self, teachers: Mapping[int, str]) -> dict[str, str]:
-        """Return the sets of images that the teacher has labelled, by the methods that learn from them."""
+        """Return the sets of pseudo-labelled images, by the names of the methods that use them."""
         sets: dict[str, str] = {}
         given = self.planned.arguments["unlabeled"]
         for method in self.planned.methods:

@@ -18,7 +18,7 @@ PLAIN, BUILTIN = "plain", "builtin"
 """Reference methods of the comparison."""
 
 UNLABELED = ("unlabeled", "unlabeled_ratio", "unlabeled_weight", "unlabeled_precision")
-"""Arguments about images without labels; `unlabeled` says whether a method learns from those of the command."""
+"""Arguments about images without labels. `unlabeled` states whether a method uses those of the command."""
 
 Distil = Literal["none", "ultralytics", "ds2d2"]
 """The distillation of a method: none, Ultralytics' own, or that of this package."""
@@ -48,7 +48,7 @@ class Method:
 
     @property
     def takes_unlabeled(self) -> bool:
-        """Whether it learns from the unlabelled images of the comparison, where there are some."""
+        """Whether it uses the unlabelled images of the comparison, if there are any."""
         return bool(self.arguments.get("unlabeled", self.distil == "ds2d2"))
 
 
@@ -156,8 +156,8 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
         raise DS2D2Error(f"{file}: method {name}: distil={word}: expected none, ultralytics or ds2d2", 2)
     if not isinstance(arguments.get("unlabeled", True), bool):
         raise DS2D2Error(
-            f"{file}: method {name}: unlabeled={arguments['unlabeled']}: expected True or False, the images are "
-            "those of the command line",
+            f"{file}: method {name}: unlabeled={arguments['unlabeled']}: expected True or False; pass the images on "
+            "the command line",
             2,
         )
     for key, value in arguments.items():

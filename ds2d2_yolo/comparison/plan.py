@@ -51,7 +51,7 @@ class ComparisonPlan(Comparison):
     def arguments_of(
         self, method: Method, teacher: str, amplifier: str | None, unlabeled: str | None = None
     ) -> dict[str, object]:
-        """Return the train arguments of a method, without the seed; `unlabeled` is the file of the set that it uses."""
+        """Return the train arguments of a method, without the seed. `unlabeled` is the file of its pseudo-labels."""
         distilling = set(DEFAULTS) - {"lr_steps"}  # the schedule is the same for every student
         leave_out = {"teacher", "dis"} | (distilling if method.distil != "ds2d2" else set())
         arguments = {key: value for key, value in self.arguments.items() if key not in leave_out}
@@ -199,7 +199,7 @@ def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
 
 
 def _check_unlabeled(methods: Sequence[Method], run: Plan) -> None:
-    """Refuse a method that is about unlabelled images where there are none."""
+    """Refuse a method for unlabelled images if there are none."""
     for method in methods:
         if method.arguments.get("unlabeled") is True and not run.arguments.unlabeled:
             raise DS2D2Error(
@@ -246,7 +246,7 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
 
 
 def _places_of_unlabeled(run: Plan) -> object:
-    """Return where the unlabelled images of a comparison are, for workers that may have another working folder."""
+    """Return absolute paths of the unlabelled images: the working folder of a worker may be another one."""
     return [str(Path(entry).resolve()) for entry in run.entries] or run.arguments.unlabeled or False
 
 

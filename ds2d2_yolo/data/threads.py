@@ -10,9 +10,9 @@ from multiprocessing.pool import ThreadPool
 
 @contextmanager
 def threads() -> Iterator[ThreadPool]:
-    """Give threads that have ended when the block has, however it ends.
+    """Yield threads that end with the block.
 
-    Python aborts where it shuts down while a thread is inside of OpenCV, as after an interrupt.
+    Python would abort if it shut down while a thread is inside OpenCV, for example after an interrupt.
 
     Yields:
         (ThreadPool): Up to eight threads.

@@ -97,10 +97,10 @@ def find_images(
     Args:
         source (str): An image, a folder of images, or a data YAML.
         names (Sequence[str]): Classes of the models. Data sets must have the same.
-        split (str): Split of a data YAML to take images from; `unlabeled` takes those that a teacher has labelled.
+        split (str): Split of a data YAML to take images from. `unlabeled` takes the pseudo-labelled images.
         number (int): Largest number of images to explain, taken at even distances.
         data (str | None): Data YAML with training images to fit adapters to; None takes `source` if it is a YAML.
-        unlabeled (object): Argument `unlabeled` of the student's training, for that split.
+        unlabeled (object): Argument `unlabeled` of the student's training, for this split.
 
     Returns:
         (ImageSource): The images.
@@ -131,9 +131,9 @@ def find_images(
 
 
 def _folder_of(unlabeled: object) -> str:
-    """Return the folder of the images that the teacher of a run has labelled."""
+    """Return the folder of the pseudo-labelled images of a run."""
     if not isinstance(unlabeled, (str, Path)) or not unlabeled:
-        raise DS2D2Error("split=unlabeled: the student has learned from labelled images alone; pass split=val", 2)
+        raise DS2D2Error("split=unlabeled: the student was trained only on labelled images; pass split=val", 2)
     return str(read_pseudo_set(unlabeled).folder)
 
 

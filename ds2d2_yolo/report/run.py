@@ -159,7 +159,7 @@ def _pair(run: Run) -> Section:
 
 
 def _unlabeled(run: Run) -> Section:
-    """Return what images without labels the run had, and how good the labels are that the teacher has given them."""
+    """Return a section about the run's unlabelled images, and the quality of their pseudo-labels."""
     value, title = run.args.get("unlabeled"), "Unlabelled images"
     if not value:
         return Section(title, [])
@@ -176,10 +176,10 @@ def _unlabeled(run: Run) -> Section:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Section(
-            title, [Paragraph(f"{value} is missing or damaged: it says what labels the teacher gave.", note=True)]
+            title, [Paragraph(f"{value} is missing or damaged: it has the numbers of pseudo-labels.", note=True)]
         )
     values |= {
-        "per labelled image, at most": run.args.get("unlabeled_ratio"),
+        "most per labelled image": run.args.get("unlabeled_ratio"),
         "weight": run.args.get("unlabeled_weight"),
     }
     last = {name: series[-1] for name, series in run.columns.items()}
@@ -187,8 +187,8 @@ def _unlabeled(run: Run) -> Section:
         if f"{kind}/images" in last:
             counts = f"{last[f'{kind}/images']:,.0f} images with {last[f'{kind}/boxes']:.1f} boxes each"
             values[f"{name}, last epoch"] = f"{counts}; class loss {last[f'{kind}/cls']:.3f}"
-    note = "Precision and recall on the validation set, of detections with at least this confidence."
-    header = ["class", "least confidence", "precision", "recall", "boxes"]
+    note = "Precision and recall are those of detections on the validation set with at least this confidence."
+    header = ["class", "lowest confidence", "precision", "recall", "boxes"]
     return Section(title, [facts(values), Table(header, rows), Paragraph(note, note=True)])
 
 

@@ -26,7 +26,7 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
     """Check all images and labels of a data set, in threads. Memory does not grow with the number of objects.
 
     Args:
-        splits (Mapping[str, Split]): Splits by name; `train` must have label files, those of `unlabeled` are not read.
+        splits (Mapping[str, Split]): Splits by name. `train` must have label files. Those of `unlabeled` are not read.
         settings (Settings): Settings of the check.
         root (Path | None): Files below this folder are named relative to it.
 

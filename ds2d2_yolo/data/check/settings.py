@@ -11,7 +11,7 @@ Task = Literal["detect", "obb"]
 ImageCheck = Literal["full", "header", "none"]
 
 UNLABELED = "unlabeled"
-"""Name of the split whose images are to have no labels."""
+"""Name of the split of images without labels."""
 
 
 @dataclass(frozen=True)

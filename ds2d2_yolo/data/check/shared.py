@@ -54,15 +54,15 @@ def shared_images(
 
 
 def images_also_in(images: Sequence[Path], splits: Mapping[str, Split], pool: ThreadPool) -> dict[Path, str]:
-    """Find images that are in a split, too: the same file, or another one of the same bytes.
+    """Find images that are also in a split: the same file, or another file with the same bytes.
 
     Args:
         images (Sequence[Path]): The images.
         splits (Mapping[str, Split]): Splits by name.
-        pool (ThreadPool): Threads to read with.
+        pool (ThreadPool): Threads that read the files.
 
     Returns:
-        (dict[Path, str]): Those that are in one, with its name, the first where there are several.
+        (dict[Path, str]): The images that are in a split, with the name of the first such split.
     """
     found: dict[Path, str] = {}
     for group in _groups({**splits, "": Split(images)}, compare_bytes=True, pool=pool):
@@ -74,7 +74,7 @@ def images_also_in(images: Sequence[Path], splits: Mapping[str, Split], pool: Th
 
 
 def _groups(splits: Mapping[str, Split], compare_bytes: bool, pool: ThreadPool) -> Iterable[list[_File]]:
-    """Return all files that are not empty, in groups of the same content."""
+    """Group all files that are not empty by content."""
     files = _files(splits)
     suspects = _of_same_size(files) if compare_bytes else []
     compared = set(suspects)

@@ -79,7 +79,7 @@ def inspect_split(
 
 
 def _enter_image(sample: _Sample, report: SplitReport, root: Path | None) -> None:
-    """Add an image that is to have no labels to the report of its split."""
+    """Add an image of the split without labels to its report."""
     if sample.facts.kind:
         report.findings[sample.facts.kind].add(Place(shown_path(sample.image, root), None, sample.facts.detail))
     if not sample.facts.rejected:
