@@ -268,8 +268,8 @@ def test_cvats_own_xml_is_refused_with_what_to_export(tmp_path):
         ("a.txt", "1 2 3 4 5 6 7 ship 0\n", "a.txt:1: expected 'x1 y1 .* difficulty' of DOTA, found '1 2 3"),
         ("a.xml", "<html></html>", "a.xml begins with <html></html>, expected <annotation>"),
         ("b.json", '{"imageData": "' + "A" * 9000 + '", "shapes": [], "imagePath": "a.jpg"}', "labelme2coco"),
-        ("via.json", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}', "via.json is of no known format, export"),
-        ("a.csv", "filename,class,xmin,ymin,xmax,ymax\n", "a.csv is of no known format, export the labels as COCO"),
+        ("via.json", '{"a.jpg1": {"filename": "a.jpg", "regions": []}}', "via.json has no known format, export"),
+        ("a.csv", "filename,class,xmin,ymin,xmax,ymax\n", "a.csv has no known format, export the labels as COCO"),
         ("a.bin", "", r"there are images and no labels, pass the folder with both, such as src=\S+"),
     ],
 )
