@@ -85,7 +85,7 @@ def _summary(comparison: Comparison, results: Results) -> Section:
             str(arguments.get(name, "those of the method")) for name in ("imgsz", "batch", "epochs")
         ),
         "seeds": ", ".join(map(str, comparison.seeds)),
-        "training of the other models": f"{stages_text(results)}.",
+        "training time of other models": f"{stages_text(results)}.",
         "versions": "; ".join(versions_of(results)),
     }
     notes = [Paragraph(f"Note: {warning}") for warning in warnings_of(comparison, results)]

@@ -117,8 +117,8 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str
             linewidth=2,
             label=name,
         )
-    thin = ", and thin every run" if len(names) <= _THIN_LINES else ""
-    axes.set_title(f"Best {metric_title(metric)} so far over the time of training: mean{thin}", fontsize=10, loc="left")
+    thin = "; thin lines: every run" if len(names) <= _THIN_LINES else ""
+    axes.set_title(f"Best {metric_title(metric)} so far over the training time: mean{thin}", fontsize=10, loc="left")
     axes.set_xlabel("minutes", fontsize=9)
     axes.set_ylabel("percent", fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent_mark))

@@ -62,7 +62,7 @@ MISTAKES = [
     ({"run": "{folder}/set"}, 2, "has no args.yaml"),
     ({"baseline": "{folder}/nowhere"}, 2, "nowhere: no such file or folder"),
     ({"baseline": "{folder}/set"}, 2, "set: has no weights/best.pt"),
-    ({"baseline": "{folder}/plain.pt", "val": False}, 2, "val=False forbids it"),
+    ({"baseline": "{folder}/plain.pt", "val": False}, 2, "val=False was passed"),
     ({"data": "{folder}/missing.yaml"}, 1, "missing.yaml"),
     ({"split": "test"}, 1, "split=test"),
     ({"conf": -1}, 2, "conf=-1: expected a number from 0 to 1"),
