@@ -134,6 +134,6 @@ def _stages_of(teacher: EvaluationRecord, runs: Sequence[RunRecord]) -> dict[str
 
 
 def _teacher_size(run: RunRecord) -> object:
-    """Return the side of the images that the teacher of a run was given, in pixels."""
+    """Return the image size of the teacher of a run, in pixels."""
     arguments = run["arguments"]
     return arguments.get("teacher_imgsz") or arguments.get("imgsz", DEFAULT_CFG_DICT["imgsz"])

@@ -134,7 +134,7 @@ class _Jobs:
             self.inputs["worker"] = [Path(word).name for word in worker]
 
     def title(self, what: str, size: int) -> str:
-        """Return the name of a stage, with the size of its images where it is not that of the comparison."""
+        """Return the name of a stage, with its image size if it is not that of the comparison."""
         return what if size == self.size else f"{what} at {size}"
 
     def make_teachers(self) -> dict[int, str]:
@@ -264,13 +264,13 @@ class _Jobs:
         }
 
     def _size_of(self, method: Method) -> int:
-        """Return the side of the images that a method gives the teacher; Ultralytics' has no size for it alone."""
+        """Return the image size of a method's teacher. Ultralytics' own distillation has one size for both."""
         arguments = self.planned.run.arguments
         own = method.arguments.get("teacher_imgsz", arguments.teacher_imgsz) if method.distil == "ds2d2" else None
         return arguments.imgsz if own is None else int(str(own))
 
     def _at(self, size: int) -> dict[str, object]:
-        """Return what has a stage trained at a size, where that is not the comparison's."""
+        """Return the arguments for training a stage at a size that is not the comparison's."""
         return {} if size == self.size else {"teacher_imgsz": size}
 
     def _stage_arguments(self, **changes: object) -> dict[str, object]:

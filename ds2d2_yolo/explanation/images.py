@@ -128,18 +128,18 @@ def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) 
 def pair_inputs(
     image: InputImage, imgsz: int, step: int, device: torch.device, ratio: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, Window]:
-    """Return an image as a student and its teacher are given it in training, and the window that both then show.
+    """Scale and pad an image for a student and its teacher as in training. Return both inputs and their window.
 
     Args:
         image (InputImage): The image.
         imgsz (int): Longer side of the student's input, in pixels.
-        step (int): What the sides of the student's input are padded to a multiple of.
-        device (torch.device): Where the models are.
-        ratio (int): Side of the teacher's input, in sides of the student's.
+        step (int): The sides of the student's input are padded to a multiple of this number.
+        device (torch.device): Device of the models.
+        ratio (int): Ratio of the teacher's input size to the student's.
 
     Returns:
         student (torch.Tensor): (1, 3, H, W) in [0, 1].
-        teacher (torch.Tensor): (1, 3, ratio * H, ratio * W), of which the other is the reduction.
+        teacher (torch.Tensor): (1, 3, ratio * H, ratio * W). The student's input is this one, reduced.
         window (Window): The window.
     """
     large, window = model_input(image, ratio * imgsz, ratio * step, device)

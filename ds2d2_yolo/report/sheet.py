@@ -143,7 +143,7 @@ def _draw_detections(
 
 
 def _as_given(explanation: Explanation, role: str) -> InputImage:
-    """Return the image in the pixels that a model was given, where models were given different sizes."""
+    """Return the image, reduced to the input size of a model if the models have different sizes."""
     image, (height, width) = explanation.image, explanation.sizes[role]
     if len({*explanation.sizes.values()}) == 1:
         return image
