@@ -1,4 +1,4 @@
-"""From which confidence on the detections of a model are right often enough to be taken for labels."""
+"""Confidence thresholds from which the detections of a model are good enough to be used as labels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SAME_OBJECT = 0.5  # intersection over union, as for AP50
 
 @dataclass(frozen=True)
 class Threshold:
-    """The least confidence of a class, and what the detections from there on are worth.
+    """The minimum confidence of a class, with the precision and recall of the detections above it.
 
     Attributes:
-        confidence (float | None): The least confidence; None where no detection of the class is good enough.
-        precision (float): Share of these detections that are right, 0 to 1.
-        recall (float): Share of the objects that they find, 0 to 1.
-        objects (int): Labelled objects of the class.
-        pooled (bool): Whether it is that of all classes together, as there is no labelled object of this one.
+        confidence (float | None): The minimum confidence. None if no detection of the class is good enough.
+        precision (float): Precision of these detections, 0 to 1.
+        recall (float): Their recall, 0 to 1.
+        objects (int): Number of labelled objects of the class.
+        pooled (bool): Whether it is the threshold of all classes together, because the class has no labelled object.
     """
 
     confidence: float | None
@@ -41,7 +41,7 @@ class Threshold:
 
 
 class LabelledImage(NamedTuple):
-    """What a model finds in an image, and what is labelled in it.
+    """Detections and labels of an image.
 
     Attributes:
         found (np.ndarray): Detections (N, 6) as xyxy pixels, confidence, class; oriented (N, 7) as xywhr: pixels and
@@ -60,20 +60,21 @@ class LabelledImage(NamedTuple):
 def find_thresholds(
     images: Sequence[LabelledImage], classes: int, precision: float | None = None
 ) -> tuple[list[Threshold], Threshold, Threshold]:
-    """Find the least confidence of every class: of the best F1 score, or the lowest one that reaches a precision.
+    """Find the confidence threshold of every class: the one with the best F1 score, or the lowest with some precision.
 
-    A detection is right if it overlaps an object of its class with an IoU of at least 0.5 that no detection of higher
-    confidence has taken.
+    A detection is correct if its IoU with an object of its class is at least 0.5, and no detection of higher confidence
+    is matched to that object.
 
     Args:
-        images (Sequence[LabelledImage]): Labelled images and what the model finds there.
+        images (Sequence[LabelledImage]): Detections and labels of the images.
         classes (int): Number of classes.
-        precision (float | None): Precision to be reached, 0 to 1; None takes the best F1 score.
+        precision (float | None): Required precision, 0 to 1. None takes the best F1 score.
 
     Returns:
         thresholds (list[Threshold]): By class.
-        total (Threshold): Of all classes together, by the best F1 score.
-        chance (Threshold): The same where every image is compared with the objects of another one.
+        total (Threshold): The threshold with the best F1 score for all classes together.
+        chance (Threshold): The same, with every image compared with the labels of another one. Without any correct
+            detection if there is only one image.
 
     Example:
         >>> box = np.array([[8.0, 8.0, 24.0, 24.0]])
@@ -97,7 +98,8 @@ def find_thresholds(
         else:
             thresholds.append(Threshold(pooled.confidence, math.nan, math.nan, 0, pooled=True))
     others = [_hits(image, images[number - 1]) for number, image in enumerate(images)]
-    chance = _threshold(found[:, 0], _joined(others).astype(bool), int(objects.sum()), None)
+    by_chance = _joined(others).astype(bool) & (len(images) > 1)
+    chance = _threshold(found[:, 0], by_chance, int(objects.sum()), None)
     return thresholds, total, chance
 
 
@@ -107,7 +109,7 @@ def _joined(parts: Sequence[np.ndarray], columns: int | None = None) -> np.ndarr
 
 
 def _hits(image: LabelledImage, truth: LabelledImage) -> np.ndarray:
-    """Return which detections (N,) of an image are right, by the objects of one, scaled to its size."""
+    """Return which detections (N,) of an image are correct, given the labels of an image, scaled to its size."""
     hits = np.zeros(len(image.found), bool)
     if not len(image.found) or not len(truth.boxes):
         return hits
@@ -126,7 +128,7 @@ def _hits(image: LabelledImage, truth: LabelledImage) -> np.ndarray:
 
 
 def _threshold(scores: np.ndarray, hits: np.ndarray, objects: int, precision: float | None) -> Threshold:
-    """Return the threshold of detections (N,), of which those with equal scores are taken together or not at all."""
+    """Return the threshold for detections (N,). Detections with equal scores are on the same side of it."""
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], np.cumsum(hits[order])
     ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, int)

@@ -21,9 +21,9 @@ def image(found, objects, size=SIZE):
 
 def test_best_f1_takes_the_false_ones_out():
     seen = image([(0, 0, 0.9, 0), (20, 20, 0.8, 0), (40, 40, 0.3, 0)], [(0, 0, 0), (20, 20, 0)])
-    (threshold,), total, _ = find_thresholds([seen], 1)
+    (threshold,), total, chance = find_thresholds([seen], 1)
     assert (threshold.confidence, threshold.precision, threshold.recall, threshold.objects) == (0.8, 1.0, 1.0, 2)
-    assert total.f1 == 1
+    assert (total.f1, chance.f1) == (1, 0)
 
 
 def test_a_precision_takes_the_lowest_confidence():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, RandomSampler
+from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler
 from training_helpers import batch_of, lively_model
 
 from ds2d2_yolo.detectors import detector_of
@@ -87,11 +87,19 @@ def test_a_later_epoch_has_its_own_draw():
     assert sorted(index - 4 for index in indices if index >= 4) == sorted(dataset.draw(3))
 
 
-def test_processes_share_the_draw():
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_processes_share_the_draw(epoch):
     dataset = mixed()
-    parts = [[0, 4, 5], [1, 6, 7]]  # places of two processes
-    drawn = [index - 4 for places in parts for index in MixedSampler(places, dataset) if index >= 4]
-    assert sorted(drawn) == sorted(dataset.draw(0))
+    seen = []
+    for rank in range(2):
+        places = DistributedSampler(dataset, num_replicas=2, rank=rank, seed=3)
+        places.set_epoch(epoch)
+        sampler = MixedSampler(places, dataset)
+        sampler.epoch = epoch
+        own = list(sampler)
+        assert len(sampler) == len(own) == 4
+        seen += own
+    assert sorted(seen) == [0, 1, 2, 3, *sorted(index + 4 for index in dataset.draw(epoch))]
 
 
 MODELS = ["yolov8n.yaml", "yolov10n.yaml", "yolo26n.yaml", "yolo11n-obb.yaml", "yolo26n-obb.yaml"]
@@ -165,6 +173,15 @@ def test_gradients_come_from_weighed_images_alone(student):
     loss_of(student, batch, [1.0, 0.0])[0].sum().backward()
     assert batch["img"].grad[0].any()
     assert not batch["img"].grad[1].any()
+
+
+def test_half_precision_can_be_weighed(student):
+    """As in mixed precision: sums in bfloat16 differ by up to a per cent."""
+    batch = batch_of(task=student.task, boxes=20)
+    with torch.autocast("cpu", torch.bfloat16):
+        alone = loss_of(student, part(batch, 0, 20))[0]
+        found = loss_of(student, batch, [1.0, 0.0])[0]
+    torch.testing.assert_close(found.float(), alone.float(), rtol=0.03, atol=0.01)
 
 
 def test_both_kinds_are_counted_apart(student):

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from training_helpers import NAMES, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from training_helpers import (
+    NAMES,
+    lively_model,
+    make_stage,
+    save_checkpoint,
+    short,
+    small_yolo,
+    tiny_yaml,
+    write_data,
+)
 from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import YAML
 from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
@@ -15,6 +24,8 @@ from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ds2d2_yolo import DS2D2Trainer, plan
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.predictions import Prediction, predict
+from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.setup import find_images
 from ds2d2_yolo.loading.unlabeled import SET_FILE, read_pseudo_set
 from ds2d2_yolo.training import unlabeled
 from ds2d2_yolo.training.results import read_rows
@@ -225,6 +236,33 @@ def test_masks_are_refused(asked, tmp_path):
     data = write_data(tmp_path / "masks", task="segment")
     with pytest.raises(DS2D2Error, match="tasks detect and obb"):
         plan({**asked, "teacher": str(teacher), "student": "yolov8n-seg.yaml", "data": str(data)})
+
+
+def test_a_student_that_cannot_weigh_images_is_refused(asked, tmp_path):
+    models = {"teacher": str(tiny_yaml(tmp_path, "RetinaNet", "big")), "student": str(tiny_yaml(tmp_path, "RetinaNet"))}
+    with pytest.raises(DS2D2Error, match="cannot weigh images; pass a YOLO"):
+        plan({**asked, **models, "pretrained": False})
+
+
+def test_a_set_of_other_classes_is_refused(asked, oracle, tmp_path):
+    oracle()
+    file = make_stage(asked, "unlabeled")
+    content = YAML.load(asked["data"]) | {"names": {0: "ship", 1: "car"}}
+    YAML.save(tmp_path / "cars.yaml", content)
+    teacher = save_checkpoint(lively_model("yolov8n.yaml"), tmp_path / "cars.pt")
+    other = {"unlabeled": str(file), "data": str(tmp_path / "cars.yaml"), "teacher_epochs": 1}
+    with pytest.raises(DS2D2Error, match="has the classes"):
+        plan({**asked, **other, "teacher": str(teacher), "student": "yolov8n.yaml"})
+
+
+def test_explain_shows_what_the_teacher_has_labelled(asked, oracle):
+    oracle()
+    file = make_stage(asked, "unlabeled")
+    found = find_images(asked["data"], list(NAMES.values()), split="unlabeled", unlabeled=str(file))
+    assert {image.parent for image in found.images} == {file.parent / "images"}
+    assert len(read_image(found.images[0], 2, found.labelled).boxes) == 2
+    with pytest.raises(DS2D2Error, match="split=unlabeled"):
+        find_images(asked["data"], list(NAMES.values()), split="unlabeled")
 
 
 def test_predictions_are_in_pixels_of_the_image(teacher, asked, tmp_path):
