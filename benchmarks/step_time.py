@@ -182,7 +182,10 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
     if part == "plain":
         return make_step("plain", options)
     teacher = detector_of(build(options.teacher, options))
+    student = detector_of(build(options.student, options))
     assert teacher is not None
+    assert student is not None
+    levels = take_levels(teacher, student, options).teacher_levels
     teacher.freeze()
     if part == "teacher":
 
@@ -192,23 +195,20 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
             return torch.zeros((), requires_grad=True)
 
         return forward
-    student_detector = detector_of(build(options.student, options))
-    assert student_detector is not None
-    levels = take_levels(teacher, student_detector, options).teacher_levels
     head = teacher.level_part(teacher.implicit_part(teacher.head))
     kept: list[Any] = []
 
     def passes(batch: Batch) -> torch.Tensor:
         if not kept:  # maps and regions come from the first step, which is not timed
             kept.extend(find_maps(teacher, options, batch))
-        (maps, regions), chosen = kept, levels
-        maps = [maps[level] for level in chosen]
-        student = [x.detach().requires_grad_() for x in maps]
+        all_maps, regions = kept
+        maps = [all_maps[level] for level in levels]
+        own = [x.detach().requires_grad_() for x in maps]
         # The forward pass of a dense teacher already includes its head.
         for _ in range(1 if regions is None else 2):
             with torch.no_grad():
                 predictions_of(head, maps, regions)
-        return torch.stack([x.float().sum() for _ in range(2) for x in predictions_of(head, student, regions)]).sum()
+        return torch.stack([x.float().sum() for _ in range(2) for x in predictions_of(head, own, regions)]).sum()
 
     return passes
 
