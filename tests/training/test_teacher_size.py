@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from training_helpers import batch_of, lively_model, save_checkpoint, short, small_yolo, write_data
+from training_helpers import NAMES, batch_of, lively_model, save_checkpoint, short, small_yolo, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.detectors import Taps, detector_of
+from ds2d2_yolo.detectors import Taps, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, dense_implicit_terms
@@ -213,6 +213,28 @@ def test_the_summary_says_what_is_compared(trained):
     assert any("loaded at 128 pixels for the teacher, reduced to 64 for the student" in line for line in lines)
     assert sum("explicit, implicit" in line for line in lines) == 2
     assert any("the student's own loss" in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["segment", "pose", "RetinaNet", "FasterRCNN"])
+def test_other_tasks_and_families_learn_from_larger_images(kind, tmp_path):
+    task = kind if kind in {"segment", "pose"} else "detect"
+    data = write_data(tmp_path / "set", train=4, val=2, size=128, task=task)
+    given = short(teacher_imgsz=128, amplifier="none", pretrained=False, project=str(tmp_path / "runs"))
+    if task == "detect":
+        student = tiny_yaml(tmp_path, kind)
+        model = build_model(tiny_yaml(tmp_path, kind, "big"), nc=2)
+        model.names = dict(NAMES)
+        teacher = save_checkpoint(model, tmp_path / "teacher.pt")
+    else:
+        student = small_yolo(tmp_path, task=task)
+        teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 32, task)), tmp_path / "teacher.pt")
+    given |= {"im_full": 0, "response": 0} if kind == "FasterRCNN" else {"val_kd": True}
+    trainer = DS2D2Trainer(overrides={**given, "teacher": str(teacher), "student": str(student), "data": str(data)})
+    trainer.train()
+    terms = [name for name in TERMS if f"train/{name}_loss" in read_columns(trainer.csv)]
+    assert terms == (["ex_low", "ex_high"] if kind == "FasterRCNN" else ["ex_low", "ex_high", "im_full", "response"])
+    assert trainer.pair.ratio == 2
 
 
 def test_a_size_without_common_grids_fails_before_training(tmp_path):

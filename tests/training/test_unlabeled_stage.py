@@ -120,6 +120,20 @@ def test_a_finished_stage_is_reused(asked, oracle):
     assert again.asked == []
 
 
+def test_a_teacher_labels_images_of_its_own_size(asked, monkeypatch):
+    sizes = set()
+
+    class Noting(Oracle):
+        def __call__(self, path, images, confidence, args):
+            sizes.add(args.imgsz)
+            return super().__call__(path, images, confidence, args)
+
+    monkeypatch.setattr(unlabeled, "predict", Noting())
+    folders = {make_stage({**asked, **changes}, "unlabeled").parents[1] for changes in ({}, {"teacher_imgsz": 128})}
+    assert len(folders) == 2
+    assert sizes == {asked.get("imgsz", 64), 128}
+
+
 def test_other_images_make_another_stage(asked, oracle, tmp_path):
     oracle()
     first = make_stage(asked, "unlabeled")
