@@ -186,7 +186,7 @@ def precision_of_teacher(batch: Batch, options: argparse.Namespace) -> list[str]
     """Return the dtypes of the maps that the default takes of a teacher."""
     distiller = make_distiller(build(options.student, options), DEFAULT, options)
     with autocast(options):
-        return sorted({str(x.dtype) for x in distiller.consult(batch["img"]).maps})
+        return sorted({str(x.dtype) for x in distiller.run_teacher(batch["img"]).maps})
 
 
 def options_of(settings: Mapping[str, Any]) -> argparse.Namespace:

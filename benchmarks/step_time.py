@@ -107,7 +107,7 @@ def distilled_step(student: Any, distiller: Distiller, every: int = 1, im_every:
             ratio = batch["teacher_img"].shape[2] // batch["img"].shape[2]
             batch = {**batch, "img": F.avg_pool2d(batch["teacher_img"], ratio)}
         if terms is not None:
-            distiller.arm(detector, batch, terms)
+            distiller.begin_step(detector, batch, terms)
         total: torch.Tensor = student(batch)[0].sum()
         return total
 
@@ -167,14 +167,14 @@ def plain_share(method: str) -> float:
 
 def halve(distiller: Any, options: argparse.Namespace) -> None:
     """Run the teacher in bfloat16, but not the rest of the step."""
-    consult = distiller.consult
+    run_teacher = distiller.run_teacher
 
-    def consult_half(images: torch.Tensor) -> TeacherOutputs:
+    def run_teacher_half(images: torch.Tensor) -> TeacherOutputs:
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
-            outputs = consult(images)
+            outputs = run_teacher(images)
         return replace(outputs, maps=[x.float() for x in outputs.maps])
 
-    distiller.consult = consult_half
+    distiller.run_teacher = run_teacher_half
 
 
 def make_part(part: str, options: argparse.Namespace) -> Step:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
-from ds2d2_yolo.files import room_for
+from ds2d2_yolo.files import report_full_disk
 
 MODES = (
     "train",
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"ds2d2 {mode} starts one process per GPU itself; run it without torchrun, for example with device=0,1",
                 2,
             )
-        with room_for():
+        with report_full_disk():
             code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
             _flush()
         return code

@@ -122,7 +122,7 @@ def without_nan(value: Any) -> Any:
 
 
 @contextmanager
-def room_for(folder: Path | None = None, advice: Callable[[], str] | None = None) -> Iterator[None]:
+def report_full_disk(folder: Path | None = None, advice: Callable[[], str] | None = None) -> Iterator[None]:
     """Replace any error from a full disk by a message of one line.
 
     Args:
@@ -134,7 +134,7 @@ def room_for(folder: Path | None = None, advice: Callable[[], str] | None = None
         FullDiskError: If the disk is full, a quota is used up, or a file would exceed the size limit.
 
     Example:
-        >>> with room_for():
+        >>> with report_full_disk():
         ...     raise OSError(28, "No space left on device", "/data/out.txt")
         Traceback (most recent call last):
         ...

@@ -12,7 +12,7 @@ from training_helpers import lively_model, save_checkpoint, short, small_yolo, w
 from ds2d2_yolo import DS2D2Trainer, evaluate
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error, FullDiskError
-from ds2d2_yolo.files import room_for, write_json
+from ds2d2_yolo.files import report_full_disk, write_json
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
@@ -38,7 +38,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(number, tmp_path):
     def write(place):
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(FullDiskError) as error, room_for(advice=lambda: "best.pt is whole"):
+    with pytest.raises(FullDiskError) as error, report_full_disk(advice=lambda: "best.pt is whole"):
         write(file)
     text = str(error.value)
     assert text.startswith(f"{tmp_path / 'weights' / 'last.pt'}: could not be written ({os.strerror(number).lower()}, ")
@@ -47,7 +47,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(number, tmp_path):
 
 def test_other_errors_stay_as_they_are(tmp_path):
     for error in (PermissionError(errno.EACCES, "no"), RuntimeError("shapes differ"), DS2D2Error("imgsz=1")):
-        with pytest.raises(type(error)) as raised, room_for(tmp_path / "new"):
+        with pytest.raises(type(error)) as raised, report_full_disk(tmp_path / "new"):
             raise error
         assert raised.value is error
 
@@ -58,7 +58,7 @@ def test_errors_of_torch_and_numpy_are_recognised(save):
     def write(path):
         save(torch.zeros(100_000), path)
 
-    with pytest.raises(FullDiskError, match=r"^/dev/full: could not be written"), room_for():
+    with pytest.raises(FullDiskError, match=r"^/dev/full: could not be written"), report_full_disk():
         write(FULL)
 
 
@@ -69,13 +69,13 @@ def test_a_folder_that_was_made_is_removed_others_stay(tmp_path):
 
     (tmp_path / "old").mkdir()
     for name in ("old", "new"):
-        with pytest.raises(FullDiskError), room_for(tmp_path / name):
+        with pytest.raises(FullDiskError), report_full_disk(tmp_path / name):
             fill(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_a_copy_names_what_it_was_copied_to(tmp_path):
-    with pytest.raises(FullDiskError, match=r"/new: could not be written"), room_for():
+    with pytest.raises(FullDiskError, match=r"/new: could not be written"), report_full_disk():
         raise OSError(errno.ENOSPC, "No space left", str(tmp_path / "old"), None, str(tmp_path / "new"))
 
 
@@ -88,7 +88,10 @@ def test_a_limit_of_file_sizes_leaves_no_part_of_a_file(tmp_path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(FullDiskError, match=r"check\.json: could not be written \(file too large"), room_for():
+        with (
+            pytest.raises(FullDiskError, match=r"check\.json: could not be written \(file too large"),
+            report_full_disk(),
+        ):
             write_json(tmp_path / "check.json", list(range(1000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

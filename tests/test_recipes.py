@@ -65,7 +65,7 @@ def test_a_recipe_holds_the_reference_coefficients_and_steps(name):
     optimizer = torch.optim.SGD(ours.model.parameters(), lr=args.lr0 / 500, momentum=args.momentum)
     ours.model.train()
     for _ in range(2):
-        distiller.arm(ours, batch_of(64))
+        distiller.begin_step(ours, batch_of(64))
         values, items = ours.model(batch_of(64))
         assert all(items[f"{term}_loss"] > 0 for term in ("ex_low", "ex_high", "im_full", "im_high"))
         assert torch.isfinite(values).all()

@@ -111,7 +111,7 @@ def lively_model(name: str | Path, classes: int = 2, seed: int = 0) -> Detection
     return model
 
 
-def consult(detector: Detector, images: torch.Tensor) -> tuple[list[torch.Tensor], Any]:
+def run_teacher(detector: Detector, images: torch.Tensor) -> tuple[list[torch.Tensor], Any]:
     """The feature maps that a frozen detector's head gets for images, and its raw predictions."""
     taps = Taps()
     taps.open({index: detector.layer(index) for index in detector.head_layers})

@@ -9,7 +9,7 @@ from typing import Any
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.check import UNLABELED, Inspection, Settings, Split, inspect_dataset
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import room_for, write_json
+from ds2d2_yolo.files import report_full_disk, write_json
 from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> int:
     code = int(inspection.has_errors)
     print("\n".join(report_lines(inspection, settings, str(data["yaml_file"]), missing)))
     try:
-        with room_for(out):
+        with report_full_disk(out):
             out.mkdir(parents=True, exist_ok=True)
             content = report_content(inspection, settings, str(data["yaml_file"]), missing)
             write_json(out / "check.json", content, indent=1)

@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import select_device
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer, trained_argument
-from ds2d2_yolo.files import room_for
+from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_bank
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
@@ -70,7 +70,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
     titles = ", ".join(f"{role} {detector.title} ({paths[role]})" for role, detector in models.items())
     images = TQDM(source.images, desc="explaining", file=sys.stderr)
     explanations = (explainer.explain(source.read(path, student)) for path in images)
-    with room_for(out):
+    with report_full_disk(out):
         sheets = save_sheets(out, explanations, student.class_names, titles, explainer.origin)
     print(f"Saved in {out}: index.html and {len(sheets)} sheets")
     return 0

@@ -14,7 +14,7 @@ from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.comparison.finished import COMPARISON_TABLE
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Evaluation, evaluate
-from ds2d2_yolo.files import room_for
+from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.options import complete_options, new_folder, option_defaults, usable_path
@@ -59,7 +59,7 @@ def run_report(given: Mapping[str, Any]) -> int:
     if baseline is not None:
         load_model("baseline", baseline)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
-    with room_for(out), _removed_on_error(out):
+    with report_full_disk(out), _removed_on_error(out):
         measured = _measure(run, baseline, out, options) if options["val"] else {}
         root = Path()
         if baseline is not None:
@@ -95,7 +95,7 @@ def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
                 f"{name}={options[name]}: is for single runs, a comparison is evaluated already; leave {name}= out", 2
             )
     out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
-    with room_for(out):
+    with report_full_disk(out):
         _save(out, comparison_page(folder, options["data"], float(options["conf"])))
     return 0
 

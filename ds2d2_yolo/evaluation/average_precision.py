@@ -26,7 +26,7 @@ from ds2d2_yolo.evaluation.detections import coco_detections, validate_and_colle
 from ds2d2_yolo.evaluation.results import Evaluation, save_evaluation
 from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
 from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics
-from ds2d2_yolo.files import room_for
+from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import images_of_split
@@ -84,7 +84,7 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
         check_keypoints("model", title, detector.model, description)
     folder = get_save_dir(args)
     check_place(args.device, args.amp, args.project, folder)
-    with room_for(folder):
+    with report_full_disk(folder):
         return _measure(detector, overrides, description, images, max_dets)
 
 

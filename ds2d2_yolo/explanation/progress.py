@@ -95,7 +95,7 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
     pixels, large, window = pair_inputs(image, trainer.args.imgsz, step, trainer.device, pair.ratio)
     with torch.no_grad():
         _, student_maps = tap_maps(student, pair.student_layers, lambda: model(pixels))
-        outputs = distiller.consult(large)
+        outputs = distiller.run_teacher(large)
         teacher_maps = [outputs.maps[index].float() for index in pair.head]
         confidence = None
         if distiller.loss.weight == "confidence":

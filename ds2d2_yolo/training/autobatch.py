@@ -44,11 +44,11 @@ class DistillationStep(nn.Module):
         batch = artificial_batch(detector, images)
         if (ratio := int(self.distiller.teacher.scale)) > 1:
             batch["teacher_img"] = F.interpolate(batch["img"], scale_factor=ratio)
-        self.distiller.arm(detector, batch)
+        self.distiller.begin_step(detector, batch)
         try:
             loss: torch.Tensor = self.student(batch)[0]
         finally:
-            self.distiller.disarm(report=False)
+            self.distiller.end_step(report=False)
         return loss
 
 

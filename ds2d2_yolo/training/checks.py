@@ -16,7 +16,7 @@ from ds2d2_yolo.training.arguments import Arguments, Goal, preset_arguments
 from ds2d2_yolo.training.pair import check_tasks
 
 
-def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> tuple[Arguments, Models]:
+def complete_run(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> tuple[Arguments, Models]:
     """Check that models, arguments and goal of a run are compatible, and complete them.
 
     Args:
@@ -36,7 +36,7 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
     if models.student is not None:
         check_tasks(models.teacher, models.student)
     arguments = with_task(arguments, models.teacher)
-    models = settle_teacher(arguments, goal, models, data)
+    models = complete_teacher(arguments, goal, models, data)
     teacher, student = models.teacher, models.student
     if goal == "amplifier":
         if teacher.explicit_only:
@@ -60,7 +60,7 @@ def settle(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, 
     return arguments, models
 
 
-def settle_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
+def complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
     """Return the models of a run, with a new teacher if the trained one needs fine-tuning.
 
     A trained teacher is fine-tuned if its number of classes or its keypoints differ from the data, or if

@@ -128,14 +128,14 @@ class MixedLoss:
             None  # (2, 4): images, boxes, class part of the loss, objects weighted by the assigner's scores
         )
 
-    def arm(self, student: Detector, batch: Batch) -> None:
+    def begin_step(self, student: Detector, batch: Batch) -> None:
         """Weight the images of a batch in the student's next pass.
 
         Args:
             student (Detector): The student, a `WeighsImages`.
             batch (Batch): The batch for that pass.
         """
-        self.close()
+        self.end_step()
         assert isinstance(student, WeighsImages)  # unlabelled images are refused for others
         device = batch["img"].device
         self._kinds = torch.tensor(batch["unlabeled"], device=device).long()
@@ -144,7 +144,7 @@ class MixedLoss:
         weights = 1 - (1 - self._weight) * self._kinds.float()
         self._weights = student.weigh_images(weights)
 
-    def close(self) -> None:
+    def end_step(self) -> None:
         """Add the last pass to the counts, and remove the weights."""
         weights, self._weights = self._weights, None
         if weights is None or self._kinds is None:
@@ -162,7 +162,7 @@ class MixedLoss:
         Args:
             gain (float): Ultralytics' factor of the class part, its argument `cls`.
         """
-        self.close()
+        self.end_step()
         sums = torch.zeros(2, 4) if self._sums is None else self._sums
         columns: dict[str, float] = {}
         for kind, (images, boxes, loss, objects) in zip(_KINDS, sums.tolist(), strict=True):

@@ -28,7 +28,7 @@ from ds2d2_yolo.loading.unlabeled import (
 )
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, Goal, check_arguments, preset_arguments
-from ds2d2_yolo.training.checks import check_batches, check_unlabeled, settle
+from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
@@ -194,7 +194,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     if classes is None:  # an archive must be unpacked first
         classes = load_data(args.data, args.split, args.single_cls)
         models = load_models(args.teacher, student_file, args.pretrained, args.safe, classes)
-    args, models = settle(args, goal, models, classes)
+    args, models = complete_run(args, goal, models, classes)
     teacher, student = models.teacher, models.student
     pair: Pair | None = None
     if student is not None:

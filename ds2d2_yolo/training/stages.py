@@ -18,7 +18,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock, room_for, write_json
+from ds2d2_yolo.files import FolderLock, report_full_disk, write_json
 from ds2d2_yolo.loading.fingerprint import (
     describe_outdated,
     effective_arguments,
@@ -93,7 +93,7 @@ class Stage:
 
         Other processes that need the same stage wait until it is finished.
         """
-        with folder_lock(self.folder, self.kind), room_for():
+        with folder_lock(self.folder, self.kind), report_full_disk():
             if self.is_finished():
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: reusing {self.weights}")
             else:

@@ -51,8 +51,8 @@ class Distiller:
     """Adds the terms to the loss of a student.
 
     Teacher and amplifier are not part of the student's module tree. So optimiser, EMA, checkpoints and DDP do not
-    include them. For every batch, `arm` begins a `Step`, which adds hooks to the student for one forward pass. Between
-    steps the student is a plain model for validation, copies, exports and checkpoints.
+    include them. For every batch, `begin_step` begins a `Step`, which adds hooks to the student for one forward pass.
+    Between steps the student is a plain model for validation, copies, exports and checkpoints.
 
     Args:
         teacher (Detector): The teacher. It is frozen and fused here. `compare_levels` was called before.
@@ -97,7 +97,7 @@ class Distiller:
         self._student_taps = Taps()
         self._step: Step | None = None
 
-    def arm(self, student: Detector, batch: Batch, terms: Container[str] = TERMS) -> None:
+    def begin_step(self, student: Detector, batch: Batch, terms: Container[str] = TERMS) -> None:
         """Run the teacher on a batch and make the student's next forward pass append the terms.
 
         With `assignment="teacher"`, the teacher assigns the objects in that pass.
@@ -107,14 +107,14 @@ class Distiller:
             batch (Batch): The batch for that pass, on the model's device.
             terms (Container[str]): Names of the terms to compute. Terms without a gain stay off.
         """
-        self.disarm()
+        self.end_step()
         gains = self.loss.gains.only(terms)
         if gains.active or self.assignment == "teacher":
             self._step = Step(self, student, batch, gains)
             self._step.begin()
 
-    def disarm(self, report: bool = True) -> None:
-        """Remove the hooks of `arm` from the student, and print warnings about the last batch.
+    def end_step(self, report: bool = True) -> None:
+        """Remove the hooks of `begin_step` from the student, and print warnings about the last batch.
 
         Args:
             report (bool): Whether to print warnings. False for an artificial batch.
@@ -126,7 +126,7 @@ class Distiller:
         if report:
             self.warnings.report()
 
-    def consult(self, images: torch.Tensor) -> TeacherOutputs:
+    def run_teacher(self, images: torch.Tensor) -> TeacherOutputs:
         """Run the teacher on images (B, 3, H, W) in [0, 1], of its size and on its device."""
         taps, head_layers = Taps(), self.teacher.head_layers
         taps.open({index: self.teacher.layer(index) for index in (*self.teacher_layers, *head_layers)})
@@ -137,7 +137,7 @@ class Distiller:
             maps = taps.close()
         return TeacherOutputs(predictions, [maps[i] for i in self.teacher_layers], [maps[i] for i in head_layers])
 
-    def watch(self, student: Detector, gains: Gains | None = None) -> None:
+    def tap_student(self, student: Detector, gains: Gains | None = None) -> None:
         """Tap the student's next pass, for `terms`. That pass must compute the student's loss."""
         gains = self.loss.gains if gains is None else gains
         if self.student_levels is not None:
@@ -146,8 +146,8 @@ class Distiller:
         response = student.response_modules() if gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
 
-    def watched(self) -> TapOutputs:
-        """Return the outputs of the modules that `watch` tapped, and remove the taps."""
+    def tapped_outputs(self) -> TapOutputs:
+        """Return the outputs of the modules that `tap_student` tapped, and remove the taps."""
         return self._student_taps.close()
 
     def terms(
@@ -163,9 +163,9 @@ class Distiller:
 
         Args:
             student (Detector): The student.
-            batch (Batch): The batch, as for `arm`.
-            student_outputs (TapOutputs): Output of `watched`.
-            teacher_outputs (TeacherOutputs): Output of `consult`.
+            batch (Batch): The batch, as for `begin_step`.
+            student_outputs (TapOutputs): Output of `tapped_outputs`.
+            teacher_outputs (TeacherOutputs): Output of `run_teacher`.
             adapters (Mapping[str, torch.Tensor] | None): Parameters of other adapters by name, such as those of the
                 EMA. None means the adapters in training.
             gains (Gains | None): Gains of the terms, for example to omit some. None means the gains of the loss.
@@ -244,11 +244,11 @@ class Step:
         """Run the teacher, and add taps and hooks to the student."""
         distiller, student = self._distiller, self._student
         images = self._batch.pop("teacher_img", self._batch["img"])  # the large ones are needed no longer
-        self._teacher_outputs = outputs = distiller.consult(images)
+        self._teacher_outputs = outputs = distiller.run_teacher(images)
         if distiller.assignment == "teacher":
             assert isinstance(student, AssignsObjects)  # refused for others
             self._handles.append(student.assign_by(outputs.raw, outputs.head_maps))
-        distiller.watch(student, self._gains)
+        distiller.tap_student(student, self._gains)
         self._handles.append(student.model.register_forward_hook(self._end))
 
     def close(self) -> None:
@@ -260,8 +260,8 @@ class Step:
     def _end(self, student: nn.Module, inputs: object, output: Output) -> Output:
         """Forward hook of the student: append the terms to its output."""
         distiller = self._distiller
-        outputs = distiller.watched()
-        distiller.disarm(report=False)
+        outputs = distiller.tapped_outputs()
+        distiller.end_step(report=False)
         if not self._gains.active:
             return output
         has_all = self._gains.active == distiller.loss.gains.active

@@ -24,7 +24,7 @@ from ultralytics.utils.torch_utils import init_seeds
 from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
-from ds2d2_yolo.files import room_for
+from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
@@ -142,13 +142,13 @@ class StudentTrainer(PlainTrainer):
         """Train the missing stages, then the student."""
         try:
             if self.plan is not None:
-                with room_for():
+                with report_full_disk():
                     self._make_stages(self.plan)
             super().train()
         finally:
             self._unlock()
             if self.distiller is not None:
-                self.distiller.disarm()
+                self.distiller.end_step()
 
     def resume_command(self, last: Path) -> str:
         """Return the command that continues the run from its last checkpoint."""
@@ -242,7 +242,7 @@ class StudentTrainer(PlainTrainer):
             if self.distiller.meter is not None:
                 self.distiller.meter.start_epoch()
             return
-        self.distiller.disarm()
+        self.distiller.end_step()
         self.plan = self.distiller = self.schedule = None
         self.loss_names = tuple(name for name in self.loss_names if name.removesuffix("_loss") not in TERMS)
         if self.args.val_kd:
@@ -354,7 +354,7 @@ class StudentTrainer(PlainTrainer):
             if terms is not None:
                 if large is not None:
                     batch["teacher_img"] = enlarged(large.div_(255), batch["img"], ratio)
-                self.distiller.arm(self.detector, cast(Batch, batch), terms)
+                self.distiller.begin_step(self.detector, cast(Batch, batch), terms)
         return batch
 
     def label_loss_items(

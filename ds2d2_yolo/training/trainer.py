@@ -25,7 +25,7 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 
 from ds2d2_yolo.detectors import Batch, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock, room_for
+from ds2d2_yolo.files import FolderLock, report_full_disk
 from ds2d2_yolo.loading.decoding import name_undecodable_images
 from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
@@ -104,7 +104,7 @@ class PlainTrainer(DetectionTrainer):
         self._unlock: Callable[[], object] = lambda: None
         self._is_new = False
         try:
-            with room_for(advice=self._full_disk_advice):
+            with report_full_disk(advice=self._full_disk_advice):
                 super().__init__(complete_configuration(cfg), overrides, _callbacks)
         except BaseException:
             self._unlock()
@@ -189,7 +189,7 @@ class PlainTrainer(DetectionTrainer):
     def train(self) -> None:
         """Train as Ultralytics does. If no epoch is left, complete the checkpoints of a killed run."""
         try:
-            with room_for(advice=self._full_disk_advice):
+            with report_full_disk(advice=self._full_disk_advice):
                 if self.is_over:
                     self.complete()
                 else:
@@ -311,7 +311,7 @@ class PlainTrainer(DetectionTrainer):
             self.accumulate += self._offset
         batch = super().preprocess_batch(batch)
         if self.ema is not None and self.mixed is not None:
-            self.mixed.arm(self.detector, cast(Batch, batch))
+            self.mixed.begin_step(self.detector, cast(Batch, batch))
         return batch
 
     def label_loss_items(

@@ -21,7 +21,7 @@ from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.predictions import Prediction, predict
 from ds2d2_yolo.evaluation.thresholds import LabelledImage, Threshold, find_thresholds
-from ds2d2_yolo.files import atomic_folder, put_file, room_for, write_json
+from ds2d2_yolo.files import atomic_folder, put_file, report_full_disk, write_json
 from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_data,
     fingerprint_of_images,
@@ -107,7 +107,7 @@ class UnlabeledStage:
             DS2D2Error: If the teacher is not better than chance on the validation set, or detects no object with enough
                 confidence.
         """
-        with folder_lock(self.folder, "unlabelled images"), room_for():
+        with folder_lock(self.folder, "unlabelled images"), report_full_disk():
             if self._finished() is not None or images is None:
                 LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: reusing {self.file}")
             else:

@@ -58,7 +58,7 @@ class DistillationValidator(DetectionValidator):
                 raise DS2D2Error("val_kd=True: images of the validation set changed; run the same command again")
             batch["teacher_img"] = large["img"].to(self.device).float() / 255
         if self._student is not None:
-            self.distiller.watch(self._student)
+            self.distiller.tap_student(self._student)
         return batch
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
@@ -67,10 +67,10 @@ class DistillationValidator(DetectionValidator):
         # Autocast chooses half precision, as in training.
         batch_of_teacher = cast(Batch, {**batch, "img": batch["img"].float()})
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
-            teacher_outputs = self.distiller.consult(batch.pop("teacher_img", batch_of_teacher["img"]))
+            teacher_outputs = self.distiller.run_teacher(batch.pop("teacher_img", batch_of_teacher["img"]))
             if self._student is not None:
                 adapters = dict(getattr(self._student.model, ADAPTERS).named_parameters())
-                student_outputs = self.distiller.watched()
+                student_outputs = self.distiller.tapped_outputs()
                 terms = self.distiller.terms(
                     self._student, batch_of_teacher, student_outputs, teacher_outputs, adapters
                 )

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from training_helpers import batch_of, consult, lively_model, tiny_yaml
+from training_helpers import batch_of, lively_model, run_teacher, tiny_yaml
 
 from ds2d2_yolo.detectors import DenseAssignment, RTDETRDetector, Taps, build_model, detector_of
 from ds2d2_yolo.method import dense_implicit_terms
@@ -38,7 +38,7 @@ def seen(teacher):
     """What the teacher makes of two images: the maps of all levels, and its predictions."""
     images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        return consult(teacher, images)
+        return run_teacher(teacher, images)
 
 
 def slices_of(teacher, predictions, maps):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
+from training_helpers import assert_assigns_as_ever, batch_of, lively_model, run_teacher
 from ultralytics.nn.modules.head import OBB, OBB26
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.loss import RotatedBboxLoss
@@ -52,7 +52,7 @@ def test_decodes_oriented_boxes_as_ultralytics_inference_does(name):
 
 def test_differing_maps_give_a_gradient_to_the_student_alone(detector):
     detector.freeze()
-    teacher, predictions = consult(detector, torch.rand(1, 3, 64, 64))
+    teacher, predictions = run_teacher(detector, torch.rand(1, 3, 64, 64))
     student = [(x + 0.1 * torch.randn_like(x)).requires_grad_() for x in teacher]
     positives = DenseAssignment(torch.tensor(3))
     reused = detector.compare(detector.head, student, teacher, positives, predictions)
@@ -71,7 +71,7 @@ def test_differing_maps_give_a_gradient_to_the_student_alone(detector):
 
 def test_parts_for_masks_and_keypoints_are_not_run(detector):
     detector.freeze()
-    teacher, _ = consult(detector, torch.rand(1, 3, 64, 64))
+    teacher, _ = run_teacher(detector, torch.rand(1, 3, 64, 64))
     ran = []
     handles = [branch.register_forward_hook(lambda *_: ran.append(1)) for branch in detector.head.cv4]
     detector.compare(detector.head, teacher, teacher, DenseAssignment(torch.tensor(1)))

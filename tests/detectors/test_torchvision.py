@@ -216,7 +216,7 @@ def distil(family, tmp_path, gains=ALL, channels=16):
 def test_every_term_reaches_the_student_alone(family, channels, tmp_path):
     distiller, student = distil(family, tmp_path, channels=channels)
     before = {key: value.clone() for key, value in distiller.teacher.model.state_dict().items()}
-    distiller.arm(student, batch_of(64))
+    distiller.begin_step(student, batch_of(64))
     loss, items = student.model(batch_of(64))
     assert [key for key in items if key in TERMS] == TERMS
     torch.testing.assert_close(
@@ -241,7 +241,7 @@ def test_every_term_reaches_the_student_alone(family, channels, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_ground_truth_is_assigned_once_per_step(family, tmp_path):
     distiller, student = distil(family, tmp_path)
-    distiller.arm(student, batch_of(64))
+    distiller.begin_step(student, batch_of(64))
     _, outputs = outputs_of(student.assignment_modules(), lambda: student.model(batch_of(64)))
     assert [len(calls) for calls in outputs.values()] == [1]
 
@@ -252,7 +252,7 @@ def test_works_under_autocast(family, tmp_path):
     distiller, student = distil(family, tmp_path)
     # Not 64 px: there P7 comes from a single cell, and torch's bfloat16 backward on CPUs sometimes gives NaN.
     with torch.autocast("cpu", torch.bfloat16):
-        distiller.arm(student, batch_of(96))
+        distiller.begin_step(student, batch_of(96))
         loss, _ = student.model(batch_of(96))
     loss.sum().backward()
     assert torch.isfinite(loss).all()

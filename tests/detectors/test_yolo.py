@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from training_helpers import assert_assigns_as_ever, batch_of, consult, lively_model
+from training_helpers import assert_assigns_as_ever, batch_of, lively_model, run_teacher
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
@@ -124,7 +124,7 @@ def test_a_teacher_assigns_until_the_handle_is_removed(detector):
     teacher = detector_of(lively_model("yolov8s.yaml", seed=1))
     teacher.freeze()
     batch = batch_of()
-    maps, predictions = consult(teacher, batch["img"])
+    maps, predictions = run_teacher(teacher, batch["img"])
     (assigner,) = detector.assignment_modules().values()
     calls = []
     handle = assigner.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))

@@ -89,7 +89,7 @@ def distil_with_frozen_maps(given, calibration=None, meter=None):
     LOGGER.addHandler(handler)
     try:
         batch = batch_of()
-        distiller.arm(student, batch)
+        distiller.begin_step(student, batch)
         student.model.train()(batch)
     finally:
         LOGGER.removeHandler(handler)

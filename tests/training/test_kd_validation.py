@@ -199,7 +199,7 @@ def test_terms_are_of_the_averaged_student_and_its_adapters(data, tmp_path):
     student = detector_of(ema)
     values = []
     for batch in filter(None, seen):
-        teacher_maps = distiller.consult(batch["img"]).maps
+        teacher_maps = distiller.run_teacher(batch["img"]).maps
         taps = Taps()
         taps.open({index: student.layer(index) for index in trainer.pair.student_layers})
         with torch.no_grad():

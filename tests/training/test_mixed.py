@@ -188,7 +188,7 @@ def test_both_kinds_are_counted_apart(student):
     batch = batch_of(task=student.task) | {"unlabeled": (False, True)}
     loss = MixedLoss(weight=0.5)
     for _ in range(2):
-        loss.arm(student, batch)
+        loss.begin_step(student, batch)
         student.model(batch)
     columns = loss.columns(gain=student.model.args.cls)
     assert columns["labeled/images"] == columns["unlabeled/images"] == 2

@@ -199,7 +199,7 @@ def test_hulls_weigh_more_cells_than_the_objects_themselves():
         torch.manual_seed(0)
         loss = DS2D2Loss(pair.maps, Gains(ex_low=1.0), weight="disw")
         distiller = Distiller(teacher, None, loss, pair.student_layers, pair.teacher_layers)
-        distiller.arm(student, batch)
+        distiller.begin_step(student, batch)
         _, items = student.model.train()(batch)
         values.append(float(items["ex_low_loss"]))
     assert values[0] != values[1]

@@ -63,7 +63,7 @@ def step(paths, batch, group=False):
     def compute(is_distilled):
         student.model.zero_grad()
         if is_distilled:
-            distiller.arm(student, batch)
+            distiller.begin_step(student, batch)
         vector, items = model(batch)
         (vector.sum() * (PROCESSES if group else 1)).backward()
         found = {name: p.grad.clone() for name, p in student.model.named_parameters() if p.grad is not None}

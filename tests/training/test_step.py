@@ -34,7 +34,7 @@ def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, la
 
 
 def step(distiller, student, batch):
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     return student.model(batch)
 
 
@@ -77,13 +77,13 @@ def test_every_term_reaches_the_student_alone(teacher, student):
 def test_the_response_term_compares_the_models_predictions():
     distiller, student = make("yolov8s.yaml", "yolo26n.yaml", Gains(response=2.0))  # DFL and none
     batch = batch_of()
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     taps = Taps()
     taps.open({"head": student.head, **student.assignment_modules()})
     loss, _ = student.model(batch)
     outputs = taps.close()
     student_predictions = student.decode(student.head, outputs["head"])
-    predictions = student_predictions, distiller.consult(batch["img"]).raw
+    predictions = student_predictions, distiller.run_teacher(batch["img"]).raw
     expected = 2.0 * torch.stack(dense_implicit_terms(*predictions, student.assignment(outputs).avg_factor)).sum()
     torch.testing.assert_close(loss[-1], expected * student.loss_factor(2))
     gradients = torch.autograd.grad(loss[-1], list(student.head.cv2.parameters()))
@@ -130,7 +130,7 @@ def test_the_teacher_assigns_objects_for_one_pass():
     distiller, student = make()
     batch = batch_of()
     own, _ = student.model(batch)
-    teacher = distiller.consult(batch["img"])
+    teacher = distiller.run_teacher(batch["img"])
     handle = student.assign_by(teacher.raw, teacher.maps)
     by_teacher, _ = student.model(batch)
     handle.remove()
@@ -142,9 +142,9 @@ def test_the_teacher_assigns_objects_for_one_pass():
     (assigner,) = student.assignment_modules().values()
     assert not assigner._forward_pre_hooks
     torch.testing.assert_close(student.model(batch)[0], own)
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     assert assigner._forward_pre_hooks
-    distiller.disarm()  # as after an error in the pass
+    distiller.end_step()  # as after an error in the pass
     assert not assigner._forward_pre_hooks
 
 
@@ -163,9 +163,9 @@ def test_the_teacher_may_assign_objects_and_nothing_else():
 def test_an_interrupted_pass_leaves_nothing_behind():
     distiller, student = make()
     batch = batch_of()
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     student.model.model[16](torch.rand(1, 256, 8, 8))  # an error after a tap has an output
-    distiller.disarm()
+    distiller.end_step()
     assert not any(m._forward_hooks for m in student.model.modules())
     assert len(student.model(batch)[0]) == 3
     assert len(step(distiller, student, batch)[0]) == 8
@@ -214,7 +214,7 @@ def test_works_under_autocast(dtype):
     exact = step(distiller, student, batch)[1]
     with torch.autocast("cpu", dtype):
         loss, items = step(distiller, student, batch)
-        assert {x.dtype for x in distiller.consult(batch["img"]).maps} == {dtype}  # the teacher computes in it, too
+        assert {x.dtype for x in distiller.run_teacher(batch["img"]).maps} == {dtype}  # the teacher computes in it, too
     loss.sum().backward()
     for name in NAMES:
         assert items[name].item() == pytest.approx(exact[name].item(), rel=0.1)
@@ -266,7 +266,7 @@ def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
         distiller.loss.adapters[0].weight.fill_(float("inf"))
     for _ in range(3):
         step(distiller, student, batch_of())
-    distiller.disarm()
+    distiller.end_step()
     (message,) = (message for message in warnings() if "ex_low_loss is not finite" in message)
     assert "from the adapter of level 0 (student's layer 16, teacher's 16); pass a lower ex_low=" in message
     assert len(warnings()) == len(set(warnings()))
@@ -285,7 +285,7 @@ def test_a_term_that_is_negative_is_reported_once(warnings, monkeypatch):
     distiller, student = make(gains=Gains(im_full=1.0))
     for _ in range(2):
         step(distiller, student, batch_of())
-    distiller.disarm()
+    distiller.end_step()
     assert [message.split(":")[2] for message in warnings()] == [
         " it has no lower bound; pass im_full=0, or correct how the family decodes boxes"
     ]
@@ -300,7 +300,7 @@ def test_maps_that_are_not_finite_are_named_by_level(side, told, warnings):
     with torch.no_grad():
         last.bias.fill_(float("inf"))
     step(distiller, student, batch_of())
-    distiller.disarm()
+    distiller.end_step()
     (message,) = (message for message in warnings() if "ex_high_loss is not finite" in message)
     assert told in message
     assert "level 0" not in message

@@ -57,7 +57,7 @@ def test_every_term_reaches_the_student(task):
     distiller, student = make(PAIRS[task])
     batch = large_batch(task)
     plain, _ = student.model({name: x for name, x in batch.items() if name != "teacher_img"})
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     assert "teacher_img" not in batch  # the memory is free for the student's pass
     loss, items = student.model(batch)
     torch.testing.assert_close(loss[: len(plain)], plain)
@@ -74,13 +74,13 @@ def test_terms_of_predictions_are_those_of_the_shared_levels():
     distiller, student = make(PAIRS["detect"], Gains(response=1.0))
     batch = large_batch()
     images = batch["teacher_img"]
-    distiller.arm(student, batch)
+    distiller.begin_step(student, batch)
     taps = Taps()
     taps.open({"head": student.head, **student.assignment_modules()})
     loss, _ = student.model(batch)
     outputs = taps.close()
     own = student.decode(student.head, outputs["head"])
-    raw = distiller.consult(images).raw
+    raw = distiller.run_teacher(images).raw
     cells = 64 + 16  # of the student's two finer levels; the teacher's finest has 256
     cut = own._replace(logits=own.logits[:, :cells], boxes=own.boxes[:, :cells])
     guide = raw._replace(logits=raw.logits[:, 256:], boxes=raw.boxes[:, 256:] / 2)
@@ -93,7 +93,7 @@ def test_terms_of_predictions_are_those_of_the_shared_levels():
 
 def test_detections_are_in_pixels_of_the_students_images():
     distiller, _ = make(PAIRS["obb"])
-    outputs = distiller.consult(torch.rand(1, 3, 128, 128))
+    outputs = distiller.run_teacher(torch.rand(1, 3, 128, 128))
     own = distiller.teacher.detections_of(outputs.raw, outputs.head_maps, 0.1)[0]
     found = distiller.detections(outputs, 0.1)[0]
     assert len(own) > 0
@@ -150,16 +150,16 @@ def trained(request, tmp_path_factory):
     trainer.add_callback(
         "on_train_batch_start", lambda trainer: sizes.append([trainer.train_loader.dataset.imgsz, trainer.args.imgsz])
     )
-    consulted = []
-    trainer.add_callback("on_train_start", lambda trainer: note_sizes(trainer, consulted))
+    passes = []
+    trainer.add_callback("on_train_start", lambda trainer: note_sizes(trainer, passes))
     trainer.train()
-    return trainer, sizes, consulted, given
+    return trainer, sizes, passes, given
 
 
-def note_sizes(trainer, consulted):
+def note_sizes(trainer, passes):
     models = {"teacher": trainer.distiller.teacher.model, "student": trainer.model}
     for role, model in models.items():
-        model.register_forward_pre_hook(lambda _, inputs, role=role: consulted.append((role, shape_of(inputs[0]))))
+        model.register_forward_pre_hook(lambda _, inputs, role=role: passes.append((role, shape_of(inputs[0]))))
 
 
 def shape_of(given):
@@ -179,14 +179,14 @@ def test_a_run_trains_its_stages_and_teacher_at_the_larger_size(trained):
 
 
 def test_the_teacher_is_given_twice_the_pixels_at_every_scale(trained):
-    _, _, consulted, _ = trained
-    sides = {shape for role, shape in consulted if role == "student"}
+    _, _, passes, _ = trained
+    sides = {shape for role, shape in passes if role == "student"}
     assert sides != {(64, 64)}  # multi_scale
-    assert {(2 * h, 2 * w) for h, w in sides} <= {shape for role, shape in consulted if role == "teacher"}
-    steps = [entry for entry in consulted if entry[0] == "student"]
-    for index, (role, shape) in enumerate(consulted):
+    assert {(2 * h, 2 * w) for h, w in sides} <= {shape for role, shape in passes if role == "teacher"}
+    steps = [entry for entry in passes if entry[0] == "student"]
+    for index, (role, shape) in enumerate(passes):
         if role == "student":
-            assert consulted[index - 1] == ("teacher", (2 * shape[0], 2 * shape[1]))
+            assert passes[index - 1] == ("teacher", (2 * shape[0], 2 * shape[1]))
     assert len(steps) == 4
 
 
