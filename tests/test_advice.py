@@ -80,7 +80,7 @@ CASES = [
     Case(f"{TRAIN} teacher={{folder}}/teacher", "expected a .pt or a model .yaml", "teacher={teacher}"),
     Case("train student=yolo11n-obb.yaml data={data}", "teacher= is missing", "teacher=yolo11l.yaml", "task=obb"),
     # Pairs
-    Case(f"{TRAIN} imgsz=33", "big needs a multiple of 32", "imgsz=64"),
+    Case(f"{TRAIN} imgsz=33", "small needs a multiple of 32", "imgsz=64"),
     Case(f"{TRAIN} task=obb", "is for task=detect", "leave task= out"),
     Case(f"{TRAIN} footprint=hull", "is for oriented boxes", "leave footprint= out"),
     Case(f"{TRAIN} gains=reference", "the paper's authors have none for YOLO", "gains=auto"),
