@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ds2d2_yolo.detectors import Detector, Explains, Taps
-from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, pair_inputs, spread_out
+from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, input_step, pair_inputs, spread_out
 from ds2d2_yolo.explanation.views import DifferenceView, LevelView, spread_over, view_levels
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters
@@ -111,7 +111,7 @@ class Explainer:
         self._strides = [level.stride for level in levels]
         self._same_channels = [level.student_channels == level.teacher_channels for level in levels]
         self._imgsz = imgsz
-        self._step = max(32, int(student.model.stride.max()), int(teacher.model.stride.max()) // pair.ratio)
+        self._step = input_step(student, teacher, pair.ratio)
         self.adapters: list[torch.Tensor] = []
         self.origin = ""
 

@@ -17,6 +17,7 @@ from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ultralytics.utils.patches import imread
 
+from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
 
@@ -123,6 +124,17 @@ def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) 
     window = (-left * x, (padded.shape[1] - left) * x, (padded.shape[0] - top) * y, -top * y)
     pixels = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1))).to(device)[None].float() / 255
     return pixels, window
+
+
+def input_step(student: Detector, teacher: Detector, ratio: int) -> int:
+    """Return the number of pixels that the sides of a student's input are multiples of, so that all grids fit.
+
+    Args:
+        student (Detector): The student.
+        teacher (Detector): The teacher.
+        ratio (int): Side of the teacher's input, in sides of the student's.
+    """
+    return max(32, int(student.model.stride.max()), int(teacher.model.stride.max()) // ratio)
 
 
 def pair_inputs(

@@ -11,7 +11,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import tap_maps
-from ds2d2_yolo.explanation.images import InputImage, Window, pair_inputs, read_image, spread_out
+from ds2d2_yolo.explanation.images import InputImage, Window, input_step, pair_inputs, read_image, spread_out
 from ds2d2_yolo.explanation.views import LevelView, view_levels
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.training.adapters import adapt
@@ -90,8 +90,7 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
     model: Any = unwrap_model(ema.ema)  # includes the adapters
     student, distiller, pair = detector_of(model), trainer.distiller, trainer.pair
     assert student is not None
-    strides = (int(detector.model.stride.max()) for detector in (student, distiller.teacher))
-    step = max(32, next(strides), next(strides) // pair.ratio)
+    step = input_step(student, distiller.teacher, pair.ratio)
     pixels, large, window = pair_inputs(image, trainer.args.imgsz, step, trainer.device, pair.ratio)
     with torch.no_grad():
         _, student_maps = tap_maps(student, pair.student_layers, lambda: model(pixels))
