@@ -217,6 +217,12 @@ def _paired_levels(teacher: Detector, student: Detector, imgsz: int, teacher_img
             f"teacher_imgsz={teacher_imgsz}: is smaller than imgsz={imgsz}; pass teacher_imgsz={2 * imgsz}, or leave "
             "it out"
         )
+    if imgsz % 32:  # a multiple of the strides, but Ultralytics also rounds up to a multiple of 32
+        size = 32 * math.ceil(imgsz / 32)
+        raise DS2D2Error(
+            f"imgsz={imgsz}: is rounded up to {size}, and teacher_imgsz={teacher_imgsz} is not; pass imgsz={size} "
+            f"teacher_imgsz={size * teacher_imgsz // imgsz}"
+        )
     own, others = _strides(student), _strides(teacher)
     levels = pair_levels(own, others, teacher_imgsz / imgsz)
     if not levels:

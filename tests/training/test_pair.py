@@ -117,6 +117,15 @@ def test_what_does_not_go_with_a_larger_teacher_is_refused(model, changes, messa
         check_teacher_size(check_arguments({**given, "teacher_imgsz": 128}), teacher)
 
 
+def test_a_size_that_is_rounded_up_is_refused(tmp_path):
+    path = small_yolo(tmp_path, "fine")
+    path.write_text(path.read_text().replace("[[2, 3, 4]", "[[2, 3]"))
+    (fine,) = detectors(path)  # strides 8 and 16
+    assert check_pair(fine, fine, 48).ratio == 1
+    with pytest.raises(DS2D2Error, match=r"imgsz=48: is rounded up to 64, .* pass imgsz=64 teacher_imgsz=128"):
+        check_pair(fine, fine, 48, teacher_imgsz=96)
+
+
 @pytest.mark.parametrize("value", ["large", 0, 128.5, True])
 def test_other_sizes_than_whole_numbers_are_refused(value):
     with pytest.raises(DS2D2Error, match=r"teacher_imgsz=.*expected a whole number of at least 1"):
