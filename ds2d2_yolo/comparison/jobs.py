@@ -194,12 +194,15 @@ class _Jobs:
             if is_set_file(given):
                 sets[method.name] = str(given)
                 continue
-            teacher = teachers.get(self.sizes.get(method.name, self.size), teachers[self.size])
-            precision = {name: method.arguments[name] for name in ("unlabeled_precision",) if name in method.arguments}
-            arguments = self._stage_arguments(**precision, teacher=teacher, teacher_epochs=None, amplifier=None)
+            size = self.sizes.get(method.name, self.size)
+            teacher = teachers.get(size, teachers[self.size])
+            own = {name: value for name, value in method.arguments.items() if name == "unlabeled_precision"}
+            own |= self._at(size)
+            arguments = self._stage_arguments(**own, teacher=teacher, teacher_epochs=None, amplifier=None)
             stage = plan(arguments, "unlabeled")
             if not stage.is_ready:
-                self._run([self._stage_job("unlabeled", "labels for unlabelled images", teacher, arguments)])
+                title = self.title("labels for unlabelled images", size)
+                self._run([self._stage_job("unlabeled", title, teacher, arguments)])
                 stage = plan(arguments, "unlabeled")
             sets[method.name] = str(stage.arguments.unlabeled)
         return sets

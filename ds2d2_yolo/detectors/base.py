@@ -453,7 +453,8 @@ class WeighsImages(ABC):
         """Weight the images in the next pass that computes the model's loss.
 
         The loss becomes the weighted mean over the objects, multiplied by the sum of the weights. Weights of 1 do not
-        change the loss. An image of weight 0 has no effect.
+        change the loss. An image of weight 0 has no effect. Ultralytics divides by at least 1 object, so batches with
+        fewer objects count less than their weights.
 
         Args:
             weights (torch.Tensor): Weight of every image (B,), not negative.

@@ -231,6 +231,8 @@ def a_step_has_its_order(folder: Path) -> None:
         ("ni - last_opt_step >= self.accumulate", "self.optimizer_step()", '"on_train_batch_end"'),
         ("self.stop |=", "self.save_model()", '"on_fit_epoch_end"'),
         ("last_opt_step = -1", "mosaic_closed = not self.args.close_mosaic", "self.train_loader.reset()"),
+        ("mosaic_closed = True", "self._close_dataloader_mosaic()", "self.train_loader.reset()"),
+        ("self._build_train_pipeline()", "self.validator.dataloader = self.test_loader"),
     ):
         _need_order(BaseTrainer._do_train, *parts)
 

@@ -124,9 +124,9 @@ class MixedLoss:
 
     def start_epoch(self) -> None:
         """Reset the counts."""
-        self._sums: torch.Tensor | None = (
-            None  # (2, 4): images, boxes, class part of the loss, objects weighted by the assigner's scores
-        )
+        self.end_step()
+        # (2, 4): images, boxes, class part of the loss, objects weighted by the assigner's scores
+        self._sums: torch.Tensor | None = None
 
     def begin_step(self, student: Detector, batch: Batch) -> None:
         """Weight the images of a batch in the student's next pass.

@@ -336,6 +336,15 @@ class StudentTrainer(PlainTrainer):
         with override_configs(self.args, {"imgsz": ratio * self.args.imgsz}):
             return super().build_dataset(img_path, mode, batch)
 
+    def get_dataloader(
+        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> DataLoader[Any]:
+        """Return a loader. If it replaces the validator's loader, also replace the teacher's."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if mode == "val" and isinstance(self.validator, DistillationValidator) and self.validator.teacher_batches:
+            self.validator.teacher_batches = self._load_for_teacher(loader, self.arguments.size_ratio)
+        return loader
+
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Add a row to results.csv. Its columns stay those of the first epoch, also after an update of ds2d2."""
         columns = [name for name in column_names(self.csv) if name not in {"epoch", "time"}]

@@ -200,6 +200,8 @@ class PlainTrainer(DetectionTrainer):
             raise
         finally:
             self._unlock()
+            if self.mixed is not None:
+                self.mixed.end_step()
 
     def remove_untrained(self) -> None:
         """Unlock and remove the folder of a run without a trained epoch. Other files in it are kept."""
@@ -298,11 +300,18 @@ class PlainTrainer(DetectionTrainer):
             batches = batches.sampler  # torch's batch sampler, which Ultralytics repeats forever
             batches.sampler = self._places = MixedSampler(batches.sampler, loader.dataset)
             self._places.epoch = self.start_epoch
-            self.mixed = MixedLoss(self.args.unlabeled_weight)
+            # Kept when Ultralytics makes new loaders after a step without memory: it removes that step's hooks
+            self.mixed = self.mixed or MixedLoss(self.args.unlabeled_weight)
         if mode == "train":
             self._unstepped = self._offset = 0
             check_last_batch(vars(self.args), len(loader.sampler), loader.batch_size or 1, self.stride)
         return loader
+
+    def _close_dataloader_mosaic(self) -> None:
+        """Disable mosaics as Ultralytics does. The loader then starts again, with the same unlabelled images."""
+        super()._close_dataloader_mosaic()
+        if self._places is not None:  # workers had begun this epoch already
+            self._places.epoch = self.epoch
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and count it."""

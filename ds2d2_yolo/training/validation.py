@@ -65,9 +65,10 @@ class DistillationValidator(DetectionValidator):
         """Update losses and metrics after the student's forward pass for a batch."""
         student_found = [torch.cat([p["bboxes"], p["conf"][:, None], p["cls"][:, None]], 1) for p in preds]
         # Autocast chooses half precision, as in training.
+        large = batch.pop("teacher_img", None)
         batch_of_teacher = cast(Batch, {**batch, "img": batch["img"].float()})
         with autocast(self.training and self.args.quantize == 16, device=self.device.type):
-            teacher_outputs = self.distiller.run_teacher(batch.pop("teacher_img", batch_of_teacher["img"]))
+            teacher_outputs = self.distiller.run_teacher(batch_of_teacher["img"] if large is None else large)
             if self._student is not None:
                 adapters = dict(getattr(self._student.model, ADAPTERS).named_parameters())
                 student_outputs = self.distiller.tapped_outputs()

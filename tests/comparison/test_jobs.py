@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint
+from training_helpers import lively_model, save_checkpoint, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
@@ -121,6 +121,18 @@ def test_a_teacher_is_trained_at_the_sizes_of_the_methods(request_of, models, tm
         assert [job["title"] for job in to_do] == titles
         sides = [plan(job["arguments"], "teacher").teacher_stage.overrides["imgsz"] for job in to_do]
         assert sides == [size, 192 - size]
+
+
+def test_images_are_labelled_at_the_sizes_of_the_methods(request_of, tmp_path, monkeypatch):
+    (tmp_path / "sizes.yaml").write_text(SIZES)
+    images = write_data(tmp_path / "other", train=2, val=1, size=80).parent / "images" / "train"
+    given = request_of(project=str(tmp_path / "runs"), methods=str(tmp_path / "sizes.yaml"), unlabeled=str(images))
+    to_do = []
+    monkeypatch.setattr("ds2d2_yolo.comparison.jobs.run_jobs", lambda jobs, *_: to_do.extend(jobs))
+    with pytest.raises(DS2D2Error):  # as nothing has labelled them
+        run_comparison(plan_comparison(given))
+    assert [job["title"] for job in to_do] == [f"labels for unlabelled images{size}" for size in ("", " at 128")]
+    assert [job["arguments"].get("teacher_imgsz") for job in to_do] == [None, 128]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from training_helpers import batch_of, lively_model
 
 from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 
 class Images(list):
@@ -85,6 +86,18 @@ def test_a_later_epoch_has_its_own_draw():
     dataset = mixed()
     (indices,) = epochs_of(dataset, 1, start=3)
     assert sorted(index - 4 for index in indices if index >= 4) == sorted(dataset.draw(3))
+
+
+def test_a_restarted_loader_draws_the_same_images_again():
+    """Workers have begun an epoch when its mosaics are closed, which restarts the loader."""
+    dataset = mixed()
+    trainer = object.__new__(PlainTrainer)
+    trainer.train_loader, trainer.args, trainer.epoch = SimpleNamespace(dataset=dataset), SimpleNamespace(), 2
+    trainer._places = sampler = MixedSampler(RandomSampler(dataset), dataset)
+    sampler.epoch = trainer.epoch
+    first = sorted(sampler)
+    trainer._close_dataloader_mosaic()
+    assert sorted(sampler) == first
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
