@@ -169,6 +169,8 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
     """
     path = Path(file).resolve()
     advice = "run the command again with unlabeled=path/to/images, which creates it again"
+    if not path.is_file():
+        raise DS2D2Error(f"unlabeled={file}: no such file; {advice}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         made = PseudoSet(path, dict(content))
@@ -210,7 +212,9 @@ def images_at(entries: Sequence[str]) -> list[Path]:
             raise DS2D2Error(f"unlabeled={entry}: no such file or folder; {hint}")
         found = images_of_split(str(entry))
         if not found:
-            raise DS2D2Error(f"unlabeled={entry}: there are no images in it; put some there, or pass another folder")
+            is_list = Path(entry).is_file()
+            advice = "write one path of an image per line" if is_list else "put some there, or pass another folder"
+            raise DS2D2Error(f"unlabeled={entry}: there are no images in it; {advice}")
         if (missing := [image for image in found if not image.is_file()]) and Path(entry).is_file():
             raise DS2D2Error(
                 f"unlabeled={entry}: {len(missing):,} of its {len(found):,} images do not exist, for example "

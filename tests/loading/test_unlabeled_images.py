@@ -73,7 +73,8 @@ def test_jpegs_that_would_be_rewritten_are_known(data):
     ("entries", "message"),
     [
         (["missing"], "no such file or folder"),
-        (["empty"], "no images in it"),
+        (["empty"], "no images in it; put some there"),
+        (["empty.txt"], "no images in it; write one path of an image per line"),
         (["list.txt"], "do not exist"),
         (["set/images/train"], "training set itself"),
         (["set/images/val"], "none of the 1 images is left"),
@@ -83,6 +84,7 @@ def test_what_cannot_be_used_is_refused(data, monkeypatch, entries, message):
     root = data["path"].parent
     (root / "empty").mkdir()
     write(root / "list.txt", "/no/such.png\n")
+    write(root / "empty.txt", "")
     with pytest.raises(DS2D2Error, match=message):
         find_unlabeled([str(root / entry) for entry in entries], data)
 

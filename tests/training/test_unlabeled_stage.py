@@ -411,7 +411,7 @@ def test_resuming_without_the_labels_is_one_line(run_of):
     file = trainer.args.unlabeled
     content = json.loads((trainer.save_dir.parents[0] / file).read_text())
     moved = shutil.move(file, f"{file}.away")
-    with pytest.raises(DS2D2Error, match="missing or damaged"):
+    with pytest.raises(DS2D2Error, match="no such file; run the command again"):
         DS2D2Trainer(overrides={"resume": str(trainer.last)})
     shutil.move(moved, file)
     assert content["boxes"] == 10
