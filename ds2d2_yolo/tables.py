@@ -1,8 +1,23 @@
-"""Plain text tables for printed output."""
+"""Plain text tables and counts for printed output."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    Args:
+        number (int): The number.
+        one (str): The noun in the singular.
+        many (str): The noun in the plural; unset = the singular with an s.
+
+    Example:
+        >>> counted(1, "class", "classes"), counted(1200, "epoch")
+        ('1 class', '1,200 epochs')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def text_table(rows: Sequence[Sequence[str]], texts: int = 1, indent: str = "") -> list[str]:

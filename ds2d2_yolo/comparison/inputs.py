@@ -6,11 +6,10 @@ from pathlib import Path
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from ds2d2_yolo.comparison.methods import UNLABELED
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.loading.fingerprint import effective_arguments, fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
-from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments
 from ds2d2_yolo.training.stages import architecture_of
 
 _MODELS = {"teacher", "amplifier", "distill_model", "teacher_epochs", "amplifier_epochs", "pretrained", *UNLABELED}

@@ -12,13 +12,10 @@ from ultralytics.utils import YAML
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.resources import resource_folder
-from ds2d2_yolo.training.arguments import DEFAULTS
+from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED
 
 PLAIN, BUILTIN = "plain", "builtin"
 """Reference methods of the comparison."""
-
-UNLABELED = ("unlabeled", "unlabeled_ratio", "unlabeled_weight", "unlabeled_precision")
-"""Arguments about images without labels. `unlabeled` states whether a method uses those of the command."""
 
 Distil = Literal["none", "ultralytics", "ds2d2"]
 """The distillation of a method: none, Ultralytics' own, or that of this package."""

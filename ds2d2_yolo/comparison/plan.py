@@ -12,7 +12,7 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from ds2d2_yolo.comparison.inputs import decisive_arguments, fingerprint_of_student
-from ds2d2_yolo.comparison.methods import UNLABELED, Comparison, Method, listed, read_methods
+from ds2d2_yolo.comparison.methods import Comparison, Method, listed, read_methods
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
@@ -20,7 +20,7 @@ from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_i
 from ds2d2_yolo.loading.unlabeled import fingerprint_of_unlabeled, read_pseudo_set
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, check_arguments
 from ds2d2_yolo.training.checks import check_teacher_size, with_task
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
@@ -201,7 +201,8 @@ def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
 def _check_unlabeled(methods: Sequence[Method], run: Plan) -> None:
     """Refuse a method for unlabelled images if there are none."""
     for method in methods:
-        if method.arguments.get("unlabeled") is True and not run.arguments.unlabeled:
+        given = [method.arguments[name] for name in UNLABELED if name in method.arguments]
+        if any(value is not None and value is not False for value in given) and not run.arguments.unlabeled:
             raise DS2D2Error(
                 f"methods={method.name}: learns from images without labels; pass unlabeled=path/to/images, or leave it "
                 "out of methods=",

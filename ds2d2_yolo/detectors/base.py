@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from ultralytics.utils.nms import non_max_suppression
@@ -255,6 +256,19 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         """
         is_whole = scale == 1 and list(levels) == list(range(len(self.head_layers)))
         self.levels, self.scale = None if is_whole else tuple(levels), scale
+
+    def with_finer_levels(self, grids: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return confidences that count levels finer than the compared ones on the finest compared level.
+
+        Args:
+            grids (Sequence[torch.Tensor]): Output of `confidence`.
+
+        Returns:
+            (list[torch.Tensor]): The same, with the highest confidence inside every cell of that level.
+        """
+        finest = 0 if self.levels is None else self.levels[0]
+        finer = [F.adaptive_max_pool2d(grid, grids[finest].shape[2:]) for grid in grids[:finest]]
+        return [*grids[:finest], torch.stack([grids[finest], *finer]).amax(0), *grids[finest + 1 :]]
 
     def level_part(self, head: nn.Module) -> nn.Module:
         """Return the part of a head that belongs to the levels of `compare_levels`, which `predict` is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -100,13 +100,34 @@ class DenseDetector(
         """Return boxes (B, A, K), as `decode` returns them, in pixels of the images that are compared."""
         return boxes / self.scale
 
+    def in_coarser_cells(self, boxes: torch.Tensor, factor: int) -> torch.Tensor:
+        """Return boxes (..., K) of a level, as `decode` returns them, in the unit of a level `factor` times coarser."""
+        return boxes
+
     def _chosen(self, predictions: DensePredictions, maps: Iterable[torch.Tensor]) -> DensePredictions:
-        """Return predictions of all levels at those that are compared; `maps` are of all levels."""
+        """Return predictions of all levels at those that are compared; `maps` are of all levels.
+
+        Levels finer than those count on the finest compared one: each of its anchors takes the most confident
+        prediction inside its cell.
+        """
         if self.levels is None:
             return predictions
-        maps = list(maps)
-        logits, boxes = (self.at_levels(values, maps) for values in predictions)
-        return DensePredictions(logits, self.in_compared_pixels(boxes))
+        maps, finest = list(maps), self.levels[0]
+        cells = [x.shape[2] * x.shape[3] for x in maps]
+        anchors = predictions.logits.shape[1] // sum(cells)
+        logits, boxes = (values.split([number * anchors for number in cells], 1) for values in predictions)
+        found = [DensePredictions(logits[level], boxes[level]) for level in self.levels]
+        if finest > 0:
+            inside = [DensePredictions(*(values[:, :, None] for values in found[0]))]
+            for level in range(finest):
+                factor = maps[level].shape[2] // maps[finest].shape[2]
+                finer = logits[level], self.in_coarser_cells(boxes[level], factor)
+                inside.append(DensePredictions(*(_by_cell(values, maps[level], factor) for values in finer)))
+            found[0] = _most_confident(inside)
+        return DensePredictions(
+            torch.cat([part.logits for part in found], 1),
+            self.in_compared_pixels(torch.cat([part.boxes for part in found], 1)),
+        )
 
     def confidence(self, raw: DensePredictions, maps: Maps) -> list[torch.Tensor]:
         """Return the highest class probability (B, 1, H_l, W_l) of every cell."""
@@ -128,3 +149,26 @@ class DenseDetector(
             predictions = self.predict(head, student), self.predict(head, teacher)
             classes, boxes = dense_differences(*predictions, self.similarity)
         return classes[0], boxes[0]
+
+
+def _by_cell(values: torch.Tensor, finer: torch.Tensor, factor: int) -> torch.Tensor:
+    """Arrange values of a level by the cells of a level `factor` times coarser.
+
+    Args:
+        values (torch.Tensor): Values (B, A, K) of the level's anchors.
+        finer (torch.Tensor): Its map (B, C, H, W).
+        factor (int): Cells of the level along the side of a coarser cell.
+
+    Returns:
+        (torch.Tensor): Values (B, A / factor^2, factor^2, K).
+    """
+    height, width = finer.shape[2] // factor, finer.shape[3] // factor
+    cells = values.unflatten(1, (height, factor, width, factor, -1))
+    return cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5).flatten(1, 3)
+
+
+def _most_confident(inside: Sequence[DensePredictions]) -> DensePredictions:
+    """Return, for every anchor, the prediction of the highest class logit among several (B, A, N_i, C or K)."""
+    logits, boxes = (torch.cat(values, 2) for values in zip(*inside, strict=True))
+    best = logits.amax(3).argmax(2)[:, :, None, None]
+    return DensePredictions(*(values.take_along_dim(best, 2).squeeze(2) for values in (logits, boxes)))

@@ -269,6 +269,10 @@ class YOLODetector(
         """Return boxes in pixels of the compared images; oriented ones as they are: a grid's cells are the same."""
         return boxes if self.task == "obb" else super().in_compared_pixels(boxes)
 
+    def in_coarser_cells(self, boxes: torch.Tensor, factor: int) -> torch.Tensor:
+        """Return boxes in the unit of a coarser level: pixels, or its grid cells for oriented boxes."""
+        return torch.cat([boxes[..., :4] / factor, boxes[..., 4:]], -1) if self.task == "obb" else boxes
+
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the one-to-many head for images (B, 3, H, W) in [0, 1]."""
         raw = self.model(images)

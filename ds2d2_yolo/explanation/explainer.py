@@ -188,7 +188,7 @@ class Explainer:
         if frozen is not None:
             with torch.no_grad():
                 raw, maps = tap_maps(frozen, frozen.head_layers, lambda: frozen.forward_teacher(large))
-            grids = frozen.confidence(raw, maps)
+            grids = self.teacher.with_finer_levels(frozen.confidence(raw, maps))
             confidence = [grids[level] for level in self._pair.teacher_levels]
         settings = self.wavelet, self.weight, confidence, self.hulls
         views = view_levels(image, adapted, teacher_maps, self._strides, window, size, *settings)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.tables import counted
 
 
 def in_order(names: Mapping[int, str]) -> list[str]:
@@ -49,10 +50,10 @@ def class_difference(names: Sequence[str], expected: Sequence[str], other: str =
         >>> class_difference(["ship", "plane"], ["ship", "car"])
         "class 1 is 'plane', in the data set 'car'"
         >>> class_difference(["ship"], ["ship", "car"], "the teacher")
-        'has 1 classes, the teacher has 2'
+        'has 1 class, the teacher has 2'
     """
     if len(names) != len(expected):
-        return f"has {len(names)} classes, {other} has {len(expected)}"
+        return f"has {counted(len(names), 'class', 'classes')}, {other} has {len(expected)}"
     for index, (name, expected_name) in enumerate(zip(names, expected, strict=True)):
         if name != expected_name:
             return f"class {index} is '{name}', in {other} '{expected_name}'"

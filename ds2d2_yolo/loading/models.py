@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,14 @@ class Models:
         points = {"kpt_shape": data["kpt_shape"]} if start.keypoints else {}
         model: Any = build_model({**start.model.yaml, **points}, ch=data["channels"], nc=data["nc"])
         model.names = data["names"]
+        new = deepcopy(model.state_dict())
         model.load(start.model, verbose=False)
         teacher, state = detector_of(model), model.state_dict()
         assert teacher is not None
-        carried = len(intersect_dicts(start.model.state_dict(), state)), len(state)
+        whole = intersect_dicts(start.model.state_dict(), state)
+        # Newer releases also load rows of class layers, for classes of the same name
+        loaded = [name for name, values in state.items() if name in whole or not values.equal(new[name])]
+        carried = len(loaded), len(state)
         return replace(self, teacher=teacher, teacher_is_trained=False, start=start, carried=carried)
 
 

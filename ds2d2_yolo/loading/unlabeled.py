@@ -76,8 +76,8 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
     """Return the folders and lists of a run's unlabelled images.
 
     Args:
-        value (Any): The argument `unlabeled`: one path or several. None or True means those of the data YAML, False
-            means none.
+        value (Any): The argument `unlabeled`: one path, or several as a list or with commas. None or True means those
+            of the data YAML, False means none.
         data (Mapping[str, Any]): The data set, as described by Ultralytics.
 
     Returns:
@@ -100,6 +100,8 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
     root = Path()
     if value is None or value is True:
         value, root = data.get("unlabeled") or [], Path(data["path"])
+    if isinstance(value, str) and not (root / value).exists():
+        value = value.split(",")
     entries = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
         raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file with one path per line", 2)
@@ -210,7 +212,10 @@ def images_at(entries: Sequence[str]) -> list[Path]:
         if not Path(entry).exists():
             hint = similar_file("unlabeled", entry, "pass a folder of images, or a text file with one path per line")
             raise DS2D2Error(f"unlabeled={entry}: no such file or folder; {hint}")
-        found = images_of_split(str(entry))
+        try:
+            found = images_of_split(str(entry))
+        except DS2D2Error as error:
+            raise DS2D2Error(f"unlabeled={error}") from None
         if not found:
             is_list = Path(entry).is_file()
             advice = "write one path of an image per line" if is_list else "put some there, or pass another folder"

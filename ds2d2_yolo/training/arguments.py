@@ -35,6 +35,9 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 }
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
+UNLABELED = ("unlabeled", "unlabeled_ratio", "unlabeled_weight", "unlabeled_precision")
+"""Arguments about images without labels. In a method of a comparison, `unlabeled` states whether it uses them."""
+
 Goal = Literal["teacher", "amplifier", "unlabeled", "student"]
 """The last stage of a run. Each stage needs the stages before it, but `unlabeled` needs no amplifier."""
 

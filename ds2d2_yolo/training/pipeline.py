@@ -26,8 +26,9 @@ from ds2d2_yolo.loading.unlabeled import (
     read_pseudo_set,
     unlabeled_entries,
 )
+from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, Goal, check_arguments, preset_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, Goal, check_arguments, preset_arguments
 from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
@@ -239,7 +240,7 @@ def _describe_steps(args: Arguments) -> list[str]:
             else f"implicit terms at 1 of {args.im_every} batches"
         )
     if args.close_distill:
-        words.append(f"no distillation in the last {args.close_distill} of {args.epochs} epochs")
+        words.append(f"no distillation in the last {args.close_distill} of {counted(args.epochs, 'epoch')}")
     return [f"  steps: {'; '.join(words)}"] if words else []
 
 
@@ -288,6 +289,12 @@ def _with_entries(planned: Plan) -> Plan:
             raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file with one path per line", 2)
     if planned.arguments.unlabeled:
         check_unlabeled(planned.arguments, planned.teacher, student)
+    elif args.unlabeled is not False and (unused := [name for name in UNLABELED if vars(args)[name] != DEFAULTS[name]]):
+        raise DS2D2Error(
+            f"{unused[0]}={vars(args)[unused[0]]}: there are no images without labels; pass unlabeled=path/to/images, "
+            f"or leave {unused[0]}= out",
+            2,
+        )
     return planned
 
 
@@ -364,10 +371,10 @@ def _describe_start(args: Arguments, models: Models) -> str | None:
     carried, total = models.carried
     return (
         f"  teacher: {args.teacher} has {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
-        f"{args.teacher_epochs or args.epochs} epochs; {carried} of {total} tensors are loaded"
+        f"{counted(args.teacher_epochs or args.epochs, 'epoch')}; {carried} of {total} tensors are loaded"
     )
 
 
 def _shortened(names: Sequence[str], most: int = 3) -> str:
     more = ", ..." if len(names) > most else ""
-    return f"{len(names)} classes ({', '.join(names[:most])}{more})"
+    return f"{counted(len(names), 'class', 'classes')} ({', '.join(names[:most])}{more})"

@@ -53,6 +53,13 @@ def test_methods_without_their_images_are_refused(request_of, tmp_path):
         plan_comparison(request_of(project=str(tmp_path / "runs"), methods="plain,self-training"))
 
 
+def test_options_of_a_method_need_images(request_of, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("light: {unlabeled_weight: 0}\n")
+    with pytest.raises(DS2D2Error, match=r"methods=light: .* pass unlabeled=path/to/images"):
+        plan_comparison(request_of(project=str(tmp_path / "runs"), methods=str(path)))
+
+
 def test_a_method_names_no_images_of_its_own(request_of, tmp_path, images):
     path = tmp_path / "mine.yaml"
     path.write_text(f"mine: {{unlabeled: {images[0]}}}\n")

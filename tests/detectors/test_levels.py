@@ -75,6 +75,45 @@ def test_terms_and_gradients_are_those_of_the_whole_head_cut(teacher, cut, seen)
     assert not student[0].grad.any()
 
 
+def test_finer_predictions_count_where_they_are_surer(teacher, cut, seen):
+    maps, raw = seen
+    raw = raw._replace(logits=torch.randn(raw.logits.shape, generator=torch.Generator().manual_seed(2)).double())
+    found = cut.predictions_of(raw, maps, DenseAssignment(torch.tensor(1.0)))
+    expected = slices_of(teacher, raw, maps)
+    fine, width = maps[0].shape[3], maps[1].shape[3]
+    number = raw.logits.shape[1] // sum(x.shape[2] * x.shape[3] for x in maps)  # of anchors in a cell
+    surer = 0
+    for anchor in range(number * maps[1].shape[2] * width):
+        (row, column), inner = divmod(anchor // number, width), anchor % number
+        cells = [(2 * row + y) * fine + 2 * column + x for y in (0, 1) for x in (0, 1)]
+        for image in range(2):
+            own = expected.logits[image, anchor].max()
+            best = max(cells, key=lambda cell: raw.logits[image, cell * number + inner].max()) * number + inner
+            logits, box = raw.logits[image, best], raw.boxes[image, best]
+            if logits.max() <= own:
+                logits, box = expected.logits[image, anchor], expected.boxes[image, anchor]
+            else:
+                surer += 1
+                unit = torch.tensor([2, 2, 2, 2, 1.0])[: len(box)]  # cells of half the side, or pixels of half the image
+                box = box / unit
+            torch.testing.assert_close(found.logits[image, anchor], logits)
+            torch.testing.assert_close(found.boxes[image, anchor], box)
+    assert 0 < surer < 2 * anchor
+    rest = number * maps[1].shape[2] * width
+    torch.testing.assert_close(found.logits[:, rest:], expected.logits[:, rest:])
+    torch.testing.assert_close(found.boxes[:, rest:], expected.boxes[:, rest:])
+
+
+def test_finer_confidences_count_on_the_finest_level(teacher, cut, seen):
+    maps, raw = seen
+    grids = teacher.confidence(raw, maps)
+    found = cut.with_finer_levels(grids)
+    torch.testing.assert_close(found[1], torch.maximum(grids[1], torch.nn.functional.max_pool2d(grids[0], 2)))
+    assert (found[1] > grids[1]).any()
+    torch.testing.assert_close(found[2:], grids[2:])
+    torch.testing.assert_close(teacher.with_finer_levels(grids), grids)
+
+
 def test_the_head_itself_stays_whole(teacher, cut, seen):
     maps, raw = seen
     before = teacher.predict(teacher.head, maps)

@@ -76,6 +76,7 @@ def test_jpegs_that_would_be_rewritten_are_known(data):
         (["empty"], "no images in it; put some there"),
         (["empty.txt"], "no images in it; write one path of an image per line"),
         (["list.txt"], "do not exist"),
+        (["more/0.png"], "unlabeled=.*0.png: is not a list of images"),
         (["set/images/train"], "training set itself"),
         (["set/images/val"], "none of the 1 images is left"),
     ],
@@ -94,6 +95,7 @@ def test_the_data_yaml_can_name_them(data):
     assert unlabeled_entries(None, inside) == unlabeled_entries(True, inside) == [str(data["path"] / "a"), "/b"]
     assert unlabeled_entries(False, inside) == []
     assert unlabeled_entries("c", inside) == ["c"]
+    assert unlabeled_entries("c,d", inside) == ["c", "d"]
     assert unlabeled_entries(None, data) == []
     with pytest.raises(DS2D2Error, match="no line 'unlabeled:'"):
         unlabeled_entries(True, data)

@@ -54,7 +54,7 @@ def test_matching_weights_of_a_checkpoint_are_used(architecture, tmp_path):
     given = asked(teacher, data, tmp_path, lr0=1e-9)
     planned = plan(given, "teacher")
     assert "pretrained.pt has 80 classes" in planned.start
-    assert "fine-tuned on 2 classes (ship, vehicle) for 1 epochs" in planned.start
+    assert "fine-tuned on 2 classes (ship, vehicle) for 1 epoch;" in planned.start
     model, _ = load_checkpoint(make_stage(given))
     assert model.names == NAMES
     before, after = source.state_dict(), model.state_dict()
@@ -73,7 +73,7 @@ def test_class_layers_of_torchvision_models_are_new(family, data, tmp_path):
     teacher = save_checkpoint(source, tmp_path / "pretrained.pt")
     planned = plan(asked(teacher, data, tmp_path), "teacher")
     total = len(source.state_dict())
-    carried = int(planned.start.rsplit("epochs; ")[1].split(" of ")[0])
+    carried = int(planned.start.rsplit("epoch; ")[1].split(" of ")[0])
     assert total - 6 <= carried < total
     state = planned.teacher.model.state_dict()
     torch.testing.assert_close(state["model.0.0.weight"], source.state_dict()["model.0.0.weight"])

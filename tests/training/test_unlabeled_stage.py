@@ -237,6 +237,7 @@ def test_the_data_yaml_can_name_the_images(asked, oracle):
         ({"unlabeled_ratio": 0}, "unlabeled_ratio=0"),
         ({"unlabeled_weight": -1}, "unlabeled_weight=-1"),
         ({"unlabeled_precision": 1.5}, "unlabeled_precision=1.5"),
+        ({"unlabeled": None, "unlabeled_weight": 0.0}, "no images without labels; pass unlabeled=path/to/images"),
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(asked, changes, message, tmp_path):
