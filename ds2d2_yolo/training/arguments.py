@@ -69,7 +69,7 @@ class Arguments:
     amplifier_epochs: int | None
     assignment: str
     batch: int | float
-    close_distill: int
+    close_distill: float
     compile: bool | str
     cos_lr: bool
     data: str
@@ -203,27 +203,31 @@ class Arguments:
             epoch (int): The epoch, from 0.
             epochs (int | None): Number of epochs. None means the argument `epochs`. With `time=` the number changes.
         """
-        return self.close_distill > 0 and epoch >= (epochs or self.epochs) - self.close_distill
+        epochs = epochs or self.epochs
+        return epoch >= epochs - self.plain_epochs(epochs)
+
+    def plain_epochs(self, epochs: int) -> int:
+        """Return the number of epochs without distillation at the end of a run.
+
+        Args:
+            epochs (int): Number of epochs of the run. `close_distill` below 1 is a share of them, rounded down.
+
+        Example:
+            >>> check_arguments({"close_distill": 0.5}).plain_epochs(25)
+            12
+        """
+        share = self.close_distill
+        return int(share * epochs) if share < 1 else int(share)
 
 
-def preset_arguments(preset: str | None, epochs: int) -> dict[str, Any]:
-    """Return the arguments that a preset sets.
-
-    Args:
-        preset (str | None): Its name in `cfg/presets.yaml`.
-        epochs (int): Epochs of the run. A preset's `close_distill` is a share of them.
-
-    Returns:
-        (dict[str, Any]): Arguments by name, empty without a preset.
+def preset_arguments(preset: str | None) -> dict[str, Any]:
+    """Return the arguments that a preset in `cfg/presets.yaml` sets, by name. None sets nothing.
 
     Example:
-        >>> preset_arguments("fast", epochs=25)
-        {'im_full': 0, 'im_high': 0, 'close_distill': 12}
+        >>> preset_arguments("fast")
+        {'im_full': 0, 'im_high': 0, 'close_distill': 0.5}
     """
-    values = dict(PRESETS[preset]) if preset else {}
-    if "close_distill" in values:
-        values["close_distill"] = int(values["close_distill"] * epochs)
-    return values
+    return dict(PRESETS[preset]) if preset else {}
 
 
 def complete_configuration(cfg: Configuration) -> dict[str, Any]:
@@ -282,7 +286,7 @@ def check_arguments(
     except (TypeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise DS2D2Error(str(error), 2) from error
     _check_choices(values)
-    preset = preset_arguments(values["preset"], values["epochs"])
+    preset = preset_arguments(values["preset"])
     values |= {name: value for name, value in preset.items() if name not in given}
     _check_numbers(values)
     _check_folders(values)
@@ -364,8 +368,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     _check_number("teacher_epochs", values["teacher_epochs"], minimum=0, whole=True)
     _check_number("amplifier_epochs", values["amplifier_epochs"], minimum=1, whole=True)
     _check_number("teacher_imgsz", values["teacher_imgsz"], minimum=1, whole=True)
-    for name, minimum in (("distill_every", 1), ("im_every", 1), ("close_distill", 0)):
-        _check_number(name, values[name], minimum, whole=True, optional=False)
+    for name in ("distill_every", "im_every"):
+        _check_number(name, values[name], minimum=1, whole=True, optional=False)
     _check_number("unlabeled_ratio", values["unlabeled_ratio"], minimum=0, optional=False)
     if not values["unlabeled_ratio"]:
         raise DS2D2Error("unlabeled_ratio=0: no unlabelled image would be used; pass unlabeled=False", 2)
@@ -374,7 +378,10 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     if (values["unlabeled_precision"] or 0) > 1:
         raise DS2D2Error(f"unlabeled_precision={values['unlabeled_precision']}: expected a number from 0 to 1", 2)
     closed, epochs = values["close_distill"], values["epochs"]
-    if closed and closed >= epochs:
+    _check_number("close_distill", closed, minimum=0, optional=False)
+    if closed > 1 and closed != int(closed):
+        raise DS2D2Error(f"close_distill={closed}: expected a whole number of epochs, or a share of them below 1", 2)
+    if closed >= max(epochs, 1):
         raise DS2D2Error(
             f"close_distill={closed}: no epoch would be distilled, as epochs={epochs}; pass close_distill="
             f"{max(epochs - 1, 0)} or less",

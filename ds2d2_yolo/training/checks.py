@@ -221,7 +221,7 @@ def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
     entries, reference = vars(arguments), teacher.reference_gains
     if entries["gains"] != "reference":
         return arguments
-    if reference is None and preset_arguments(arguments.preset, arguments.epochs).get("gains") == "reference":
+    if reference is None and preset_arguments(arguments.preset).get("gains") == "reference":
         return arguments.replace(gains="auto")  # the summary of the run shows this
     if reference is None:
         raise DS2D2Error(f"gains=reference: the paper's authors have none for {teacher.family}; pass gains=auto", 2)

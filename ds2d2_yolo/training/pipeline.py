@@ -239,8 +239,8 @@ def _describe_steps(args: Arguments) -> list[str]:
             if words
             else f"implicit terms at 1 of {args.im_every} batches"
         )
-    if args.close_distill:
-        words.append(f"no distillation in the last {args.close_distill} of {counted(args.epochs, 'epoch')}")
+    if plain := args.plain_epochs(args.epochs):
+        words.append(f"no distillation in the last {plain} of {counted(args.epochs, 'epoch')}")
     return [f"  steps: {'; '.join(words)}"] if words else []
 
 
@@ -258,7 +258,7 @@ def _describe_preset(args: Arguments) -> list[str]:
     """Return the printed line about the arguments that a preset has set."""
     if args.preset is None:
         return []
-    entries, own = vars(args), preset_arguments(args.preset, args.epochs)
+    entries, own = vars(args), preset_arguments(args.preset)
     groups = (
         ", ".join(f"{name}={entries[name]}" for name in own if (entries[name] == own[name]) is kept)
         for kept in (True, False)

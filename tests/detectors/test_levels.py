@@ -94,7 +94,9 @@ def test_finer_predictions_count_where_they_are_surer(teacher, cut, seen):
                 logits, box = expected.logits[image, anchor], expected.boxes[image, anchor]
             else:
                 surer += 1
-                unit = torch.tensor([2, 2, 2, 2, 1.0])[: len(box)]  # cells of half the side, or pixels of half the image
+                unit = torch.tensor([2, 2, 2, 2, 1.0])[
+                    : len(box)
+                ]  # cells of half the side, or pixels of half the image
                 box = box / unit
             torch.testing.assert_close(found.logits[image, anchor], logits)
             torch.testing.assert_close(found.boxes[image, anchor], box)

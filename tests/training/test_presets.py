@@ -22,7 +22,7 @@ def own(arguments):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_sets_its_arguments_and_no_others(preset):
-    changed = preset_arguments(preset, epochs=10)
+    changed = preset_arguments(preset)
     assert changed.keys() <= DEFAULTS.keys() - {"teacher", "amplifier", "preset"}
     assert own(check_arguments({**RUN, "preset": preset, "epochs": 10})) == own(check_arguments(RUN)) | changed
 
@@ -30,7 +30,9 @@ def test_a_preset_sets_its_arguments_and_no_others(preset):
 @pytest.mark.parametrize("epochs", [1, 2, 25, 100])
 def test_a_preset_leaves_a_distilled_epoch(epochs):
     arguments = check_arguments({**RUN, "preset": "fast", "epochs": epochs})
-    assert arguments.close_distill == int(PRESETS["fast"]["close_distill"] * epochs) < epochs
+    assert arguments.plain_epochs(epochs) == epochs // 2
+    assert not arguments.is_plain(0)
+    assert arguments.is_plain(epochs - 1) is (epochs > 1)
 
 
 def test_what_is_given_wins_wherever_it_is_given():
@@ -82,10 +84,10 @@ def test_the_summary_shows_what_a_preset_has_set(tmp_path):
         return planned, told.strip()
 
     planned, told = line(preset="fast")
-    assert told == "preset fast: im_full=0, im_high=0, close_distill=2"
-    assert planned.completed["close_distill"] == 2
+    assert told == "preset fast: im_full=0, im_high=0, close_distill=0.5"
+    assert planned.completed["close_distill"] == 0.5
     assert planned.states == {"teacher": "given"}  # no amplifier is trained
-    assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=2; changed: im_full=1")
+    assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=0.5; changed: im_full=1")
     assert line(preset="balanced")[1] == "preset balanced: the defaults"
     planned, told = line(preset="paper")
     assert told.endswith("; changed: gains=auto")  # the authors have none for YOLO

@@ -54,7 +54,8 @@ def test_means_are_those_of_the_steps_with_the_term():
         ({"distill_every": 0}, "distill_every=0: expected a whole number of at least 1"),
         ({"distill_every": None}, "distill_every=None: expected a whole number of at least 1"),
         ({"im_every": 1.5}, "im_every=1.5: expected a whole number of at least 1"),
-        ({"close_distill": -1}, "close_distill=-1: expected a whole number of at least 0"),
+        ({"close_distill": -1}, "close_distill=-1: expected a number of at least 0"),
+        ({"close_distill": 1.5}, "close_distill=1.5: expected a whole number of epochs, or a share of them below 1"),
         ({"close_distill": 3, "epochs": 3}, "as epochs=3; pass close_distill=2 or less"),
     ],
 )
