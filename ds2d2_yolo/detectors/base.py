@@ -247,8 +247,10 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     def compare_levels(self, levels: Sequence[int], scale: float = 1.0) -> None:
         """Have predictions compared at some levels of the head alone.
 
-        From here on `level_part`, `assignment`, `predictions_of`, `response` and `places` are about these levels, where
-        the family `cuts_levels`. `confidence` and `detections_of` stay those of the whole model in its own pixels.
+        From here on `assignment`, `response`, `places`, and what `compare` and `differences` compare, are about these
+        levels, if the family `cuts_levels`. The teacher's levels finer than these count on the finest of them: there,
+        each anchor takes the most confident prediction inside its cell. `confidence` and `detections_of` stay those of
+        the whole model in its own pixels.
 
         Args:
             levels (Sequence[int]): Indices of the levels, in the head's order.
@@ -271,13 +273,13 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         return [*grids[:finest], torch.stack([grids[finest], *finer]).amax(0), *grids[finest + 1 :]]
 
     def level_part(self, head: nn.Module) -> nn.Module:
-        """Return the part of a head that belongs to the levels of `compare_levels`, which `predict` is given.
+        """Return the part of a head that belongs to the levels of `compare_levels`.
 
         Args:
-            head (nn.Module): The teacher's `implicit_part`, or an amplifier; it stays as it is.
+            head (nn.Module): The teacher's `implicit_part`, or an amplifier. It is not changed.
 
         Returns:
-            (nn.Module): The part, with the head's own modules in it; the head itself where all levels are compared.
+            (nn.Module): The part, with the head's own modules in it. The head itself if all levels are compared.
         """
         return head
 
@@ -400,8 +402,8 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
-            student (Maps): Maps from the student (B, C_l, H_l, W_l), with the head's number of channels.
-            teacher (Maps): Maps from the teacher, of the same shapes.
+            student (Maps): Maps from the student (B, C_l, H_l, W_l) at the compared levels, with the head's channels.
+            teacher (Maps): Maps from the teacher at all levels of the head.
             assignment (AssignmentT): Output of the student's `assignment` for this batch.
             teacher_predictions (PredictionsT | None): The head's predictions for `teacher`. If None, they are computed.
 
@@ -410,8 +412,22 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
         """
         if teacher_predictions is None:
             with torch.no_grad():
-                teacher_predictions = self.predict(head, teacher, assignment)
-        return self.compare_predictions(self.predict(head, student, assignment), teacher_predictions, assignment)
+                teacher_predictions = self.target(head, teacher, assignment)
+        predictions = self.predict(self.level_part(head), student, assignment)
+        return self.compare_predictions(predictions, teacher_predictions, assignment)
+
+    def target(self, head: nn.Module, maps: Maps, assignment: AssignmentT) -> PredictionsT:
+        """Return the predictions of a frozen head from the teacher's maps, as a target for the student's.
+
+        Args:
+            head (nn.Module): The teacher's head or the high-frequency amplifier.
+            maps (Maps): Maps (B, C_l, H_l, W_l) of all levels.
+            assignment (AssignmentT): Output of the student's `assignment` for this batch.
+
+        Returns:
+            (PredictionsT): Predictions at the compared levels.
+        """
+        return self.predict(head, maps, assignment)
 
 
 class Responds(ABC, Generic[PredictionsT]):
@@ -519,8 +535,8 @@ class Explains(ABC):
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
-            student (Maps): Maps from the student (1, C_l, H_l, W_l), with the head's number of channels.
-            teacher (Maps): Maps from the teacher, of the same shapes.
+            student (Maps): Maps from the student (1, C_l, H_l, W_l) at the compared levels, with the head's channels.
+            teacher (Maps): Maps from the teacher at all levels of the head.
             places (torch.Tensor): Output of the teacher's `places` for the image.
 
         Returns:

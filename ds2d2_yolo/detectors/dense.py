@@ -33,8 +33,29 @@ class DenseDetector(
 ):
     """Base of all dense families. They differ in how the raw output of their heads is decoded.
 
-    A family with `cuts_levels` overrides `level_part`, and cuts its `assignment` with `at_levels`.
+    A family with `cuts_levels` overrides `cut_head`, and cuts its `assignment` with `at_levels`.
     """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._parts: dict[int, tuple[nn.Module, nn.Module]] = {}  # by the id of a whole head: the head and its part
+
+    def compare_levels(self, levels: Sequence[int], scale: float = 1.0) -> None:
+        """Have predictions compared at some levels of the head alone."""
+        super().compare_levels(levels, scale)
+        self._parts.clear()
+
+    def level_part(self, head: nn.Module) -> nn.Module:
+        """Return the part of a head that belongs to the compared levels. It is made once for every head."""
+        if self.levels is None:
+            return head
+        if id(head) not in self._parts:
+            self._parts[id(head)] = head, self.cut_head(head, self.levels)
+        return self._parts[id(head)][1]
+
+    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
+        """Return a head of some levels, whose boxes are in pixels of the images that predictions are compared in."""
+        raise NotImplementedError(f"{self.family} has no part of a head")  # refused before: it does not `cuts_levels`
 
     @abstractmethod
     def decode(self, head: Any, raw: Any) -> DensePredictions:  # every family has its own type of output
@@ -56,6 +77,10 @@ class DenseDetector(
     def predict(self, head: nn.Module, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
         """Return the predictions of a frozen head from feature maps."""
         return self.decode(head, head(list(maps)))
+
+    def target(self, head: nn.Module, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
+        """Return the predictions of a frozen head from the teacher's maps of all levels, at the compared ones."""
+        return self._chosen(self.predict(head, maps), maps)
 
     def compare_predictions(
         self, student: DensePredictions, teacher: DensePredictions, assignment: DenseAssignment
@@ -146,8 +171,8 @@ class DenseDetector(
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the class term and the box term of every anchor (A,), as required by `Explains`."""
         with torch.no_grad():
-            predictions = self.predict(head, student), self.predict(head, teacher)
-            classes, boxes = dense_differences(*predictions, self.similarity)
+            predictions = self.predict(self.level_part(head), student)
+            classes, boxes = dense_differences(predictions, self.target(head, teacher), self.similarity)
         return classes[0], boxes[0]
 
 

@@ -253,16 +253,14 @@ class YOLODetector(
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
 
-    def level_part(self, head: Any) -> Any:  # Any: heads have attributes without types
+    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
         """Return a head of some levels, with strides in pixels of the images that predictions are compared in."""
-        if self.levels is None:
-            return head
         part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
         part._modules = dict(head._modules)
         for name, branch in head._modules.items():
             if isinstance(branch, nn.ModuleList):  # one module for each level
-                part._modules[name] = nn.ModuleList(branch[level] for level in self.levels)
-        part.nl, part.stride = len(self.levels), head.stride[list(self.levels)] / self.scale
+                part._modules[name] = nn.ModuleList(branch[level] for level in levels)
+        part.nl, part.stride = len(levels), head.stride[list(levels)] / self.scale
         return part
 
     def in_compared_pixels(self, boxes: torch.Tensor) -> torch.Tensor:

@@ -99,8 +99,8 @@ class Explainer:
     ) -> None:
         self.teacher, self.student, self.plain = teacher, student, plain
         teacher.compare_levels(pair.teacher_levels, pair.ratio)
-        self._head = teacher.level_part(teacher.implicit_part(teacher.head))
-        self.amplifier = None if amplifier is None else teacher.level_part(amplifier)
+        self._head = teacher.implicit_part(teacher.head)
+        self.amplifier = amplifier
         self.wavelet, self.confidence, self.weight, self.hulls = wavelet, confidence, weight, hulls
         self._pair = pair
         self._frozen_teacher: Detector | None = None
@@ -158,7 +158,8 @@ class Explainer:
             teacher (list[torch.Tensor]): The teacher's (1, Ct_l, H_l, W_l).
         """
         own, large, _ = self._inputs(image)
-        return self._detect(self.student, own)[1], self._detect(self.teacher, large)[1]
+        student, teacher = self._detect(self.student, own)[1], self._detect(self.teacher, large)[1]
+        return self._compared(student, teacher)
 
     def explain(self, image: InputImage) -> Explanation:
         """Explain an image.
@@ -176,10 +177,11 @@ class Explainer:
             raise ValueError("Explainer.explain needs adapters: take or fit them first")
         pixels, large, window = self._inputs(image)
         found: dict[str, torch.Tensor] = {}
-        found["teacher"], teacher_maps = self._detect(self.teacher, large)
+        found["teacher"], all_maps = self._detect(self.teacher, large)
         if self.plain is not None:
             (found["plain student"],) = self.plain.detect(pixels, self.confidence)
         found["distilled student"], student_maps = self._detect(self.student, pixels)
+        student_maps, teacher_maps = self._compared(student_maps, all_maps)
         adapted = [adapt(weight, x) for weight, x in zip(self.adapters, student_maps, strict=True)]
         size = (pixels.shape[2], pixels.shape[3])
         sizes = {role: (large.shape[2], large.shape[3]) if role == "teacher" else size for role in found}
@@ -196,7 +198,7 @@ class Explainer:
             image,
             window,
             tuple(views),
-            self._difference_views(student_maps, adapted, teacher_maps, size),
+            self._difference_views(student_maps, adapted, all_maps, size),
             {role: detections_in_image(boxes, window, sizes[role], image) for role, boxes in found.items()},
             sizes,
             self.weight,
@@ -211,10 +213,16 @@ class Explainer:
         return pair_inputs(image, self._imgsz, self._step, self._device, self._pair.ratio)
 
     def _detect(self, detector: Detector, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the detections (N, 6) or (N, 7) of one image and the feature maps of the compared levels."""
+        """Return the detections (N, 6) or (N, 7) of one image and the feature maps of all levels."""
         (found,), maps = tap_maps(detector, detector.head_layers, lambda: detector.detect(pixels, self.confidence))
-        levels = self._pair.teacher_levels if detector is self.teacher else self._pair.student_levels
-        return found, [maps[level] for level in levels]
+        return found, maps
+
+    def _compared(
+        self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return the maps of the compared levels, out of those of all levels."""
+        pair = self._pair
+        return [student_maps[i] for i in pair.student_levels], [teacher_maps[i] for i in pair.teacher_levels]
 
     def _difference_views(
         self,
@@ -225,7 +233,7 @@ class Explainer:
     ) -> dict[str, DifferenceView]:
         if not isinstance(self.teacher, Explains):
             return {}
-        places = self.teacher.places(teacher_maps)
+        places = self.teacher.places([teacher_maps[level] for level in self._pair.teacher_levels])
         # As in the loss: the student's maps are adapted only where the numbers of channels differ
         compared = [x if same else y for x, y, same in zip(student_maps, adapted, self._same_channels, strict=True)]
         heads: dict[str, tuple[nn.Module, Sequence[torch.Tensor], Sequence[torch.Tensor]]] = {

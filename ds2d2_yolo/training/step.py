@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Generic
 
 import torch
@@ -24,7 +25,7 @@ from ds2d2_yolo.detectors import (
     Taps,
 )
 from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
-from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs
+from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs, high_frequency_maps
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.resume import ADAPTERS
 
@@ -84,8 +85,8 @@ class Distiller:
             if module is not None:
                 teacher.fuse(module)
         self.teacher = teacher
-        self.head = teacher.level_part(teacher.implicit_part(teacher.head))
-        self.amplifier = None if amplifier is None else teacher.level_part(amplifier)
+        self.head = teacher.implicit_part(teacher.head)
+        self.amplifier = amplifier
         self.loss = loss
         self.student_levels = student_levels
         self.student_layers = tuple(student_layers)
@@ -181,7 +182,7 @@ class Distiller:
             batch_index=batch["batch_idx"],
             input_size=(batch["img"].shape[2], batch["img"].shape[3]),
             confidence=self._confidence(teacher_outputs, gains),
-            heads=self._heads(student, student_outputs, teacher_outputs, gains),
+            heads=self._heads(student, student_outputs, teacher_outputs),
         )
         if adapters is None:
             terms: dict[str, torch.Tensor] = self.loss(inputs, gains)
@@ -199,16 +200,12 @@ class Distiller:
         found = self.teacher.detections_of(outputs.raw, outputs.head_maps, confidence)
         return [torch.cat([rows[:, :4] / self.teacher.scale, rows[:, 4:]], 1) for rows in found]
 
-    def _heads(
-        self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs, gains: Gains
-    ) -> HeadComparison:
+    def _heads(self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs) -> HeadComparison:
         """Return the comparison of predictions. It is empty if the family has explicit terms only."""
         if not isinstance(self.teacher, ComparesPredictions):
             return HeadComparison()
-        heads = BatchHeads(self.teacher, self.head, self.amplifier, student, outputs)
-        if gains.im_full or gains.response:
-            heads.take_predictions(teacher_outputs.raw, teacher_outputs.head_maps)
-        return heads
+        heads = self.teacher, self.head, self.amplifier
+        return BatchHeads(*heads, student, outputs, teacher_outputs, self.loss.wavelet)
 
     def _confidence(self, outputs: TeacherOutputs, gains: Gains) -> list[torch.Tensor] | None:
         """Return the teacher's confidence for every explicit map, from the head's map of the nearest size."""
@@ -333,10 +330,12 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
 
     Args:
         teacher (ComparesPredictions): The teacher.
-        head (nn.Module): The part of its head for the compared levels.
+        head (nn.Module): Its `implicit_part`.
         amplifier (nn.Module | None): Its high-frequency amplifier. None if im_high is off.
         student (Detector): The student.
         student_outputs (TapOutputs): Outputs of its tapped modules for the batch.
+        teacher_outputs (TeacherOutputs): The teacher's outputs for the batch.
+        wavelet (str): Wavelet of the amplifier's maps.
     """
 
     def __init__(
@@ -346,20 +345,19 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
         amplifier: nn.Module | None,
         student: Detector,
         student_outputs: TapOutputs,
+        teacher_outputs: TeacherOutputs[RawT],
+        wavelet: str,
     ) -> None:
         self._teacher, self._head, self._amplifier = teacher, head, amplifier
         self._student, self._student_outputs = student, student_outputs
+        self._teacher_outputs, self._wavelet = teacher_outputs, wavelet
         self._assignment: AssignmentT = student.assignment(student_outputs)
-        self._teacher_predictions: PredictionsT | None = None
 
-    def take_predictions(self, raw: RawT, maps: Maps) -> None:
-        """Set the teacher's predictions, for the terms im_full and response.
-
-        Args:
-            raw (RawT): Output of its `forward_teacher`.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are its head's inputs.
-        """
-        self._teacher_predictions = self._teacher.predictions_of(raw, maps, self._assignment)
+    @cached_property
+    def _teacher_predictions(self) -> PredictionsT:
+        """The teacher's predictions, for the terms im_full and response."""
+        outputs = self._teacher_outputs
+        return self._teacher.predictions_of(outputs.raw, outputs.head_maps, self._assignment)
 
     def full(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two feature pyramids through the teacher's head."""
@@ -369,12 +367,13 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
     def high(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two feature pyramids of high frequencies through the amplifier."""
         assert self._amplifier is not None
+        if self._teacher.levels is not None:  # a larger teacher: its finer levels count, too
+            teacher_maps = high_frequency_maps(self._teacher_outputs.head_maps, self._wavelet)
         return self._teacher.compare(self._amplifier, student_maps, teacher_maps, self._assignment)
 
     def response(self) -> torch.Tensor:
         """Compare the student's own predictions with the teacher's."""
         assert isinstance(self._student, Responds)  # refused for others
-        assert self._teacher_predictions is not None
         predictions: PredictionsT = self._student.response(self._student.head, self._student_outputs)
         return self._teacher.compare_predictions(predictions, self._teacher_predictions, self._assignment)
 

@@ -41,12 +41,33 @@ def seen(teacher):
         return run_teacher(teacher, images)
 
 
+def anchors_of(predictions, maps):
+    """The number of anchors of a cell."""
+    return predictions.logits.shape[1] // sum(x.shape[2] * x.shape[3] for x in maps)
+
+
 def slices_of(teacher, predictions, maps):
     """Cut the first level off predictions of the whole head; pixels become those of images of half the size."""
-    first, anchors = maps[0].shape[2] * maps[0].shape[3], predictions.logits.shape[1]
-    first *= anchors // sum(x.shape[2] * x.shape[3] for x in maps)
+    first = maps[0].shape[2] * maps[0].shape[3] * anchors_of(predictions, maps)
     boxes = predictions.boxes if teacher.task == "obb" else predictions.boxes / 2
     return predictions._replace(logits=predictions.logits[:, first:], boxes=boxes[:, first:])
+
+
+def target_of(teacher, predictions, maps):
+    """The same, where each anchor takes the surest prediction inside its cell, also of the first level."""
+    target, number = slices_of(teacher, predictions, maps), anchors_of(predictions, maps)
+    logits, boxes = target.logits.clone(), target.boxes.clone()
+    height, width = maps[1].shape[2:]
+    unit = torch.tensor([2, 2, 2, 2, 1.0])[: boxes.shape[2]]  # of finer cells, or of pixels of the larger image
+    for anchor in range(number * height * width):
+        (row, column), inner = divmod(anchor // number, width), anchor % number
+        cells = [(2 * row + y) * maps[0].shape[3] + 2 * column + x for y in (0, 1) for x in (0, 1)]
+        for image in range(len(logits)):
+            best = max(cells, key=lambda cell: predictions.logits[image, cell * number + inner].max()) * number + inner
+            if predictions.logits[image, best].max() > logits[image, anchor].max():
+                logits[image, anchor] = predictions.logits[image, best]
+                boxes[image, anchor] = predictions.boxes[image, best] / unit
+    return predictions._replace(logits=logits, boxes=boxes)
 
 
 def test_terms_and_gradients_are_those_of_the_whole_head_cut(teacher, cut, seen):
@@ -57,14 +78,13 @@ def test_terms_and_gradients_are_those_of_the_whole_head_cut(teacher, cut, seen)
     positives = DenseAssignment(torch.tensor(3.0, dtype=torch.float64))
     expected = dense_implicit_terms(
         slices_of(teacher, teacher.predict(teacher.head, student), maps),
-        slices_of(teacher, raw, maps),
+        target_of(teacher, raw, maps),
         positives.avg_factor,
         similarity=teacher.similarity,
     )
-    part = cut.level_part(teacher.head)
     predictions = cut.predictions_of(raw, maps, positives)
-    found = cut.compare(part, same[1:], maps[1:], positives, predictions)
-    again = cut.compare(part, same[1:], maps[1:], positives)
+    found = cut.compare(teacher.head, same[1:], maps, positives, predictions)
+    again = cut.compare(teacher.head, same[1:], maps, positives)
     torch.testing.assert_close(found, sum(expected), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(again, found, rtol=1e-9, atol=1e-9)
     sum(expected).backward()
@@ -77,33 +97,15 @@ def test_terms_and_gradients_are_those_of_the_whole_head_cut(teacher, cut, seen)
 
 def test_finer_predictions_count_where_they_are_surer(teacher, cut, seen):
     maps, raw = seen
-    raw = raw._replace(logits=torch.randn(raw.logits.shape, generator=torch.Generator().manual_seed(2)).double())
-    found = cut.predictions_of(raw, maps, DenseAssignment(torch.tensor(1.0)))
-    expected = slices_of(teacher, raw, maps)
-    fine, width = maps[0].shape[3], maps[1].shape[3]
-    number = raw.logits.shape[1] // sum(x.shape[2] * x.shape[3] for x in maps)  # of anchors in a cell
-    surer = 0
-    for anchor in range(number * maps[1].shape[2] * width):
-        (row, column), inner = divmod(anchor // number, width), anchor % number
-        cells = [(2 * row + y) * fine + 2 * column + x for y in (0, 1) for x in (0, 1)]
-        for image in range(2):
-            own = expected.logits[image, anchor].max()
-            best = max(cells, key=lambda cell: raw.logits[image, cell * number + inner].max()) * number + inner
-            logits, box = raw.logits[image, best], raw.boxes[image, best]
-            if logits.max() <= own:
-                logits, box = expected.logits[image, anchor], expected.boxes[image, anchor]
-            else:
-                surer += 1
-                unit = torch.tensor([2, 2, 2, 2, 1.0])[
-                    : len(box)
-                ]  # cells of half the side, or pixels of half the image
-                box = box / unit
-            torch.testing.assert_close(found.logits[image, anchor], logits)
-            torch.testing.assert_close(found.boxes[image, anchor], box)
-    assert 0 < surer < 2 * anchor
-    rest = number * maps[1].shape[2] * width
-    torch.testing.assert_close(found.logits[:, rest:], expected.logits[:, rest:])
-    torch.testing.assert_close(found.boxes[:, rest:], expected.boxes[:, rest:])
+    logits = torch.randn(raw.logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    raw = raw._replace(logits=logits)
+    found, own = cut.predictions_of(raw, maps, DenseAssignment(torch.tensor(1.0))), slices_of(teacher, raw, maps)
+    for values, expected in zip(found, target_of(teacher, raw, maps), strict=True):
+        torch.testing.assert_close(values, expected)
+    same = (found.logits == own.logits).all(2)
+    finest = len(same[0]) - sum(x.shape[2] * x.shape[3] for x in maps[2:]) * anchors_of(raw, maps)
+    assert 0.1 < same[:, :finest].double().mean() < 0.3  # the surest of five
+    assert same[:, finest:].all()
 
 
 def test_finer_confidences_count_on_the_finest_level(teacher, cut, seen):
@@ -124,6 +126,7 @@ def test_the_head_itself_stays_whole(teacher, cut, seen):
     torch.testing.assert_close(teacher.predict(teacher.head, maps), before)
     torch.testing.assert_close(cut.confidence(raw, maps), teacher.confidence(raw, maps))
     torch.testing.assert_close(cut.detections_of(raw, maps), teacher.detections_of(raw, maps))
+    assert cut.level_part(teacher.head) is part
     assert teacher.level_part(teacher.head) is teacher.head
     assert all(own is other for own, other in zip(part.parameters(), part.parameters(), strict=True))
     assert {id(p) for p in part.parameters()} <= {id(p) for p in teacher.head.parameters()}
@@ -133,9 +136,9 @@ def test_places_and_differences_are_of_the_levels(teacher, cut, seen):
     maps = [x[:1] for x in seen[0]]  # of one image
     whole, places = teacher.places(maps), cut.places(maps[1:])
     torch.testing.assert_close(places, whole[-len(places) :].to(places.dtype) / 2)
-    part, student = cut.level_part(teacher.head), [x + 0.1 for x in maps[1:]]
-    classes, boxes = cut.differences(part, student, maps[1:], places)
-    total = cut.compare(part, student, maps[1:], DenseAssignment(torch.tensor(1.0, dtype=torch.float64)))
+    student = [x + 0.1 for x in maps[1:]]
+    classes, boxes = cut.differences(teacher.head, student, maps, places)
+    total = cut.compare(teacher.head, student, maps, DenseAssignment(torch.tensor(1.0, dtype=torch.float64)))
     torch.testing.assert_close((classes + boxes).sum(), total, rtol=1e-4, atol=1e-5)
 
 

@@ -266,10 +266,10 @@ def test_a_larger_teacher_is_explained_in_the_students_pixels(images):
     assert explanation.sizes == {"teacher": (SIZE, SIZE), "plain student": (64, 64), "distilled student": (64, 64)}
     assert [level.stride for level in explanation.levels] == [8, 16]
     assert set(explanation.differences) == {"im_full", "im_high"}
-    part = teacher.level_part(teacher.head)
+    _, all_maps = made._detect(teacher, made._inputs(picture)[1])
     same = [tap.student_channels == tap.teacher_channels for tap in pair.taps]
     compared = [x if own else adapt(w, x) for x, w, own in zip(student_maps, made.adapters, same, strict=True)]
-    total = teacher.compare(part, compared, teacher_maps, DenseAssignment(torch.tensor(1.0)))
+    total = teacher.compare(teacher.head, compared, all_maps, DenseAssignment(torch.tensor(1.0)))
     view = explanation.differences["im_full"]
     assert view.classes.sum() + view.boxes.sum() == pytest.approx(total.item(), rel=1e-3)
     assert view.classes.shape == (16, 16)

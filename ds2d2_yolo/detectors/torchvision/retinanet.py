@@ -197,13 +197,11 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
         objects, label_weights = (self.at_levels(values, maps) for values in (assigned.objects, assigned.label_weights))
         return DenseAssignment((objects >= 0).sum(1).clamp(min=1).sum(), label_weights)
 
-    def level_part(self, head: Any) -> Any:  # Any: modules have attributes without types
+    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: modules have attributes without types
         """Return a head whose anchors are on some levels, in pixels of the images that predictions are compared in."""
-        if self.levels is None:
-            return head
         part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
         strides, sides = head.anchors.strides, head.anchors.sizes[0]
-        chosen = [strides[level] / self.scale for level in self.levels]
+        chosen = [strides[level] / self.scale for level in levels]
         part._modules = {**head._modules, "anchors": PyramidAnchors(chosen, [side / strides[0] for side in sides])}
         return part
 
@@ -214,7 +212,8 @@ class RetinaNetDetector(DenseTorchvisionDetector, Explains):
 
     def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy in pixels. Nine anchors share each cell."""
-        generator = self.level_part(self.model.model[-1]).anchors
+        part: Any = self.level_part(self.model.model[-1])
+        generator = part.anchors
         anchors = generator(list(maps))
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
