@@ -17,10 +17,9 @@ from ds2d2_yolo.detectors import Detector, Explains, Taps
 from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, input_step, pair_inputs, spread_out
 from ds2d2_yolo.explanation.views import DifferenceView, LevelView, spread_over, view_levels
 from ds2d2_yolo.method import high_frequency_maps
-from ds2d2_yolo.training.adapters import adapt, find_adapters, fit_adapters
+from ds2d2_yolo.training.adapters import CELLS_PER_CHANNEL, adapt, find_adapters, fit_adapters
 from ds2d2_yolo.training.pair import Pair
 
-_CELLS_PER_CHANNEL = 8  # of the coarsest level; with fewer, a fit does not hold for other images
 _FEWEST_IMAGES, _MOST_IMAGES = 8, 128
 
 Result = TypeVar("Result")
@@ -140,7 +139,7 @@ class Explainer:
             read (Callable): Reads one image.
         """
         student, _ = self.maps(read(images[0]))
-        need = max(_CELLS_PER_CHANNEL * x.shape[1] / (x.shape[2] * x.shape[3]) for x in student)
+        need = max(CELLS_PER_CHANNEL * x.shape[1] / (x.shape[2] * x.shape[3]) for x in student)
         wanted = min(max(math.ceil(need), _FEWEST_IMAGES), _MOST_IMAGES, len(images))
         chosen = spread_out(images, wanted)
         self.adapters = fit_adapters(self.maps(read(path)) for path in chosen)

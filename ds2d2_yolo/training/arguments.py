@@ -28,6 +28,7 @@ FOOTPRINTS = ("rotated", "hull")
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "preset": (None, *PRESETS),
+    "adapters": ("fitted", "random"),  # weights at the start
     "gains": ("auto", "running", "reference"),  # by calibration, by calibration with updates, or the authors' gains
     "weight": (None, *WEIGHTS),
     "footprint": (None, *FOOTPRINTS),
@@ -64,6 +65,7 @@ class Arguments:
     """
 
     # The arguments that this package reads. Any: those to which Ultralytics gives several types.
+    adapters: str
     amp: bool | str
     amplifier: str | Path | None
     amplifier_epochs: int | None

@@ -26,6 +26,7 @@ from ds2d2_yolo.detectors import (
 )
 from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
 from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs, high_frequency_maps
+from ds2d2_yolo.training.adapters import AdapterFit
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.resume import ADAPTERS
 
@@ -66,6 +67,8 @@ class Distiller:
         assignment (str): Whose predictions assign the objects in the student's own loss: `student` or `teacher`.
             `teacher` needs a student that is `AssignsObjects`.
         student_levels (Sequence[int] | None): Compared levels of the student's head. None means all.
+        fit (AdapterFit | None): Fits the adapters in the first batches. None if they are trained from their random or
+            saved weights.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Distiller:
         meter: ShareMeter | None = None,
         assignment: str = "student",
         student_levels: Sequence[int] | None = None,
+        fit: AdapterFit | None = None,
     ) -> None:
         teacher.freeze()
         for module in (teacher.model, amplifier):
@@ -94,6 +98,7 @@ class Distiller:
         self.calibration = calibration
         self.meter = meter
         self.assignment = assignment
+        self.fit = fit
         self.warnings = TermWarnings(self.student_layers, self.teacher_layers)
         self._student_taps = Taps()
         self._step: Step | None = None
@@ -264,6 +269,8 @@ class Step:
         has_all = self._gains.active == distiller.loss.gains.active
         maps = [outputs[index] for index in distiller.student_layers]
         taught = self._gradient_tensors(maps)
+        if distiller.fit is not None and not distiller.fit.finished:
+            distiller.fit.observe(maps, self._teacher_outputs.maps)
         terms = self._terms(outputs)
         distiller.warnings.inspect(terms, taught)
 

@@ -32,6 +32,7 @@ from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.loading.soundness import read_checkpoint
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.method import TERMS, DS2D2Loss
+from ds2d2_yolo.training.adapters import AdapterFit
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
 from ds2d2_yolo.training.autobatch import DistillationStep
@@ -225,8 +226,9 @@ class StudentTrainer(PlainTrainer):
         levels, every = [f"{tap.stride:g}" for tap in pair.taps], 20 if is_running else 50
         meter = ShareMeter(levels, every) if measures else None
         layers, assignment = (pair.student_layers, pair.teacher_layers), arguments.assignment
+        fit = AdapterFit(loss.adapters) if arguments.adapters == "fitted" and not self.resume else None
         self.distiller = Distiller(
-            teacher, amplifier, loss, *layers, calibration, meter, assignment, pair.student_levels
+            teacher, amplifier, loss, *layers, calibration, meter, assignment, pair.student_levels, fit
         )
         self.schedule = TermSchedule(loss.gains.active, arguments.distill_every, arguments.im_every)
         self.add_callback("on_train_epoch_start", _begin_epoch)
@@ -239,6 +241,8 @@ class StudentTrainer(PlainTrainer):
             return
         if not self.arguments.is_plain(self.epoch, self.epochs):
             self.schedule.start_epoch()
+            if self.epoch > self.start_epoch:
+                self.distiller.fit = None
             if self.distiller.meter is not None:
                 self.distiller.meter.start_epoch()
             return

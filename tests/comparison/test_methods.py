@@ -42,7 +42,7 @@ def test_a_file_of_the_user_names_methods_as_the_shipped_one(tmp_path):
         ("", "has no methods"),
         ("a: {\n", "cannot be read"),
         ("a: {distil: maybe}\n", "distil=maybe: expected none, ultralytics or ds2d2"),
-        ("a: {lr0: 0.1}\n", "lr0=0.1: not with distil=ds2d2; set one of amplifier_epochs"),
+        ("a: {lr0: 0.1}\n", "lr0=0.1: not with distil=ds2d2; set one of adapters"),
         ("a: {distil: none, im_full: 1}\n", "im_full=1: not with distil=none; set one of epochs"),
         ("a:\n", "methods=a: no such method"),
         ("plain: {distil: none}\nb: {teacher: x.pt}\n", "teacher=x.pt: not with distil=ds2d2"),

@@ -67,7 +67,7 @@ def test_the_papers_preset_is_the_authors_recipe(family, tmp_path):
     by_preset = with_reference_gains(check_arguments({**shared, "preset": "paper"}), teacher)
     by_recipe = check_arguments({**shared, **{key: value for key, value in recipe.items() if key in DEFAULTS} | RUN})
     assert by_preset.gains == by_recipe.gains
-    names = ["weight", "assignment", "wavelet", "distill_every", "im_every", "close_distill"]
+    names = ["weight", "adapters", "assignment", "wavelet", "distill_every", "im_every", "close_distill"]
     names += ["sum_regions"] if family == "FasterRCNN" else []
     assert [vars(by_preset)[name] for name in names] == [vars(by_recipe)[name] for name in names]
     assert by_recipe.gains.response == 0

@@ -14,6 +14,7 @@ from ultralytics.utils.torch_utils import profile_ops
 from ds2d2_yolo.detectors import RTDETRDetector, Taps, YOLODetector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DensePredictions, DS2D2Loss, Gains, LossInputs, TappedMaps, dense_implicit_terms
+from ds2d2_yolo.training.adapters import AdapterFit
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.checks import check_response
 from ds2d2_yolo.training.pair import check_pair
@@ -72,6 +73,20 @@ def test_every_term_reaches_the_student_alone(teacher, student):
     loss.sum().backward()
     assert all(p.grad is None for frozen in (teacher.model, amplifier) for p in frozen.parameters())
     assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
+
+
+def test_adapters_are_fitted_before_the_terms():
+    distiller, student = make(gains=Gains(ex_low=1.0, ex_high=1.0))
+    batch = batch_of()
+    random = step(distiller, student, batch)[0].detach()
+    distiller.fit = AdapterFit(distiller.loss.adapters)
+    fitted, items = step(distiller, student, batch)
+    assert (fitted[-2:] < 0.5 * random[-2:]).all()
+    torch.testing.assert_close(fitted[:-2], random[:-2])  # the student's own loss
+    fitted.sum().backward()
+    assert all(adapter.weight.grad.any() for adapter in distiller.loss.adapters)
+    distiller.fit = None
+    torch.testing.assert_close(step(distiller, student, batch)[1], items)
 
 
 def test_the_response_term_compares_the_models_predictions():
