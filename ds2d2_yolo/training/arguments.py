@@ -206,7 +206,8 @@ class Arguments:
             epochs (int | None): Number of epochs. None means the argument `epochs`. With `time=` the number changes.
         """
         epochs = epochs or self.epochs
-        return epoch >= epochs - self.plain_epochs(epochs)
+        plain = self.plain_epochs(epochs)
+        return plain > 0 and epoch >= epochs - plain
 
     def plain_epochs(self, epochs: int) -> int:
         """Return the number of epochs without distillation at the end of a run.
