@@ -82,7 +82,6 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     Attributes:
         family (str): Name of the family. Prediction terms need the same family in teacher and student.
         shared_adapter (bool): Whether all maps share one adapter if their channels are equal.
-        cuts_levels (bool): Whether `compare_levels` is served: predictions of some levels can be compared alone.
         model (nn.Module): The model.
         levels (tuple[int, ...] | None): What `compare_levels` was given; None for all levels.
         scale (float): Likewise.
@@ -90,7 +89,6 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
     family: str
     shared_adapter = False
-    cuts_levels = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models have attributes that the type nn.Module lacks
@@ -248,9 +246,9 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         """Have predictions compared at some levels of the head alone.
 
         From here on `assignment`, `response`, `places`, and what `compare` and `differences` compare, are about these
-        levels, if the family `cuts_levels`. The teacher's levels finer than these count on the finest of them: there,
-        each anchor takes the most confident prediction inside its cell. `confidence` and `detections_of` stay those of
-        the whole model in its own pixels.
+        levels, if the family is a `CutsLevels`. The teacher's levels finer than these count on the finest of them:
+        there, each anchor takes the most confident prediction inside its cell. `confidence` and `detections_of` stay
+        those of the whole model in its own pixels.
 
         Args:
             levels (Sequence[int]): Indices of the levels, in the head's order.
@@ -472,6 +470,22 @@ class AssignsObjects(ABC, Generic[RawT]):
 
         Returns:
             (RemovableHandle): Its `remove` restores assignment by the model's own predictions.
+        """
+
+
+class CutsLevels(ABC):
+    """Interface for predictions of some levels of a head, which a teacher with larger images needs."""
+
+    @abstractmethod
+    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
+        """Return a head of some levels, whose boxes are in pixels of the images that predictions are compared in.
+
+        Args:
+            head (Any): The teacher's `implicit_part`, or an amplifier. It is not changed.
+            levels (tuple[int, ...]): Indices of the levels, as for `Detector.compare_levels`.
+
+        Returns:
+            (nn.Module): The part, with the head's own modules in it.
         """
 
 

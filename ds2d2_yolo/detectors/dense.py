@@ -11,7 +11,7 @@ from torch import nn
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xyxy2xywh
 
-from ds2d2_yolo.detectors.base import ComparesPredictions, Maps, Responds, TapOutputs, confidence_of
+from ds2d2_yolo.detectors.base import ComparesPredictions, CutsLevels, Maps, Responds, TapOutputs, confidence_of
 from ds2d2_yolo.method import DensePredictions, Similarity, dense_differences, dense_implicit_terms, generalized_iou
 
 
@@ -33,7 +33,7 @@ class DenseDetector(
 ):
     """Base of all dense families. They differ in how the raw output of their heads is decoded.
 
-    A family with `cuts_levels` overrides `cut_head`, and cuts its `assignment` with `at_levels`.
+    A family that is a `CutsLevels` cuts its `assignment` with `at_levels`, too.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -50,12 +50,9 @@ class DenseDetector(
         if self.levels is None:
             return head
         if id(head) not in self._parts:
+            assert isinstance(self, CutsLevels)  # refused for others
             self._parts[id(head)] = head, self.cut_head(head, self.levels)
         return self._parts[id(head)][1]
-
-    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
-        """Return a head of some levels, whose boxes are in pixels of the images that predictions are compared in."""
-        raise NotImplementedError(f"{self.family} has no part of a head")  # refused before: it does not `cuts_levels`
 
     @abstractmethod
     def decode(self, head: Any, raw: Any) -> DensePredictions:  # every family has its own type of output

@@ -25,6 +25,7 @@ from ds2d2_yolo.detectors.base import (
     AssignsObjects,
     Batch,
     Config,
+    CutsLevels,
     Detector,
     Explains,
     ImageWeights,
@@ -111,6 +112,7 @@ class YOLODetector(
     UltralyticsDetector[DensePredictions, DenseAssignment],
     DenseDetector,
     AssignsObjects[DensePredictions],
+    CutsLevels,
     WeighsImages,
     Explains,
 ):
@@ -126,7 +128,6 @@ class YOLODetector(
     """
 
     family = "YOLO"
-    cuts_levels = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import AssignsObjects, Detector, Responds, WeighsImages
+from ds2d2_yolo.detectors import AssignsObjects, CutsLevels, Detector, Responds, WeighsImages
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.data import count_training_images
@@ -291,7 +291,7 @@ def check_teacher_size(arguments: Arguments, teacher: Detector) -> None:
     gains = arguments.gains
     by_predictions = [name for name in ("im_full", "im_high", "response") if getattr(gains, name)]
     advice = ""
-    if by_predictions and not teacher.cuts_levels:
+    if by_predictions and not isinstance(teacher, CutsLevels):
         zeros = " ".join(f"{name}=0" for name in by_predictions)
         advice = f"{teacher.family} models learn from larger images by feature maps alone; pass {zeros}"
     elif arguments.assignment == "teacher":

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_helpers import batch_of, lively_model, run_teacher, tiny_yaml
 
-from ds2d2_yolo.detectors import DenseAssignment, RTDETRDetector, Taps, build_model, detector_of
+from ds2d2_yolo.detectors import CutsLevels, DenseAssignment, RTDETRDetector, Taps, build_model, detector_of
 from ds2d2_yolo.method import dense_implicit_terms
 
 NAMES = ["yolov8n", "yolov10n", "yolo26n", "yolo11n-obb", "yolo26n-obb", "yolo11n-seg", "yolo11n-pose", "RetinaNet"]
@@ -188,6 +188,6 @@ def test_all_levels_at_one_size_are_no_cut():
 
 
 def test_families_say_whether_they_can_be_cut(tmp_path):
-    assert detector_of(build_model("yolo11n.yaml")).cuts_levels
-    assert not RTDETRDetector.cuts_levels
-    assert not detector_of(build_model(tiny_yaml(tmp_path, "FasterRCNN"), nc=2)).cuts_levels
+    assert isinstance(detector_of(build_model("yolo11n.yaml")), CutsLevels)
+    assert not issubclass(RTDETRDetector, CutsLevels)
+    assert not isinstance(detector_of(build_model(tiny_yaml(tmp_path, "FasterRCNN"), nc=2)), CutsLevels)

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from ds2d2_yolo.detectors.base import Explains, Maps, TapOutputs
+from ds2d2_yolo.detectors.base import CutsLevels, Explains, Maps, TapOutputs
 from ds2d2_yolo.detectors.dense import DenseAssignment
 from ds2d2_yolo.detectors.torchvision.model import DenseTorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
@@ -162,11 +162,10 @@ class RetinaNetModel(TorchvisionModel):
         return RetinaHead(channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"])
 
 
-class RetinaNetDetector(DenseTorchvisionDetector, Explains):
+class RetinaNetDetector(DenseTorchvisionDetector, CutsLevels, Explains):
     """RetinaNet. The implicit terms compare the predictions of all anchors, except those that the student ignores."""
 
     family = "RetinaNet"
-    cuts_levels = True
     model_class = RetinaNetModel
 
     @property
