@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
@@ -314,10 +315,12 @@ class _Progress:
         try:
             done = len(read_curve(Path(job["folder"]) / "results.csv"))
         except DS2D2Error:  # the first epoch is not finished
-            return
+            done = 0
         if self._bar is None:  # epochs before an interruption do not count for the rate
             self._bar = TQDM(total=job["epochs"], initial=done, desc=f"  {job['title']}", unit="epoch")
         if done > self._bar.n:  # an update without a new epoch would distort the rate
+            if not self._bar.last_rate:  # the bar would smooth the first rate with 0, and show 3.3 times the time left
+                self._bar.last_rate = (done - self._bar.n) / max(time.time() - self._bar.start_t, 0.001)
             self._bar.update(done - self._bar.n)
 
     def end(self, job: AnyJob) -> None:

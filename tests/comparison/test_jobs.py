@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.comparison.finished import read_comparison
-from ds2d2_yolo.comparison.jobs import run_comparison
+from ds2d2_yolo.comparison.jobs import _Progress, run_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
@@ -243,3 +243,19 @@ def test_on_a_ray_cluster_runs_come_to_the_same(finished, request_of, tmp_path, 
     failing = ("-c", "import sys; sys.stdin.readline(); print('no luck'); sys.exit(1)")
     with pytest.raises(DS2D2Error, match="failed: no luck"):
         run_comparison(comparison, failing)
+
+
+def test_time_left_is_right_from_the_first_epoch_on(tmp_path, monkeypatch, capsys):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    job = {"kind": "teacher", "title": "teacher", "folder": str(tmp_path), "epochs": 10}
+    progress = _Progress()
+    progress.look(job)
+    for epoch in (1, 2):
+        clock[0] += 120.0
+        rows = "".join(f"{number},{number},0,0\n" for number in range(1, epoch + 1))
+        (tmp_path / "results.csv").write_text("epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + rows)
+        progress.look(job)
+        shown = capsys.readouterr()
+        assert f"{epoch}/10 120.0s/epoch" in shown.err + shown.out
+        assert f"<{(10 - epoch) * 2}:00" in shown.err + shown.out
