@@ -20,6 +20,7 @@ from ds2d2_yolo.detectors import AssignsObjects, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.mixed import MixedLoss
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import check_launch
@@ -60,8 +61,12 @@ def step(paths, batch, group=False):
             lambda module, inputs, output: positives.append(output[3].sum(1).clamp(min=1).sum())
         )
 
+    mixed = MixedLoss(weight=0.5)
+
     def compute(is_distilled):
         student.model.zero_grad()
+        if "unlabeled" in batch:
+            mixed.begin_step(student, batch)
         if is_distilled:
             distiller.begin_step(student, batch)
         vector, items = model(batch)
@@ -81,8 +86,10 @@ def step(paths, batch, group=False):
 def part_of(batch, rank):
     """The images of one process, two each."""
     mine = batch["batch_idx"] // 2 == rank
-    return {
-        "img": batch["img"][2 * rank : 2 * rank + 2],
+    mine_of_images = slice(2 * rank, 2 * rank + 2)
+    kinds = {"unlabeled": batch["unlabeled"][mine_of_images]} if "unlabeled" in batch else {}
+    return kinds | {
+        "img": batch["img"][mine_of_images],
         "cls": batch["cls"][mine],
         "bboxes": batch["bboxes"][mine],
         "batch_idx": batch["batch_idx"][mine] - 2 * rank,
@@ -121,7 +128,7 @@ def uneven_batch():
 def results(tmp_path_factory):
     """A step on four images: by two processes with two images each, by one process with two, and by one with all.
 
-    The two processes have the `same` images, or `different` ones.
+    The two processes have the `same` images, `different` ones, or different ones of which three are unlabelled.
     """
     folder = tmp_path_factory.mktemp("processes")
     models = {"teacher": lively_model("yolov8s.yaml", seed=1), "student": lively_model("yolov8n.yaml", seed=2)}
@@ -130,7 +137,8 @@ def results(tmp_path_factory):
     half = part_of(different, 1)
     same = {key: torch.cat([value, value]) for key, value in half.items()}
     same["batch_idx"][len(half["batch_idx"]) :] += 2
-    batches = {"different": different, "same": same}
+    mixed = different | {"unlabeled": [False, True, True, True]}
+    batches = {"different": different, "same": same, "mixed": mixed}
     return {
         name: {
             "ranks": ranks,
@@ -172,7 +180,7 @@ def test_plain_steps_between_distilled_ones_have_one_gradient(results):
         assert_close(first["plain"], accumulated)
 
 
-@pytest.mark.parametrize("images", ["same", "different"])
+@pytest.mark.parametrize("images", ["same", "different", "mixed"])
 def test_processes_equal_one_with_gradient_accumulation(images, results):
     ranks, halves = results[images]["ranks"], results[images]["halves"]
     for rank, half in zip(ranks, halves, strict=True):
@@ -200,6 +208,12 @@ def test_other_families_do_so_too(family, tmp_path):
         for name, value in half["items"].items():
             torch.testing.assert_close(rank["items"][name], value, rtol=1e-5, atol=1e-6)
     assert_close(first, {name: sum(half["gradients"][name] for half in halves) for name in first})
+
+
+def test_processes_weigh_their_own_unlabelled_images(results):
+    for own, unweighted in zip(results["mixed"]["ranks"], results["different"]["ranks"], strict=True):
+        assert all(own["items"][name] == unweighted["items"][name] for name in TERMS[:2])
+        assert own["items"]["cls_loss"] != unweighted["items"]["cls_loss"]
 
 
 def test_processes_with_equal_images_have_one_process_gradient(results):
