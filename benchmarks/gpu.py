@@ -53,10 +53,10 @@ from step_time import (
     make_step,
     memory_peak,
     parser_of_options,
-    plain_share,
     run,
     steps_between,
     synchronize,
+    with_averages,
 )
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import YAML
@@ -73,13 +73,13 @@ from ds2d2_yolo.training.arguments import DEFAULTS, PRESETS
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.results import read_rows
 
-DEFAULT = "preset balanced"
-METHODS = ("plain", "builtin", DEFAULT, *(f"preset {name}" for name in PRESETS if name != "balanced"))
+DEFAULT = "ds2d2"
+METHODS = ("plain", "builtin", DEFAULT, *(f"preset {name}" for name in PRESETS))
 PARTS = tuple(f"without {part}" for part in WITHOUT)
 BARS = {"step": 1.15, "memory": 1.2}
 """What the default may cost, as a multiple of Ultralytics' own distillation."""
 OUT_OF_MEMORY = "out of memory"
-NAMES = {"plain": "plain", "builtin": "Ultralytics' own distillation"}
+NAMES = {"plain": "plain", "builtin": "Ultralytics' own distillation", DEFAULT: "DS2D2"}
 
 Fragments = Iterator[dict[str, Any]]
 """Results of a part, one after the other, by name."""
@@ -548,18 +548,6 @@ def ratio(values: Mapping[str, list[float]], name: str, base: str) -> float:
 def shown(value: float, digits: int = 2) -> str:
     """Return a number, or nothing where it is not known."""
     return "" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def with_averages(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """Add the average steps of presets that leave some epochs plain."""
-    averages = {
-        f"{name}, average": [
-            share * plain + (1 - share) * own for plain, own in zip(seconds["plain"], values, strict=False)
-        ]
-        for name, values in seconds.items()
-        if (share := plain_share(name)) and "plain" in seconds
-    }
-    return {**seconds, **averages}
 
 
 def bars_table(parts: list[Mapping[str, Any]]) -> list[str]:

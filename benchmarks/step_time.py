@@ -8,7 +8,8 @@ depend on their weights. Ultralytics' own distillation works only with its own m
 
 - "parts": sum of the parts that every implementation needs. They are measured alone: the plain step, the teacher's
   forward pass, and the passes through the teacher's head and the amplifier.
-- "without ...": a step of DS2D2 without some of its terms, to measure their cost.
+- "ds2d2": a step with all terms, the default. "without ...": one without some of its terms, to measure their cost.
+- "preset ...": a distilled step of a preset, and, with its plain epochs at the end, the average step of a run.
 
 With `--every 2 4`, `--im-every 4` or `--close 0.5`, averages of distilled and plain steps are measured, too:
 
@@ -25,7 +26,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -161,8 +162,20 @@ def steps_between(method: str) -> tuple[int, int]:
 
 def plain_share(method: str) -> float:
     """Return the share of a run's epochs that a preset leaves plain at its end."""
-    share: float = PRESETS.get(method.removeprefix("preset "), {}).get("close_distill", 0.0)
-    return share
+    kind, _, name = method.partition(" ")
+    return check_arguments({"preset": name}).close_distill if kind == "preset" else 0.0
+
+
+def with_averages(seconds: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Add the average steps of presets that leave some epochs plain, from the times of both kinds of steps."""
+    averages = {
+        f"{name}, average": [
+            share * plain + (1 - share) * own for plain, own in zip(seconds["plain"], values, strict=False)
+        ]
+        for name, values in seconds.items()
+        if (share := plain_share(name)) and "plain" in seconds
+    }
+    return {**{name: list(values) for name, values in seconds.items()}, **averages}
 
 
 def halve(distiller: Any, options: argparse.Namespace) -> None:
@@ -339,6 +352,7 @@ def main() -> None:
     methods = [method for method in METHODS if stock or method != "builtin"]
     variants = [*(f"without {part}" for part in WITHOUT), *([HALF] if options.half_teacher else [])]
     variants += [*(f"every {k}" for k in options.every), *(f"im {k}" for k in options.im_every)]
+    variants += [f"preset {name}" for name in PRESETS]
     steps: dict[str, Step] = {method: make_step(method, options) for method in (*methods, *variants)}
     steps |= {f"part {part}": make_part(part, options) for part in PARTS}
     batch = make_batch(options)
@@ -349,6 +363,7 @@ def main() -> None:
             if repeat >= 2:  # the first two are a warm-up
                 seconds[name].append(value)
     seconds["parts"] = [sum(values) for values in zip(*(seconds[f"part {part}"] for part in PARTS), strict=True)]
+    seconds = with_averages(seconds)
     for share in options.close:
         pairs = zip(seconds["plain"], seconds["ds2d2"], strict=True)
         seconds[f"close {share:g}"] = [share * plain + (1 - share) * distilled for plain, distilled in pairs]
@@ -362,12 +377,12 @@ def main() -> None:
     print(f"{options.student} from {options.teacher}, {options.imgsz} px, batch {options.batch}, {options.device}")
     bases = [base for base in ("plain", "builtin", "ds2d2", "parts") if base in seconds]
     heading = "".join(f"{f'/ {base}':>11}" for base in bases)
-    print(f"{'':<18}{'median s':>10}{'min':>8}{'max':>8}{heading}{'peak MiB':>10}")
+    print(f"{'':<26}{'median s':>10}{'min':>8}{'max':>8}{heading}{'peak MiB':>10}")
     for name, values in seconds.items():
         ratios = [statistics.median(a / b for a, b in zip(values, seconds[base], strict=True)) for base in bases]
         numbers = "".join(f"{ratio:>11.2f}" for ratio in ratios)
         peak = f"{memory[name]:>10.0f}" if name in memory else ""
-        print(f"{name:<18}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}{numbers}{peak}")
+        print(f"{name:<26}{statistics.median(values):>10.3f}{min(values):>8.3f}{max(values):>8.3f}{numbers}{peak}")
 
 
 if __name__ == "__main__":

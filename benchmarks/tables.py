@@ -1,4 +1,4 @@
-"""Write the tables of `docs/results/*.md`, and `differences.svg` there, from the runs in `docs/results/*.csv`.
+"""Write the tables and the pictures `differences.svg` and `cost.svg` of `docs/results`, from the runs in its CSVs.
 
 A page has blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes their contents:
 
@@ -87,6 +87,10 @@ class Experiment:
         pairs = paired_differences(self.values(method, MAIN[1]), self.values(reference, MAIN[1]))
         return f"{sum(pair > 0 for pair in pairs)} of {len(pairs)}" if pairs else ""
 
+    def cost(self, method: str) -> float:
+        """Return the time of a run, as a multiple of that of plain, from `experiments.yaml`. NaN if it has none."""
+        return float(self.facts.get("costs", {}).get(method, math.nan))
+
     def gap(self, method: str) -> str:
         """Return the share of the gap in AP50-95 between plain and teacher that a method closes, over common seeds."""
         seeds = self.values(method, MAIN[1])
@@ -113,9 +117,9 @@ class Experiment:
         return f"{self.facts['title']}: {models}{' (four terms)' if 'older' in self.facts else ''}"
 
 
-def number(value: float) -> str:
-    """Return a number with one digit; nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.1f}"
+def number(value: float, digits: int = 1) -> str:
+    """Return a number with one digit after the point, or as many as given; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def signed(interval: Interval) -> str:
@@ -146,11 +150,11 @@ def means(experiment: Experiment, reference: str, *methods: str) -> list[str]:
     """Return the mean AP of methods, and their differences to the reference."""
     sizes = [size for size in SIZES if size in experiment.header]
     differences = [f"{metric} - {experiment.title(reference)}" for metric in MAIN]
-    header = ["", "seeds", *MAIN, *sizes, *differences, "pairs ahead", "gap closed"]
+    header = ["", "cost", "seeds", *MAIN, *sizes, *differences, "pairs ahead", "gap closed"]
     rows = []
     for method in (name for name in ("teacher", reference, *methods) if name != "teacher" or reference == "plain"):
         among = experiment.shared_seeds(methods) if method == reference else ()
-        cells = [experiment.title(method), experiment.seeds(method, among)]
+        cells = [experiment.title(method), number(experiment.cost(method), 2), experiment.seeds(method, among)]
         cells += [number(experiment.mean(method, metric, among)) for metric in (*MAIN, *sizes)]
         if method in {reference, "teacher"}:
             cells += [""] * 4
@@ -215,6 +219,27 @@ def written(text: str, folder: Path = FOLDER) -> str:
     return BLOCK.sub(block, text)
 
 
+def write(at: float, y: float, words: object, colour: str = FAINT, anchor: str = "start") -> str:
+    """Return a text of an SVG."""
+    return f'<text x="{at}" y="{y}" font-size="12" text-anchor="{anchor}" fill="{colour}">{words}</text>'
+
+
+def line(path: str, colour: str, thick: int = 1, more: str = "") -> str:
+    """Return a line of an SVG."""
+    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{thick}"{more}/>'
+
+
+def dot(x: float, y: float, colour: str) -> str:
+    """Return a dot of an SVG."""
+    return f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>'
+
+
+def svg(width: float, height: float, lines: Iterable[str]) -> str:
+    """Return an SVG."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
+    return "\n".join([head, f'<rect width="100%" height="100%" fill="{CARD}"/>', *lines, "</svg>"]) + "\n"
+
+
 def picture(folder: Path, names: Iterable[str]) -> str:
     """Return an SVG of the differences in AP50-95 between DS2D2 and plain, with their intervals."""
     left, width, height, low, high = 420, 840, 24, -4, 10  # pixels, then the ends of the axis in points of AP50-95
@@ -224,18 +249,7 @@ def picture(folder: Path, names: Iterable[str]) -> str:
 
     found = [Experiment(folder, name) for name in names]
     bottom = 40 + height * len(found)
-
-    def write(at: float, y: float, words: object, colour: str = FAINT, anchor: str = "start") -> str:
-        return f'<text x="{at}" y="{y}" font-size="12" text-anchor="{anchor}" fill="{colour}">{words}</text>'
-
-    def line(path: str, colour: str, thick: int = 1) -> str:
-        return f'<path d="{path}" stroke="{colour}" stroke-width="{thick}"/>'
-
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {bottom + 44}" font-family="sans-serif">',
-        f'<rect width="100%" height="100%" fill="{CARD}"/>',
-        write(left, 24, "AP50-95, DS2D2 minus plain, with 95 % interval", INK),
-    ]
+    lines = [write(left, 24, "AP50-95, DS2D2 minus plain, with 95 % interval", INK)]
     for points in range(low, high + 1, 2):
         lines.append(line(f"M{x(points)} 36V{bottom}", GRID if points else AXIS))
         lines.append(write(x(points), bottom + 16, points, anchor="middle"))
@@ -246,18 +260,62 @@ def picture(folder: Path, names: Iterable[str]) -> str:
         lines += [
             write(left - 12, y + 4, experiment.subject(), INK, "end"),
             line(f"M{x(start)} {y}H{x(end)}", colour, 2),
-            f'<circle cx="{x(interval.mean)}" cy="{y}" r="4" fill="{colour}"/>',
+            dot(x(interval.mean), y, colour),
         ]
     note = "grey: not significant; a line that ends at the edge continues"
-    lines += [write(left, bottom + 36, note), "</svg>"]
-    return "\n".join(lines) + "\n"
+    return svg(width, bottom + 44, [*lines, write(left, bottom + 36, note)])
+
+
+def cost_picture(folder: Path, names: Iterable[str]) -> str:
+    """Return an SVG of AP50-95 against the cost of a run, a panel for each experiment."""
+    side, width, top, bottom, panel = 50, 420, 40, 300, 360  # pixels
+    lines: list[str] = []
+    for place, name in enumerate(names):
+        experiment, left = Experiment(folder, name), side + width * place
+        costs = dict(sorted(experiment.facts["costs"].items(), key=lambda item: float(item[1])))
+        runs = {method: [*experiment.values(method, MAIN[1]).values()] for method in costs}
+        teacher = experiment.mean("teacher", MAIN[1])
+        values = [teacher, *(value for found in runs.values() for value in found)]
+        low, high = math.floor(min(values)), math.ceil(max(values))
+        right = math.ceil(max(costs.values()) * 2) / 2
+
+        def x(cost: float, left: int = left, right: float = right) -> float:
+            return round(left + (cost - 0.8) / (right - 0.8) * (panel - 40), 1)
+
+        def y(points: float, low: int = low, high: int = high) -> float:
+            return round(bottom - (points - low) / (high - low) * (bottom - top), 1)
+
+        lines.append(write(left, 24, f"{experiment.facts['title']}: AP50-95", INK))
+        for points in range(low, high + 1, 2 if high - low <= 14 else 5):
+            lines.append(line(f"M{left} {y(points)}h{panel - 40}", GRID))
+            lines.append(write(left - 8, y(points) + 4, points, anchor="end"))
+        for half in range(2, int(right * 2) + 1):
+            lines.append(line(f"M{x(half / 2)} {bottom}v4", AXIS))
+            lines.append(write(x(half / 2), bottom + 18, half / 2, anchor="middle"))
+        lines.append(write(left, bottom + 38, "cost of a run; that of the plain student is 1"))
+        lines.append(line(f"M{left} {y(teacher)}h{panel - 40}", FAINT, more=' stroke-dasharray="4 4"'))
+        lines.append(write(left + panel - 40, y(teacher) - 5, "teacher", anchor="end"))
+        plain = [(x(cost), y(fmean(runs[method]))) for method, cost in costs.items() if method.startswith("plain")]
+        lines.append(line("M" + "L".join(f"{at} {level}" for at, level in plain), FAINT, 2))
+        for method, cost in costs.items():
+            colour = FAINT if method.startswith("plain") else WORSE if method == "builtin" else BETTER
+            lines.append(line(f"M{x(cost)} {y(min(runs[method]))}V{y(max(runs[method]))}", colour))
+            lines.append(dot(x(cost), y(fmean(runs[method])), colour))
+            title = experiment.title(method).strip("`").removesuffix(" distillation")
+            lines.append(write(x(cost) + 7, y(fmean(runs[method])) + 4, title, INK))
+    lines.append(write(side, bottom + 58, "dot: mean; line: lowest to highest seed"))
+    return svg(side + width * (place + 1), bottom + 70, lines)
 
 
 def outputs(folder: Path = FOLDER) -> dict[Path, str]:
     """Return the pages and the picture, written from the CSVs in a folder."""
     pages = {path: written(path.read_text(encoding="utf-8"), folder) for path in sorted(folder.glob("*.md"))}
     shown = re.findall(r"<!-- overview (.+?) -->", pages[folder / "index.md"])[0]
-    return pages | {folder / "differences.svg": picture(folder, shown.split())}
+    costly = [name for name, entry in described(folder).items() if "costs" in entry]
+    return pages | {
+        folder / "differences.svg": picture(folder, shown.split()),
+        folder / "cost.svg": cost_picture(folder, costly),
+    }
 
 
 def main() -> int:

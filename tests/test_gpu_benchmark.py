@@ -50,13 +50,13 @@ def test_the_small_form_measures_everything(tmp_path):
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "done")
     steps, training, resume = (parts[name]["results"] for name in ("steps", "training", "resume"))
     assert steps["failed"] == {}
-    assert {"plain", "builtin", "preset balanced", "preset paper", "preset fast", "without im_full"} <= steps[
+    assert {"plain", "builtin", "ds2d2", "preset balanced", "preset paper", "preset fast", "without im_full"} <= steps[
         "seconds"
     ].keys()
     assert all(value > 0 for values in steps["seconds"].values() for value in values)
     assert steps["teacher"] == ["torch.bfloat16"]
     assert all(run["losses finite"] and run["with loading"] >= run["step"] for run in training["times"].values())
-    assert training["times"].keys() == {"plain", "builtin", "preset balanced"}
+    assert training["times"].keys() == {"plain", "builtin", "ds2d2"}
     assert all(math.isfinite(gain) and gain > 0 for gain in training["gains"].values())
     assert resume["again"]["differing"] == resume["interrupted"]["differing"] == 0
     assert resume["interrupted"]["results.csv equal"]
@@ -85,7 +85,7 @@ def test_what_runs_out_of_memory_is_listed(gpu, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "run", limited_run)
     results = gather(gpu, steps, tmp_path)
     assert results["failed"] == {"builtin": "out of memory", "without im_full": "out of memory"}
-    assert {"plain", "preset balanced"} <= {name for name, values in results["seconds"].items() if values}
+    assert {"plain", "ds2d2"} <= {name for name, values in results["seconds"].items() if values}
     page = gpu.page(
         {"machine": {}, "parts": {"x": {"name": "x", "kind": "steps", "status": "done", "results": results}}}
     )
@@ -113,10 +113,10 @@ def test_bars_are_those_of_the_default(gpu):
         "seconds": {
             "plain": [1.0, 1.0],
             "builtin": [2.0, 4.0],
-            "preset balanced": [2.0, 4.0],
+            "ds2d2": [2.0, 4.0],
             "preset fast": [1.5, 1.5],
         },
-        "memory": {"builtin": 100.0, "preset balanced": 130.0},
+        "memory": {"builtin": 100.0, "ds2d2": 130.0},
     }
     part = {"name": "steps: n from l", "kind": "steps", "status": "done", "results": results}
     page = gpu.page({"machine": {}, "parts": {"n": part}})

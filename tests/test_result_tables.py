@@ -42,6 +42,16 @@ def test_a_changed_run_changes_pages_and_picture(tables, tmp_path):
     assert stale == {"differences", "index", "parts", "yolo11"}
 
 
+def test_a_changed_run_changes_the_picture_of_costs(tables, tmp_path):
+    folder = shutil.copytree(FOLDER, tmp_path / "results")
+    path = folder / "cost-scenes.csv"
+    text = path.read_text()
+    assert "ds2d2,1,20,32.0,12.6" in text
+    path.write_text(text.replace("ds2d2,1,20,32.0,12.6", "ds2d2,1,20,32.0,12.9"))
+    stale = {path.name for path, text in tables["outputs"](folder).items() if path.read_text() != text}
+    assert stale == {"cost.svg", "cost.md", "differences.svg", "index.md"}
+
+
 @pytest.mark.parametrize("metric", ["AP50", "AP50-95"])
 def test_an_interval_is_that_of_students_t(metric, tables):
     values = {

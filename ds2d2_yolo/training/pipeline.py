@@ -32,6 +32,7 @@ from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, Goal, 
 from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.protocols import Callbacks, Configuration
+from ds2d2_yolo.training.schedule import IMPLICIT
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
 from ds2d2_yolo.training.unlabeled import unlabeled_stage
 
@@ -231,9 +232,11 @@ def _describe_sizes(args: Arguments) -> list[str]:
 def _describe_steps(args: Arguments) -> list[str]:
     """Return the printed line about plain steps and reduced terms, if there are any."""
     words = []
+    if not args.needs_teacher:
+        return []
     if args.distill_every > 1:
         words.append(f"teacher and terms at 1 of {args.distill_every} batches")
-    if args.im_every > 1:
+    if args.im_every > 1 and any(name in IMPLICIT for name in args.gains.active):
         words.append(
             f"implicit terms at 1 of {args.im_every} of these"
             if words
@@ -264,7 +267,7 @@ def _describe_preset(args: Arguments) -> list[str]:
         for kept in (True, False)
     )
     kept, others = groups
-    return [f"  preset {args.preset}: {kept or 'the defaults'}{f'; changed: {others}' if others else ''}"]
+    return [f"  preset {args.preset}: {kept or 'nothing'}{f'; changed: {others}' if others else ''}"]
 
 
 def _with_entries(planned: Plan) -> Plan:

@@ -14,8 +14,9 @@ class TermSchedule:
     """Selects the terms of each step of an epoch, and computes the means of the terms.
 
     A step is one batch. The first step of an epoch is distilled, and every `every`-th step after it. Of the distilled
-    steps, the first one has the implicit terms, and every `im_every`-th one after it. The selection is not random. So
-    all processes of a run distil the same steps, and so does a resumed run.
+    steps, the first one has the implicit terms, and every `im_every`-th one after it. If there are only implicit terms,
+    the others are plain steps. The selection is not random. So all processes of a run distil the same steps, and so
+    does a resumed run.
 
     Ultralytics averages loss items over all batches of an epoch and needs the same items for each. So a step without a
     term reports the term's current mean. `means` are means over the steps that have the term.
@@ -35,13 +36,16 @@ class TermSchedule:
     """
 
     def __init__(self, terms: Sequence[str], every: int = 1, im_every: int = 1) -> None:
-        self._terms, self._every, self._im_every = tuple(terms), every, im_every
+        self._terms, self._every = tuple(terms), every
+        self._others = tuple(name for name in terms if name not in IMPLICIT)
+        self._im_every = im_every if len(self._others) < len(self._terms) else 1
         self.start_epoch()
 
     def start_epoch(self) -> None:
         """Reset counts and means."""
         self.means: dict[str, torch.Tensor] = {}
         self._steps = 0
+        self._turns = 0  # steps that are distilled, and those that would be if they had a term
         self._distilled = 0
         self._implicit = 0
         self._numbers: dict[str, int] = {}
@@ -57,10 +61,13 @@ class TermSchedule:
         self._steps += 1
         if is_plain:
             return None
-        has_all = not self._distilled % self._im_every
-        self._distilled += 1
+        has_all = not self._turns % self._im_every
+        self._turns += 1
         self._implicit += has_all
-        return self._terms if has_all else tuple(name for name in self._terms if name not in IMPLICIT)
+        if not has_all and not self._others:
+            return None
+        self._distilled += 1
+        return self._terms if has_all else self._others
 
     def complete(self, items: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Add the terms of a step to the means, and complete its loss items by the means of missing terms.

@@ -390,7 +390,7 @@ class StudentTrainer(PlainTrainer):
     def _columns_of_training(self, labelled: Mapping[str, float]) -> dict[str, float]:
         """Return the columns of distillation, and the means of the terms over the steps that compute them."""
         if self.distiller is None or self.schedule is None:
-            return {"steps/distilled": 0.0} if self.args.close_distill else {}
+            return {"steps/distilled": 0.0} if self.args.close_distill and self.arguments.needs_teacher else {}
         if self.distiller.meter is None:
             return {}
         active, gains = self.distiller.loss.gains.active, asdict(self.distiller.loss.gains)

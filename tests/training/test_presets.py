@@ -88,7 +88,7 @@ def test_the_summary_shows_what_a_preset_has_set(tmp_path):
     assert planned.completed["close_distill"] == 0.5
     assert planned.states == {"teacher": "given"}  # no amplifier is trained
     assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=0.5; changed: im_full=1")
-    assert line(preset="balanced")[1] == "preset balanced: the defaults"
+    assert line(preset="balanced")[1] == "preset balanced: close_distill=0.5"
     planned, told = line(preset="paper")
     assert told.endswith("; changed: gains=auto")  # the authors have none for YOLO
     assert planned.arguments.shares.keys() == set(TERMS) - {"response"}

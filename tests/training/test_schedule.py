@@ -13,7 +13,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.results import read_columns
-from ds2d2_yolo.training.schedule import TermSchedule
+from ds2d2_yolo.training.schedule import IMPLICIT, TermSchedule
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
@@ -33,6 +33,20 @@ def test_implicit_terms_are_in_every_kth_distilled_step():
     steps = [schedule.next_step() for _ in range(13)]
     assert steps[::2] == [TERMS, without, without, TERMS, without, without, TERMS]
     assert steps[1::2] == [None] * 6
+
+
+def test_without_implicit_terms_every_step_is_the_same():
+    terms = ("ex_low", "response")
+    schedule = TermSchedule(terms, im_every=2)
+    assert [schedule.next_step() for _ in range(3)] == [terms] * 3
+    assert schedule.is_every_step
+    assert schedule.columns() == {"steps/distilled": 1}
+
+
+def test_implicit_terms_alone_leave_plain_steps():
+    schedule = TermSchedule(IMPLICIT, every=2, im_every=2)
+    assert [schedule.next_step() for _ in range(6)] == [IMPLICIT, None, None, None, IMPLICIT, None]
+    assert schedule.columns() == {"steps/distilled": 2 / 6, "steps/implicit": 2 / 6}
 
 
 def test_means_are_those_of_the_steps_with_the_term():
@@ -68,6 +82,8 @@ def test_the_last_epochs_are_plain():
     arguments = check_arguments({**RUN, "epochs": 5, "close_distill": 2})
     assert [arguments.is_plain(epoch) for epoch in range(5)] == [False, False, False, True, True]
     assert not any(check_arguments({**RUN, "epochs": 5}).is_plain(epoch) for epoch in (4, 5))
+    half = check_arguments({**RUN, "epochs": 5, "preset": "balanced"})
+    assert [half.is_plain(epoch) for epoch in range(5)] == [False, False, False, True, True]
 
 
 # ------------------------------------------------------------------------------------------------------- whole runs
@@ -129,6 +145,15 @@ def test_a_plain_step_asks_no_teacher_and_taps_nothing(parts, tmp_path):
     means = {key: value.item() for key, value in trainer.schedule.means.items()}
     logged = {f"{name}_loss": columns[f"train/{name}_loss"][-1] for name in TERMS}
     assert logged == pytest.approx(means, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_implicit_terms_alone_leave_plain_steps_in_training(parts, tmp_path):
+    trainer = train(parts, tmp_path, ex_low=0, ex_high=0, response=0, im_every=2, close_distill=0.5, epochs=2)
+    assert trainer.log == [["teacher", "step", "step"] * 2 + ["teacher", "step"], ["step"] * STEPS]
+    columns = read_columns(trainer.csv)
+    assert columns["steps/distilled"] == [3 / 5, 0]
+    assert columns["train/im_full_loss"][0] > 0
 
 
 @pytest.mark.slow

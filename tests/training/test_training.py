@@ -192,7 +192,8 @@ def test_zero_gains_equal_plain_training_bit_by_bit(teacher, data, tmp_path):
     plain = DetectionTrainer(overrides={**overrides, "project": str(tmp_path / "plain")})
     plain.train()
     gains = dict.fromkeys(("ex_low", "ex_high", "im_full", "im_high", "response"), 0)
-    zero = DS2D2Trainer(overrides={**overrides, "teacher": str(teacher), **gains, "project": str(tmp_path / "zero")})
+    overrides |= {"teacher": str(teacher), "close_distill": 0.5}
+    zero = DS2D2Trainer(overrides={**overrides, **gains, "project": str(tmp_path / "zero")})
     zero.train()
     first, second = plain.model.state_dict(), zero.model.state_dict()
     assert first.keys() == second.keys()
