@@ -32,24 +32,21 @@ def test_tables_and_picture_are_those_of_the_csvs(tables):
     assert stale == [], "run python benchmarks/tables.py"
 
 
-def test_a_changed_run_changes_pages_and_picture(tables, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "run", "changed", "stale"),
+    [
+        ("yolo11-scenes", "ds2d2,3,20,24.9,9.5", "ds2d2,3,20,24.9,9.9", "differences.svg index.md parts.md yolo11.md"),
+        ("cost-scenes", "ds2d2,1,20,32.0,12.6", "ds2d2,1,20,32.0,12.9", "cost.md cost.svg differences.svg index.md"),
+    ],
+)
+def test_a_changed_run_changes_pages_and_pictures(name, run, changed, stale, tables, tmp_path):
     folder = shutil.copytree(FOLDER, tmp_path / "results")
-    path = folder / "yolo11-scenes.csv"
+    path = folder / f"{name}.csv"
     text = path.read_text()
-    assert "ds2d2,3,20,24.9,9.5" in text
-    path.write_text(text.replace("ds2d2,3,20,24.9,9.5", "ds2d2,3,20,24.9,9.9"))
-    stale = {path.stem for path, text in tables["outputs"](folder).items() if path.read_text() != text}
-    assert stale == {"differences", "index", "parts", "yolo11"}
-
-
-def test_a_changed_run_changes_the_picture_of_costs(tables, tmp_path):
-    folder = shutil.copytree(FOLDER, tmp_path / "results")
-    path = folder / "cost-scenes.csv"
-    text = path.read_text()
-    assert "ds2d2,1,20,32.0,12.6" in text
-    path.write_text(text.replace("ds2d2,1,20,32.0,12.6", "ds2d2,1,20,32.0,12.9"))
-    stale = {path.name for path, text in tables["outputs"](folder).items() if path.read_text() != text}
-    assert stale == {"cost.svg", "cost.md", "differences.svg", "index.md"}
+    assert run in text
+    path.write_text(text.replace(run, changed))
+    found = {path.name for path, text in tables["outputs"](folder).items() if path.read_text() != text}
+    assert found == set(stale.split())
 
 
 @pytest.mark.parametrize("metric", ["AP50", "AP50-95"])
