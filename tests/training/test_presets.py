@@ -89,6 +89,9 @@ def test_the_summary_shows_what_a_preset_has_set(tmp_path):
     assert planned.states == {"teacher": "given"}  # no amplifier is trained
     assert line(preset="fast", im_full=1)[1].endswith("im_high=0, close_distill=0.5; changed: im_full=1")
     assert line(preset="balanced")[1] == "preset balanced: close_distill=0.5"
+    assert line(preset="balanced", close_distill=0)[1] == "preset balanced: nothing; changed: close_distill=0"
+    steps = [told.strip() for told in line(preset="fast", im_every=2)[0].summary() if "steps:" in told]
+    assert steps == ["steps: no distillation in the last 2 of 4 epochs"]  # there are no implicit terms
     planned, told = line(preset="paper")
     assert told.endswith("; changed: gains=auto")  # the authors have none for YOLO
     assert planned.arguments.shares.keys() == set(TERMS) - {"response"}
