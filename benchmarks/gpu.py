@@ -158,7 +158,9 @@ def measure_steps(settings: dict[str, Any], folder: Path, until: float) -> Fragm
     failed: dict[str, str] = {}
     for method in settings["methods"]:
         with survived(method, failed):
-            steps[method], memory[method] = begin(method, batch, options)
+            steps[method], peak = begin(method, batch, options)
+            if peak > 0:  # else it fits into what the process held before, and is not known
+                memory[method] = peak
         yield {"memory": memory, "failed": failed}
     with survived("teacher", failed):
         yield {"teacher": precision_of_teacher(batch, options)}
@@ -545,9 +547,19 @@ def ratio(values: Mapping[str, list[float]], name: str, base: str) -> float:
     return statistics.median(pairs) if pairs else math.nan
 
 
+def memory_ratio(memory: Mapping[str, float], name: str, base: str) -> float:
+    """Return the ratio of two methods' peaks of memory; NaN where one is not known."""
+    return memory.get(name, math.nan) / memory.get(base, math.nan)
+
+
 def shown(value: float, digits: int = 2) -> str:
     """Return a number, or nothing where it is not known."""
     return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def verdict(value: float, bar: float) -> str:
+    """Return a ratio, and whether it is low enough."""
+    return "not known" if math.isnan(value) else f"{value:.2f}, {'reached' if value <= bar else 'not reached'}"
 
 
 def bars_table(parts: list[Mapping[str, Any]]) -> list[str]:
@@ -557,9 +569,8 @@ def bars_table(parts: list[Mapping[str, Any]]) -> list[str]:
         results, memory = part["results"], part["results"].get("memory", {})
         step = ratio(results.get("seconds", {}), DEFAULT, "builtin")
         if not math.isnan(step):
-            peak = memory[DEFAULT] / memory["builtin"]
-            values = zip((step, peak), BARS.values(), strict=True)
-            verdicts = [f"{value:.2f}, {'reached' if value <= bar else 'not reached'}" for value, bar in values]
+            values = zip((step, memory_ratio(memory, DEFAULT, "builtin")), BARS.values(), strict=True)
+            verdicts = [verdict(value, bar) for value, bar in values]
             rows.append([part["name"].removeprefix("steps: "), *verdicts])
     if not rows:
         return []
@@ -575,15 +586,14 @@ def steps_page(results: Mapping[str, Any]) -> list[str]:
         values = [1000 * value for value in seconds.get(name, [])]
         spread = [f"{statistics.median(values):.1f}", f"{min(values):.1f} to {max(values):.1f}"] if values else ["", ""]
         saved = 1 - ratio(seconds, name, DEFAULT) if name.startswith("without ") else math.nan
-        peak = memory.get(name, math.nan)
         rows.append(
             [
                 NAMES.get(name, name),
                 *spread,
                 *(shown(ratio(seconds, name, base)) for base in ("plain", "builtin")),
                 "" if math.isnan(saved) else f"{100 * saved:.0f} %",
-                shown(peak, 0),
-                *(shown(peak / memory.get(base, math.nan)) for base in ("plain", "builtin")),
+                shown(memory.get(name, math.nan), 0),
+                *(shown(memory_ratio(memory, name, base)) for base in ("plain", "builtin")),
             ]
         )
     header = ["", "median ms", "min to max", "/ plain", "/ Ultralytics' own", "share of the default's step", "peak MiB"]

@@ -124,6 +124,19 @@ def test_bars_are_those_of_the_default(gpu):
     assert "| preset fast, average | 1250.0 |" in page
 
 
+def test_memory_that_cannot_be_measured_is_not_known(gpu, steps, tmp_path, monkeypatch):
+    """Where the peak of a process cannot be reset, a small step does not raise it."""
+    monkeypatch.setattr(gpu, "forget_peak", lambda options: None)
+    monkeypatch.setattr(gpu, "memory_peak", lambda options: 1000.0)
+    results = gather(gpu, steps, tmp_path)
+    assert results["memory"] == {}
+    assert results["failed"] == {}
+    page = gpu.page(
+        {"machine": {}, "parts": {"x": {"name": "x", "kind": "steps", "status": "done", "results": results}}}
+    )
+    assert "reached | not known |" in page
+
+
 def test_two_processes_need_two_gpus(gpu):
     part = gpu.Part("two", "processes", 1, 1, {})
     missing = torch.cuda.device_count() < 2
