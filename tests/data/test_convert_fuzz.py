@@ -191,3 +191,17 @@ def test_a_damaged_archive_is_converted_or_refused(archives, data, name, chosen)
         assert snapshot(root / "src") == before
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_pipe_in_place_of_labels_is_not_waited_for(archives, tmp_path, name):
+    files = archives[name]
+    labels = [path for path in files if path.lower().endswith(LABELS)]
+    assert labels
+    for number, path in enumerate(labels):
+        root = tmp_path / str(number)
+        root.mkdir()
+        write(root / "src", {other: content for other, content in files.items() if other != path}, {path: "pipe"})
+        with no_hang(), suppress(DS2D2Error):
+            convert_dataset(root / "src", root / "out", on_error="skip")

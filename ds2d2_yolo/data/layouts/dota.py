@@ -158,6 +158,8 @@ def _occurring(folders: Sequence[Path]) -> tuple[Counter[str], bool]:
     occurring: Counter[str] = Counter()
     headed = False
     for path in (path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".txt"):
+        if not path.is_file():
+            continue  # reading a pipe would never end
         try:
             text = path.read_bytes().decode("utf-8", "replace")
         except OSError:
