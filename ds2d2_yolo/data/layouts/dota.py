@@ -157,9 +157,8 @@ def _occurring(folders: Sequence[Path]) -> tuple[Counter[str], bool]:
     """Return the number of objects of each class, and whether files begin with DOTA's header."""
     occurring: Counter[str] = Counter()
     headed = False
-    for path in (path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".txt"):
-        if not path.is_file():
-            continue  # reading a pipe would never end
+    paths = (folder / name for folder in folders for name in file_names(folder))  # no pipes: reading them never ends
+    for path in (path for path in paths if path.suffix.lower() == ".txt"):
         try:
             text = path.read_bytes().decode("utf-8", "replace")
         except OSError:
