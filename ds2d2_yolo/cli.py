@@ -95,7 +95,7 @@ def _report_thread(failed: threading.ExceptHookArgs) -> None:
 
 def _mode_of(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     """Return the mode and the remaining words. `--help` and `--version` are accepted, too."""
-    if not arguments:
+    if not arguments or {"--help", "-h"} & set(arguments):
         return "help", []
     for position, word in enumerate(arguments):
         name = word.lstrip("-").lower()

@@ -32,17 +32,22 @@ HELP = """
       merge      merge detections of tiles into their source images, in the submission format of DOTA
                    ds2d2 merge predictions=path/to/predictions.json data=path/to/converted out=path/to/new
       help       this text
-      cfg        all arguments of training; 'ds2d2 cfg convert' has the options of a mode
+      cfg        all arguments of training, with their defaults; 'ds2d2 cfg convert' prints those of a mode
       version    versions of ds2d2-yolo and Ultralytics
       checks     whether the installed Ultralytics works with ds2d2-yolo; takes seconds
 
     ARGUMENTS OF TRAINING
-      teacher=    .pt with the same classes, .pt with other classes (fine-tuned first), or model .yaml (trained first)
-      student=    model .yaml, or a pretrained .pt; model= means the same
-      data=       data YAML: a path, or the name of one of ds2d2's (scenes.yaml) or Ultralytics'
-      amplifier=  auto (default), a .pt made for this teacher, or none
-      cfg=        YAML file with arguments
-      resume=     last.pt of an interrupted student's run
+      teacher=           .pt with the same classes, .pt with others (fine-tuned first), or model .yaml (trained first)
+      student=           model .yaml, or a pretrained .pt; model= means the same
+      data=              data YAML: a path, or the name of one of ds2d2's (scenes.yaml) or Ultralytics'
+      amplifier=         auto (default), a .pt made for this teacher, or none
+      teacher_epochs=    epochs of the teacher, if it is trained; as many as the student by default
+      amplifier_epochs=  epochs of the amplifier; a third of the student's by default
+      preset=            balanced or fast for less time, paper for the method as published
+      unlabeled=         more images, without labels: the teacher labels them
+      teacher_imgsz=     image size of the teacher, 2 or 4 times imgsz
+      cfg=               YAML file with arguments
+      resume=            last.pt of an interrupted student's run
       ... and every train argument of Ultralytics: epochs=, imgsz=, batch=, device=, project=, name=, ...
 
     Docs: README.md and https://docs.ultralytics.com/usage/cfg

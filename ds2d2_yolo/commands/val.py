@@ -60,7 +60,7 @@ def table_lines(evaluation: Evaluation) -> list[str]:
         lines.append("WARNING: this split has no objects, so AP is undefined; label some, or pass another split=")
     if evaluation.most > evaluation.max_dets:
         lines.append(
-            f"WARNING: only max_dets={evaluation.max_dets} detections per image count, but an image has "
+            f"WARNING: only max_dets={evaluation.max_dets} detections per class and image count, but an image has "
             f"{evaluation.most} objects of one class; pass max_dets={evaluation.most}"
         )
     if evaluation.refused:

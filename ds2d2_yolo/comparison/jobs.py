@@ -282,15 +282,12 @@ class _Jobs:
         return without_student_start({**shared, **changes})
 
     def _stage_job(self, kind: StageKind, title: str, weights: str, arguments: dict[str, object]) -> StageJob:
-        complete = check_arguments(arguments)
-        stage_epochs = {"teacher": complete.teacher_epochs, "amplifier": complete.amplifier_epochs}
-        epochs = stage_epochs.get(kind) or complete.epochs
         return {
             "kind": kind,
             "title": title,
             "log": str(self.planned.runs / f"{title.replace(' ', '-')}.log"),
             "folder": str(Path(weights).parent.parent),
-            "epochs": epochs,
+            "epochs": check_arguments(arguments).epochs_of(kind),
             "arguments": arguments,
         }
 

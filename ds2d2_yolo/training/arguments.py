@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,6 +188,21 @@ class Arguments:
     def teacher_size(self) -> int:
         """Side of the teacher's images, in pixels; also in the stages that train it and its amplifier."""
         return self.imgsz if self.teacher_imgsz is None else self.teacher_imgsz
+
+    def epochs_of(self, stage: str) -> int:
+        """Return the number of epochs of a stage.
+
+        Args:
+            stage (str): `teacher` or `amplifier`.
+
+        Example:
+            >>> check_arguments({"epochs": 100}).epochs_of("amplifier")
+            34
+        """
+        if stage == "teacher":
+            return self.teacher_epochs or self.epochs
+        # A longer training improves the amplifier, but not its students: docs/results/parts.md
+        return self.amplifier_epochs or math.ceil(self.epochs / 3)
 
     @property
     def size_ratio(self) -> int:

@@ -102,6 +102,8 @@ class Plan:
             arguments = arguments.replace(teacher=str(self.teacher_stage.ensure(callbacks)))
             if states["teacher"] != "reused":
                 teacher, _ = load_model("teacher", arguments.teacher)
+                if self.goal != "teacher":  # before the next stage: a poor one is not worth it
+                    LOGGER.info("\n".join(replace(self, metrics=self.teacher_stage.metrics).measure_teacher()))
             states["teacher"], metrics = "reused", self.teacher_stage.metrics
         if "amplifier" in states and states["amplifier"] != "given":
             stage = amplifier_stage(arguments, self.data, teacher)
@@ -146,13 +148,24 @@ class Plan:
         if arguments.assignment == "teacher":
             lines.append("  assignment: by the teacher's predictions")
         lines += [*_describe_unlabeled(self), *_describe_steps(arguments), *_describe_preset(arguments)]
-        stages = [f"{kind} ({state})" for kind, state in self.states.items() if (kind, state) != ("teacher", "given")]
+        return [*lines, f"  stages: {', '.join(self._stages())}"]
+
+    def _stages(self) -> list[str]:
+        """Return the stages of a student's run for its summary, with their states and epochs."""
+        arguments, epochs = self.arguments, {"amplifier": self.arguments.epochs_of("amplifier")}
+        if self.teacher_stage is not None:
+            epochs["teacher"] = self.teacher_stage.overrides["epochs"]
+        stages = [
+            f"{kind} ({state}{f', {epochs[kind]} epochs' if state == 'to be trained' and kind in epochs else ''})"
+            for kind, state in self.states.items()
+            if (kind, state) != ("teacher", "given")
+        ]
         if not arguments.gains.im_high:
             stages.append("no amplifier, im_high is off")
-        return [*lines, f"  stages: {', '.join([*stages, 'student'])}"]
+        return [*stages, f"student ({counted(arguments.epochs, 'epoch')})"]
 
     def measure_teacher(self) -> list[str]:
-        """Return the printed lines about the teacher's AP. A given teacher is evaluated first."""
+        """Return the printed lines about the AP of a trained teacher. A given teacher is evaluated first."""
         metrics = self.metrics or validate(
             self.arguments.teacher, self.arguments.data, self.arguments.replace(imgsz=self.arguments.teacher_size)
         )
@@ -374,7 +387,7 @@ def _describe_start(args: Arguments, models: Models) -> str | None:
     carried, total = models.carried
     return (
         f"  teacher: {args.teacher} has {_shortened(names)} and is fine-tuned on {_shortened(new)} for "
-        f"{counted(args.teacher_epochs or args.epochs, 'epoch')}; {carried} of {total} tensors are loaded"
+        f"{counted(args.epochs_of('teacher'), 'epoch')}; {carried} of {total} tensors are loaded"
     )
 
 

@@ -185,7 +185,7 @@ def teacher_stage(args: Arguments, data: Mapping[str, Any], models: Models, star
     Returns:
         (Stage): The stage.
     """
-    epochs = args.teacher_epochs or args.epochs
+    epochs = args.epochs_of("teacher")
     if models.start is not None:
         source = str(Path(getattr(models.start.model, "pt_path", None) or args.teacher).resolve())
         inputs: dict[str, Any] = {"start": fingerprint_of_model(models.start.model)}
@@ -212,7 +212,7 @@ def amplifier_stage(args: Arguments, data: Mapping[str, Any], teacher: Detector)
     Returns:
         (Stage): The stage.
     """
-    epochs = args.amplifier_epochs or args.epochs
+    epochs = args.epochs_of("amplifier")
     inputs = {"teacher": fingerprint_of_model(teacher.model), "wavelet": args.wavelet}
     stage = _stage("amplifier", args, data, teacher.title, epochs, inputs, args.teacher)
     stage.overrides["wavelet"] = args.wavelet

@@ -335,7 +335,10 @@ def test_errors_are_folded_into_one_line():
         (["help"], "high-frequency amplifier of a teacher"),
         (["--help"], "ds2d2 MODE key=value"),
         (["-h"], "ds2d2 MODE key=value"),
+        (["train", "--help"], "ds2d2 MODE key=value"),
         (["cfg"], "im_full: "),
+        (["cfg", "train"], "im_full: "),
+        (["cfg", "demo"], "seeds: "),
         (["version"], __version__),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import YAML
+from ultralytics.utils import LOGGER, YAML
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo import DS2D2Trainer, plan
@@ -35,6 +35,12 @@ def test_a_plan_makes_no_file(asked, tmp_path):
     assert planned.states == {"teacher": "to be trained", "amplifier": "to be trained"}
     assert not planned.is_ready
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_tells_the_epochs_of_each_stage(asked):
+    planned = plan({**asked, "epochs": 7, "teacher_epochs": 5})
+    stages = "teacher (to be trained, 5 epochs), amplifier (to be trained, 3 epochs), student (7 epochs)"
+    assert planned.summary()[-1] == f"  stages: {stages}"
 
 
 @pytest.mark.parametrize("goal", ["teacher", "amplifier"])
@@ -69,11 +75,14 @@ def test_an_interrupted_stage_is_planned_to_be_continued(asked):
     assert plan(asked, "teacher").states == {"teacher": "to be continued"}
 
 
-def test_a_constructor_trains_nothing(asked, tmp_path):
+def test_a_constructor_trains_nothing(asked, tmp_path, caplog):
+    LOGGER.addHandler(caplog.handler)
     trainer = DS2D2Trainer(overrides={**asked, "name": "student"})
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"student", ".student.lock"}
     assert trainer.plan.states == {"teacher": "to be trained", "amplifier": "to be trained"}
     trainer.train()
+    LOGGER.removeHandler(caplog.handler)
+    assert "teacher on the validation set: mAP50" in caplog.text  # of the teacher that this run has trained
     saved = YAML.load(trainer.save_dir / "args.yaml")
     assert saved["amplifier"] == trainer.args.amplifier == trainer.plan.arguments.amplifier
     assert trainer.best.is_file()

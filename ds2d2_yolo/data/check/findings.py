@@ -75,7 +75,7 @@ KINDS: Mapping[str, Kind] = {
         "correct the line; begin it with ./ if the path counts from the list",
     ),
     "unreadable_image": Kind(
-        True, "unreadable images", "left out with all their labels", "save it again as PNG or JPEG, or remove it"
+        True, "unreadable images", "left out, with their labels", "save it again as PNG or JPEG, or remove it"
     ),
     "truncated_image": Kind(
         True,
