@@ -164,7 +164,7 @@ class UnlabeledStage:
             title = {"validation": "Validation images", "unlabeled": "Unlabelled images"}[name]
             progress = TQDM(total=len(images), initial=len(done), desc=f"  {title}", unit="image")
             with path.open("a", encoding="utf-8") as file:
-                if not done:
+                if not file.tell():
                     file.write(json.dumps({"inputs": key}) + "\n")
                 for batch in predict(self.arguments.teacher, list(numbers), _FLOOR, self.arguments):
                     file.write("".join(_line(numbers[image], prediction) for image, prediction in batch))

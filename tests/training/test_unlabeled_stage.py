@@ -153,9 +153,9 @@ def test_another_precision_detects_nothing_again(asked, oracle):
     assert read_pseudo_set(second).content["boxes"] == 20
 
 
-@pytest.mark.parametrize("dies_after", [1, 4, 6])
+@pytest.mark.parametrize("dies_after", [0, 1, 3, 4, 6])
 def test_a_killed_stage_goes_on(asked, oracle, tmp_path, dies_after):
-    """It is killed in the validation images (3) or later; a line may be half written."""
+    """It is killed before or in the validation images (3) or the others; a line may be half written."""
     killed = oracle(dies_after=dies_after)
     with pytest.raises(KeyboardInterrupt):
         make_stage(asked, "unlabeled")
