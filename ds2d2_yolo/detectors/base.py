@@ -257,15 +257,17 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         is_whole = scale == 1 and list(levels) == list(range(len(self.head_layers)))
         self.levels, self.scale = None if is_whole else tuple(levels), scale
 
-    def with_finer_levels(self, grids: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return confidences that count levels finer than the compared ones on the finest compared level.
+    def compared_confidence(self, raw: RawT, maps: Maps) -> list[torch.Tensor]:
+        """Return `confidence`, but count levels finer than the compared ones on the finest compared level.
 
         Args:
-            grids (Sequence[torch.Tensor]): Output of `confidence`.
+            raw (RawT): Output of `forward_teacher`.
+            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
 
         Returns:
-            (list[torch.Tensor]): The same, with the highest confidence inside every cell of that level.
+            (list[torch.Tensor]): As of `confidence`. Cells of that level have the highest confidence inside them.
         """
+        grids = self.confidence(raw, maps)
         finest = 0 if self.levels is None else self.levels[0]
         finer = [F.adaptive_max_pool2d(grid, grids[finest].shape[2:]) for grid in grids[:finest]]
         return [*grids[:finest], torch.stack([grids[finest], *finer]).amax(0), *grids[finest + 1 :]]

@@ -106,6 +106,7 @@ class Explainer:
         if weight == "confidence":  # a frozen copy, as in training: `teacher` itself is used for detection
             self._frozen_teacher = type(teacher)(copy.deepcopy(teacher.model))
             self._frozen_teacher.freeze()
+            self._frozen_teacher.compare_levels(pair.teacher_levels, pair.ratio)
         levels = [pair.taps[index] for index in pair.head]
         self._strides = [level.stride for level in levels]
         self._same_channels = [level.student_channels == level.teacher_channels for level in levels]
@@ -189,7 +190,7 @@ class Explainer:
         if frozen is not None:
             with torch.no_grad():
                 raw, maps = tap_maps(frozen, frozen.head_layers, lambda: frozen.forward_teacher(large))
-            grids = self.teacher.with_finer_levels(frozen.confidence(raw, maps))
+            grids = frozen.compared_confidence(raw, maps)
             confidence = [grids[level] for level in self._pair.teacher_levels]
         settings = self.wavelet, self.weight, confidence, self.hulls
         views = view_levels(image, adapted, teacher_maps, self._strides, window, size, *settings)

@@ -217,7 +217,7 @@ class Distiller:
         maps = self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
-        grids = self.teacher.with_finer_levels(self.teacher.confidence(outputs.raw, outputs.head_maps))
+        grids = self.teacher.compared_confidence(outputs.raw, outputs.head_maps)
         heights = [outputs.maps[index].shape[2] for index in maps.explicit]
         return [min(grids, key=lambda grid: abs(grid.shape[2] - height)) for height in heights]
 

@@ -111,11 +111,11 @@ def test_finer_predictions_count_where_they_are_surer(teacher, cut, seen):
 def test_finer_confidences_count_on_the_finest_level(teacher, cut, seen):
     maps, raw = seen
     grids = teacher.confidence(raw, maps)
-    found = cut.with_finer_levels(grids)
+    found = cut.compared_confidence(raw, maps)
     torch.testing.assert_close(found[1], torch.maximum(grids[1], torch.nn.functional.max_pool2d(grids[0], 2)))
     assert (found[1] > grids[1]).any()
     torch.testing.assert_close(found[2:], grids[2:])
-    torch.testing.assert_close(teacher.with_finer_levels(grids), grids)
+    torch.testing.assert_close(teacher.compared_confidence(raw, maps), grids)
 
 
 def test_the_head_itself_stays_whole(teacher, cut, seen):
