@@ -203,6 +203,9 @@ def put_file(file: Path, place: Path, copy: bool = False) -> str:
     Returns:
         (str): The method: `hard links`, `symbolic links` or `copies`.
 
+    Raises:
+        FileExistsError: If `place` exists. It could be a link to a file of the user, so it is never written to.
+
     Example:
         >>> import tempfile
         >>> source = Path(tempfile.mkdtemp()) / "a.txt"
@@ -215,9 +218,12 @@ def put_file(file: Path, place: Path, copy: bool = False) -> str:
     for way, link in () if copy else (("hard links", os.link), ("symbolic links", os.symlink)):
         try:
             link(original, place)
+        except FileExistsError:
+            raise
         except OSError:  # another file system, no permission, or no support for links
             continue
         return way
+    place.touch(exist_ok=False)
     shutil.copyfile(original, place)
     return "copies"
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock, atomic_folder
+from ds2d2_yolo.files import FolderLock, atomic_folder, put_file
 
 
 def accept(folder):
@@ -158,3 +158,13 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DS2D2Error, match=r"file: cannot write \.run\.lock here \(.*\); allow it"):
         FolderLock(tmp_path / "file" / "run").acquire(wait=False)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_file_that_exists_is_never_written_to(tmp_path, copy):
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+    put_file(tmp_path / "first", tmp_path / "link")
+    with pytest.raises(FileExistsError):
+        put_file(tmp_path / "second", tmp_path / "link", copy)
+    assert (tmp_path / "first").read_text() == "first"

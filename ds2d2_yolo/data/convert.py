@@ -82,6 +82,8 @@ def convert_dataset(src: Path | str, out: Path | str | None = None, **options: o
     chosen = complete_options("convert", {"src": str(src), "out": out and str(out), **options}, required=("src",))
     _check_choices(chosen)
     source = usable_path("src", str(src)).absolute()
+    if ".." in source.parts:  # files are found by paths that begin like that of the source
+        source = source.resolve()
     named = None if chosen["layout"] is None else str(chosen["layout"])
     layout = recognise(source, chosen["task"], str(chosen["splits"]), named, _version(chosen["version"]))
     LOGGER.info(f"{colorstr('DS2D2:')} {printable(f'{source} is {layout.notes[0]}')}")

@@ -88,6 +88,18 @@ def test_dior_becomes_boxes_and_every_object_is_accounted_for(tmp_path):
     assert boxes_read_by_ultralytics(conversion) == {"train": 3, "val": 1}
 
 
+@pytest.mark.parametrize("make", [miniatures.dior, miniatures.dota, miniatures.coco, miniatures.voc])
+def test_a_source_may_be_given_with_two_dots(tmp_path, make, monkeypatch):
+    make(tmp_path / "data")
+    (tmp_path / "elsewhere" / "work").mkdir(parents=True)
+    (tmp_path / "work").symlink_to(tmp_path / "elsewhere" / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    conversion = convert_dataset("../../data", tmp_path / "out", patch=0)
+    assert conversion.manifest["images"]["in"] == conversion.manifest["images"]["out"] > 0
+    assert conversion.manifest["remarks"] == {}
+    assert conversion.manifest["source"]["folder"] == str(tmp_path.resolve() / "data")
+
+
 def test_dior_r_becomes_corners(tmp_path):
     conversion = convert_dataset(miniatures.dior(tmp_path / "DIOR"), tmp_path / "out", task="obb")
     assert conversion.manifest["source"]["layout"] == "DIOR-R"

@@ -120,6 +120,21 @@ def test_label_studio_names_files_by_other_paths(tmp_path):
     assert noted(conversion, "found only by file name")
 
 
+@pytest.mark.parametrize("names", [("one/IMG", "two/img"), ("IMG", "img")])
+@pytest.mark.parametrize("form", ["voc", "coco"])
+def test_names_that_differ_in_case_are_two_files_anywhere(tmp_path, form, names):
+    for name in names:
+        picture(tmp_path / "src" / "JPEGImages" / f"{name}.jpg")
+        if form == "voc":
+            write(tmp_path / "src" / "Annotations" / f"{name}.xml", horizontal(name, [("car", *BOX)]))
+    if form == "coco":
+        content = coco_content([f"JPEGImages/{name}.jpg" for name in names])
+        write(tmp_path / "src" / "train.json", json.dumps(content))
+    conversion = convert_dataset(tmp_path / "src", tmp_path / "out")
+    assert conversion.manifest["images"]["out"] == 2
+    assert len({path.name.lower() for path in (conversion.folder / "images" / "train").iterdir()}) == 2
+
+
 def test_paths_of_another_computer_in_lists_and_xml_do_no_harm(tmp_path):
     source = miniatures.voc(tmp_path / "src")
     write(source / "ImageSets/Main/trainval.txt", "../JPEGImages/2007_000032.JPG\nD:\\data\\2007_000033.jpg\n")

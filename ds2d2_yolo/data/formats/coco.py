@@ -138,7 +138,7 @@ class COCOReader:
             DS2D2Error: With `on_error="stop"`, at the first malformed entry.
         """
         called = iter(self._called[split])
-        counts = Counter(self._called[split])
+        counts = Counter(map(str.casefold, self._called[split]))
         for part in self._parts[split]:
             yield from self._read_part(part, called, counts)
 
@@ -154,7 +154,7 @@ class COCOReader:
             fault = image.fault
             for applies, what in (
                 (ids[image.id] > 1, f"several images of this id in {path.name}"),
-                (counts[name] > 1, SEVERAL_IMAGES),
+                (counts[name.casefold()] > 1, SEVERAL_IMAGES),
                 (image.path is None, lacking),
             ):
                 fault = fault or what * applies

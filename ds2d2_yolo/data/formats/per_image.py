@@ -112,10 +112,10 @@ class PerImageReader(ABC, Generic[Item]):
         """
         stated = self._names[split]
         called = unique_names(list(stated))
-        counts = Counter(called)
+        counts = Counter(map(str.casefold, called))
         for (path, files), name in zip(stated.items(), called, strict=True):
             self._account.enter("image")
-            item = self._read_image(path, name, files, unique=counts[name] == 1)
+            item = self._read_image(path, name, files, unique=counts[name.casefold()] == 1)
             if item is not None:
                 yield item
 

@@ -177,22 +177,34 @@ def no_image_below(root: Path) -> str:
 def unique_names(paths: Sequence[str]) -> list[str]:
     """Return unique names of images: file names, with the differing folders if a name occurs several times.
 
+    Names that differ only in case would be one file on disks of macOS and Windows. In one folder they get numbers.
+    Only names of images whose paths are equal, or differ in their suffixes alone, stay equal.
+
     Args:
         paths (Sequence[str]): Paths, relative to a folder, with forward slashes.
 
     Example:
         >>> unique_names(["a/1.jpg", "b/1.jpg", "b/2.jpg"])
         ['a__1', 'b__1', '2']
+        >>> unique_names(["P1.jpg", "p1.jpg", "P2.jpg", "P2.png"])
+        ['P1', 'p1__1', 'P2', 'P2']
     """
     folders = [path.split("/")[:-1] for path in paths]
     stems = [stem_of(path) for path in paths]
-    counts = Counter(stems)
+    counts = Counter(map(str.casefold, stems))
     levels = zip(*folders, strict=False)
     shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
-    return [
-        "__".join([*(part for part in folder[shared:] if part.strip(".")), stem]) if counts[stem] > 1 else stem
+    names = [
+        "__".join([*(part for part in folder[shared:] if part.strip(".")), stem])
+        if counts[stem.casefold()] > 1
+        else stem
         for folder, stem in zip(folders, stems, strict=True)
     ]
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spellings.setdefault(name.casefold(), []).append(name)
+    numbers = {name: number for alike in spellings.values() for number, name in enumerate(alike)}
+    return [f"{name}__{numbers[name]}" if numbers[name] else name for name in names]
 
 
 def relative(path: Path, root: Path) -> str:
