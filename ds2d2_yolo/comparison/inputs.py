@@ -36,10 +36,14 @@ def unlabeled_inputs(arguments: Arguments) -> dict[str, object]:
 
 
 def fingerprint_of_student(arguments: Arguments, student: Detector) -> object:
-    """Return a fingerprint of the student before training: of its weights, or of its architecture."""
-    if str(arguments.model).endswith(".pt"):
-        return fingerprint_of_model(student.model)
+    """Return a fingerprint of the student before training: of its weights or architecture, and of `pretrained`.
+
+    Ultralytics replaces the weights of a checkpoint, too, unless `pretrained` is True.
+    """
     start: object = arguments.pretrained
     if isinstance(start, (str, Path)):
         start = fingerprint_of_file(Path(start)) if Path(start).is_file() else str(start)
-    return [architecture_of(arguments.model), start]
+    if Path(arguments.model).suffix.lower() != ".pt":
+        return [architecture_of(arguments.model), start]
+    weights = fingerprint_of_model(student.model)
+    return weights if start is True else [weights, start]
