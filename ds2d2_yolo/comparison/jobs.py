@@ -130,7 +130,8 @@ class _Jobs:
         self.worker = worker
         self.size = planned.run.arguments.teacher_size
         self.sizes = {method.name: self._size_of(method) for method in planned.methods if method.distil != "none"}
-        self.inputs: dict[str, object] = {"data": fingerprint_of_data(planned.run.data)}
+        of_data = fingerprint_of_data(planned.run.data, planned.run.arguments.split)
+        self.inputs: dict[str, object] = {"data": of_data}
         if tuple(worker) != WORKER:
             self.inputs["worker"] = [Path(word).name for word in worker]
 

@@ -233,7 +233,7 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
         inputs: dict[str, object] = {
             "teacher": _fingerprint_of_teacher(arguments, run),
             "student": fingerprint_of_student(run.arguments, student),
-            "data": fingerprint_of_data(run.data),
+            "data": fingerprint_of_data(run.data, run.arguments.split),
             "epochs": [arguments.epochs, arguments.teacher_epochs, arguments.amplifier_epochs],
             "arguments": decisive_arguments(run.arguments),
         }

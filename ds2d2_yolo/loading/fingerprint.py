@@ -30,6 +30,9 @@ _WITHOUT_EFFECT = {
     *("epochs", "wavelet"),  # the stage adds them itself
 }
 
+_OF_KEYPOINTS = ("kpt_shape", "flip_idx", "kpt_oks_sigmas")
+"""Entries of a data YAML for keypoints: their form, their order in mirrored images, and tolerances for AP and loss."""
+
 
 def fingerprint_of_model(model: nn.Module) -> str:
     """Return a fingerprint of a model's weights, buffers and class names.
@@ -65,25 +68,28 @@ def fingerprint_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of_data(data: Mapping[str, Any]) -> str:
-    """Return a fingerprint of a data set: classes, images and labels.
+def fingerprint_of_data(data: Mapping[str, Any], split: str) -> str:
+    """Return a fingerprint of a data set: classes, keypoints, and the images and labels of a run.
 
     Labels are hashed completely. For images, only name, file size, first and last bytes are hashed, as reading a large
     data set takes minutes.
 
     Args:
         data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
+        split (str): The split for evaluation. It chooses the best epoch. `train` and `val` are always hashed.
 
     Returns:
         (str): 64 hexadecimal digits. They do not depend on the folder of the data set.
     """
     names = [str(data["names"][index]) for index in sorted(data["names"])]
-    digest = hashlib.sha256(json.dumps([names, data["channels"]]).encode())
-    for split in ("train", "val"):
-        images = images_of_split(data.get(split))
+    keypoints = {name: data[name] for name in _OF_KEYPOINTS if data.get(name) is not None}
+    header = [names, data["channels"], *([keypoints] if keypoints else [])]
+    digest = hashlib.sha256(json.dumps(header, default=str).encode())
+    for name in _splits_of_run(split):
+        images = images_of_split(data.get(name))
         labels = img2label_paths([str(image) for image in images])
         for image, label in zip(images, labels, strict=True):
-            digest.update(f"{split}/{image.name}".encode())
+            digest.update(f"{name}/{image.name}".encode())
             if image.is_file():
                 digest.update(_ends(image))
             if Path(label).is_file():
@@ -99,7 +105,7 @@ def fingerprint_of_images(images: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
+def outdated_caches(data: Mapping[str, Any], split: str, most: int = 500) -> list[Path]:
     """Return the `.npy` files of `cache=disk` whose pixels differ from their images.
 
     Ultralytics reads such a file instead of its image, unless the image has a later date. Images from an archive or a
@@ -107,17 +113,18 @@ def outdated_caches(data: Mapping[str, Any], most: int = 500) -> list[Path]:
 
     Args:
         data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
+        split (str): The split for evaluation, compared beside `train` and `val`.
         most (int): Maximum number of compared files. After a copy of the data set, all cache files can be candidates.
 
     Returns:
         (list[Path]): The files, sorted.
 
     Example:
-        >>> outdated_caches({"train": "datasets/ships/images/train", "channels": 3})
+        >>> outdated_caches({"train": "datasets/ships/images/train", "channels": 3}, "val")
         []
     """
     suspects = []
-    for image in (image for split in ("train", "val") for image in images_of_split(data.get(split))):
+    for image in (image for name in _splits_of_run(split) for image in images_of_split(data.get(name))):
         cached = image.with_suffix(".npy")
         if image.is_file() and cached.is_file():
             of_image, of_cache = image.stat(), cached.stat()
@@ -185,6 +192,11 @@ def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
     for image in images:
         refuse_special(image)  # Ultralytics would wait for it forever; images that it cannot open it skips
     return images
+
+
+def _splits_of_run(split: str) -> list[str]:
+    """Return the splits that affect a run, without duplicates."""
+    return list(dict.fromkeys(("train", "val", split)))
 
 
 def _has_same_pixels(cached: Path, image: Path, channels: int) -> bool:

@@ -103,7 +103,8 @@ class Stage:
 
     def _run(self, callbacks: Callbacks | None) -> None:
         """Train the stage, or continue its interrupted run."""
-        if outdated := outdated_caches(self._load_data()):  # the fingerprint does not cover cache files
+        outdated = outdated_caches(self._load_data(), self.overrides["split"])
+        if outdated:  # the fingerprint does not cover cache files
             raise DS2D2Error(f"data={self.overrides['data']}: {describe_outdated(outdated)}")
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else PlainTrainer
@@ -150,7 +151,7 @@ class Stage:
     def _check_data(self) -> None:
         """Raise an error if the data set changed during training."""
         data = self._load_data()
-        if fingerprint_of_data(data) != self.inputs["data"]:
+        if fingerprint_of_data(data, self.overrides["split"]) != self.inputs["data"]:
             raise DS2D2Error(
                 f"data={self.overrides['data']}: images or labels changed during training of the {self.kind}. "
                 f"{self.weights} will not be reused; run the same command again to train on the current data"
@@ -311,7 +312,7 @@ def _stage(
     inputs = inputs | {
         "stage": kind,
         "epochs": epochs,
-        "data": fingerprint_of_data(data),
+        "data": fingerprint_of_data(data, args.split),
         "arguments": effective_arguments(settings, DEFAULT_CFG_DICT),
     }
     # Next to the student's run: one project folder holds all stages, and projects share nothing.

@@ -362,8 +362,8 @@ class PlainTrainer(DetectionTrainer):
         """Resume as Ultralytics does, then restore the exact state."""
         super().resume_training(ckpt)
         if RANK in {-1, 0}:
-            self.data_fingerprint = fingerprint_of_data(self.data)
-            if outdated := outdated_caches(self.data):
+            self.data_fingerprint = fingerprint_of_data(self.data, self.args.split)
+            if outdated := outdated_caches(self.data, self.args.split):
                 LOGGER.warning(f"{colorstr('DS2D2:')} {describe_outdated(outdated)}")
         if ckpt is None or not self.resume:
             return
@@ -410,7 +410,7 @@ class PlainTrainer(DetectionTrainer):
                     self.last, self.best = places
         if RANK in {-1, 0}:
             remove_states(self.wdir)
-            if fingerprint_of_data(self.data) != self.data_fingerprint:
+            if fingerprint_of_data(self.data, self.args.split) != self.data_fingerprint:
                 self._warn_of_data()
 
     def _warn_of_data(self) -> None:

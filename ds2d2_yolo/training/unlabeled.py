@@ -240,7 +240,7 @@ def unlabeled_stage(
         "stage": "unlabeled",
         "teacher": fingerprint_of_model(teacher.model),
         "images": fingerprint_of_unlabeled(entries),
-        "data": fingerprint_of_data(data),
+        "data": fingerprint_of_data(data, "val"),
         "others": fingerprint_of_images(image for image in others if image.is_file()),
         "single_cls": args.single_cls,
         **{name: getattr(args, name) for name in ("imgsz", "iou", "max_det", "task")},

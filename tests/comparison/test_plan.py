@@ -1,7 +1,9 @@
 """Comparisons that cannot be run are refused before anything is written. The others are planned."""
 
+import shutil
+
 import pytest
-from training_helpers import tiny_yaml
+from training_helpers import tiny_yaml, write_data
 
 from ds2d2_yolo.comparison.jobs import WORKER
 from ds2d2_yolo.comparison.plan import plan_comparison
@@ -106,6 +108,18 @@ def test_a_method_with_its_own_epochs_has_a_whole_schedule(request_of, tmp_path)
         arguments = comparison.arguments_of(method, "t.pt", None)
         schedules.append((arguments["epochs"], arguments["lr_steps"]))
     assert schedules == [(8, [4, 6]), (8, [4, 6]), (12, [6, 9]), (2, [1, 1.5])]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_corrected_labels_make_another_comparison(split, request_of, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    for kind in ("images", "labels"):
+        shutil.copytree(path.parent / kind / "val", path.parent / kind / "test")
+    path.write_text(path.read_text() + "test: images/test\n")
+    given = request_of(project=str(tmp_path / "project"), data=str(path), split=split)
+    before = plan_comparison(given).folder
+    (path.parent / "labels" / "test" / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert (plan_comparison(given).folder == before) is (split == "val")
 
 
 def test_every_option_is_documented():
