@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,12 +150,16 @@ class Stage:
         return data
 
     def _check_data(self) -> None:
-        """Raise an error if the data set changed during training."""
+        """Raise an error if the data set changed during training. Its weights get another place."""
         data = self._load_data()
         if fingerprint_of_data(data, self.overrides["split"]) != self.inputs["data"]:
+            # With the old data, a later command would find finished checkpoints and record them
+            places = (self.folder / f"weights-changed-data-{number}" for number in count(1))
+            place = (self.folder / "weights").rename(next(place for place in places if not place.exists()))
             raise DS2D2Error(
-                f"data={self.overrides['data']}: images or labels changed during training of the {self.kind}. "
-                f"{self.weights} will not be reused; run the same command again to train on the current data"
+                f"data={self.overrides['data']}: images or labels changed during training of the {self.kind}. Its "
+                f"weights are now in {place} and are not reused; run the same command again to train on the current "
+                "data"
             )
 
     def _record(self) -> None:

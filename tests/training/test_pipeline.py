@@ -1,5 +1,6 @@
 """The plan of a run: it checks everything and trains nothing. Running it makes missing stages, once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_an_interrupted_stage_is_planned_to_be_continued(asked):
     with pytest.raises(KeyboardInterrupt):
         make_stage(asked, callbacks=callbacks)
     assert plan(asked, "teacher").states == {"teacher": "to be continued"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("goal", "split"), [("teacher", "test"), ("amplifier", "val")])
+def test_a_stage_of_changed_data_is_never_recorded(goal, split, asked, tmp_path):
+    path = write_data(tmp_path / "set", train=4, val=2)
+    for kind in ("images", "labels"):
+        shutil.copytree(path.parent / kind / "val", path.parent / kind / "test")
+    path.write_text(path.read_text() + "test: images/test\n")
+    label = path.parent / "labels" / split / "0.txt"
+    before = label.read_text()
+    if goal == "amplifier":
+        asked["teacher"] = str(save_checkpoint(lively_model(asked["teacher"]), tmp_path / "teacher.pt"))
+    asked |= {"student": None, "data": str(path), "split": split}
+    callbacks = get_default_callbacks()
+    callbacks["on_train_epoch_end"].append(lambda trainer: label.write_text("1 0.5 0.5 0.2 0.2\n"))
+    for number in (1, 2):
+        with pytest.raises(DS2D2Error, match=rf"labels changed during .* weights are now in .*-data-{number} and are"):
+            make_stage(asked, goal, callbacks)
+        label.write_text(before)
+        assert plan(asked, goal).states[goal] == "to be trained"
+    made = make_stage(asked, goal)
+    assert all((made.parents[1] / f"weights-changed-data-{number}" / made.name).is_file() for number in (1, 2))
 
 
 def test_a_constructor_trains_nothing(asked, tmp_path, caplog):
