@@ -9,6 +9,8 @@ import pytest
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.layouts import recognise
+from ds2d2_yolo.data.layouts.coco import _names_of, coco_files
+from ds2d2_yolo.data.layouts.source import Source
 from ds2d2_yolo.errors import DS2D2Error
 
 PAPER = {"train": ("train", "val"), "val": ("test",)}
@@ -134,6 +136,93 @@ def test_coco_json_finds_its_folders_of_images(tmp_path):
     layout = recognise(miniatures.coco(tmp_path))
     assert (layout.name, layout.splits) == ("COCO", {"train": ("trainval",), "val": ("test",)})
     assert images_of(layout) == {"train": ["a", "b"], "val": ["a2", "c"]}
+
+
+def coco_of(root, files):
+    """Write JSON files that name 0.jpg and 1.jpg, and the listed images. Each image differs from all others."""
+    for seed, (place, split) in enumerate(files.items()):
+        if split is None:
+            miniatures.picture(root / place, seed=seed)
+        else:
+            images = [{"id": i, "file_name": f"{i}.jpg", "width": 80, "height": 80} for i in range(2)]
+            content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "ship"}]}
+            miniatures.write(root / place, json.dumps(content))
+    return root
+
+
+def places_of(source, **options):
+    """The images of every split, below the source."""
+    reader = recognise(source, layout="coco", **options).open(Account(on_error="skip"))
+    return {
+        split: [image.image.relative_to(source).as_posix() for image in reader.read(split)] for split in reader.splits()
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        ("{}.json", "{}/{}.jpg"),
+        ("{}/_annotations.coco.json", "{}/{}.jpg"),
+        ("annotations/{}.json", "images/{}/{}.jpg"),
+        ("annotations/instances_{}.json", "{}/{}.jpg"),
+        ("annotations/{}/boxes.json", "images/{}/all/{}.jpg"),
+        ("{}/annotations/instances_default.json", "{}/images/default/{}.jpg"),
+    ],
+)
+@pytest.mark.parametrize("folders", [("site1", "site2"), ("train", "val"), ("val", "train")])
+def test_json_files_of_equal_names_get_their_own_images(tmp_path, labels, images, folders):
+    files = {labels.format(folder): folder for folder in folders}
+    files |= {images.format(folder, i): None for folder in folders for i in range(2)}
+    named = recognise_names(coco_of(tmp_path, files))
+    chosen = dict(zip(("train", "val"), folders, strict=True))
+    splits = ",".join(f"{split}:{named[labels.format(folder)]}" for split, folder in chosen.items())
+    assert places_of(tmp_path, splits=splits) == {
+        split: [images.format(folder, i) for i in range(2)] for split, folder in chosen.items()
+    }
+
+
+def recognise_names(source):
+    """The names that `splits=` has for JSON files."""
+    source = Source.of(source)
+    return {source.below(path): name for name, path in _names_of(source, coco_files(source)).items()}
+
+
+@pytest.mark.parametrize("present", [("val/1.jpg",), ("val/7.jpg",)])
+def test_a_split_never_gets_the_images_of_another(tmp_path, present):
+    files = ("train.json", "val.json", "train/0.jpg", "train/1.jpg", *present)
+    coco_of(tmp_path, {place: place.endswith("json") or None for place in files})
+    assert places_of(tmp_path)["val"] == [place for place in present if "1" in place]
+    complaint = r"^val/0\.jpg: its image is only in the folder of another split \(train/0\.jpg; move it to val "
+    with pytest.raises(DS2D2Error, match=complaint):
+        images_of(recognise(tmp_path))
+
+
+def test_images_of_one_json_may_be_in_several_folders(tmp_path):
+    files = {"trainval.json": "trainval", "train/0.jpg": None, "val/1.jpg": None, "masks/trainval/9.jpg": None}
+    assert places_of(coco_of(tmp_path, files)) == {"train": ["train/0.jpg", "val/1.jpg"]}
+
+
+def test_splits_in_the_folder_of_another_are_noted(tmp_path):
+    coco_of(tmp_path, {"train.json": "train", "val.json": "val", "train/0.jpg": None, "train/1.jpg": None})
+    note = "val.json: its images are in train, by its name of another split"
+    assert note in recognise(tmp_path).notes
+    assert places_of(tmp_path)["val"] == ["train/0.jpg", "train/1.jpg"]
+
+
+def test_masks_of_the_same_names_are_no_images(tmp_path):
+    files = {"annotations/train.json": "train"}
+    files |= {f"{place}/train/{i}.jpg": None for place in ("annotations", "images", "masks") for i in range(2)}
+    assert places_of(coco_of(tmp_path, files)) == {"train": ["images/train/0.jpg", "images/train/1.jpg"]}
+
+
+def test_folders_that_could_both_be_meant_are_refused(tmp_path):
+    files = {f"{place}/{i}.jpg": None for place in ("a", "b") for i in range(2)}
+    coco_of(tmp_path, {"train.json": "train", **files})
+    with pytest.raises(DS2D2Error, match=r"a and b both have 0\.jpg, which train\.json names; move one folder out of"):
+        recognise(tmp_path)
+    (tmp_path / "b").rename(tmp_path / "train")
+    (tmp_path / "c").symlink_to(tmp_path / "train")
+    assert places_of(tmp_path) == {"train": ["train/0.jpg", "train/1.jpg"]}
 
 
 def test_coco_json_beside_dior_is_not_read_and_that_is_said(tmp_path):

@@ -20,6 +20,7 @@ from ds2d2_yolo.data.formats.rules import (
     ELSEWHERE,
     IMAGE_SUFFIXES,
     LABELS_WITHOUT_IMAGE,
+    OTHER_SPLIT,
     SEVERAL_IMAGES,
     SWAPPED_CORNERS,
     FileIndex,
@@ -169,13 +170,20 @@ class COCOReader:
         """Report a malformed image, or an image that is not at its stated path."""
         if fault and image.file_name:
             where = image.path or part.images[0] / image.file_name
-            detail = no_image_below(self._root) if image.path is None else ""
+            detail = self._advice(image, part) if image.path is None else ""
             self._account.malformed("image", relative(where, self._root), fault, detail=detail)
         elif fault:
             file = relative(part.labels[0], self._root)
             self._account.malformed("image", file, f"image of this number: {fault}", number)
         elif image.elsewhere:
             self._account.remark(ELSEWHERE, relative(image.path or Path(), self._root))
+
+    def _advice(self, image: _Image, part: Part) -> str:
+        if image.fault != OTHER_SPLIT:
+            return no_image_below(self._root)
+        found = relative(self._index.find(image.file_name)[0], self._root)
+        folder = relative(part.images[0], self._root)
+        return f"{found}; move it to {folder} if it is meant, or link to it there"
 
     # ------------------------------------------------------------------------------------------------ files
 
@@ -211,15 +219,18 @@ class COCOReader:
         if not image.file_name:
             return
         for folder in (part.images[0], part.labels[0].parent):
-            direct = os.path.normpath(folder / image.file_name)
-            if direct.startswith(f"{self._root}{os.sep}") and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
-                image.path = Path(direct)
+            direct = Path(os.path.normpath(folder / image.file_name))
+            inside = direct.is_relative_to(self._root) and not part.excludes(direct)
+            if inside and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
+                image.path = direct
                 return
-        found = self._index.find(image.file_name)
+        found = self._index.find(image.file_name, part.excludes)
         image.elsewhere = True
         image.path = found[0] if len(found) == 1 else None
-        if len(found) > 1 and not image.fault:
-            image.fault = SEVERAL_IMAGES
+        if len(found) > 1:
+            image.fault = image.fault or SEVERAL_IMAGES
+        elif not found and self._index.find(image.file_name):
+            image.fault = image.fault or OTHER_SPLIT
 
     @cached_property
     def _index(self) -> FileIndex:

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -27,6 +27,7 @@ LABELS_WITHOUT_IMAGE = "labels without image"
 SEVERAL_IMAGES = "several images of this name"
 SWAPPED_CORNERS = "box(es) whose first corner is not the upper left one, read as the box between the corners"
 ELSEWHERE = "image(s) found only by file name: the folder stated in the labels does not exist"
+OTHER_SPLIT = "its image is only in the folder of another split"
 
 _LABEL_SUFFIXES = {".xml", ".txt"}
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts this before the name of a file
@@ -42,16 +43,23 @@ class Part:
         images (tuple[Path, ...]): Folders of images.
         names (Literal["both", "images", "labels"] | Path): Source of the names of images: a list, the label files, or
             the images. With `both`, each image must have a label file and the reverse.
+        apart (tuple[Path, ...]): Folders of images of other splits: images of the same names there are others.
     """
 
     labels: tuple[Path, ...]
     images: tuple[Path, ...]
     names: Literal["both", "images", "labels"] | Path = "both"
+    apart: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All its files and folders."""
         return (*self.labels, *self.images, *([self.names] if isinstance(self.names, Path) else []))
+
+    def excludes(self, path: Path) -> bool:
+        """Whether a file belongs to another split."""
+        known = (folder for folder in path.parents if folder in self.images or folder in self.apart)
+        return next(known, None) in self.apart
 
 
 class MalformedError(Exception):
@@ -137,9 +145,9 @@ class FileIndex:
         for paths in self._by_stem.values():
             yield from paths
 
-    def find(self, stated: str) -> list[Path]:
-        """Return the files that match a path. There are several if the path is ambiguous."""
-        if len(found := self._by_stem.get(stated, ())) == 1:
+    def find(self, stated: str, excludes: Callable[[Path], bool] | None = None) -> list[Path]:
+        """Return the files that match a path, without excluded ones. There are several if the path is ambiguous."""
+        if len(found := self._by_stem.get(stated, ())) == 1 and not excludes:
             return [Path(found[0])]  # a plain name from a list: the usual case
         stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
         stated = composed(stated)
@@ -149,6 +157,7 @@ class FileIndex:
         spellings = stem_of(unquote(base)), stem_of(base.partition("?")[0]), _UPLOADED.sub("", plain)
         for spelling in (*spellings, self._uploaded.get(plain, "")):
             found = found or self._by_stem.get(spelling, ())
+        found = tuple(path for path in found if not (excludes and excludes(Path(path))))
         for alike in (lambda path: os.path.basename(path) == base, lambda path: _shared_end(folders, path)):  # noqa: PTH119
             best = max(map(alike, found), default=0)
             found = tuple(path for path in found if alike(path) == best)

@@ -17,6 +17,8 @@ from ds2d2_yolo.data.layouts.source import SAMPLE, Source, has_words, head_of, r
 from ds2d2_yolo.data.layouts.splits import assign_splits
 from ds2d2_yolo.errors import DS2D2Error
 
+_LABEL_FOLDERS = {"annotations", "Annotations", "annotation", "labels", "json"}  # masks may be in them, too
+
 
 def coco_files(source: Source) -> list[Path]:
     """Return the files that begin like COCO JSON, or have its lists further down."""
@@ -50,11 +52,7 @@ def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, n
     roles = {name: role_of(source.words(path)) for name, path in named.items()}
     candidates = roles if ":" in splits else _instances(named, roles)
     assigned = assign_splits({name: roles[name] for name in candidates}, splits, source.root)
-    folders = [folder.path for folder in source.folders]
-    parts = {
-        split: [Part((named[name],), (_folder_of(named[name], folders, source),)) for name in names]
-        for split, names in assigned.items()
-    }
+    parts = {split: [_part_of(named[name], source, notes) for name in names] for split, names in assigned.items()}
     used = [part for chosen in parts.values() for part in chosen]
     read = {path for part in used for path in part.labels}
     notes += [f"{source.below(path)} is not read: in no split" for path in files if path not in read]
@@ -88,17 +86,76 @@ def _instances(named: Mapping[str, Path], roles: Mapping[str, str | None]) -> li
     return chosen
 
 
-def _folder_of(path: Path, folders: Sequence[Path], source: Source) -> Path:
-    """Return the folder with most of the first images of a JSON file. Without any, the folder of the same split."""
+def _part_of(path: Path, source: Source, notes: list[str]) -> Part:
+    """Return a JSON file with the folder of its images, and the folders that have other images of the same names."""
     names = _first_file_names(path)
     present = {
-        folder: sum(os.path.isfile(folder / name) for name in names)  # noqa: PTH113 - `is_file` raises for names that are too long
-        for folder in folders
+        folder.path: {name for name in names if os.path.isfile(folder.path / name)}  # noqa: PTH113 - `is_file` raises for names that are too long
+        for folder in source.folders
     }
     role = role_of(source.words(path))
-    alike = {folder: role is not None and role_of(source.words(folder)) == role for folder in folders}
-    best = max(folders, key=lambda folder: (present[folder], alike[folder]))
-    return best if present[best] or alike[best] else source.root
+    roles = {folder: role_of(source.words(folder)) for folder in present}
+    own = _folder_of(path, source, roles, present)
+    if role and roles[own] and not _overlap(role, roles[own]):
+        notes.append(f"{source.below(path)}: its images are in {source.below(own)}, by its name of another split")
+    apart = [
+        folder
+        for folder, other in roles.items()
+        if not own.is_relative_to(folder)
+        and (present[folder] & present[own] or (role and other and not _overlap(role, other)))
+    ]
+    return Part((path,), (own,), apart=tuple(apart))
+
+
+def _folder_of(path: Path, source: Source, roles: Mapping[Path, str | None], present: Mapping[Path, set[str]]) -> Path:
+    """Return the folder of the images of a JSON file.
+
+    Splits often have images of the same names. So the words of the paths decide first: the split, the folders above,
+    the name of the file. Then a folder called images is preferred to one of masks. The number of images is the last.
+
+    Args:
+        path (Path): The JSON file.
+        source (Source): The data set.
+        roles (Mapping[Path, str | None]): Split that the name of each folder states.
+        present (Mapping[Path, set[str]]): Which of the first images each folder has.
+
+    Raises:
+        DS2D2Error: If two folders are equally good and have different images of one name.
+    """
+    role = role_of(source.words(path))
+    filled = {folder.path for folder in source.having("images")}
+    above = set(path.parent.relative_to(source.root).parts) - _LABEL_FOLDERS
+
+    def suits(folder: Path) -> int:
+        """Return 3 for the same split, 2 for none, 1 for the same split without these images, 0 for another split."""
+        same = role is not None and roles[folder] == role
+        if not present[folder]:
+            return 1 if same and folder in filled else -1
+        return 3 if same else 2 * _overlap(role, roles[folder])
+
+    def rank(folder: Path) -> tuple[int, ...]:
+        parts = folder.relative_to(source.root).parts
+        word = rf"(?<![^\W_]){re.escape(folder.name.lower())}(?![^\W_])"
+        called = bool(parts) and re.search(word, path.stem.lower()) is not None
+        images = re.search(r"/(jpegimages|images?|imgs?)(?![a-z])", source.words(folder)) is not None
+        return suits(folder), len(above & set(parts)), called, images, folder == path.parent, len(present[folder])
+
+    best = max(map(rank, roles))
+    equal = [folder for folder in roles if rank(folder) == best]
+    for name in sorted(set().union(*(present[folder] for folder in equal))):
+        having = {os.path.realpath(folder / name): folder for folder in equal if name in present[folder]}
+        if len(having) > 1:
+            shown = " and ".join(map(source.below, having.values()))
+            raise DS2D2Error(
+                f"src={source.root}: {shown} both have {name}, which {source.below(path)} names; move one folder out "
+                f"of {source.root}, or call the one that is meant {path.stem}"
+            )
+    return equal[0] if suits(equal[0]) >= 0 else source.root
+
+
+def _overlap(role: str | None, other: str | None) -> bool:
+    """Whether images of one split can be in the folder of another one: of the same, of none, or trainval."""
+    return None in (role, other) or role == other or {role, other} in ({"train", "trainval"}, {"val", "trainval"})
 
 
 def _first_file_names(path: Path) -> list[str]:
