@@ -13,16 +13,18 @@ from typing import cast
 import torch
 from ultralytics.utils.callbacks import get_default_callbacks
 
-from ds2d2_yolo.comparison.jobs import AnyJob, RunJob
+from ds2d2_yolo.comparison.jobs import AnyJob, RecordedJob, RunJob
 from ds2d2_yolo.comparison.processes import take_job
 from ds2d2_yolo.comparison.records import read_curve, read_record, write_record
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AP_COLUMNS, evaluate
+from ds2d2_yolo.loading.data import load_data
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.training.pipeline import plan
 from ds2d2_yolo.training.protocols import Callbacks, Trainer
 from ds2d2_yolo.training.resume import complete_checkpoints
-from ds2d2_yolo.training.stages import folder_lock, training_state
+from ds2d2_yolo.training.stages import changed_data, folder_lock, training_state
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.trainer import PlainTrainer
 
@@ -57,6 +59,9 @@ def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks |
         job (AnyJob): The job, made by `run_comparison`.
         distiller (type[StudentTrainer]): The trainer of distilled students.
         callbacks (dict[str, list] | None): Callbacks of Ultralytics by event, for the trainings.
+
+    Raises:
+        DS2D2Error: If a job fails, or the data changed since the comparison began. Then there is no record.
     """
     if job["kind"] == "teacher" or job["kind"] == "amplifier" or job["kind"] == "unlabeled":
         plan(job["arguments"], job["kind"]).run(callbacks)
@@ -64,11 +69,28 @@ def execute(job: AnyJob, distiller: type[StudentTrainer], callbacks: Callbacks |
     record = Path(job["record"])
     with folder_lock(Path(job["folder"]), job["title"]):
         if read_record(record, job["inputs"]) is None:  # no other process made it during the wait
+            _check_data(job)
             if job["kind"] == "run":
                 content = _train(job, distiller, callbacks)
             else:
                 content = _evaluate(job["arguments"], Path(job["folder"]))
+            _check_data(job, was_trained=job["kind"] == "run")
             write_record(record, job["inputs"], content)
+
+
+def _check_data(job: RecordedJob, was_trained: bool = False) -> None:
+    """Raise an error if the data are not those of the job. A student that was trained on them gets another place."""
+    complete = check_arguments(job["arguments"])
+    data = load_data(complete.data, complete.split, complete.single_cls)
+    if fingerprint_of_data(data, complete.split) != job["inputs"]["data"]:
+        raise changed_data(complete.data, job["title"], Path(job["folder"])) if was_trained else _other_data(job)
+
+
+def _other_data(job: RecordedJob) -> DS2D2Error:
+    return DS2D2Error(
+        f"data={job['arguments']['data']}: images or labels changed since the comparison began; run the same command "
+        "again to compare on the current data"
+    )
 
 
 def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | None) -> dict[str, object]:
@@ -76,7 +98,7 @@ def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | 
     folder, arguments = Path(job["folder"]), job["arguments"]
     weights, starts = folder / "weights", folder / "starts.txt"
     callbacks = {event: list(functions) for event, functions in (callbacks or get_default_callbacks()).items()}
-    callbacks["on_train_start"] += [_start_measuring, partial(_note_start, starts)]
+    callbacks["on_train_start"] += [partial(_check_loaded, job), _start_measuring, partial(_note_start, starts)]
     callbacks["on_train_epoch_end"].append(partial(_check_batch, int(check_arguments(arguments).batch)))
     state, memory = training_state(weights), None
     if state == "trained":
@@ -126,6 +148,12 @@ def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object
         "classes": {name: asdict(scores) for name, scores in evaluation.classes.items()},
         "weights": str(complete.model),
     }
+
+
+def _check_loaded(job: RunJob, trainer: Trainer) -> None:
+    """Callback: stop if the data were changed while they were loaded. Ultralytics repairs truncated JPEGs in place."""
+    if trainer.data_fingerprint != job["inputs"]["data"]:
+        raise _other_data(job)
 
 
 def _start_measuring(trainer: Trainer) -> None:

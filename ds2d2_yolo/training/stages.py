@@ -153,14 +153,7 @@ class Stage:
         """Raise an error if the data set changed during training. Its weights get another place."""
         data = self._load_data()
         if fingerprint_of_data(data, self.overrides["split"]) != self.inputs["data"]:
-            # With the old data, a later command would find finished checkpoints and record them
-            places = (self.folder / f"weights-changed-data-{number}" for number in count(1))
-            place = (self.folder / "weights").rename(next(place for place in places if not place.exists()))
-            raise DS2D2Error(
-                f"data={self.overrides['data']}: images or labels changed during training of the {self.kind}. Its "
-                f"weights are now in {place} and are not reused; run the same command again to train on the current "
-                "data"
-            )
+            raise changed_data(self.overrides["data"], self.kind, self.folder)
 
     def _record(self) -> None:
         """Write the record of a finished stage, as the last step."""
@@ -241,6 +234,27 @@ def without_student_start(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in overrides.items() if name != "pretrained" or not isinstance(value, (str, Path))
     }
+
+
+def changed_data(data: str, what: str, folder: Path) -> DS2D2Error:
+    """Move the weights of a training whose data changed, and return the error to raise.
+
+    Otherwise, a later command with the old data would find finished checkpoints and record them.
+
+    Args:
+        data (str): The data YAML, for the message.
+        what (str): Name of the model, for the message.
+        folder (Path): The run folder.
+
+    Returns:
+        (DS2D2Error): The error. Its message names the new place of the weights.
+    """
+    places = (folder / f"weights-changed-data-{number}" for number in count(1))
+    place = (folder / "weights").rename(next(place for place in places if not place.exists()))
+    return DS2D2Error(
+        f"data={data}: images or labels changed during training of the {what}. Its weights are now in {place} and are "
+        "not reused; run the same command again to train on the current data"
+    )
 
 
 @contextmanager

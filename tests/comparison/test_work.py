@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import short
+from training_helpers import short, write_data
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.torch_utils import unwrap_model
@@ -13,6 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 
 SHORT = short(epochs=2)
 KINDS = ("none", "ultralytics", "ds2d2")
@@ -28,8 +30,9 @@ def job_of(models, teacher, amplifier, data, tmp_path):
             arguments["distill_model"] = str(teacher)
         if distil == "ds2d2":
             arguments |= {"teacher": str(teacher), "amplifier": str(amplifier)}
+        inputs = {"name": name, "data": fingerprint_of_data(check_det_dataset(arguments["data"]), "val")}
         files = {"folder": str(tmp_path / name), "record": str(tmp_path / f"{name}.json")}
-        more = {"method": distil, "seed": 3, "distil": distil, "arguments": arguments, "inputs": {"name": name}}
+        more = {"method": distil, "seed": 3, "distil": distil, "arguments": arguments, "inputs": inputs}
         return {"kind": "run", "title": name, **files, **more}
 
     return build
@@ -147,6 +150,39 @@ def test_a_run_killed_after_its_last_epoch_is_completed(distil, job_of):
     assert type(model) is DetectionModel
     assert not hasattr(model, "ds2d2_adapters")
     assert checkpoint["optimizer"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ("before", "since the comparison began"),
+        ("on_pretrain_routine_start", "since the comparison began"),
+        ("on_train_epoch_end", "during training of the run"),
+    ],
+)
+def test_results_of_changed_data_are_not_recorded(event, message, job_of, tmp_path):
+    path = write_data(tmp_path / "set", train=2, val=2)
+    job = job_of("none", data=str(path), epochs=1)
+    label = tmp_path / "set" / "labels" / "val" / "0.txt"
+    before, starts, callbacks = label.read_text(), [], get_default_callbacks()
+
+    def change(*_):
+        label.write_text("1 0.5 0.5 0.2 0.2\n")
+
+    callbacks["on_train_epoch_start"].append(lambda trainer: starts.append(trainer.epoch))
+    callbacks.get(event, []).append(change)
+    if event == "before":
+        change()
+    with pytest.raises(DS2D2Error, match=f"images or labels changed {message}"):
+        execute(job, DS2D2Trainer, callbacks)
+    assert len(starts) == (event == "on_train_epoch_end")  # an epoch is trained only if the change comes that late
+    assert not Path(job["record"]).exists()
+    label.write_text(before)
+    execute(job, DS2D2Trainer)
+    assert len(record_of(job)["curve"]) == 1
+    kept = tmp_path / "run" / "weights-changed-data-1" / "best.pt"
+    assert kept.is_file() is (event == "on_train_epoch_end")
 
 
 def test_a_damaged_checkpoint_starts_the_run_over(job_of):
