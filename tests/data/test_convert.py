@@ -521,7 +521,7 @@ def test_a_split_without_labels_is_reported(tmp_path):
     del content["annotations"]
     (source / "test.json").write_text(json.dumps(content))
     conversion = convert_dataset(source, tmp_path / "out")
-    assert "the split val has no labels: nothing can be measured on it" in conversion.manifest["notes"]
+    assert "the split test has no labels: nothing can be measured on it" in conversion.manifest["notes"]
 
 
 # ------------------------------------------------------------------------------------------------ options

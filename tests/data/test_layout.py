@@ -209,6 +209,46 @@ def test_splits_in_the_folder_of_another_are_noted(tmp_path):
     assert places_of(tmp_path)["val"] == ["train/0.jpg", "train/1.jpg"]
 
 
+def test_no_file_of_coco_is_missed_among_other_json(tmp_path):
+    coco_of(tmp_path, {f"annotations/{split}.json": split for split in ("instances_train", "instances_val")})
+    for i in range(100):
+        miniatures.write(tmp_path / "annotations" / f"meta_{i:03}.json", "{}")
+    assert recognise(tmp_path).splits == {"train": ("instances_train",), "val": ("instances_val",)}
+
+
+@pytest.mark.parametrize("header", ["", "imagesource:GoogleEarth\ngsd:0.1\n"])
+@pytest.mark.parametrize("layout", [None, "dota"])
+def test_dota_with_few_objects_is_recognised(tmp_path, header, layout):
+    for i in range(400):
+        objects = miniatures.DOTA_LABELS["P0003"] if i in (77, 277) else header
+        miniatures.write(tmp_path / "train" / "labelTxt" / f"P{i:04}.txt", objects)
+    miniatures.picture(tmp_path / "train" / "images" / "P0000.png")
+    assert recognise(tmp_path, layout=layout).name.startswith("DOTA")
+
+
+def test_a_test_set_without_labels_is_not_for_validation(tmp_path):
+    for layout in ("coco", "voc", "lists", "dota"):
+        source = getattr(miniatures, layout if layout != "lists" else "voc")(tmp_path / layout)
+        if layout == "coco":
+            content = json.loads((source / "test.json").read_text())
+            (source / "test.json").write_text(json.dumps({**content, "annotations": []}))
+        elif layout in ("voc", "lists"):
+            (source / "Annotations" / "2007_000034.xml").unlink()
+            (source / "ImageSets" / "Main" / "val.txt").unlink()
+        if layout == "voc":
+            shutil.rmtree(source / "ImageSets")
+            for split, names in {"train": ["2007_000032", "2007_000033"], "test": ["2007_000034"]}.items():
+                for name in names:
+                    image = source / split / "JPEGImages" / f"{name}.jpg"
+                    image.parent.mkdir(parents=True, exist_ok=True)
+                    (source / "JPEGImages" / image.name).rename(image)
+        found = recognise(source)
+        assert found.splits["test"] == ("test",), layout
+        assert "test" not in found.splits.get("val", ()), layout
+        reader = found.open(Account())
+        assert [image.objects for image in reader.read("test")] == [[]] * len(images_of(found)["test"]), layout
+
+
 def test_masks_of_the_same_names_are_no_images(tmp_path):
     files = {"annotations/train.json": "train"}
     files |= {f"{place}/train/{i}.jpg": None for place in ("annotations", "images", "masks") for i in range(2)}

@@ -16,7 +16,9 @@ from ds2d2_yolo.errors import DS2D2Error
 OWN = "own"
 """Value of `version=` for a data set with its own classes."""
 
-_HEADERS = ("imagesource:", "gsd:")
+HEADERS = ("imagesource:", "gsd:")
+"""Begins of the lines that may precede the objects, lower case."""
+
 _NUMBER = re.compile(r"[-+]?[\d.]+")
 
 
@@ -57,7 +59,7 @@ class DOTAReader(PerImageReader[str]):
         """Return the lines with objects."""
         lines: list[tuple[str, int | None]] = []
         for number, line in enumerate(io.StringIO(decode(content), newline=None), start=1):
-            if line.strip() and (lines or not line.lower().startswith(_HEADERS)):
+            if line.strip() and (lines or not line.lower().startswith(HEADERS)):
                 lines.append((line, number))
         return LabelFile(None, lines)
 

@@ -28,7 +28,8 @@ def coco_files(source: Source) -> list[Path]:
         for path in (folder.path / name for name in folder.first["json"]):
             head = head_of(path, 4096)
             begins = pattern.match(head) and has_words(path, '"images"')  # not the notes.json beside YOLO labels
-            if begins or (head.lstrip().startswith("{") and has_words(path, '"images"', '"categories"')):
+            other = not head.lstrip().startswith("{") or '"shapes"' in head  # labelme has one for each image
+            if begins or (not other and has_words(path, '"images"', '"categories"')):
                 found.append(path)
     return found
 
@@ -51,7 +52,8 @@ def coco_layout(source: Source, files: Sequence[Path], task: str, splits: str, n
     named = _names_of(source, files)
     roles = {name: role_of(source.words(path)) for name, path in named.items()}
     candidates = roles if ":" in splits else _instances(named, roles)
-    assigned = assign_splits({name: roles[name] for name in candidates}, splits, source.root)
+    scored = any(roles[name] == "test" and has_words(named[name], '"image_id"') for name in candidates)
+    assigned = assign_splits({name: roles[name] for name in candidates}, splits, source.root, scored)
     parts = {split: [_part_of(named[name], source, notes) for name in names] for split, names in assigned.items()}
     used = [part for chosen in parts.values() for part in chosen]
     read = {path for part in used for path in part.labels}

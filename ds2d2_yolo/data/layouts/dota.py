@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
-from ds2d2_yolo.data.formats.dota import OWN, DOTAReader
+from ds2d2_yolo.data.formats.dota import HEADERS, OWN, DOTAReader
 from ds2d2_yolo.data.formats.rules import Part, file_names
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.source import Source, head_of, role_of
-from ds2d2_yolo.data.layouts.splits import SPLITS, Names, assign_splits, lists_of, only_labelled, parts_by_folder
+from ds2d2_yolo.data.layouts.source import SAMPLE, Folder, Source, head_of, role_of
+from ds2d2_yolo.data.layouts.splits import (
+    SPLITS,
+    Names,
+    assign_splits,
+    is_scored,
+    lists_of,
+    only_labelled,
+    parts_by_folder,
+    with_published,
+)
 from ds2d2_yolo.errors import DS2D2Error
 
 
 def dota_folders(source: Source) -> list[Path]:
     """Return the folders of DOTA's label files."""
-    found = [
-        folder.path
-        for folder in source.having("txt")
-        if any(_is_dota(head_of(folder.path / name, 4096)) for name in folder.first["txt"])
-    ]
+    found = [folder.path for folder in source.having("txt") if _has_labels(folder)]
     # A folder with only empty or malformed files is recognised by its place beside the others.
     shapes = {_without_role(source.words(path)) for path in found}
     found = [folder.path for folder in source.having("txt") if _without_role(source.words(folder.path)) in shapes]
     return [path for path in found if not _is_task2(source, path)] or found
+
+
+def _has_labels(folder: Folder) -> bool:
+    """Whether a folder has a label file of DOTA. In a sparse data set, most files have no objects."""
+    names: Iterable[str] = folder.first["txt"]
+    if folder.count["txt"] > len(folder.first["txt"]):
+        names = (*names, *sorted(name for name in file_names(folder.path) if name.lower().endswith(".txt")))
+    others = 0
+    for path in (folder.path / name for name in names):
+        head = head_of(path, 4096) if path.stat().st_size else ""
+        if _is_dota(head):
+            return True
+        others += any(line.strip() and not line.lower().startswith(HEADERS) for line in head.splitlines())
+        if others == SAMPLE:
+            break
+    return False
 
 
 def _is_task2(source: Source, path: Path) -> bool:
@@ -63,7 +84,7 @@ def dota_layout(source: Source, folders: Sequence[Path], splits: str, version: s
     parts = _parts(source, labels, "labels" if version == OWN else "both", notes)
     _check_images(source, parts)
     roles = {split: role_of(split) for split in (*SPLITS, *parts) if split in parts}
-    assigned = assign_splits(roles, splits, source.root, scored="test" in parts and bool(parts["test"].labels))
+    assigned = assign_splits(roles, splits, source.root, is_scored(parts))
     by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
     used = (path for chosen in by_split.values() for part in chosen for path in part.paths)
     reader = partial(DOTAReader, by_split, root=source.root, version=version)
@@ -88,7 +109,7 @@ def _parts(source: Source, labels: Sequence[Path], names: Names, notes: list[str
     images = [folder.path for folder in source.having("images")]
     lists = lists_of(source, apart=labels)
     parts = {split: Part(tuple(labels), tuple(images), path) for split, path in lists.items()}
-    return parts or only_labelled(source, parts_by_folder(source, labels, images, names), notes)
+    return with_published(parts or only_labelled(source, parts_by_folder(source, labels, images, names), notes), ".txt")
 
 
 def _check_images(source: Source, parts: Mapping[str, Part]) -> None:

@@ -15,7 +15,7 @@ from ds2d2_yolo.data.formats.rules import IMAGE_SUFFIXES
 from ds2d2_yolo.errors import DS2D2Error
 
 SAMPLE = 40
-"""Number of files per kind and folder that are opened."""
+"""Number of files per kind and folder that are opened. Only JSON is opened whatever the number: one file is a split."""
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 """Suffixes of packed data sets, lower case."""
@@ -25,7 +25,7 @@ _DEPTH = 4  # folders below the source; DOTA's labels are the deepest: train/lab
 
 @dataclass
 class Folder:
-    """The files of one folder: for each kind of file the first names, sorted, and the number."""
+    """The files of one folder: for each kind of file some of the names, sorted, and the number. Of JSON all names."""
 
     path: Path
     first: dict[str, list[str]] = field(default_factory=dict)
@@ -101,7 +101,7 @@ def _folders_in(folder: Path, depth: int = _DEPTH) -> Iterator[Folder]:
     counts = {kind: len(found) for kind, found in sorted(names.items())}
     # Not only the first ones: neighbours show the same scene, with only some of the classes.
     chosen = {kind: sorted(found)[:: max(1, len(found) // SAMPLE)][:SAMPLE] for kind, found in names.items()}
-    yield Folder(folder, chosen, counts)
+    yield Folder(folder, chosen | {"json": sorted(names.get("json", ()))}, counts)
     if depth:
         for name in sorted(below):
             yield from _folders_in(folder / name, depth - 1)

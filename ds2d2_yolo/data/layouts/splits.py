@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ds2d2_yolo.data.formats.rules import Part
+from ds2d2_yolo.data.formats.rules import FileIndex, Part, file_names
 from ds2d2_yolo.data.layouts.source import Source, role_of
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -47,6 +49,31 @@ def lists_of(source: Source, apart: Sequence[Path] = ()) -> dict[str, Path]:
     lists = next(iter(main.values()), {})
     order = ("train", "val", "trainval", "test", None)
     return {name: lists[name] for name in sorted(lists, key=lambda name: order.index(role_of(name)))}
+
+
+def with_published(parts: Mapping[str, Part], suffix: str) -> dict[str, Part]:
+    """Return the parts; a test split of which no image has a label file becomes one without labels.
+
+    Args:
+        parts (Mapping[str, Part]): The splits of the source.
+        suffix (str): Suffix of the label files, lower case.
+    """
+    result = dict(parts)
+    for split, part in parts.items():
+        names: Iterable[str] = ()
+        if role_of(split) == "test" and part.names == "images":
+            names = (name for folder in part.images for name in file_names(folder))
+        elif role_of(split) == "test" and isinstance(part.names, Path) and os.access(part.names, os.R_OK):
+            names = part.names.read_bytes().decode("utf-8", "replace").splitlines()
+        names = [name.strip() for name in names]
+        if names and not any(map(FileIndex(part.labels, [suffix]).find, names)):
+            result[split] = replace(part, labels=())
+    return result
+
+
+def is_scored(parts: Mapping[str, Part]) -> bool:
+    """Whether there is a test split with labels."""
+    return any(part.labels for split, part in parts.items() if role_of(split) == "test")
 
 
 def parts_by_folder(source: Source, labels: Sequence[Path], images: Sequence[Path], names: Names) -> dict[str, Part]:
@@ -89,7 +116,7 @@ def only_labelled(source: Source, parts: Mapping[str, Part], notes: list[str]) -
 
 
 def assign_splits(
-    found: Mapping[str, str | None], wish: str, src: Path, unite: bool = False, scored: bool = True
+    found: Mapping[str, str | None], wish: str, src: Path, scored: bool, unite: bool = False
 ) -> Assignment:
     """Assign the splits of the source to the splits of the result.
 
@@ -97,8 +124,8 @@ def assign_splits(
         found (Mapping[str, str | None]): Role of every split of the source, such as `trainval`; None means train.
         wish (str): The user's `splits=`: `paper`, `train-val-test`, or such as `train:train+val,val:test`.
         src (Path): The source, for messages.
-        unite (bool): Whether papers train on train and val together, if there is a test split.
         scored (bool): Whether the labels of test are published, so that a model can be evaluated on it.
+        unite (bool): Whether papers train on train and val together, if there is a test split.
 
     Returns:
         (Assignment): Splits by name.
@@ -107,7 +134,7 @@ def assign_splits(
         DS2D2Error: If the source does not have these splits.
 
     Example:
-        >>> assign_splits({"trainval": "trainval", "test": "test"}, "paper", Path("DIOR"), unite=True)
+        >>> assign_splits({"trainval": "trainval", "test": "test"}, "paper", Path("DIOR"), scored=True)
         {'train': ('trainval',), 'val': ('test',)}
     """
     if ":" in wish:
@@ -116,7 +143,7 @@ def assign_splits(
         raise DS2D2Error(f"splits={wish}: expected paper, train-val-test, or such as train:trainval,val:test", 2)
     by_role = _by_role(found, src)
     if wish == "paper":
-        return _assign_as_in_papers(by_role, unite, scored)
+        return _assign_as_in_papers(by_role, scored, unite)
     if "trainval" in by_role and "train" not in by_role:
         raise DS2D2Error(f"splits={wish}: {src} has only {', '.join(found)}; splits=paper trains on trainval")
     return {split: (by_role[split],) for split in SPLITS if split in by_role}
@@ -138,11 +165,11 @@ def _by_role(found: Mapping[str, str | None], src: Path) -> dict[str, str]:
     return {role: name for role, (name,) in by_role.items()}
 
 
-def _assign_as_in_papers(by_role: Mapping[str, str], unite: bool, scored: bool) -> Assignment:
+def _assign_as_in_papers(by_role: Mapping[str, str], scored: bool, unite: bool) -> Assignment:
     """Train on train and val, evaluate on test, as far as these splits and their labels exist."""
-    if {"trainval", "test"} <= set(by_role):
+    if scored and {"trainval", "test"} <= set(by_role):
         return {"train": (by_role["trainval"],), "val": (by_role["test"],)}
-    if unite and set(SPLITS) <= set(by_role):
+    if scored and unite and set(SPLITS) <= set(by_role):
         return {"train": (by_role["train"], by_role["val"]), "val": (by_role["test"],)}
     plain = {split: (by_role[split],) for split in SPLITS if split in by_role}
     if "trainval" in by_role and "train" not in plain:

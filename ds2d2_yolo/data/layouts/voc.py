@@ -13,7 +13,14 @@ from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.data.formats.voc import VOCReader
 from ds2d2_yolo.data.layouts.layout import Layout
 from ds2d2_yolo.data.layouts.source import Folder, Source, head_of, role_of
-from ds2d2_yolo.data.layouts.splits import assign_splits, lists_of, only_labelled, parts_by_folder
+from ds2d2_yolo.data.layouts.splits import (
+    assign_splits,
+    is_scored,
+    lists_of,
+    only_labelled,
+    parts_by_folder,
+    with_published,
+)
 from ds2d2_yolo.errors import DS2D2Error
 
 _DISTINCTIVE = {
@@ -96,8 +103,9 @@ def voc_layout(
     labels, images = tuple(folder.path for folder in chosen), tuple(_image_folders(source))
     lists = lists_of(source)
     parts = {split: Part(labels, images, path) for split, path in lists.items()}
-    parts = parts or _parts(source, labels, images, notes)
-    assigned = assign_splits({split: role_of(split) for split in parts}, splits, source.root, unite=bool(lists))
+    parts = with_published(parts or _parts(source, labels, images, notes), ".xml")
+    roles = {split: role_of(split) for split in parts}
+    assigned = assign_splits(roles, splits, source.root, is_scored(parts), unite=bool(lists))
     by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
 
     def open_reader(account: Account) -> Reader:
