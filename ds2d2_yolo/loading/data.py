@@ -24,6 +24,7 @@ from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_
 from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 from ds2d2_yolo.resources import own_file, resource_folder
 
+_SPLITS = ("train", "val", "test", "minival")
 _MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more is a typing error, and would build a model of gigabytes
 
 
@@ -97,7 +98,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
     check_unique(path, in_order(data["names"]))
     if not data.get(split):
         raise DS2D2Error(f"split={split}: {path} has no line '{split}:'; add it, or pass split=val")
-    refuse_unsafe_caches(path, data)
+    refuse_unsafe_caches(f"data={path}", [data.get(name) for name in {*_SPLITS, split}])
     return data
 
 
@@ -146,7 +147,7 @@ def _check_values(path: str, data: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"data={path}: channels={channels} is not valid; write a whole number, such as 'channels: 3'")
     if "kpt_shape" in data:
         check_keypoint_shape(path, data)
-    for name in ("train", "val", "test", "minival"):
+    for name in _SPLITS:
         for entry in [data[name]] if isinstance(data.get(name), str) else data.get(name) or []:
             refuse_unusable(entry)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,19 +50,17 @@ class _PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def refuse_unsafe_caches(path: str, data: Mapping[str, Any]) -> None:
-    """Refuse a data set with a labels.cache that could run code. This check does not depend on `safe`.
+def refuse_unsafe_caches(named: str, splits: Iterable[str | Iterable[str] | None]) -> None:
+    """Refuse images with a labels.cache that could run code. This check does not depend on `safe`.
 
     Args:
-        path (str): The data YAML, for messages.
-        data (Mapping[str, Any]): The data set, as described by Ultralytics.
+        named (str): The argument that names the images, for the message, such as `data=DIOR.yaml`.
+        splits (Iterable[str | Iterable[str] | None]): Entries of a checked data YAML: folders and lists of images.
 
     Raises:
         DS2D2Error: If a cache holds more than plain values and arrays.
     """
-    images: list[str | Path] = [
-        image for split in ("train", "val", "test") for image in images_of_split(data.get(split))
-    ]
+    images: list[str | Path] = [image for split in splits for image in images_of_split(split)]
     for folder in sorted({Path(label).parent for label in img2label_paths(images)}):
         cache = folder.with_suffix(".cache")
         try:
@@ -71,7 +69,7 @@ def refuse_unsafe_caches(path: str, data: Mapping[str, Any]) -> None:
                 _PlainUnpickler(file).load()
         except _UnsafeTypeError as error:
             raise DS2D2Error(
-                f"data={path}: {cache} could run code, it holds {message_of(error)}; delete this file, Ultralytics "
+                f"{named}: {cache} could run code, it holds {message_of(error)}; delete this file, Ultralytics "
                 "writes it again"
             ) from error
         except Exception:  # missing or damaged: NumPy reads the same bytes and fails at the same place

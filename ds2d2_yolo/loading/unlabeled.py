@@ -17,6 +17,7 @@ from ds2d2_yolo.data.threads import threads
 from ds2d2_yolo.errors import DS2D2Error, similar_file
 from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_images, images_of_split
+from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 
 SET_FILE = "unlabeled.json"
 """Name of the file that describes a set of images with a teacher's labels."""
@@ -158,7 +159,7 @@ def fingerprint_of_unlabeled(entries: Sequence[str]) -> str:
 
 
 def read_pseudo_set(file: str | Path) -> PseudoSet:
-    """Read the description of a set with a teacher's labels, and check that the labels are unchanged.
+    """Read the description of a set with a teacher's labels, and check that the labels are unchanged and safe.
 
     Args:
         file (str | Path): Its JSON file.
@@ -167,7 +168,7 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
         (PseudoSet): The set.
 
     Raises:
-        DS2D2Error: If it is missing or damaged, or its labels have changed.
+        DS2D2Error: If it is missing or damaged, its labels have changed, or a cache of labels could run code.
     """
     path = Path(file).resolve()
     advice = "run the command again with unlabeled=path/to/images, which creates it again"
@@ -183,6 +184,7 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
         raise DS2D2Error(f"unlabeled={file}: is missing or damaged ({error}); {advice}") from error
     if found != expected:
         raise DS2D2Error(f"unlabeled={file}: its images or labels were changed; {advice}")
+    refuse_unsafe_caches(f"unlabeled={file}", [str(made.folder)])
     return made
 
 

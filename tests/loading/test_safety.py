@@ -6,13 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import NAMES, lively_model, save_checkpoint, small_yolo, write_data
 from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.safety import check_safety
+from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="safe=True needs torch 2.6"
@@ -145,6 +147,42 @@ def test_caches_of_labels_run_nothing(words, head, files, fresh_machine, capsys,
         else:
             pickle.dump({"labels": Trap(files["marker"])}, file)
     assert main(words.format(**{**files, "data": data}).split()) == 1
+    assert not files["marker"].exists()
+    assert f"{cache} could run code" in capsys.readouterr().err
+
+
+def test_caches_of_a_rare_split_run_nothing(files, fresh_machine, capsys, tmp_path):
+    files["marker"].unlink(missing_ok=True)
+    data = write_data(tmp_path / "set", train=2, val=2)
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind / "val").rename(tmp_path / "set" / kind / "minival")
+    data.write_text(data.read_text().replace("images/val", "images/train") + "minival: images/minival\n")
+    cache = tmp_path / "set" / "labels" / "minival.cache"
+    cache.write_bytes(pickle.dumps({"labels": Trap(files["marker"])}))
+    words = "val model={good} data={data} imgsz=64 split=minival safe=True"
+    assert main(words.format(**{**files, "data": data}).split()) == 1
+    assert not files["marker"].exists()
+    assert f"{cache} could run code" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["", "0/"])
+def test_caches_of_unlabelled_images_run_nothing(folder, files, fresh_machine, capsys, tmp_path):
+    """In subfolders, too, where Ultralytics would look for images and a cache."""
+    files["marker"].unlink(missing_ok=True)
+    other = write_data(tmp_path / "other", train=2, val=1).parent
+    made, names = tmp_path / "made", [f"{folder}{number}" for number in (0, 1)]
+    for kind in ("images", "labels"):
+        shutil.copytree(other / kind / "train", made / kind / folder)
+    named = sorted((made / "labels").iterdir())
+    if folder:
+        (made / "labels" / "0.txt").write_text("")
+        named = [made / "labels" / "0.txt"]
+    content = {"images": len(named), "labels": fingerprint_of_labels(named), "inputs": {}}
+    write_json(made / SET_FILE, {**content, "thresholds": {name: {"confidence": 0.5} for name in NAMES.values()}})
+    cache = (made / "labels" / names[0]).parent.with_suffix(".cache")
+    cache.write_bytes(pickle.dumps({"labels": Trap(files["marker"])}))
+    words = f"{TRAIN} unlabeled={made / SET_FILE} project={tmp_path / 'runs'} im_high=0 workers=0 safe=True"
+    assert main(words.format(**files).split()) == 1
     assert not files["marker"].exists()
     assert f"{cache} could run code" in capsys.readouterr().err
 
