@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import io
 import json
 import math
@@ -306,7 +307,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         folder = folder.resolve()
         # Not in the folder itself, because Ultralytics empties it before it starts DDP workers
-        self._file = folder.with_name(f".{folder.name[:60]}.lock")
+        self._file = folder.with_name(f".{_short_name(folder.name)}.lock")
         self._lock = FileLock(self._file, is_singleton=True, thread_local=False)
 
     @property
@@ -338,6 +339,12 @@ class FolderLock:
             with suppress(OSError):  # on Windows, filelock removes it; here, waiting processes notice the removal
                 self._file.unlink()
         self._lock.release()
+
+
+def _short_name(name: str) -> str:
+    """Return a name of at most 120 bytes, as file systems have limits. Different names stay different."""
+    content = os.fsencode(name)
+    return name if len(content) <= 120 else f"{name[:27]}-{hashlib.sha256(content).hexdigest()[:10]}"
 
 
 def _remove_leftovers(target: Path) -> None:

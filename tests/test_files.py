@@ -168,3 +168,14 @@ def test_a_file_that_exists_is_never_written_to(tmp_path, copy):
     with pytest.raises(FileExistsError):
         put_file(tmp_path / "second", tmp_path / "link", copy)
     assert (tmp_path / "first").read_text() == "first"
+
+
+@pytest.mark.parametrize("sign", ["x", "\N{CJK UNIFIED IDEOGRAPH-8239}"])
+def test_folders_with_long_names_have_locks_of_their_own(sign, tmp_path):
+    folders = [tmp_path / f"{sign * (240 // len(sign.encode()))}{end}" for end in ("0", "1")]
+    locks = [FolderLock(folder) for folder in folders]
+    assert all(lock.acquire(wait=False) for lock in locks)
+    assert len(names(tmp_path)) == 2
+    for lock in locks:
+        lock.release()
+    assert names(tmp_path) == []

@@ -97,7 +97,7 @@ def test_a_lock_keeps_other_processes_out(tmp_path):
 
 
 def test_what_killed_processes_left_is_cleared(tmp_path):
-    for name in ("unbegun", "begun", "elsewhere", "here"):
+    for name in ("unbegun", f"unbegun-{'x' * 80}", "begun", "elsewhere", "here"):
         (tmp_path / name / "weights").mkdir(parents=True)
         (tmp_path / name / "args.yaml").touch()
         (tmp_path / f".{name}.lock").touch()
