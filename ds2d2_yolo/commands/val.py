@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
 def table_lines(evaluation: Evaluation) -> list[str]:
     """Return an evaluation as a table, with warnings."""
     rows = [["class", "objects", *AP_COLUMNS]]
-    for name, scores in {"all": evaluation, **evaluation.classes}.items():
+    for name, scores in [("all", evaluation), *evaluation.classes.items()]:
         values = (getattr(scores, column) for column in AP_COLUMNS)
         rows.append([name, str(scores.objects), *("-" if math.isnan(value) else f"{value:.3f}" for value in values)])
     sizes = ", ".join(f"{count} {name}" for name, count in evaluation.sizes.items())

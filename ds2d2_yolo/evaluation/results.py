@@ -65,7 +65,7 @@ def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Seque
     writer = csv.writer(table, lineterminator="\n")
     columns = [field.name for field in fields(Scores)]
     writer.writerow(["class", *columns])
-    for name, scores in {"all": evaluation, **evaluation.classes}.items():
+    for name, scores in [("all", evaluation), *evaluation.classes.items()]:
         values = (getattr(scores, column) for column in columns)
         writer.writerow([name, *("" if math.isnan(value) else value for value in values)])
     contents = {

@@ -23,8 +23,10 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.commands import val
 from ds2d2_yolo.commands.val import table_lines
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import AP_COLUMNS, coco_scores, evaluate
+from ds2d2_yolo.evaluation import AP_COLUMNS, Evaluation, coco_scores, evaluate
 from ds2d2_yolo.evaluation.detections import coco_detections
+from ds2d2_yolo.evaluation.results import save_evaluation
+from ds2d2_yolo.evaluation.scores import Scores
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels
@@ -405,6 +407,19 @@ def test_the_table_and_the_files_tell_the_same(evaluated):
     assert lines[0].split() == ["class", "objects", *AP_COLUMNS]
     assert lines[1].split() == ["all", "70", *(f"{value:.3f}" for value in of(evaluation))]
     assert not any("WARNING" in line for line in lines)
+
+
+def test_a_class_called_all_does_not_replace_the_total(tmp_path):
+    scores = {name: Scores(5, *[ap] * 6) for name, ap in (("all", 0.1), ("ship", 0.9))}
+    none = {name: {} for name in ("figures", "refused", "settings")}
+    figures = {"images": 1, "sizes": {"small": 10}, "mAP50": 0.5, "mAP50_95": 0.5, "max_dets": 100, "most": 1, **none}
+    evaluation = Evaluation(10, *[0.5] * 6, classes=scores, folder=tmp_path, **figures)
+    assert [line.split()[:3] for line in table_lines(evaluation)[1:4]] == [
+        *(["all", "10", "0.500"], ["all", "5", "0.100"], ["ship", "5", "0.900"])
+    ]
+    save_evaluation(evaluation, {"images": [], "annotations": [], "categories": []}, [])
+    rows = list(csv.DictReader((tmp_path / "coco.csv").open()))
+    assert [(row["class"], row["AP"]) for row in rows] == [("all", "0.5"), ("all", "0.1"), ("ship", "0.9")]
 
 
 # --------------------------------------------------------------------------------- what is worth a warning
