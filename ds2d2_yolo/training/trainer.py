@@ -89,9 +89,7 @@ class PlainTrainer(DetectionTrainer):
         _callbacks: Callbacks | None = None,
     ) -> Any:
         """Create a trainer for the task of the model."""
-        asked = {**(overrides or {})}
-        asked["safe"] = asked.get("safe", complete_configuration(cfg)["safe"])
-        return super().__new__(trainer_for(cls, asked))
+        return super().__new__(trainer_for(cls, {**complete_configuration(cfg), **(overrides or {})}))
 
     def __init__(
         self,

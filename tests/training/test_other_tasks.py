@@ -9,6 +9,8 @@ from dataclasses import asdict
 import pytest
 import torch
 from training_helpers import NAMES, batch_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
 
@@ -229,6 +231,14 @@ def test_trainers_take_the_task_of_their_model(tmp_path):
         assert issubclass(made, kind)
         assert trainer_for(made, {"task": "segment"}) is made is trainer_for(kind, {"task": "segment"})
         assert trainer_for(kind, {"model": "retinanet_r18.yaml"}) is kind
+
+
+def test_a_configuration_chooses_the_trainer_as_overrides_do():
+    for model, base in (("yolo11n-obb.yaml", OBBTrainer), ("rtdetr-l.yaml", RTDETRTrainer)):
+        cfg = {"teacher": "missing.pt", "model": model}
+        for arguments in ({"cfg": cfg}, {"overrides": cfg}, {"cfg": cfg, "overrides": {"epochs": 2}}):
+            assert isinstance(DS2D2Trainer.__new__(DS2D2Trainer, **arguments), base)
+        assert not isinstance(DS2D2Trainer.__new__(DS2D2Trainer, cfg, {"student": "yolo11n.yaml"}), base)
 
 
 @pytest.mark.slow
