@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from ultralytics.utils import RANK
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.comparison.jobs import AnyJob, RecordedJob, RunJob
@@ -26,6 +27,7 @@ from ds2d2_yolo.training.protocols import Callbacks, Trainer
 from ds2d2_yolo.training.resume import complete_checkpoints
 from ds2d2_yolo.training.stages import changed_data, folder_lock, training_state
 from ds2d2_yolo.training.student import StudentTrainer
+from ds2d2_yolo.training.tasks import task_of
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 _RESUMABLE = ("data", "device", "workers", "cache", "plots")  # Ultralytics accepts these when it resumes
@@ -131,11 +133,13 @@ def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | 
 def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Return the AP of the detector `model`: Ultralytics' and, for boxes, COCO's."""
     complete = check_arguments({key: value for key, value in arguments.items() if key not in DEFAULTS})
+    # As in the final validation: the padded sizes depend on it
+    batch = complete.batch if task_of(arguments) == "obb" else 2 * complete.batch
     evaluation = evaluate(
         complete.model,
         complete.data,
         save_dir=str(folder / "coco"),
-        batch=2 * complete.batch,  # as in the final validation: the padded sizes depend on it
+        batch=batch,
         plots=False,
         **{name: getattr(complete, name) for name in ("imgsz", "device", "workers", "split", "single_cls")},
         **{name: getattr(complete, name) for name in ("iou", "max_det")},
@@ -184,7 +188,9 @@ def _peak_memory(trainer: Trainer) -> int | None:
 
 
 def _note_start(path: Path, trainer: Trainer) -> None:
-    """Callback: append the number of epochs before this start of the run."""
+    """Callback: append the number of epochs before this start of the run, once for all its processes."""
+    if RANK > 0:
+        return
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{trainer.start_epoch}\n")
 

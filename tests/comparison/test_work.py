@@ -2,19 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from training_helpers import short, write_data
+from training_helpers import lively_model, save_checkpoint, short, write_data
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.comparison.work import execute
+from ds2d2_yolo.comparison.work import _note_start, execute
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
+from ds2d2_yolo.training.trainer import PlainTrainer
 
 SHORT = short(epochs=2)
 KINDS = ("none", "ultralytics", "ds2d2")
@@ -207,3 +209,24 @@ def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
     callbacks["on_train_start"].append(lambda t: t.model.model[4].register_forward_pre_hook(fail_once))
     with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics reduced the batch to 2.*pass batch=2"):
         execute(job_of("none"), DS2D2Trainer, callbacks)
+
+
+@pytest.mark.parametrize("task", ["detect", "obb"])
+def test_the_batch_of_the_evaluation_is_that_of_a_validation(task, tmp_path):
+    data = write_data(tmp_path / "set", train=4, val=6, task=task)
+    name = {"detect": "yolo11n.yaml", "obb": "yolo11n-obb.yaml"}[task]
+    arguments = short(model=str(save_checkpoint(lively_model(name), tmp_path / "model.pt")), data=str(data), batch=2)
+    trainer = PlainTrainer(overrides={**arguments, "project": str(tmp_path / "runs")})
+    trainer._setup_train()
+    inputs = {"data": fingerprint_of_data(check_det_dataset(arguments["data"]), "val")}
+    job = {"kind": "evaluation", "title": "teacher", "folder": str(tmp_path / "teacher"), "inputs": inputs}
+    execute({**job, "record": str(tmp_path / "teacher.json"), "arguments": arguments}, DS2D2Trainer)
+    evaluation = json.loads((tmp_path / "teacher" / "coco" / "coco.json").read_text())
+    assert evaluation["settings"]["batch"] == trainer.test_loader.batch_size
+
+
+def test_a_start_is_noted_once_for_all_processes(tmp_path, monkeypatch):
+    for rank in (0, 1):
+        monkeypatch.setattr("ds2d2_yolo.comparison.work.RANK", rank)
+        _note_start(tmp_path / "starts.txt", SimpleNamespace(start_epoch=5))
+    assert (tmp_path / "starts.txt").read_text() == "5\n"
