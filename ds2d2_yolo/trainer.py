@@ -35,5 +35,6 @@ class DS2D2Trainer(StudentTrainer):
         _callbacks: Callbacks | None = None,
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
-        if self.args.plots and RANK in {-1, 0}:
+        # Workers of a DDP run get the callbacks of their parent, which trains nothing, and run this constructor again
+        if self.args.plots and RANK in {-1, 0} and not self.ddp:
             add_pictures(self)

@@ -115,8 +115,9 @@ class PlainTrainer(DetectionTrainer):
         self._gradients: dict[str, Any] = {}  # accumulated before the interruption
         self.mixed: MixedLoss | None = None  # set in a run with unlabelled images
         self._places: MixedSampler | None = None
-        self.add_callback("on_train_start", _continue_run_time)
-        self.add_callback("on_train_epoch_start", _count_images_anew)
+        if not self.ddp:  # workers of a DDP run get the callbacks of their parent, and add these themselves
+            self.add_callback("on_train_start", _continue_run_time)
+            self.add_callback("on_train_epoch_start", _count_images_anew)
 
     @property
     def arguments(self) -> Arguments:

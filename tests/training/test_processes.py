@@ -6,6 +6,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -261,6 +262,27 @@ def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
     header, row = (trainer.save_dir / "results.csv").read_text().splitlines()
     values = dict(zip(header.split(","), row.split(","), strict=True))
     assert all(float(values[f"train/{name}"]) > 0 for name in TERMS)
+
+
+def test_the_parent_of_workers_adds_no_callbacks_of_its_own(tmp_path, monkeypatch):
+    pytest.importorskip("cloudpickle")
+    data = write_data(tmp_path / "set", train=4, val=2)
+    teacher = save_checkpoint(lively_model("yolo11n.yaml"), tmp_path / "teacher.pt")
+    arguments = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "im_high": 0}
+    arguments |= {"plots": True, "project": str(tmp_path / "runs")}
+    single = DS2D2Trainer(overrides={**arguments, "name": "single"})
+    for module in ("ultralytics.engine.trainer", "ds2d2_yolo.loading.place"):  # a machine with two GPUs
+        monkeypatch.setattr(f"{module}.select_device", lambda *_, **__: torch.device("cuda", 0))
+    parent = DS2D2Trainer(overrides={**arguments, "device": "0,1"})
+    assert parent.ddp
+    file = generate_ddp_file(parent)
+    callbacks = torch.load(Path(file).with_suffix(".pt"), weights_only=False)["callbacks"]
+    ddp_cleanup(parent, file)
+    parent._unlock()
+    monkeypatch.undo()
+    worker = DS2D2Trainer(overrides={**arguments, "name": "worker"}, _callbacks=callbacks)
+    for event, functions in single.callbacks.items():
+        assert len(worker.callbacks[event]) == len(functions), event
 
 
 def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
