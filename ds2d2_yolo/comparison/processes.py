@@ -91,7 +91,7 @@ def run_jobs(
 
 
 def take_job() -> Job:
-    """Return the job of this process. From then on, the process is interrupted when its parent ends.
+    """Return the job of this process. From then on, it and its children are interrupted when its parent ends.
 
     Returns:
         (Job): The job.
@@ -108,7 +108,19 @@ def _interrupt_at_end_of_input() -> None:
     """Wait until the other end of the pipe is closed, which also happens when its process dies."""
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
+    if os.name == "nt" or os.getpgrp() != os.getpid():
+        os.kill(os.getpid(), signal.SIGINT)
+    else:  # also torch's launcher: Ultralytics gives it a quarter of a second to end, and then kills it
+        os.killpg(os.getpid(), signal.SIGINT)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a job that still runs, and the processes that it has left behind in its session."""
+    process.kill()
+    process.wait()
+    if os.name != "nt":
+        with suppress(ProcessLookupError, PermissionError):  # there are none
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _run_job(job: Job, worker: Sequence[str], watch: Callable[[], object] | None = None) -> str | None:
@@ -133,11 +145,9 @@ def _run_job(job: Job, worker: Sequence[str], watch: Callable[[], object] | None
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _kill(process)
     if code == 0:
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import weakref
@@ -33,6 +32,7 @@ from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configur
 from ds2d2_yolo.training.checks import check_last_batch
 from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
 from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
+from ds2d2_yolo.training.ranks import check_launch, end_with_launcher
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
     checkpoint_size,
@@ -101,6 +101,8 @@ class PlainTrainer(DetectionTrainer):
         self._detector: Detector | None = None
         self._unlock: Callable[[], object] = lambda: None
         self._is_new = False
+        if RANK != -1:
+            end_with_launcher()
         try:
             with report_full_disk(advice=self._full_disk_advice):
                 super().__init__(complete_configuration(cfg), overrides, _callbacks)
@@ -451,25 +453,6 @@ def check_unfinished(last: Path, weights: Path) -> bool:
             f"resume={last}: would overwrite the finished run in {weights.parent}; pass save_dir= with a new folder"
         )
     return False
-
-
-def check_launch(devices: int) -> None:
-    """Refuse a number of processes that differs from the number of devices on this machine.
-
-    Args:
-        devices (int): Number of devices in `device`, 0 on a CPU.
-
-    Raises:
-        DS2D2Error: If the numbers differ. On a CPU, Ultralytics would multiply losses by 0 devices. On several
-            machines, it would count the devices of one machine only.
-    """
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    if processes != devices:
-        raise DS2D2Error(
-            f"{processes} processes for {devices} GPUs in device=: Ultralytics starts one process per GPU itself; run "
-            "without torchrun, for example with device=0,1",
-            2,
-        )
 
 
 def _return_gradients(trainer: PlainTrainer) -> None:

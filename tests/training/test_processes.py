@@ -23,8 +23,8 @@ from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.mixed import MixedLoss
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.ranks import check_launch
 from ds2d2_yolo.training.step import Distiller
-from ds2d2_yolo.training.trainer import check_launch
 
 TERMS = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 PROCESSES = 2
@@ -291,6 +291,26 @@ def test_processes_that_ultralytics_did_not_start_are_refused(monkeypatch):
     for devices in (0, 1, 4):  # a CPU; two machines with a GPU each; too few
         with pytest.raises(DS2D2Error, match=f"2 processes for {devices} GPUs"):
             check_launch(devices)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not report the end of a parent")
+def test_a_rank_ends_when_its_launcher_is_killed(tmp_path, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    data = write_data(tmp_path / "set", train=4, val=2)
+    overrides = {**SHORT, "model": "yolo11n.yaml", "data": str(data), "project": str(tmp_path / "runs")}
+    rank = (
+        "import contextlib, time; from ds2d2_yolo.training.trainer import PlainTrainer, DS2D2Error\n"
+        f"with contextlib.suppress(DS2D2Error): PlainTrainer(overrides={overrides!r})\n"  # this machine has no GPU
+        "print('started', flush=True); time.sleep(60)"
+    )
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}], start_new_session=True)"
+    process = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE)
+    while (line := process.stdout.readline()) != b"started\n":
+        assert line, "it did not start"
+    process.kill()
+    process.communicate(timeout=40)  # until the rank has ended: it has the pipe, too
 
 
 @pytest.mark.slow
