@@ -57,7 +57,7 @@ class Plan:
         teacher_stage (Stage | None): The stage that trains the teacher. None if a trained teacher was given.
         start (str | None): A printed line that describes fine-tuning of a checkpoint for other classes.
         entries (list[str]): Folders and lists of unlabelled images.
-        unlabeled (Unlabeled | None): The unlabelled images. None if the teacher has labelled them already.
+        unlabeled (Unlabeled | None): The unlabelled images, for the summary. None if the teacher has labelled them.
 
     Example:
         >>> plan({"teacher": "yolo11l.pt", "data": "DIOR.yaml"}, "amplifier").states  # doctest: +SKIP
@@ -111,7 +111,7 @@ class Plan:
             states["amplifier"] = "reused"
         if states.get("unlabeled", "given") != "given":
             labels = unlabeled_stage(arguments, self.data, teacher, self.entries)
-            arguments = arguments.replace(unlabeled=str(labels.ensure(self.unlabeled)))
+            arguments = arguments.replace(unlabeled=str(labels.ensure()))
             states["unlabeled"] = "reused"
         return replace(self, arguments=arguments, teacher=teacher, metrics=metrics, states=states)
 

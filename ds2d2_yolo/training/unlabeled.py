@@ -33,6 +33,7 @@ from ds2d2_yolo.loading.unlabeled import (
     SET_FILE,
     PseudoSet,
     Unlabeled,
+    find_unlabeled,
     fingerprint_of_labels,
     fingerprint_of_unlabeled,
     read_pseudo_set,
@@ -95,23 +96,23 @@ class UnlabeledStage:
             return "reused"
         return "to be continued" if any(self.folder.glob("*.jsonl")) else "to be made"
 
-    def ensure(self, images: Unlabeled | None) -> Path:
+    def ensure(self) -> Path:
         """Reuse the labels if they exist, otherwise create them. Return the stage's output file.
 
         Other processes that need the same labels wait until they are finished.
-
-        Args:
-            images (Unlabeled | None): The images. None if the labels exist already.
 
         Raises:
             DS2D2Error: If the teacher is not better than chance on the validation set, or detects no object with enough
                 confidence.
         """
         with folder_lock(self.folder, "unlabelled images"), report_full_disk():
-            if self._finished() is not None or images is None:
+            if self._finished() is not None:
                 LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: reusing {self.file}")
             else:
-                LOGGER.info(f"{colorstr('DS2D2:')} unlabelled images: the teacher labels them in {self.folder}")
+                images = find_unlabeled(self.entries, self.data)
+                LOGGER.info(
+                    f"{colorstr('DS2D2:')} unlabelled images: the teacher labels {images.describe()} in {self.folder}"
+                )
                 self._make(images)
         LOGGER.info("\n".join(describe_set(read_pseudo_set(self.file))))
         return self.file

@@ -142,6 +142,20 @@ def test_other_images_make_another_stage(asked, oracle, tmp_path):
     assert make_stage(asked, "unlabeled").parents[1] != first.parents[1]
 
 
+@pytest.mark.parametrize("is_made", [False, True])
+def test_images_added_after_the_plan_are_labelled(is_made, asked, oracle, tmp_path):
+    """Training of the teacher can take hours after the plan."""
+    oracle()
+    if is_made:
+        make_stage(asked, "unlabeled")
+    planned = plan(asked, "unlabeled")
+    shutil.copyfile(tmp_path / "other/images/val/0.png", tmp_path / "other/images/train/0new.png")
+    shutil.copyfile(tmp_path / "other/labels/val/0.txt", tmp_path / "other/labels/train/0new.txt")
+    made = read_pseudo_set(planned.run().arguments.unlabeled)
+    assert made.content["images"] == 6
+    assert plan(asked, "unlabeled").states["unlabeled"] == "reused"
+
+
 def test_another_precision_detects_nothing_again(asked, oracle):
     oracle()
     first = make_stage(asked, "unlabeled")
