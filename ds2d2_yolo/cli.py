@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
@@ -62,17 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = import_module(f"ds2d2_yolo.commands.{mode}").run(rest) or 0
             _flush()
         return code
-    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
-        return 0
+    except BrokenPipeError:
+        if not _reader_has_ended():  # another pipe, such as one to a data loader
+            raise
+        _flush()
+        if not (hint := _how_to_continue(mode)):  # the reader has enough lines, as `head` has
+            return 0
+        with suppress(OSError):  # it may have been the reader of errors, too
+            print(f"ds2d2: error: the reader of the output ended, so this run ends{hint}", file=sys.stderr)
+        return 1
     except DS2D2Error as error:
         print(f"ds2d2: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        how = dict.fromkeys(_TRAINING, "run it again, a student with resume=last.pt")
-        how |= dict.fromkeys(_COMPARING, "run it again")
-        hint = f"; to continue, {how[mode]}" if mode in how else ""
-        print(f"\nds2d2: interrupted{hint}", file=sys.stderr)
+        print(f"\nds2d2: interrupted{_how_to_continue(mode)}", file=sys.stderr)
         return 130
+
+
+def _how_to_continue(mode: str | None) -> str:
+    """Return how to continue an interrupted run, as the end of a message. Empty for modes that train nothing."""
+    how = dict.fromkeys(_TRAINING, "run it again, a student with resume=last.pt")
+    how |= dict.fromkeys(_COMPARING, "run it again")
+    return f"; to continue, {how[mode]}" if mode in how else ""
 
 
 def _flush() -> None:
@@ -80,9 +93,23 @@ def _flush() -> None:
     output = sys.stdout
     try:
         output.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        raise
+        if not isinstance(error, BrokenPipeError):  # otherwise only lines are lost that nobody reads
+            raise
+
+
+def _reader_has_ended() -> bool:
+    """Return whether standard output is a pipe whose other end is closed."""
+    try:
+        sys.stdout.flush()
+        descriptors = select.poll()
+        descriptors.register(sys.stdout.fileno(), 0)
+        return bool(descriptors.poll(0))
+    except BrokenPipeError:
+        return True
+    except (AttributeError, OSError):  # no `poll` on Windows, no file behind the output
+        return False
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:

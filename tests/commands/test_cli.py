@@ -1,5 +1,6 @@
 """The command line: its syntax, and one clear line for every mistake."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -371,6 +372,45 @@ def test_a_closed_pipe_is_not_an_error():
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert (process.wait(), process.stderr.read()) == (0, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports a closed pipe in another way")
+@pytest.mark.parametrize(
+    ("mode", "code", "message"), [("cfg", 0, ""), ("train", 1, "ends; to continue, run it again, a student with")]
+)
+def test_a_training_does_not_end_well_without_its_reader(mode, code, message):
+    """Also when errors have another reader."""
+    program = (
+        f"import sys, ds2d2_yolo.commands.{mode} as command; from ds2d2_yolo.cli import main\n"
+        "command.run = lambda words: [print('x' * 999, flush=True) for _ in range(999)]\n"
+        f"sys.exit(main(['{mode}']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == code
+    assert message in errors
+    assert errors.count("\n") == code
+
+
+def test_other_broken_pipes_are_errors(monkeypatch):
+    def fail(words):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    for mode in ("train", "version"):
+        monkeypatch.setattr(f"ds2d2_yolo.commands.{mode}.run", fail)
+        with pytest.raises(BrokenPipeError):
+            main([mode])
+
+
+def test_lines_that_nobody_reads_do_not_change_the_exit_code(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr("ds2d2_yolo.commands.check.run", lambda words: print("a problem") or 1)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["check"]) == 1
 
 
 def test_train_without_words_shows_what_a_beginner_types(capsys):
