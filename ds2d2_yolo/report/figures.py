@@ -7,6 +7,7 @@ light colour with dark text: they look the same on light and dark pages.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,11 @@ from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
+from ds2d2_yolo.report.fonts import families_for
 from ds2d2_yolo.report.palette import AXIS, CARD, FAINT, FRAME, GRID, INK, OUTCOMES, Quantity
 
 Grid = Literal["x", "y", "both"]
@@ -64,9 +67,19 @@ def plain_figure(width: float, height: float, dpi: int) -> Figure:
 
 
 def png_of(figure: Figure, dpi: float | None = None) -> bytes:
-    """Return a figure as a PNG, optionally with another resolution in pixels per inch."""
+    """Return a figure as a PNG, optionally with another resolution in pixels per inch.
+
+    Its texts are drawn as they are: `$` begins no formula, and signs of other scripts come from installed fonts.
+    """
+    texts: list[Any] = figure.findobj(Text)
+    families = families_for("".join({text.get_text(): None for text in texts}))
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_fontfamily(families)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), dpi=dpi or figure.dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # one per sign: `families_for` has warned
+        figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), dpi=dpi or figure.dpi)
     return buffer.getvalue()
 
 

@@ -1,14 +1,18 @@
 """The tools for pictures and pages."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 from matplotlib.colors import LogNorm
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
-from ds2d2_yolo.report.figures import Canvas, scale_of, show_map
+from ds2d2_yolo.report.figures import Canvas, plain_figure, png_of, scale_of, show_map
+from ds2d2_yolo.report.fonts import families_for
 from ds2d2_yolo.report.page import (
     Folded,
     Grid,
@@ -81,6 +85,37 @@ def test_changes_are_sorted_with_the_best_on_top():
     labels = [text.get_text() for text in canvas.figure.axes[0].get_yticklabels()]
     assert labels == ["b (7)", "d", "a"]
     assert draw_changes({}, "points").png().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["a$b_$c.png", "cost $5 and $6", "x$\\foo$", "three $"])
+def test_dollars_are_drawn_as_they_are(name):
+    canvas = draw_curves({name: {name: [1.0, 2.0]}}, [1, 2], xlabel=name)
+    canvas.text(0.1, 0.1, name)
+    assert canvas.png().startswith(b"\x89PNG")
+    figure = plain_figure(3, 2, 100)
+    figure.subplots().set_yticks([0, 1], [name, "y"])
+    assert png_of(figure) != png_of(plain_figure(3, 2, 100))
+
+
+def test_signs_that_the_standard_font_lacks_come_from_others(caplog):
+    families = families_for("\N{LATIN SMALL LETTER D WITH PALATAL HOOK}")
+    paths = [findfont(FontProperties(family=[family])) for family in families]
+    assert [bool(FT2Font(path).get_char_index(0x1D81)) for path in paths] == [False, True]
+    assert families_for("ship, a$ \n") == families[:1]
+    assert not caplog.records
+
+
+def test_signs_of_no_font_are_reported_once(caplog, monkeypatch):
+    monkeypatch.setattr("ds2d2_yolo.report.fonts._warned", [])
+    monkeypatch.setattr(fontManager, "ttflist", [])
+    canvas = Canvas(3, 2)
+    canvas.text(0.1, 0.1, "\N{LATIN SMALL LETTER F WITH PALATAL HOOK}\N{LATIN SMALL LETTER K WITH PALATAL HOOK}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            assert canvas.png().startswith(b"\x89PNG")
+    (record,) = caplog.records
+    assert "no installed font has \u1d82\u1d84, so pictures show boxes" in record.message
 
 
 def test_pages_escape_texts_from_outside():
