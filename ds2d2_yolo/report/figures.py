@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -139,14 +140,27 @@ class Canvas:
 
 def show_image(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", grey: bool = False) -> None:
     """Show an image (H, W, 3), in light grey as the background of a map if asked for."""
+    height, width = pixels.shape[:2]
+    shown, place = _for_panel(axes, pixels), (-0.5, width - 0.5, height - 0.5, -0.5)
     if grey:
-        luminance = pixels @ np.array([0.299, 0.587, 0.114])
-        axes.imshow(luminance * 0.5 + 20, cmap="gray", vmin=0, vmax=255)
+        luminance = shown @ np.array([0.299, 0.587, 0.114])
+        axes.imshow(luminance * 0.5 + 20, cmap="gray", vmin=0, vmax=255, extent=place)
     else:
-        axes.imshow(pixels)
-    axes.set_xlim(-0.5, pixels.shape[1] - 0.5)
-    axes.set_ylim(pixels.shape[0] - 0.5, -0.5)
+        axes.imshow(shown, extent=place)
+    axes.set_xlim(*place[:2])
+    axes.set_ylim(*place[2:])
     frame(axes, title, below)
+
+
+def _for_panel(axes: Axes, pixels: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) with at most twice the resolution of its panel, as a figure keeps all its images."""
+    panel = axes.get_window_extent()
+    height, width = pixels.shape[:2]
+    ratio = max(width / panel.width, height / panel.height) / 2
+    if ratio <= 1:
+        return pixels
+    size = max(round(width / ratio), 1), max(round(height / ratio), 1)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def show_map(

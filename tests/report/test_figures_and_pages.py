@@ -11,7 +11,7 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
-from ds2d2_yolo.report.figures import Canvas, plain_figure, png_of, scale_of, show_map
+from ds2d2_yolo.report.figures import Canvas, plain_figure, png_of, scale_of, show_image, show_map
 from ds2d2_yolo.report.fonts import families_for
 from ds2d2_yolo.report.page import (
     Folded,
@@ -85,6 +85,19 @@ def test_changes_are_sorted_with_the_best_on_top():
     labels = [text.get_text() for text in canvas.figure.axes[0].get_yticklabels()]
     assert labels == ["b (7)", "d", "a"]
     assert draw_changes({}, "points").png().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_figure_keeps_images_at_the_size_of_their_panels(grey):
+    axes = Canvas(4, 3, dpi=100).axes(0.5, 0.5, 2, 1.5)
+    show_image(axes, np.zeros((1500, 3000, 3), np.uint8), grey=grey)
+    (shown,) = axes.images
+    assert shown.get_array().shape[:2] == (200, 400)  # twice those of the panel, for the whole width
+    assert shown.get_extent() == [-0.5, 2999.5, 1499.5, -0.5]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 2999.5), (1499.5, -0.5))
+    small = Canvas(4, 3).axes(0.5, 0.5, 2, 1.5)
+    show_image(small, np.zeros((150, 300, 3), np.uint8), grey=grey)
+    assert small.images[0].get_array().shape[:2] == (150, 300)
 
 
 @pytest.mark.parametrize("name", ["a$b_$c.png", "cost $5 and $6", "x$\\foo$", "three $"])
