@@ -21,7 +21,7 @@ from ds2d2_yolo.loading.unlabeled import fingerprint_of_unlabeled, read_pseudo_s
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, check_arguments
-from ds2d2_yolo.training.checks import check_teacher_size, with_task
+from ds2d2_yolo.training.checks import complete_student, with_task
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
 from ds2d2_yolo.training.stages import architecture_of
@@ -186,16 +186,20 @@ def _check_families(run: Plan, arguments: Arguments) -> None:
 
 def _check_method(method: Method, arguments: Arguments, run: Plan) -> None:
     """Refuse a method that cannot train these models."""
-    with_task(arguments, run.teacher)
     if method.distil == "ultralytics" and run.teacher.family != "YOLO":
         raise DS2D2Error(
             f"methods={method.name}: Ultralytics' own distillation is for YOLO models, and {run.teacher.title} is a "
             f"{run.teacher.family}; leave {method.name} out of methods="
         )
-    names = ("layers", "teacher_imgsz")
-    if method.distil == "ds2d2" and any(getattr(arguments, name) != getattr(run.arguments, name) for name in names):
-        check_teacher_size(arguments, run.teacher)
-        check_pair(run.teacher, student_of(run), run.arguments.imgsz, arguments.layers, arguments.teacher_imgsz)
+    try:
+        arguments = with_task(arguments, run.teacher)
+        if method.distil == "ds2d2":
+            complete_student(arguments, run.teacher, student_of(run))
+            check_pair(run.teacher, student_of(run), arguments.imgsz, arguments.layers, arguments.teacher_imgsz)
+    except DS2D2Error as error:
+        raise DS2D2Error(
+            f"method {method.name}: {error}, or leave {method.name} out of methods=", error.exit_code
+        ) from error
 
 
 def _check_unlabeled(methods: Sequence[Method], run: Plan) -> None:

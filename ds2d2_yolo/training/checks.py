@@ -46,18 +46,34 @@ def complete_run(arguments: Arguments, goal: Goal, models: Models, data: Mapping
             )
         return arguments, models
     arguments = without_prediction_terms(arguments, models)
-    if student is not None:
-        arguments = with_reference_gains(arguments, teacher)
-        check_response(arguments.gains.response, teacher)
-        check_teacher_size(arguments, teacher)
-        by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
-        if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
-            raise DS2D2Error(
-                f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models for "
-                "the tasks detect and obb can; leave assignment= out",
-                2,
-            )
-    return arguments, models
+    return (arguments if student is None else complete_student(arguments, teacher, student)), models
+
+
+def complete_student(arguments: Arguments, teacher: Detector, student: Detector) -> Arguments:
+    """Check that a student can learn from a teacher with these arguments, and complete them.
+
+    Args:
+        arguments (Arguments): Arguments of the run.
+        teacher (Detector): The teacher.
+        student (Detector): The student.
+
+    Returns:
+        (Arguments): The arguments, with reference gains if requested.
+
+    Raises:
+        DS2D2Error: If a model does not support an argument.
+    """
+    arguments = with_reference_gains(arguments, teacher)
+    check_response(arguments.gains.response, teacher)
+    check_teacher_size(arguments, teacher)
+    by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
+    if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
+        raise DS2D2Error(
+            f"assignment=teacher: {teacher.title} cannot assign objects for {student.title}, only YOLO models for the "
+            "tasks detect and obb can; leave assignment= out",
+            2,
+        )
+    return arguments
 
 
 def complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:

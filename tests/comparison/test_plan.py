@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from training_helpers import tiny_yaml, write_data
+from training_helpers import small_yolo, tiny_yaml, write_data
 
 from ds2d2_yolo.comparison.jobs import WORKER
 from ds2d2_yolo.comparison.plan import plan_comparison
@@ -95,6 +95,28 @@ def test_a_method_with_a_teacher_of_no_common_grid_is_refused(request_of, tmp_pa
     (tmp_path / "mine.yaml").write_text("mine: {teacher_imgsz: 96}\n")
     given = request_of(project=str(tmp_path / "project"), methods=str(tmp_path / "mine.yaml"))
     with pytest.raises(DS2D2Error, match=r"teacher_imgsz=96: is 1\.5 times imgsz=64"):
+        plan_comparison(given)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("teacher-assignment", "assignment=teacher: .* leave assignment= out, or leave teacher-assignment out of"),
+        ("{gains: reference}", "gains=reference: the paper's authors have none for YOLO"),
+        ("{assignment: teacher}", "assignment=teacher: .* cannot assign objects"),
+        ("{footprint: hull}", "footprint=hull: is for oriented boxes"),
+    ],
+)
+def test_a_method_that_the_models_cannot_do_is_refused(method, message, request_of, tmp_path):
+    """Before the others are trained."""
+    models = {
+        role: str(small_yolo(tmp_path, role, width, "segment")) for role, width in (("teacher", 32), ("student", 16))
+    }
+    (tmp_path / "mine.yaml").write_text(f"mine: {method}\n")
+    methods = f"plain,{tmp_path / 'mine.yaml' if method.startswith('{') else method}"
+    data = str(write_data(tmp_path / "set", train=2, val=2, task="segment"))
+    given = request_of(project=str(tmp_path / "project"), amplifier="-", data=data, methods=methods, **models)
+    with pytest.raises(DS2D2Error, match=f"method (mine|{method}): {message}"):
         plan_comparison(given)
 
 
