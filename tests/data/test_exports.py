@@ -14,7 +14,9 @@ from miniatures import SIDE, horizontal, picture, write
 from ultralytics.utils import LOGGER
 
 from ds2d2_yolo.commands import convert
+from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.convert import convert_dataset
+from ds2d2_yolo.data.layouts import recognise
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -118,6 +120,76 @@ def test_label_studio_names_files_by_other_paths(tmp_path):
     conversion = converted(tmp_path, exports.label_studio)
     assert conversion.manifest["images"] == {"in": 2, "out": 2, "by": {"hard links": 2}}
     assert noted(conversion, "found only by file name")
+
+
+def per_image(root, form, labels, images):
+    """A data set with label files and images of these names, in one split."""
+    for name in labels:
+        text = horizontal(name, [("ship", *BOX)]) if form == "voc" else "10 20 40 20 40 60 10 60 ship 0\n"
+        write(root / "train" / ("Annotations/{}.xml" if form == "voc" else "labelTxt/{}.txt").format(name), text)
+    for name in images:
+        picture(root / "train" / "images" / f"{name}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("form", ["voc", "dota"])
+@pytest.mark.parametrize("prefix", ["0a1b2c3d", "12345678"])
+@pytest.mark.parametrize("side", ["labels", "images"])
+def test_the_prefix_of_an_upload_is_passed_over_and_noted(tmp_path, form, prefix, side):
+    names = ["P1", f"{prefix}-P1"]
+    source = per_image(tmp_path / "src", form, *([[name] for name in names[:: 1 if side == "images" else -1]]))
+    conversion = convert_dataset(source, tmp_path / "out", patch=0)
+    assert conversion.manifest["images"] == {"in": 1, "out": 1, "by": {"hard links": 1}}
+    assert noted(conversion, "the prefix that Label Studio adds to uploads")
+
+
+@pytest.mark.parametrize("form", ["voc", "dota"])
+@pytest.mark.parametrize(
+    ("labels", "images", "used"),
+    [
+        (["P1", "0a1b2c3d-P1"], ["P1"], ["P1"]),
+        (["P1", "0a1b2c3d-P1"], ["0a1b2c3d-P1"], ["0a1b2c3d-P1"]),
+        (["P1", "20230101-P2"], ["P1", "P2"], ["P1"]),
+        (["P1", "31122023-P2"], ["P1", "P2"], ["P1"]),
+        (["P1", "P2"], ["P1", "20230101-P2"], ["P1"]),
+        (["P1"], ["aaaaaaaa-P1", "bbbbbbbb-P1"], []),
+    ],
+)
+def test_labels_never_go_to_the_image_of_another_name(tmp_path, form, labels, images, used):
+    source = per_image(tmp_path / "src", form, ["P0", *labels], ["P0", *images])
+    conversion = convert_dataset(source, tmp_path / "out", patch=0, on_error="skip")
+    assert sorted(path.stem for path in (conversion.folder / "images" / "train").iterdir()) == sorted(["P0", *used])
+
+
+@pytest.mark.parametrize("file", ["P1.jpg", "0a1b2c3d-P1.jpg"])
+def test_an_entry_of_coco_never_gets_the_image_of_another(tmp_path, file):
+    write(tmp_path / "src" / "train.json", json.dumps(coco_content(["P1.jpg", "20230101-P1.jpg", "0a1b2c3d-P1.jpg"])))
+    picture(tmp_path / "src" / "train" / file)
+    reader = recognise(tmp_path / "src").open(Account(on_error="skip"))
+    assert [image.name for image in reader.read("train")] == [file.removesuffix(".jpg")]
+
+
+@pytest.mark.parametrize("stated", ["a.jpg", "train/a.jpg", "/home/x/a.jpg"])
+def test_linked_folders_of_images_are_searched_for_names(tmp_path, stated):
+    picture(tmp_path / "disk" / "deep" / "a.jpg")
+    (tmp_path / "disk" / "deep" / "back").symlink_to(tmp_path / "disk")
+    write(tmp_path / "src" / "train.json", json.dumps(coco_content([stated])))
+    (tmp_path / "src" / "images").symlink_to(tmp_path / "disk")
+    (tmp_path / "src" / "again").symlink_to(tmp_path / "src")
+    assert convert_dataset(tmp_path / "src", tmp_path / "out").manifest["images"]["out"] == 1
+
+
+def test_an_image_without_labels_is_listed_in_each_split(tmp_path):
+    for split, labelled in {"train": ["0", "1"], "valid": ["1"]}.items():
+        for name in ("0", "1"):
+            picture(tmp_path / "src" / split / f"{name}.jpg")
+        for name in labelled:
+            write(tmp_path / "src" / split / f"{name}.xml", horizontal(name, [("car", *BOX)]))
+    manifest = convert_dataset(tmp_path / "src", tmp_path / "out").manifest
+    assert manifest["images"]["in"] == 4
+    assert [(entry["file"], entry["reason"]) for entry in manifest["left_out"]] == [
+        ("valid/0.jpg", "image without labels")
+    ]
 
 
 @pytest.mark.parametrize("names", [("one/IMG", "two/img"), ("IMG", "img")])

@@ -23,6 +23,7 @@ from ds2d2_yolo.data.formats.rules import (
     OTHER_SPLIT,
     SEVERAL_IMAGES,
     SWAPPED_CORNERS,
+    UPLOADED,
     FileIndex,
     MalformedError,
     Part,
@@ -33,9 +34,11 @@ from ds2d2_yolo.data.formats.rules import (
     decode,
     hull_of,
     in_order,
+    is_by_upload,
     no_image_below,
     relative,
     shortened,
+    stem_of,
     unique_names,
 )
 from ds2d2_yolo.errors import DS2D2Error
@@ -53,7 +56,7 @@ class _Image:
     file_name: str = ""
     path: Path | None = None
     size: tuple[int, int] | None = None
-    elsewhere: bool = False
+    remark: str = ""
     fault: str = ""
 
 
@@ -175,8 +178,8 @@ class COCOReader:
         elif fault:
             file = relative(part.labels[0], self._root)
             self._account.malformed("image", file, f"image of this number: {fault}", number)
-        elif image.elsewhere:
-            self._account.remark(ELSEWHERE, relative(image.path or Path(), self._root))
+        elif image.remark:
+            self._account.remark(image.remark, relative(image.path or Path(), self._root))
 
     def _advice(self, image: _Image, part: Part) -> str:
         if image.fault != OTHER_SPLIT:
@@ -195,8 +198,9 @@ class COCOReader:
             if not isinstance(content.get(key), list):
                 self._refuse(path, f"expected the list {key}, as COCO instances files have it")
         images = [_as_image(entry) for entry in content["images"]]
+        named = {stem_of(image.file_name) for image in images}
         for image in images:
-            self._find(image, part)
+            self._find(image, part, named)
         return _Content(images, annotations, *self._categories(path, content["categories"]))
 
     def _parsed(self, path: Path) -> dict[str, list[object]]:
@@ -214,7 +218,7 @@ class COCOReader:
             self._refuse(path, "expected an object with the lists images, annotations and categories")
         return content
 
-    def _find(self, image: _Image, part: Part) -> None:
+    def _find(self, image: _Image, part: Part, named: set[str]) -> None:
         """Find the file of an image: at its stated path, then by the rules for all formats."""
         if not image.file_name:
             return
@@ -224,17 +228,18 @@ class COCOReader:
             if inside and os.path.isfile(direct):  # noqa: PTH113 - `is_file` raises for names that are too long
                 image.path = direct
                 return
-        found = self._index.find(image.file_name, part.excludes)
-        image.elsewhere = True
-        image.path = found[0] if len(found) == 1 else None
+        found = self._index.find(image.file_name, named, part.excludes)
+        if len(found) == 1:
+            image.path = found[0]
+            image.remark = UPLOADED if is_by_upload(image.file_name, found[0]) else ELSEWHERE
         if len(found) > 1:
             image.fault = image.fault or SEVERAL_IMAGES
-        elif not found and self._index.find(image.file_name):
+        elif not found and self._index.find(image.file_name, named):
             image.fault = image.fault or OTHER_SPLIT
 
     @cached_property
     def _index(self) -> FileIndex:
-        return FileIndex(Path(place) for place, _ in _walk(self._root))
+        return FileIndex(Path(place) for place, _ in _walk(self._root, self._root))
 
     def _categories(self, path: Path, entries: list[object]) -> tuple[dict[str, str], set[str]]:
         """Return the names of the categories by id, and the names of those that are parents."""
@@ -277,7 +282,7 @@ class COCOReader:
     def _leave_out_unnamed(self, named: set[str]) -> None:
         folders = {folder for parts in self._parts.values() for part in parts for folder in part.images}
         for top in sorted(folder for folder in folders if not folders & set(folder.parents)):
-            for place, file_names in _walk(top):
+            for place, file_names in _walk(top, self._root):
                 for file_name in file_names:
                     path = Path(place, file_name)
                     if path.suffix.lower() in IMAGE_SUFFIXES and file_name[0] != "." and str(path) not in named:
@@ -368,10 +373,23 @@ def _as_image(entry: object) -> _Image:
     return image
 
 
-def _walk(top: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and all folders below it, each with its file names, without hidden names."""
-    for place, inner, names in os.walk(top):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+def _walk(top: Path, root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and all folders below it, each with its file names, without hidden names.
+
+    Links are followed once, if they lead out of `root`: what is in it has another path already.
+    """
+    whole, entered = root.resolve(), set[Path]()
+
+    def is_new(folder: str) -> bool:
+        if not os.path.islink(folder):  # noqa: PTH114 - ten times as fast
+            return True
+        target = Path(os.path.realpath(folder))
+        known = target in entered or target.is_relative_to(whole) or whole.is_relative_to(target)
+        entered.add(target)
+        return not known
+
+    for place, inner, names in os.walk(top, followlinks=True):
+        inner[:] = sorted(name for name in inner if name[0] != "." and is_new(os.path.join(place, name)))  # noqa: PTH118
         yield place, sorted(names)
 
 

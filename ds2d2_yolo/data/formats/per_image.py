@@ -17,11 +17,13 @@ from ds2d2_yolo.data.formats.rules import (
     LABELS_WITHOUT_IMAGE,
     SEVERAL_IMAGES,
     SWAPPED_CORNERS,
+    UPLOADED,
     FileIndex,
     MalformedError,
     Part,
     composed,
     in_order,
+    is_by_upload,
     no_image_below,
     read_labels,
     relative,
@@ -87,11 +89,13 @@ class PerImageReader(ABC, Generic[Item]):
         self._root = root
         self._given = None if class_names is None else tuple(class_names)
         self._indices: dict[tuple[str, tuple[Path, ...]], FileIndex] = {}
+        self._files: list[_Files] = []
         self._names: dict[str, dict[str, _Files]] = {}
         for split, parts in splits.items():
             self._names[split] = {}
             for part in parts:
                 files = _Files(part, self._index(self.suffix, part.labels), self._index("", part.images))
+                self._files.append(files)
                 self._add_names(self._names[split], files)
         self._leave_out_unnamed()
 
@@ -159,9 +163,14 @@ class PerImageReader(ABC, Generic[Item]):
         # Tools write lists of classes and notes beside the labels.
         found = {name for name in found if stem_of(name).lower() not in _NO_LABELS or files.images.find(name)}
         if source == "both":
-            stems = set(map(stem_of, found))
-            found |= {name for name in map(self._stated, files.images) if stem_of(name) not in stems}
+            found |= {name for name in map(self._stated, files.images) if not self._labels_of(name, files)}
         names.update(dict.fromkeys(sorted(found, key=lambda name: (stem_of(name), name)), files))
+
+    def _labels_of(self, stated: str, files: _Files) -> list[Path]:
+        return files.labels.find(stated, files.images)
+
+    def _images_of(self, stated: str, files: _Files) -> list[Path]:
+        return files.images.find(stated, files.labels)
 
     def _stated(self, path: str) -> str:
         return os.path.splitext(os.path.relpath(path, self._root))[0].replace(os.sep, "/")  # noqa: PTH122
@@ -188,28 +197,39 @@ class PerImageReader(ABC, Generic[Item]):
         self._account.malformed("image", relative(path, self._root), reason, line)
 
     def _leave_out_unnamed(self) -> None:
-        """List the files that belong to no image of the splits, once for each name."""
-        names = [name for names in self._names.values() for name in names]
-        stems = {stem for name in names for stem in (stem_of(name), composed(Path(name).name))}
-        listed = any(isinstance(files.part.names, Path) for names in self._names.values() for files in names.values())
-        unnamed: dict[str, str] = {}
-        for (suffix, _), index in sorted(self._indices.items(), key=lambda entry: entry[0][0]):
-            for path in index:
-                stem = composed(os.path.splitext(os.path.basename(path))[0])  # noqa: PTH119, PTH122 - ten times as fast
-                if stem not in stems and not (suffix and stem.lower() in _NO_LABELS):
-                    unnamed[stem] = path if suffix else unnamed.get(stem, path)
-        for path in sorted(unnamed.values()):
+        """List the files that belong to no image of the splits. Image and label file of one name count once."""
+        entries = [(stated, files) for names in self._names.values() for stated, files in names.items()]
+        listed = any(isinstance(files.part.names, Path) for _, files in entries)
+        unnamed: dict[tuple[Path | str, ...], tuple[list[str], list[str]]] = {}
+        for files, kind, path in self._unused(entries):
+            stem = composed(os.path.splitext(os.path.basename(path))[0])  # noqa: PTH119, PTH122 - ten times as fast
+            if kind or stem.lower() not in _NO_LABELS:
+                unnamed.setdefault((*files.part.paths, stem), ([], []))[kind].append(path)
+        paths = [path for labels, images in unnamed.values() for path in (*labels, *images[len(labels) :])]
+        for path in sorted(paths):
             self._account.enter("image")
             reason = "in no split"
             if not listed:
                 reason = LABELS_WITHOUT_IMAGE if path.lower().endswith(self.suffix) else "image without labels"
             self._account.leave_out("image", relative(Path(path), self._root), reason)
 
+    def _unused(self, entries: Sequence[tuple[str, _Files]]) -> Iterator[tuple[_Files, int, str]]:
+        """Yield the files of no entry once: the first part that has them, 0 for labels or 1 for images, the path."""
+        used: set[str] = set()
+        for stated, files in entries:
+            used.update(map(str, (*self._labels_of(stated, files), *self._images_of(stated, files))))
+        for files in self._files:
+            for kind, index in enumerate((files.labels, files.images)):
+                for path in index:
+                    if path not in used:
+                        used.add(path)
+                        yield files, kind, path
+
     def _occurring_classes(self) -> set[str]:
         classes: set[str] = set()
         for names in self._names.values():
             for stated, files in names.items():
-                for path in files.labels.find(stated):
+                for path in self._labels_of(stated, files):
                     with suppress(MalformedError):  # reported when the split is read
                         for item, line in self.parse(read_labels(path)).objects:
                             with suppress(MalformedError):
@@ -219,7 +239,7 @@ class PerImageReader(ABC, Generic[Item]):
     # ----------------------------------------------------------------------------------------------- images
 
     def _read_image(self, stated: str, name: str, files: _Files, unique: bool) -> AnnotatedImage | None:
-        labels, images = files.labels.find(stated), files.images.find(stated)
+        labels, images = self._labels_of(stated, files), self._images_of(stated, files)
         where = labels[0] if labels else (files.part.labels or [Path()])[0] / f"{stem_of(stated)}{self.suffix}"
         fault = ""
         if len(images) > 1 or not unique:
@@ -233,6 +253,9 @@ class PerImageReader(ABC, Generic[Item]):
         if fault:
             self._account.malformed("image", relative(where, self._root), fault)
             return None
+        for path in (*labels, *images):
+            if is_by_upload(stated, path):
+                self._account.remark(UPLOADED, relative(path, self._root))
         if not labels:
             return AnnotatedImage(name, images[0], images[0], None, labelled=False)
         return self._read_labels(name, where, images[0] if images else None)

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -27,10 +27,12 @@ LABELS_WITHOUT_IMAGE = "labels without image"
 SEVERAL_IMAGES = "several images of this name"
 SWAPPED_CORNERS = "box(es) whose first corner is not the upper left one, read as the box between the corners"
 ELSEWHERE = "image(s) found only by file name: the folder stated in the labels does not exist"
+UPLOADED = "file(s) found by names with or without the prefix that Label Studio adds to uploads"
 OTHER_SPLIT = "its image is only in the folder of another split"
 
 _LABEL_SUFFIXES = {".xml", ".txt"}
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts this before the name of a file
+# Label Studio puts eight hexadecimal digits before the name of a file. Those with a year are taken for a date.
+_UPLOADED = re.compile(r"^(?!(?:\d{4})?(?:19|20)\d+-)[0-9a-f]{8}-(?=.)")
 
 
 @dataclass(frozen=True)
@@ -131,22 +133,35 @@ class FileIndex:
     def __init__(self, folders: Iterable[Path], suffixes: Iterable[str] = IMAGE_SUFFIXES) -> None:
         suffixes = frozenset(suffixes)
         self._by_stem: dict[str, tuple[str, ...]] = {}
-        self._uploaded: dict[str, str] = {}  # name before an upload -> name after it
+        self._uploaded: dict[str, tuple[str, ...]] = {}  # name before an upload -> names after it
         for folder in dict.fromkeys(folders):
             for name in sorted(file_names(folder)):
                 stem, suffix = os.path.splitext(composed(name))  # noqa: PTH122
                 if suffix.lower() in suffixes:
                     self._by_stem[stem] = (*self._by_stem.get(stem, ()), str(folder / name))
-                    if _UPLOADED.match(stem):
-                        self._uploaded[_UPLOADED.sub("", stem)] = stem
+                    if before := _original(stem):
+                        self._uploaded[before] = (*self._uploaded.get(before, ()), stem)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the paths of all files."""
         for paths in self._by_stem.values():
             yield from paths
 
-    def find(self, stated: str, excludes: Callable[[Path], bool] | None = None) -> list[Path]:
-        """Return the files that match a path, without excluded ones. There are several if the path is ambiguous."""
+    def __contains__(self, stem: object) -> bool:
+        """Whether there is a file of exactly this name, without its suffix."""
+        return stem in self._by_stem
+
+    def find(
+        self, stated: str, named: Container[str] = (), excludes: Callable[[Path], bool] | None = None
+    ) -> list[Path]:
+        """Return the files that match a path. There are several if the path is ambiguous.
+
+        Args:
+            stated (str): The path.
+            named (Container[str]): Names, without suffixes, that something else has exactly. Files of these names are
+                not found by the prefix of an upload.
+            excludes (Callable[[Path], bool] | None): Whether a file must not be found.
+        """
         if len(found := self._by_stem.get(stated, ())) == 1 and not excludes:
             return [Path(found[0])]  # a plain name from a list: the usual case
         stated = unquote(stated.partition("?d=")[2]) if "?d=" in stated else stated
@@ -154,14 +169,30 @@ class FileIndex:
         *folders, base = re.split(r"[/\\]+", stated)
         plain = stem_of(base)
         found = self._by_stem.get(base) or self._by_stem.get(plain) or ()
-        spellings = stem_of(unquote(base)), stem_of(base.partition("?")[0]), _UPLOADED.sub("", plain)
-        for spelling in (*spellings, self._uploaded.get(plain, "")):
+        for spelling in (stem_of(unquote(base)), stem_of(base.partition("?")[0])):
             found = found or self._by_stem.get(spelling, ())
+        others = [name for name in (_original(plain), *self._uploaded.get(plain, ())) if name not in named]
+        found = found or tuple(path for name in others for path in self._by_stem.get(name, ()))
         found = tuple(path for path in found if not (excludes and excludes(Path(path))))
         for alike in (lambda path: os.path.basename(path) == base, lambda path: _shared_end(folders, path)):  # noqa: PTH119
             best = max(map(alike, found), default=0)
             found = tuple(path for path in found if alike(path) == best)
         return [Path(path) for path in found]
+
+
+def _original(stem: str) -> str:
+    """Return the name of a file before an upload to Label Studio, empty if it has no prefix of one."""
+    return _UPLOADED.sub("", stem) if _UPLOADED.match(stem) else ""
+
+
+def is_by_upload(stated: str, path: Path) -> bool:
+    """Whether only one of a stated path and the file that was found for it has the prefix of an upload.
+
+    Example:
+        >>> is_by_upload("a.jpg", Path("images/0a1b2c3d-a.jpg")), is_by_upload("20230101-a", Path("20230101-a.jpg"))
+        (True, False)
+    """
+    return bool(_original(stem_of(stated))) != bool(_original(stem_of(path.name)))
 
 
 def _shared_end(folders: Sequence[str], path: str) -> int:

@@ -104,6 +104,7 @@ def _part_of(path: Path, source: Source, notes: list[str]) -> Part:
         folder
         for folder, other in roles.items()
         if not own.is_relative_to(folder)
+        and not folder.samefile(own)  # one of them is a link
         and (present[folder] & present[own] or (role and other and not _overlap(role, other)))
     ]
     return Part((path,), (own,), apart=tuple(apart))

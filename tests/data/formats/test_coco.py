@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats import COCOReader
-from ds2d2_yolo.data.formats.rules import ELSEWHERE, Part
+from ds2d2_yolo.data.formats.rules import ELSEWHERE, UPLOADED, Part
 from ds2d2_yolo.errors import DS2D2Error
 
 CONTENT = {
@@ -275,7 +275,7 @@ def test_an_image_is_found_by_its_name_wherever_it_was(tmp_path, stated):
     (image, *_) = read_all(reader(tmp_path, account := Account()), account)["train"]
     assert (image.name, image.image, len(image.objects)) == ("b", tmp_path / "train" / "b.jpg", 2)
     (note,) = account.notes()
-    assert note == f"1 {ELSEWHERE}: train/b.jpg"
+    assert note == f"1 {UPLOADED if '0a1b2c3d' in stated else ELSEWHERE}: train/b.jpg"
 
 
 @pytest.mark.parametrize("size", [(0, 0), (None, None), (100, None), ("100", "x"), (-1, 80)])
