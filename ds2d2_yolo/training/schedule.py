@@ -15,8 +15,8 @@ class TermSchedule:
 
     A step is one batch. The first step of an epoch is distilled, and every `every`-th step after it. Of the distilled
     steps, the first one has the implicit terms, and every `im_every`-th one after it. If there are only implicit terms,
-    the others are plain steps. The selection is not random. So all processes of a run distil the same steps, and so
-    does a resumed run.
+    the others are plain steps, unless the teacher assigns the objects in them. The selection is not random. So all
+    processes of a run distil the same steps, and so does a resumed run.
 
     Ultralytics averages loss items over all batches of an epoch and needs the same items for each. So a step without a
     term reports the term's current mean. `means` are means over the steps that have the term.
@@ -25,6 +25,7 @@ class TermSchedule:
         terms (Sequence[str]): Names of the terms whose gain is not 0.
         every (int): The argument `distill_every`.
         im_every (int): The argument `im_every`.
+        assigns (bool): Whether the teacher assigns the objects in distilled steps, also in those without a term.
 
     Attributes:
         means (dict[str, torch.Tensor]): Means in the current epoch, by name of the loss item.
@@ -35,8 +36,8 @@ class TermSchedule:
         [('ex_low', 'im_full'), None, ('ex_low',), None, ('ex_low', 'im_full')]
     """
 
-    def __init__(self, terms: Sequence[str], every: int = 1, im_every: int = 1) -> None:
-        self._terms, self._every = tuple(terms), every
+    def __init__(self, terms: Sequence[str], every: int = 1, im_every: int = 1, assigns: bool = False) -> None:
+        self._terms, self._every, self._assigns = tuple(terms), every, assigns
         self._others = tuple(name for name in terms if name not in IMPLICIT)
         self._im_every = im_every if len(self._others) < len(self._terms) else 1
         self.start_epoch()
@@ -64,7 +65,7 @@ class TermSchedule:
         has_all = not self._turns % self._im_every
         self._turns += 1
         self._implicit += has_all
-        if not has_all and not self._others:
+        if not has_all and not self._others and not self._assigns:
             return None
         self._distilled += 1
         return self._terms if has_all else self._others

@@ -230,7 +230,9 @@ class StudentTrainer(PlainTrainer):
         self.distiller = Distiller(
             teacher, amplifier, loss, *layers, calibration, meter, assignment, pair.student_levels, fit
         )
-        self.schedule = TermSchedule(loss.gains.active, arguments.distill_every, arguments.im_every)
+        self.schedule = TermSchedule(
+            loss.gains.active, arguments.distill_every, arguments.im_every, assigns=assignment == "teacher"
+        )
         self.add_callback("on_train_epoch_start", _begin_epoch)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))

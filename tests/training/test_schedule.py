@@ -49,6 +49,12 @@ def test_implicit_terms_alone_leave_plain_steps():
     assert schedule.columns() == {"steps/distilled": 2 / 6, "steps/implicit": 2 / 6}
 
 
+def test_a_teacher_assigns_objects_between_implicit_terms():
+    schedule = TermSchedule(IMPLICIT, every=2, im_every=2, assigns=True)
+    assert [schedule.next_step() for _ in range(6)] == [IMPLICIT, None, (), None, IMPLICIT, None]
+    assert schedule.columns() == {"steps/distilled": 3 / 6, "steps/implicit": 2 / 6}
+
+
 def test_means_are_those_of_the_steps_with_the_term():
     schedule = TermSchedule(["ex_low", "im_full"], every=2, im_every=2)
     items = []
@@ -154,6 +160,15 @@ def test_implicit_terms_alone_leave_plain_steps_in_training(parts, tmp_path):
     columns = read_columns(trainer.csv)
     assert columns["steps/distilled"] == [3 / 5, 0]
     assert columns["train/im_full_loss"][0] > 0
+
+
+@pytest.mark.slow
+def test_a_teacher_assigns_between_implicit_terms_in_training(parts, tmp_path):
+    settings = {"ex_low": 0, "ex_high": 0, "response": 0, "assignment": "teacher", "epochs": 1}
+    trainer = train(parts, tmp_path, im_every=2, **settings)
+    assert trainer.log == [["teacher", "step"] * STEPS]
+    columns = read_columns(trainer.csv)
+    assert (columns["steps/distilled"], columns["steps/implicit"]) == ([1], [3 / 5])
 
 
 @pytest.mark.slow
