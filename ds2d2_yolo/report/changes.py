@@ -28,8 +28,8 @@ class Pairing:
     Attributes:
         label (str): Name of the pair, such as `seed 0`; may be empty.
         truth (COCOTruth): COCO data set.
-        new (Sequence[COCODetection]): COCO detections of the detector.
-        old (Sequence[COCODetection]): COCO detections of the baseline.
+        new (Sequence[COCODetection]): COCO detections of the detector that count.
+        old (Sequence[COCODetection]): COCO detections of the baseline that count.
     """
 
     label: str
@@ -38,28 +38,38 @@ class Pairing:
     old: Sequence[COCODetection]
 
     @classmethod
-    def of_folders(cls, label: str, new: Path, old: Path) -> Pairing:
-        """Return the pair from the saved detections of two evaluations."""
-        contents = (
-            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for folder, name in ((new, "ground_truth"), (new, "predictions"), (old, "predictions"))
-        )
-        return cls(label, *contents)
+    def of_folders(cls, label: str, new: Path, old: Path, confidence: float) -> Pairing:
+        """Return the pair from the saved detections of two evaluations, for detections of a lowest score."""
+        truth = json.loads((new / "ground_truth.json").read_text(encoding="utf-8"))
+        return cls(label, truth, *(read_detections(side / "predictions.json", confidence) for side in (new, old)))
+
+
+def read_detections(path: Path, confidence: float) -> list[COCODetection]:
+    """Read the saved detections of an evaluation. Those that do not count never fill the memory: most are unlikely.
+
+    Args:
+        path (Path): `predictions.json` of the evaluation.
+        confidence (float): Lowest score of a detection that counts.
+
+    Returns:
+        (list[COCODetection]): The COCO detections that count.
+    """
+    text = path.read_text(encoding="utf-8")
+    items = json.loads(text, object_hook=lambda item: item if item["score"] >= confidence else None)
+    return [item for item in items if item is not None]
 
 
 def changes_by_image(
     truth: COCOTruth,
     student: Sequence[COCODetection],
     baseline: Sequence[COCODetection],
-    confidence: float,
 ) -> list[tuple[str, float]]:
     """Return the change of the F1 score from a baseline to a student, for each image.
 
     Args:
         truth (COCOTruth): COCO data set.
-        student (Sequence[COCODetection]): COCO detections of the student.
-        baseline (Sequence[COCODetection]): COCO detections of the baseline.
-        confidence (float): Lowest score of a detection that counts.
+        student (Sequence[COCODetection]): COCO detections of the student that count.
+        baseline (Sequence[COCODetection]): COCO detections of the baseline that count.
 
     Returns:
         (list[tuple[str, float]]): File and change of the F1 score, 2 hits / (2 hits + false alarms + misses), at IoU
@@ -68,11 +78,11 @@ def changes_by_image(
     Example:
         >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
         >>> truth = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [box]}
-        >>> changes_by_image(truth, [{**box, "score": 0.9}], [], 0.25)
+        >>> changes_by_image(truth, [{**box, "score": 0.9}], [])
         [('a.png', 1.0)]
     """
     objects = by_image(truth["annotations"])
-    sides = [by_image([item for item in found if item["score"] >= confidence]) for found in (student, baseline)]
+    sides = [by_image(found) for found in (student, baseline)]
     changes = []
     for image in truth["images"]:
         number = image["id"]
@@ -90,7 +100,7 @@ def show_changes(
     Args:
         pairings (Sequence[Pairing]): Detections of both, once per seed. Images are sorted by their mean change.
         titles (tuple[str, str]): Names of the baseline and of the other detector.
-        confidence (float): Lowest score of a detection that counts.
+        confidence (float): Lowest score of these detections, for the text.
         root (Path): Folder of the data set; names of image files are relative to it.
         single_cls (bool): Whether all objects count as one class.
 
@@ -100,7 +110,7 @@ def show_changes(
     Raises:
         DS2D2Error: If an image cannot be read.
     """
-    changes = [dict(changes_by_image(pairing.truth, pairing.new, pairing.old, confidence)) for pairing in pairings]
+    changes = [dict(changes_by_image(pairing.truth, pairing.new, pairing.old)) for pairing in pairings]
     files = dict.fromkeys(file for by_file in changes for file in by_file)
     means = {file: fmean(by_file.get(file, 0.0) for by_file in changes) for file in files}
     order = sorted(means, key=lambda file: -means[file])
@@ -120,7 +130,7 @@ def show_changes(
             index = min(range(len(pairings)), key=lambda index: abs(changes[index].get(file, 0.0) - means[file]))
             pairing = pairings[index]
             seed = f"; shown: {pairing.label}, {changes[index].get(file, 0.0):+.2f}" if pairing.label else ""
-            png = _draw_change(pairing, file, titles, confidence, root, single_cls)
+            png = _draw_change(pairing, file, titles, root, single_cls)
             pictures.append(Picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
         if pictures:
             parts += [Heading(heading), Grid(pictures)]
@@ -135,7 +145,7 @@ def show_detections(
     Args:
         truth (COCOTruth): COCO data set. The images with objects are chosen at even distances.
         found (Mapping[str, Sequence[COCODetection]]): COCO detections by the title of their column.
-        confidence (float): Lowest score of a detection that is shown.
+        confidence (float): Lowest score of these detections, for the text.
         root (Path): Folder of the data set; names of image files are relative to it.
         single_cls (bool): Whether all objects count as one class.
 
@@ -152,7 +162,7 @@ def show_detections(
         return []
     names = [category["name"] for category in truth["categories"]]
     images = [read_image(root / files[number], len(names), True, single_cls, _task_of(truth)) for number in chosen]
-    sides = {title: by_image([item for item in side if item["score"] >= confidence]) for title, side in found.items()}
+    sides = {title: by_image(side) for title, side in found.items()}
     table = draw_table(images, {title: [side[number] for number in chosen] for title, side in sides.items()}, names)
     caption = f"Detections with a confidence of {confidence:g} or more. Images were chosen at even distances."
     return [Picture(table, f"Detections of {', '.join(found)} in {len(chosen)} images", caption)]
@@ -162,15 +172,10 @@ def _task_of(truth: COCOTruth) -> str:
     return "obb" if any("rbox" in item for item in truth["annotations"]) else "detect"
 
 
-def _draw_change(
-    pairing: Pairing, file: str, titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
-) -> bytes:
+def _draw_change(pairing: Pairing, file: str, titles: tuple[str, str], root: Path, single_cls: bool) -> bytes:
     """Return the detections of both detectors in an image, as a PNG. Arguments are those of `show_changes`."""
     number = next(image["id"] for image in pairing.truth["images"] if str(image["file_name"]) == file)
-    sides = {
-        title: by_image([item for item in found if item["score"] >= confidence])[number]
-        for title, found in zip(titles, (pairing.old, pairing.new), strict=True)
-    }
+    sides = {title: by_image(side)[number] for title, side in zip(titles, (pairing.old, pairing.new), strict=True)}
     image = read_image(root / file, len(pairing.truth["categories"]), True, single_cls, _task_of(pairing.truth))
     return draw_sides(image, sides)
 

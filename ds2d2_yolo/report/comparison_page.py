@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from ds2d2_yolo.comparison.records import Results, RunRecord, number
 from ds2d2_yolo.comparison.statistics import Interval, mean_interval, metric_title, task_metrics, warnings_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.changes import Pairing, show_changes, show_detections
+from ds2d2_yolo.report.changes import Pairing, read_detections, show_changes, show_detections
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.comparison_plot import comparison_png
 from ds2d2_yolo.report.comparison_tables import READING, points_interval, stages_text, tables_of, versions_of
@@ -191,7 +190,7 @@ def _images(
     for seed, pair in _pairs(results, method.name).items():
         new, old = (folder_of(run, folder) / "coco" for run in pair)
         if all((side / name).is_file() for side in (new, old) for name in ("ground_truth.json", "predictions.json")):
-            pairings.append(Pairing.of_folders(f"seed {seed}", new, old))
+            pairings.append(Pairing.of_folders(f"seed {seed}", new, old, confidence))
     evaluation = coco_evaluation(folder, results.runs[0])
     settings = evaluation["settings"] if evaluation else {}
     measured_on = data or str(settings.get("data") or "")
@@ -200,7 +199,7 @@ def _images(
         return [Section(title, [Paragraph(note, note=True)])]
     found = {PLAIN: pairings[0].old, method.name: pairings[0].new}
     if (of_teacher := folder_of_teacher(results, folder) / "coco" / "predictions.json").is_file():
-        found = {"teacher": json.loads(of_teacher.read_text(encoding="utf-8")), **found}
+        found = {"teacher": read_detections(of_teacher, confidence), **found}
     try:
         root = Path(check_det_dataset(measured_on, autodownload=False)["path"])
         single = bool(settings.get("single_cls"))

@@ -280,7 +280,7 @@ def _images(student: Evaluation | None, baseline: Evaluation | None, confidence:
     title = "Images that changed most"
     if student is None or baseline is None:
         return Section(title, [])
-    pairing = Pairing.of_folders("", student.folder, baseline.folder)
+    pairing = Pairing.of_folders("", student.folder, baseline.folder, confidence)
     single = bool(student.settings["single_cls"])
     return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root, single))
 

@@ -1,8 +1,11 @@
 """Changes between two detectors, image by image."""
 
+import json
+import tracemalloc
+
 import pytest
 
-from ds2d2_yolo.report.changes import changes_by_image
+from ds2d2_yolo.report.changes import Pairing, changes_by_image
 
 
 def test_images_are_ranked_by_the_change_of_their_f1_score():
@@ -16,8 +19,22 @@ def test_images_are_ranked_by_the_change_of_their_f1_score():
         "annotations": [item(1, 0), item(1, 50), item(2, 0), item(3, 0)],
     }
     student = [item(1, 0, 0.9), item(1, 50, 0.8), item(2, 0, 0.9, category=2), item(3, 0, 0.9), item(4, 0, 0.9)]
-    baseline = [item(1, 0, 0.9), item(1, 50, 0.1), item(2, 0, 0.9), item(3, 0, 0.9)]
-    changes = dict(changes_by_image(truth, student, baseline, 0.25))
+    baseline = [item(1, 0, 0.9), item(2, 0, 0.9), item(3, 0, 0.9)]
+    changes = dict(changes_by_image(truth, student, baseline))
     assert changes == pytest.approx({"better.png": 1 - 2 / 3, "same.png": 0, "alarm.png": 0, "worse.png": -1})
     assert next(iter(changes)) == "better.png"
     assert list(changes)[-1] == "worse.png"
+
+
+def test_detections_that_do_not_count_fill_no_memory(tmp_path):
+    unlikely = [{"image_id": 1, "category_id": 1, "bbox": [0.5] * 4, "score": 0.1}] * 20_000
+    certain = {**unlikely[0], "score": 0.25}
+    contents = {"predictions": [*unlikely, certain], "ground_truth": {"images": [], "annotations": []}}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    tracemalloc.start()
+    pairing = Pairing.of_folders("seed 0", tmp_path, tmp_path, 0.25)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pairing.new == pairing.old == [certain]
+    assert peak < 2.5 * (tmp_path / "predictions.json").stat().st_size  # the text, twice while it is decoded

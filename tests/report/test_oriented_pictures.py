@@ -164,8 +164,8 @@ def test_changes_are_counted_by_oriented_boxes():
     item = {"image_id": 1, "category_id": 1, "bbox": [30, 30, 40, 40]}
     truth = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{**item, "rbox": [50, 50, 40, 8, 0.0]}]}
     right, wrong = ({**item, "rbox": [50, 50, 40, 8, angle], "score": 0.9} for angle in (math.pi, math.pi / 2))
-    assert changes_by_image(truth, [right], [wrong], 0.25) == [("a.png", 1.0)]
-    assert changes_by_image(truth, [wrong], [], 0.25) == [("a.png", 0.0)]
+    assert changes_by_image(truth, [right], [wrong]) == [("a.png", 1.0)]
+    assert changes_by_image(truth, [wrong], []) == [("a.png", 0.0)]
 
 
 @pytest.mark.slow
