@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,12 @@ def _measure(
     files = [str(label["im_file"]) for label in labels]
     unseen = set(map(str, images)) - set(files)
     figures = validator.metrics.results_dict
-    with TQDM(total=4, desc="AP by COCO's definition", file=sys.stderr) as progress:
+    with TQDM(total=3, desc="AP by COCO's definition", file=sys.stderr) as progress:
         truth = coco_truth(labels, description["names"], task, description["path"])
         progress.update()
-        predictions = coco_detections(validator.detections, files, truth, task)
-        progress.update()
-        total, classes = coco_scores(truth, predictions, task, max_dets)
+        # In COCO's format, millions of detections need gigabytes. So they have it one by one
+        predictions = partial(coco_detections, validator.detections, files, truth, task)
+        total, classes = coco_scores(truth, predictions(), task, max_dets)
         progress.update()
         evaluation = Evaluation(
             **asdict(total),
@@ -127,7 +128,7 @@ def _measure(
             },
             folder=Path(validator.save_dir),
         )
-        save_evaluation(evaluation, truth, predictions)
+        save_evaluation(evaluation, truth, predictions())
         progress.update()
     return evaluation
 

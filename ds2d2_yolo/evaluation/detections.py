@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -57,8 +57,8 @@ def validate_and_collect(detector: Model, overrides: Mapping[str, Any]) -> Detec
 
 def coco_detections(
     detections: Sequence[tuple[str, np.ndarray]], files: Sequence[str], truth: COCOTruth, task: str
-) -> list[COCODetection]:
-    """Return detections in COCO's format, image by image. Oriented boxes have Ultralytics' keys.
+) -> Iterator[COCODetection]:
+    """Yield detections in COCO's format, image by image. Oriented boxes have Ultralytics' keys.
 
     Args:
         detections (Sequence[tuple[str, np.ndarray]]): Detections of a `DetectionCollector`.
@@ -66,13 +66,12 @@ def coco_detections(
         truth (COCOTruth): The ground truth.
         task (str): `detect`, `obb`, `segment` or `pose`.
 
-    Returns:
-        (list[COCODetection]): The detections.
+    Yields:
+        (COCODetection): The detection.
     """
     numbers: dict[str, deque[int]] = defaultdict(deque)  # several if a list contains an image more than once
     for number, file in enumerate(files):
         numbers[file].append(number)
-    records: list[COCODetection] = []
     numbered = [(numbers[file].popleft(), rows) for file, rows in detections]
     for number, rows in sorted(numbered, key=lambda pair: pair[0]):
         image = truth["images"][number]
@@ -90,8 +89,7 @@ def coco_detections(
             }
             if task == "obb":
                 record["rbox"], record["poly"] = boxes[index].tolist(), corners[index].reshape(-1).tolist()
-            records.append(record)
-    return records
+            yield record
 
 
 class DetectionCollector(DetectionValidator):

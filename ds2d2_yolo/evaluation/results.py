@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,13 @@ class Evaluation(Scores):
     folder: Path
 
 
-def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Sequence[COCODetection]) -> None:
+def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Iterable[COCODetection]) -> None:
     """Write the four files of an evaluation into its folder, the numbers last.
 
     Args:
         evaluation (Evaluation): The numbers, for `coco.json` and the table `coco.csv`.
         truth (COCOTruth): The ground truth, for `ground_truth.json`.
-        predictions (Sequence[COCODetection]): The detections, for `predictions.json`.
+        predictions (Iterable[COCODetection]): The detections, for `predictions.json`.
 
     Raises:
         DS2D2Error: If they cannot be written.
@@ -68,17 +68,26 @@ def save_evaluation(evaluation: Evaluation, truth: COCOTruth, predictions: Seque
     for name, scores in [("all", evaluation), *evaluation.classes.items()]:
         values = (getattr(scores, column) for column in columns)
         writer.writerow([name, *("" if math.isnan(value) else value for value in values)])
-    contents = {
-        "ground_truth.json": json.dumps(truth),
-        "predictions.json": json.dumps(predictions),
-        "coco.csv": table.getvalue(),
-        "coco.json": json.dumps(without_nan(numbers), indent=2, default=str) + "\n",
+    contents: dict[str, Iterable[str]] = {
+        "ground_truth.json": [json.dumps(truth)],
+        "predictions.json": _list_in_json(predictions),
+        "coco.csv": [table.getvalue()],
+        "coco.json": [json.dumps(without_nan(numbers), indent=2, default=str) + "\n"],
     }
     try:
         for name, content in contents.items():
-            (evaluation.folder / name).write_text(content, encoding="utf-8")
+            with (evaluation.folder / name).open("w", encoding="utf-8") as file:
+                file.writelines(content)
     except OSError as error:
         raise DS2D2Error(
             f"{evaluation.folder}: cannot save the results ({error.strerror or error}); make room, or pass another "
             "project="
         ) from error
+
+
+def _list_in_json(items: Iterable[object]) -> Iterator[str]:
+    """Yield the parts of a list in JSON, as its whole text may need much memory."""
+    yield "["
+    for number, item in enumerate(items):
+        yield f"{', ' if number else ''}{json.dumps(item)}"
+    yield "]"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from ultralytics.utils.metrics import batch_probiou
 
-from ds2d2_yolo.data.coco_truth import COCODetection, COCOTruth
+from ds2d2_yolo.data.coco_truth import COCOAnnotation, COCODetection, COCOTruth
 from ds2d2_yolo.errors import DS2D2Error
 
 AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 """AP over IoU 0.50 to 0.95, at 0.50, at 0.75, and for small, medium and large objects."""
+
+Shape = Literal["bbox", "rbox"]
+"""Key of the boxes that are compared."""
+
+_SIZES: dict[Shape, int] = {"bbox": 4, "rbox": 5}  # numbers of a box
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,13 @@ class Scores:
 
 
 def coco_scores(
-    truth: COCOTruth, predictions: Sequence[COCODetection], task: str = "detect", max_dets: int = 100
+    truth: COCOTruth, predictions: Iterable[COCODetection], task: str = "detect", max_dets: int = 100
 ) -> tuple[Scores, dict[str, Scores]]:
     """Compute COCO's average precision with faster-coco-eval.
 
     Args:
         truth (COCOTruth): COCO data set. For `obb`, its annotations have an `rbox`, as written by `coco_truth`.
-        predictions (Sequence[COCODetection]): COCO detections: `image_id`, `category_id`, `bbox` (x, y, width,
+        predictions (Iterable[COCODetection]): COCO detections: `image_id`, `category_id`, `bbox` (x, y, width,
             height in pixels), `score`. For `obb` also `rbox` (cx, cy, width, height in pixels, angle in radians). Then
             `rbox` gives IoU and size, with Ultralytics' `batch_probiou`.
         task (str): `detect`, `obb`, `segment` or `pose`.
@@ -74,39 +80,81 @@ def coco_scores(
         (1.0, 1.0, nan)
     """
     check_max_dets(max_dets)
+    shape: Shape = "rbox" if task == "obb" else "bbox"
+    found = _columns_by_class(truth, predictions, shape)
+    objects: dict[int, list[COCOAnnotation]] = defaultdict(list)
+    for item in truth["annotations"]:
+        objects[item["category_id"]].append(item)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    parts, classes = [], {}
+    for number in sorted(names):  # one class at a time: the library needs a kilobyte per detection
+        part: COCOTruth = {**truth, "annotations": objects[number]}
+        part["categories"] = [category for category in truth["categories"] if category["id"] == number]
+        precision = _precision(part, found[number].records(number, shape), shape, max_dets)
+        count = sum(not item.get("iscrowd") for item in objects[number])
+        parts.append(precision)
+        classes[names[number]] = _scores_of(precision, count)
+    return _scores_of(np.concatenate(parts, axis=2), sum(scores.objects for scores in classes.values())), classes
+
+
+class _Columns:
+    """Detections of one class without the overhead of Python's objects."""
+
+    def __init__(self) -> None:
+        self._images: list[Any] = []
+        self._numbers = array("d")  # score and box, one detection after the other
+
+    def add(self, image: Any, score: float, box: Sequence[float]) -> None:
+        self._images.append(image)
+        self._numbers.append(score)
+        self._numbers.extend(box)
+
+    def records(self, category: int, shape: Shape) -> list[dict[str, Any]]:
+        """Return the detections as annotations in COCO's format."""
+        rows = np.array(self._numbers).reshape(len(self._images), 1 + _SIZES[shape]).tolist()
+        return [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "score": score,
+                shape: box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+            for number, (image, (score, *box)) in enumerate(zip(self._images, rows, strict=True), start=1)
+        ]
+
+
+def _columns_by_class(
+    truth: COCOTruth, predictions: Iterable[COCODetection], shape: Shape
+) -> defaultdict[int, _Columns]:
+    """Return the detections by class, after a check that all their images are in the ground truth."""
     images = {image["id"] for image in truth["images"]}
-    if stray := {item["image_id"] for item in predictions} - images:
+    found: defaultdict[int, _Columns] = defaultdict(_Columns)
+    stray = set()
+    for item in predictions:
+        if item["image_id"] not in images:
+            stray.add(item["image_id"])
+        found[item["category_id"]].add(item["image_id"], item["score"], item[shape])
+    if stray:
         raise DS2D2Error(
             f"predictions: image_id {min(stray, key=str)} is not in the ground truth; take both from the same split"
         )
+    return found
+
+
+def _precision(truth: COCOTruth, found: list[dict[str, Any]], shape: Shape, max_dets: int) -> np.ndarray:
+    """Return COCO's precision (IoU thresholds, recalls, classes, sizes)."""
     # Copies, as the library changes the annotations
     reference = COCO({**truth, "annotations": [dict(item) for item in truth["annotations"]]})
-    shape: Literal["rbox", "bbox"] = "rbox" if task == "obb" else "bbox"
-    found = [
-        {
-            "id": number,
-            "image_id": item["image_id"],
-            "category_id": item["category_id"],
-            "score": item["score"],
-            shape: item[shape],
-            "area": item[shape][2] * item[shape][3],
-            "iscrowd": 0,
-        }
-        for number, item in enumerate(predictions, start=1)
-    ]
     results = COCO({"images": truth["images"], "categories": truth["categories"], "annotations": found})
-    evaluator = (_OrientedEvaluator if task == "obb" else COCOeval_faster)(reference, results, "bbox")
+    evaluator = (_OrientedEvaluator if shape == "rbox" else COCOeval_faster)(reference, results, "bbox")
     evaluator.params.maxDets = [max_dets]
     evaluator.evaluate()
     evaluator.accumulate()
-    precision = evaluator.eval["precision"][..., 0]  # IoU thresholds, recalls, classes, sizes
-    counts = Counter(item["category_id"] for item in truth["annotations"] if not item.get("iscrowd"))
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    classes = {
-        names[number]: _scores_of(precision[:, :, index : index + 1], counts[number])
-        for index, number in enumerate(evaluator.params.catIds)
-    }
-    return _scores_of(precision, counts.total()), classes
+    precision: np.ndarray = evaluator.eval["precision"][..., 0]
+    return precision
 
 
 def check_max_dets(max_dets: int) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -127,6 +128,22 @@ def test_images_that_are_listed_twice_have_detections_twice():
     truth = {"images": [{"id": number, "file_name": "a.png"} for number in (1, 2)]}
     found = coco_detections([("a.png", rows), ("a.png", rows)], ["a.png", "a.png"], truth, "detect")
     assert [item["image_id"] for item in found] == [1, 2]
+
+
+def test_many_detections_need_little_memory():
+    number, names = 20_000, [f"class {index}" for index in range(10)]
+    truth = truth_of([(1, index + 1, 10, 10, 20, 20) for index in range(10)])
+    truth["categories"] = [{"id": index + 1, "name": name} for index, name in enumerate(names)]
+    rows = np.tile([10.0, 10.0, 30.0, 30.0, 0.5, 0.0], (number, 1))
+    rows[:, 5] = np.arange(number) % 10
+    truth["images"][0]["file_name"] = "a.png"
+    tracemalloc.start()
+    total, classes = coco_scores(truth, coco_detections([("a.png", rows)], ["a.png"], truth, "detect"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(classes) == names
+    assert pytest.approx(1) == total.AP
+    assert peak / number < 500  # bytes; as dictionaries alone they would need twice that
 
 
 def test_oriented_boxes_are_compared_by_oriented_overlap():
