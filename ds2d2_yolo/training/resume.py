@@ -191,10 +191,23 @@ def training_is_over(last: Path, checkpoint: dict[str, Any]) -> bool:
     epochs = (checkpoint.get("train_args") or {}).get("epochs", math.inf)  # missing in files of other programs
     if epoch == -1 or epoch + 1 >= epochs:
         return True
+    return bool(peek_state(last, epoch).get("finished"))
+
+
+def peek_state(checkpoint: Path, epoch: int) -> dict[str, Any]:
+    """Return the exact state for a checkpoint without reading its tensors. Empty if it is missing or damaged.
+
+    Args:
+        checkpoint (Path): The checkpoint.
+        epoch (int): Its epoch, counted from 0.
+
+    Returns:
+        (dict[str, Any]): The state, as saved by `save_state`.
+    """
     try:
-        return bool(torch.load(state_file(last, epoch), map_location="cpu", weights_only=True, mmap=True)["finished"])
+        return dict(torch.load(state_file(checkpoint, epoch), map_location="cpu", weights_only=True, mmap=True))
     except Exception:  # missing or damaged, for which torch raises many types: `load_state` warns
-        return False
+        return {}
 
 
 def complete_checkpoints(folder: Path) -> None:

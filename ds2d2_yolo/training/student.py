@@ -26,6 +26,7 @@ from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.safety import check_safety
@@ -44,6 +45,7 @@ from ds2d2_yolo.training.protocols import Callbacks, Configuration, Trainer
 from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
+    peek_state,
     random_state,
     set_random_state,
 )
@@ -93,6 +95,7 @@ class StudentTrainer(PlainTrainer):
         self.pair: Pair | None = None
         self.schedule: TermSchedule | None = None
         self._resumed: dict[str, Any] | None = None
+        self._sources: dict[str, str] = {}
         self._loggers_wait = False
         if RANK == -1:  # workers of a DDP run get arguments that their parent has checked
             if overrides.get("resume"):
@@ -186,14 +189,15 @@ class StudentTrainer(PlainTrainer):
         """Attach the adapters to the student, before optimiser, DDP and EMA are set up."""
         super().set_model_attributes()
         arguments, resumed, self._resumed = self.arguments, self._resumed, None
-        if not arguments.needs_teacher:
-            return
-        if resumed is not None and arguments.is_plain(resumed["epoch"] + 1):
-            # Not trained any more, but optimiser and checkpoints contain them
-            setattr(self.model, ADAPTERS, getattr(resumed["ema"], ADAPTERS).float().to(self.device))
+        is_plain = resumed is not None and arguments.is_plain(resumed["epoch"] + 1)
+        teacher = self._load_teacher() if arguments.needs_teacher and not is_plain else None
+        self._sources = _sources_of(arguments, teacher)
+        if teacher is None:
+            if resumed is not None and arguments.needs_teacher:
+                # Not trained any more, but optimiser and checkpoints contain them
+                setattr(self.model, ADAPTERS, getattr(resumed["ema"], ADAPTERS).float().to(self.device))
             return
         gains = arguments.gains
-        teacher = self._load_teacher()
         teacher.model.to(self.device)
         teacher.configure(sum_regions=bool(arguments.sum_regions), hulls=arguments.footprint == "hull")
         sizes = arguments.imgsz, arguments.layers, arguments.teacher_imgsz
@@ -298,14 +302,16 @@ class StudentTrainer(PlainTrainer):
             self.metrics |= dict.fromkeys(AGREEMENT, 0)  # these columns must exist before the first validation
 
     def distillation_state(self) -> dict[str, Any]:
-        """Return the state of running gains, for a checkpoint."""
+        """Return the state of running gains, and fingerprints of what the student learns from, for a checkpoint."""
         calibration = None if self.distiller is None else self.distiller.calibration
-        return calibration.state() if calibration is not None and calibration.is_running else {}
+        running = calibration is not None and calibration.is_running
+        return {"sources": self._sources, **({"calibration": calibration.state()} if calibration and running else {})}
 
     def restore_distillation(self, state: dict[str, Any]) -> None:
         """Restore running gains from the state in a checkpoint."""
-        if state and self.distiller is not None and self.distiller.calibration is not None:
-            self.distiller.calibration.restore(state)
+        calibration = state.get("calibration")
+        if calibration and self.distiller is not None and self.distiller.calibration is not None:
+            self.distiller.calibration.restore(calibration)
             self.distiller.loss.gains = replace(self.distiller.loss.gains, **self.distiller.calibration.gains)
 
     def get_validator(self) -> DetectionValidator:
@@ -487,7 +493,7 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
-    """Raise an error if files, device or data for the remaining epochs are missing."""
+    """Raise an error if files, device or data for the remaining epochs are missing, or files are other ones."""
     _, checkpoint = load_checkpoint(last)
     is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
@@ -497,10 +503,29 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
                 f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
                 f"{role}=path/to/{Path(str(path)).name}'"
             )
-    if arguments.unlabeled and not is_over:
-        read_pseudo_set(str(arguments.unlabeled))
+    sources = peek_state(last, checkpoint["epoch"]).get("distillation", {}).get("sources", {})
+    if not is_over:
+        teacher = load_model("teacher", arguments.teacher)[0] if is_distilled and arguments.needs_teacher else None
+        for role, found in _sources_of(arguments, teacher).items():
+            if sources.get(role, found) != found:
+                raise DS2D2Error(
+                    f"{role}={getattr(arguments, role)}: is not the one that this run began with; run 'ds2d2 train "
+                    f"resume={last} {role}=path/to/it', or start the run again"
+                )
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
     load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
+
+
+def _sources_of(arguments: Arguments, teacher: Detector | None) -> dict[str, str]:
+    """Return fingerprints of what a student learns from, by argument. Plain epochs have no teacher."""
+    sources = {}
+    if teacher is not None:
+        sources["teacher"] = fingerprint_of_model(teacher.model)
+        if arguments.gains.im_high:
+            sources["amplifier"] = fingerprint_of_file(Path(str(arguments.amplifier)))
+    if arguments.unlabeled:
+        sources["unlabeled"] = read_pseudo_set(str(arguments.unlabeled)).fingerprint
+    return sources
 
 
 def _begin_epoch(trainer: StudentTrainer) -> None:

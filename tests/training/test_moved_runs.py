@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics.utils.callbacks import get_default_callbacks
 
@@ -45,6 +46,21 @@ def test_a_copy_of_a_run_resumes_in_its_own_folder(stopped, tmp_path):
     again.train()
     assert contents(stopped.save_dir) == finished
     assert len((backup / "results.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("role", ["teacher", "amplifier"])
+def test_a_run_does_not_go_on_with_another_teacher(role, stopped, tmp_path):
+    """Where the fingerprint of the amplifier would be right, too."""
+    before = contents(stopped.save_dir)
+    if role == "teacher":
+        save_checkpoint(lively_model(tmp_path / "big.yaml", seed=5), tmp_path / "teacher.pt")
+    content = torch.load(tmp_path / "amplifier.pt", weights_only=True)
+    content |= {"head": {name: value + 1 for name, value in content["head"].items()}}
+    torch.save(content, tmp_path / "other.pt")
+    given = {"resume": str(stopped.last)} | ({"amplifier": str(tmp_path / "other.pt")} if role == "amplifier" else {})
+    with pytest.raises(DS2D2Error, match=rf"{role}=.*\.pt: is not the one that this run began with; run 'ds2d2"):
+        DS2D2Trainer(overrides=given)
+    assert contents(stopped.save_dir) == before
 
 
 def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):

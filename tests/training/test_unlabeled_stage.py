@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,8 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.predictions import Prediction, predict
 from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.explanation.setup import find_images
-from ds2d2_yolo.loading.unlabeled import SET_FILE, read_pseudo_set
+from ds2d2_yolo.files import write_json
+from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels, read_pseudo_set
 from ds2d2_yolo.training import unlabeled
 from ds2d2_yolo.training.results import read_rows
 from ds2d2_yolo.training.trainer import PlainTrainer
@@ -413,7 +415,7 @@ def test_weight_zero_leaves_the_own_loss_to_labels(run_of):
 
 
 @pytest.mark.slow
-def test_resuming_without_the_labels_is_one_line(run_of):
+def test_resuming_without_the_labels_or_with_others_is_one_line(run_of):
     trainer = DS2D2Trainer(overrides=run_of)
 
     def kill(trainer):
@@ -430,6 +432,12 @@ def test_resuming_without_the_labels_is_one_line(run_of):
         DS2D2Trainer(overrides={"resume": str(trainer.last)})
     shutil.move(moved, file)
     assert content["boxes"] == 10
+    other = shutil.copytree(Path(file).parent, trainer.save_dir.parent / "other") / SET_FILE
+    (other.parent / "labels" / "0000000.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    labels = fingerprint_of_labels(sorted((other.parent / "labels").iterdir()))
+    write_json(other, json.loads(other.read_text()) | {"labels": labels})
+    with pytest.raises(DS2D2Error, match=r"unlabeled=.*: is not the one that this run began with"):
+        DS2D2Trainer(overrides={"resume": str(trainer.last), "unlabeled": str(other)})
 
 
 @pytest.mark.slow
