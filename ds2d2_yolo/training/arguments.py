@@ -256,7 +256,7 @@ def complete_configuration(cfg: Configuration) -> dict[str, Any]:
     defaults stay unchanged for other trainings of the process and their DDP workers.
 
     Args:
-        cfg (Configuration): Path, mapping or namespace, as for Ultralytics' trainers.
+        cfg (Configuration): Path, mapping or namespace, as for Ultralytics' trainers. What it omits is the default.
 
     Returns:
         (dict[str, Any]): All arguments by name. `amplifier: none` in a YAML file becomes None, as on the command line.
@@ -265,7 +265,7 @@ def complete_configuration(cfg: Configuration) -> dict[str, Any]:
         >>> complete_configuration({"epochs": 3})["wavelet"]
         'haar'
     """
-    return _without_none_strings(DEFAULTS | cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
+    return _without_none_strings(DEFAULT_CFG_DICT | DEFAULTS | cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
 
 
 def check_arguments(

@@ -35,7 +35,7 @@ from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.method import TERMS, DS2D2Loss
 from ds2d2_yolo.training.adapters import AdapterFit
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments, complete_configuration
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
@@ -98,7 +98,7 @@ class StudentTrainer(PlainTrainer):
         self._sources: dict[str, str] = {}
         self._loggers_wait = False
         if RANK == -1:  # workers of a DDP run get arguments that their parent has checked
-            if overrides.get("resume"):
+            if overrides.get("resume", complete_configuration(cfg)["resume"]):
                 arguments = check_arguments(overrides, cfg)
                 if arguments.safe:
                     check_safety({"resume": arguments.resume})

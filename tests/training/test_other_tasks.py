@@ -241,6 +241,14 @@ def test_a_configuration_chooses_the_trainer_as_overrides_do():
         assert not isinstance(DS2D2Trainer.__new__(DS2D2Trainer, cfg, {"student": "yolo11n.yaml"}), base)
 
 
+def test_a_configuration_may_have_few_arguments(tmp_path):
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"nothing")
+    for cfg in ({"resume": str(broken)}, {"teacher": str(broken), "model": "yolo11n.yaml", "data": "coco8.yaml"}):
+        with pytest.raises(DS2D2Error, match=f"{next(iter(cfg))}={broken}: "):
+            DS2D2Trainer(cfg=cfg)
+
+
 @pytest.mark.slow
 def test_trainers_of_tasks_reach_the_workers_of_several_gpus():
     cloudpickle = pytest.importorskip("cloudpickle")
