@@ -281,6 +281,21 @@ def random_state(device: torch.device) -> dict[str, Any]:
     return state
 
 
+@contextmanager
+def own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed torch's random numbers on the CPU in a block, and restore them after it. Those of GPUs stay as they are.
+
+    Args:
+        seed (int): The seed.
+
+    Yields:
+        (None): Random numbers in the block depend on the seed alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed GPUs, too
+        yield
+
+
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     """Restore the random state from the output of `random_state`."""
     random.setstate(state["python"])

@@ -45,6 +45,7 @@ from ds2d2_yolo.training.protocols import Callbacks, Configuration, Trainer
 from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
+    own_random_numbers,
     peek_state,
     random_state,
     set_random_state,
@@ -206,8 +207,7 @@ class StudentTrainer(PlainTrainer):
         if gains.im_high:
             amplifier = load_amplifier(str(arguments.amplifier), teacher, arguments.wavelet)
         teacher.compare_levels(pair.teacher_levels, pair.ratio)
-        with torch.random.fork_rng(devices=[]):  # the student keeps the random numbers of a plain training
-            torch.manual_seed(arguments.seed)
+        with own_random_numbers(arguments.seed):  # the student keeps those of a plain training
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
             weight = arguments.weight or "confidence"
             loss = DS2D2Loss(pair.maps, gains, arguments.wavelet, weight, bool(shared)).to(self.device)

@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import outdated_caches
-from ds2d2_yolo.training.resume import load_state, whole_files
+from ds2d2_yolo.training.resume import load_state, own_random_numbers, whole_files
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 pytestmark = pytest.mark.slow  # nearly all of them train
@@ -249,6 +249,19 @@ def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path
     image.with_suffix(".npy").write_bytes(b"damaged")
     os.utime(image, (1, 1))
     assert outdated_caches(data, "val") == [other.with_suffix(".npy")]  # Ultralytics removes the damaged one
+
+
+def test_own_random_numbers_leave_all_others_alone(monkeypatch):
+    """There is no GPU here: what torch would seed there is written down."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(7)
+    expected, before = torch.rand(3), torch.get_rng_state()
+    assert seeded == [7]
+    with own_random_numbers(7):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == [7]
 
 
 def test_a_run_that_had_stopped_early_is_completed(teacher, student, data, tmp_path):
