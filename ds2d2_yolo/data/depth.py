@@ -107,15 +107,28 @@ class Stretch:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image has 16 bits per value, judged by the arguments of Pillow's decoder.
+    """Whether an image has more than 8 bits per value, judged by its header.
 
     Args:
         image (Image.Image): The opened image. Its pixels are not read.
     """
     if not isinstance(image, ImageFile.ImageFile):
         return False
+    if image.format == "JPEG2000":
+        return image.mode.startswith("I;16") or _bits_of_jpeg2000(image) > 8
     modes = [str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args) for tile in image.tile]
     return any("16" in mode for mode in modes)
+
+
+def _bits_of_jpeg2000(image: ImageFile.ImageFile) -> int:
+    """Return the bits per value, which Pillow does not give for colour. Source: ISO/IEC 15444-1, A.5.1."""
+    if image.fp is None:
+        return 0
+    position = image.fp.tell()
+    image.fp.seek(0)
+    _, _, size = image.fp.read(1 << 20).partition(b"\xff\x4f\xff\x51")  # the markers SOC and SIZ
+    image.fp.seek(position)
+    return (size[38] & 0x7F) + 1 if len(size) > 38 else 0
 
 
 def warn_of_depth(data: str, images: Sequence[Path]) -> None:

@@ -10,6 +10,8 @@ from ultralytics.utils import LOGGER
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.convert import summary
+from ds2d2_yolo.data.check.images import image_facts
+from ds2d2_yolo.data.check.settings import Settings
 from ds2d2_yolo.data.convert import convert_dataset
 from ds2d2_yolo.data.depth import Stretch, warn_of_depth
 from ds2d2_yolo.errors import DS2D2Error
@@ -49,6 +51,20 @@ def test_stretched_images_have_8_bits_and_the_report_says_so(tmp_path, source, s
     assert f"stretched to 8 bits by stretch={stretch}" in summary(conversion)
     eight = cv2.imread(str(next((tmp_path / "out/images/train").glob("P0002*"))), cv2.IMREAD_UNCHANGED)
     assert eight.dtype == np.uint8
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_jpeg_2000_of_16_bits_is_stretched_and_reported(tmp_path, bands):
+    source = miniatures.coco(tmp_path / "coco")
+    text = (source / "trainval.json").read_text()
+    (source / "trainval.json").write_text(text.replace("a.jpg", "a.jp2").replace("b.jpg", "b.jp2"))
+    pixels = satellite(source / "trainval" / "a.jp2", bands)
+    cv2.imwrite(str(source / "trainval" / "b.jp2"), (pixels % 255).astype(np.uint8))
+    conversion = convert_dataset(source, tmp_path / "out", stretch="2,98")
+    assert conversion.manifest["deep"] == {"images": 1, "stretched": 1}
+    assert cv2.imread(str(tmp_path / "out/images/train/a.png"), cv2.IMREAD_UNCHANGED).max() == 255
+    assert image_facts(source / "trainval" / "a.jp2", Settings(names=["ship"])).kind == "deep_image"
+    assert not image_facts(source / "trainval" / "b.jp2", Settings(names=["ship"])).deep
 
 
 def test_without_stretch_a_note_says_what_to_type(tmp_path, source):

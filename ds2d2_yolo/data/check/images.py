@@ -80,7 +80,7 @@ def _header_facts(path: Path) -> ImageFacts:
             return _unreadable("no known image format" if path.stat().st_size else "empty")
         with Image.open(path) as image:
             form = str(image.format).lower()
-            deep = form in {"png", "tiff"} and is_deep(image)
+            deep = form in {"png", "tiff", "jpeg2000"} and is_deep(image)
             image.verify()
             width, height = exif_size(image)
     except Exception as error:  # a dozen kinds, depending on the format
