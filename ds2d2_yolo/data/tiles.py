@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 import shapely
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from ultralytics.data.split_dota import get_windows
 
 from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
@@ -29,12 +29,33 @@ Task = Literal["detect", "obb"]
 TILE_MAP = "tiles.jsonl"
 """Name of the tile map in the folder of a converted data set."""
 
+UNREADABLE = "not an image that can be read"
+
 _FORMAT = 1  # of the tile map
 _LARGEST = 2**31  # pixels: no image format has more
 _LEAST = 10  # pixels: Ultralytics refuses smaller images
 _JPEG = (".jpg", ".jpeg")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes; + is for files above 4 GiB
+_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 254, 256, 257, 262, 277, 338  # tags of TIFF
+_PAGES = 1000  # of a TIFF that are looked at
+_CODED = (3, 5, 6, 8)  # palette, CMYK, YCbCr and Lab: decoders make three colours of them
 _SLACK = 1e-9  # share of an area: tolerance of `min_visible` for rounding
 _FUZZ = 1e-6  # pixels: tolerance of the side of a window for rounding
+
+
+class UnsuitableImageError(DS2D2Error):
+    """An image that cannot be cut or stretched.
+
+    Args:
+        path (Path): The image.
+        reason (str): Always the same words for the same reason.
+        advice (str): What to do.
+        detail (str): Added to the reason in the message.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str, detail: str = "") -> None:
+        super().__init__(f"{path}: {reason}{detail and f' ({detail})'}; {advice}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -236,14 +257,14 @@ def write_tiles(
     height, width = pixels.shape[:2]
     smallest = min(settings.scales)
     if min(_resampled_size((width, height), smallest)) < _LEAST:
-        raise DS2D2Error(
-            f"{image.image}: has less than {_LEAST} pixels at scale {smallest:g}, which Ultralytics refuses; pass "
-            "larger scales="
-        )
+        reason = f"less than {_LEAST} pixels at scale {smallest:g}, which Ultralytics refuses"
+        raise UnsuitableImageError(image.image, reason, "pass larger scales=")
     cut = replace(cut_tiles(image, (width, height), settings, task), deep=deep)
-    suffix = ".jpg" if image.image.suffix.lower() in _JPEG else ".png"
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise DS2D2Error(f"{image.image}: has pixels of type {pixels.dtype}; pass stretch=2,98 to make 8 bits of them")
+        reason = f"pixels of type {pixels.dtype}"
+        raise UnsuitableImageError(image.image, reason, "pass stretch=2,98 to make 8 bits of them")
+    # A JPEG has 8 bits, whatever the name of the source says.
+    suffix = ".jpg" if image.image.suffix.lower() in _JPEG and pixels.dtype == np.uint8 else ".png"
     for scale in settings.scales:
         tiles = [tile for tile in cut.tiles if tile.scale == scale]
         if tiles:
@@ -273,12 +294,22 @@ def read_pixels(path: Path) -> np.ndarray:
         (np.ndarray): (H, W) grey, or (H, W, 3) in the order blue, green, red; uint8, uint16, or as stored.
 
     Raises:
-        DS2D2Error: If it cannot be read.
+        UnsuitableImageError: If it cannot be read, or if it is a TIFF with other bands than grey or three colours.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise DS2D2Error(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
+        raise UnsuitableImageError(
+            path, "cannot be read", "check its permissions", error.strerror or str(error)
+        ) from None
+    if surplus := _surplus_bands(path):
+        advice = (
+            "make images of 1 or 3 bands, such as with 'gdal_translate -b 1 -b 2 -b 3', or keep all bands with patch=0 "
+            "and without stretch="
+        )
+        raise UnsuitableImageError(
+            path, "a TIFF with more bands than are kept in tiles or by stretch=", advice, surplus
+        )
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # an empty file, or more pixels than OPENCV_IO_MAX_IMAGE_PIXELS allows
@@ -292,7 +323,32 @@ def read_pixels(path: Path) -> np.ndarray:
                 return np.asarray(upright)
             return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except (OSError, SyntaxError, ValueError, ImportError):  # ImportError: Ultralytics looks for a HEIF decoder
-        raise DS2D2Error(f"{path}: is not an image that OpenCV or Pillow can read; replace or remove it") from None
+        raise UnsuitableImageError(path, UNREADABLE, "replace or remove it") from None
+
+
+def _surplus_bands(path: Path) -> str:
+    """Return how many bands or pages a TIFF has, if decoders would read only some of them; else an empty text."""
+    sizes: list[tuple[object, object]] = []
+    bands, seen = 0, set[int]()
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            if head not in _TIFF:
+                return ""
+            page = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(12 if b"+" in head else 4))
+            while page.next and page.next not in seen and len(seen) < _PAGES:
+                seen.add(page.next)
+                file.seek(page.next)
+                page.load(file)
+                if not page.get(_SUBFILE, 0):  # not a smaller copy, and not a mask
+                    sizes.append((page.get(_WIDTH), page.get(_HEIGHT)))
+                    alpha = sum(value in (1, 2) for value in page.get(_EXTRA_SAMPLES, ()))
+                    coded = page.get(_PHOTOMETRIC, 1) in _CODED
+                    bands = bands or (3 if coded else page.get(_SAMPLES, 1) - alpha)
+    except Exception:  # damaged tags raise a dozen kinds; the decoder reports the file
+        return ""
+    pages = sizes.count(sizes[0]) if sizes else 1
+    return f"{pages} pages" if pages > 1 else f"{bands} bands" if bands not in (0, 1, 3) else ""
 
 
 @contextmanager

@@ -21,13 +21,21 @@ from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Rea
 from ds2d2_yolo.data.depth import Stretch, is_deep
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.formats.rules import relative
-from ds2d2_yolo.data.tiles import Task, TileMapWriter, TileSettings, read_pixels, write_tiles
+from ds2d2_yolo.data.tiles import (
+    UNREADABLE,
+    Task,
+    TileMapWriter,
+    TileSettings,
+    UnsuitableImageError,
+    read_pixels,
+    write_tiles,
+)
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import put_file
 
 OTHER_SIZE = "another size than its labels state"
-UNREADABLE = "not an image that can be read"
 
+_SMALL_CHANGE = 0.02  # of the size: less would not move a box by much
 _ROUNDING = 2.0  # pixels that boxes may be outside of the image: tools count pixels from 0 or from 1
 
 
@@ -164,10 +172,10 @@ class DatasetWriter:
         chosen = replace(image, objects=list(self._chosen(image)))
         try:
             cut = write_tiles(chosen, settings, self._task, folder, self._stretch)
-        except DS2D2Error as error:
-            if self._account.on_error == "stop" or error.exit_code == 2:  # 2: an option, not the image
+        except UnsuitableImageError as error:
+            if self._account.on_error == "stop":
                 raise
-            self._leave_out_image(chosen, UNREADABLE)
+            self._leave_out_image(chosen, error.reason)
             return
         if not self._fits(chosen, cut.size):
             for tile in cut.tiles:
@@ -229,15 +237,18 @@ class DatasetWriter:
         assert image.image is not None
         if image.size is None or image.size == size:
             return True
-        sizes = OtherSize(file=self._shown(image.image), actual=size, stated=image.size)
+        sizes, advice = OtherSize(file=self._shown(image.image), actual=size, stated=image.size), ""
         if image.size == size[::-1]:
             reason = f"{OTHER_SIZE}, with the sides swapped"
         elif any(_reaches_out(item, size, image.size) for item in image.objects):
             reason = f"{OTHER_SIZE}, too small for all of its objects"
+        elif _is_resized(image.objects, size, image.size):
+            reason = f"{OTHER_SIZE}, in the same proportion"
+            advice = ": resize the boxes, too, or take the size out of the labels if the boxes fit the image"
         else:
             self._other_sizes.append(sizes)
             return True
-        self._leave_out_image(image, reason, sizes.text())
+        self._leave_out_image(image, reason, sizes.text() + advice)
         return False
 
     def _write_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
@@ -246,8 +257,10 @@ class DatasetWriter:
         if self._stretch:
             try:
                 pixels = read_pixels(image.image)
-            except DS2D2Error:
-                self._leave_out_image(image, UNREADABLE)
+            except UnsuitableImageError as error:
+                if self._account.on_error == "stop":
+                    raise
+                self._leave_out_image(image, error.reason)
                 return False
             _, data = cv2.imencode(".png", self._stretch(pixels))
             (folder / f"{image.name}.png").write_bytes(data.tobytes())
@@ -332,6 +345,13 @@ def _reaches_out(item: Annotation, size: tuple[int, int], stated: tuple[int, int
         end - side > max(end - stated_side, 0) + _ROUNDING
         for end, side, stated_side in zip(item.box[2:], size, stated, strict=True)
     )
+
+
+def _is_resized(objects: Sequence[Annotation], size: tuple[int, int], stated: tuple[int, int]) -> bool:
+    """Whether an image was probably resized without its boxes: the same proportion, and all fit the stated size."""
+    alike = abs(size[0] * stated[1] - size[1] * stated[0]) <= max(*size, *stated)
+    fit = all(end <= side + _ROUNDING for item in objects for end, side in zip(item.box[2:], stated, strict=True))
+    return alike and abs(size[0] / stated[0] - 1) > _SMALL_CHANGE and bool(objects) and fit
 
 
 def _shares(points: Sequence[float], width: int, height: int) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import miniatures
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from ds2d2_yolo.errors import DS2D2Error
 CLASS = {name: number for number, name in enumerate(DIOR_CLASSES)}
 
 MISFIT = f"{OTHER_SIZE}, too small for all of its objects"
+RESIZED = f"{OTHER_SIZE}, in the same proportion"
 
 
 def lines(folder, split, name):
@@ -296,6 +298,49 @@ def test_an_image_too_small_for_ultralytics_is_unfit(tmp_path):
         convert_dataset(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("patch", [0, 64])
+@pytest.mark.parametrize("side", [40, 160])
+def test_a_resized_image_with_its_old_boxes_stops_or_is_listed(tmp_path, side, patch):
+    source = miniatures.coco(tmp_path / "coco")
+    miniatures.picture(source / "trainval" / "a.jpg", (side, side))  # labelled at 80 x 80, with boxes up to 30, 40
+    options = {"patch": patch, **({"overlap": 16} if patch else {})}
+    complaint = rf"a\.jpg: {RESIZED} \({side} x {side} pixels, not 80 x 80: resize the boxes, too, or take the size out"
+    with pytest.raises(DS2D2Error, match=complaint):
+        convert_dataset(source, tmp_path / "out", **options)
+    found = reasons(convert_dataset(source, tmp_path / "out", on_error="skip", **options))
+    assert (found["image", RESIZED], found["object", RESIZED]) == (1, 2)
+
+
+@pytest.mark.parametrize("change", ["sizeless", "box beyond", "no boxes", "a few pixels"])
+def test_an_image_that_was_not_resized_is_converted(tmp_path, change):
+    source = miniatures.coco(tmp_path / "coco")
+    miniatures.picture(source / "trainval" / "a.jpg", (81, 81) if change == "a few pixels" else (160, 160))
+    content = json.loads((source / "trainval.json").read_text())
+    if change == "sizeless":
+        del content["images"][0]["width"]
+    elif change == "box beyond":
+        content["annotations"][0]["bbox"] = [10, 10, 20, 130]
+    elif change == "no boxes":
+        content["annotations"] = []
+    (source / "trainval.json").write_text(json.dumps(content))
+    assert convert_dataset(source, tmp_path / "out").manifest["splits"]["train"]["images"]["out"] == 2
+
+
+def test_an_image_that_cannot_be_cut_has_its_true_reason(tmp_path):
+    source = miniatures.coco(tmp_path / "coco")
+    cv2.imwrite(str(source / "trainval" / "a.tif"), np.ones((80, 80), np.float32))
+    cv2.imwrite(str(source / "trainval" / "b.tif"), np.ones((80, 80, 4), np.uint8))
+    miniatures.picture(source / "test" / "c.jpg", (80, 12))
+    text = (source / "trainval.json").read_text()
+    (source / "trainval.json").write_text(text.replace("a.jpg", "a.tif").replace("b.jpg", "b.tif"))
+    options = {"patch": 64, "overlap": 0, "scales": [0.5], "on_error": "skip"}
+    assert {reason for (kind, reason) in reasons(convert_dataset(source, tmp_path / "out", **options))} >= {
+        "pixels of type float32",
+        "a TIFF with more bands than are kept in tiles or by stretch=",
+        "less than 10 pixels at scale 0.5, which Ultralytics refuses",
+    }
+
+
 def test_an_image_too_large_for_pillow_is_unsuitable_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     with pytest.raises(DS2D2Error, match="too large to be used uncut, pass patch=1024"):
@@ -497,7 +542,7 @@ def test_names_that_no_text_can_hold_are_converted(tmp_path, name):
 def test_images_that_become_too_small_are_reported(tmp_path):
     miniatures.dota(tmp_path / "DOTA")
     miniatures.picture(tmp_path / "DOTA/train/images/P0001.png", (9, 70))
-    with pytest.raises(DS2D2Error, match=r"P0001\.png: has less than 10 pixels at scale 1"):
+    with pytest.raises(DS2D2Error, match=r"P0001\.png: less than 10 pixels at scale 1"):
         convert_dataset(tmp_path / "DOTA", tmp_path / "out")
     conversion = convert_dataset(tmp_path / "DOTA", tmp_path / "out", on_error="skip")
     assert conversion.manifest["splits"]["train"]["images"] == {"in": 2, "out": 1}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -324,7 +325,10 @@ def noise(*shape, dtype=np.uint8):
 
 
 def store(path, pixels):
-    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+    if path.suffix == ".tif" and pixels.shape[2:] == (4,):  # OpenCV does not mark transparency
+        Image.fromarray(pixels[..., [2, 1, 0, 3]]).save(path)
+    else:
+        path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
     return path
 
 
@@ -335,9 +339,9 @@ def store(path, pixels):
         (noise(100, 180), slice(None)),
         (noise(100, 180, 3, dtype=np.uint16), slice(None)),
         (noise(100, 180, dtype=np.uint16), slice(None)),
-        (noise(100, 180, 4), (..., slice(3))),
+        (np.dstack([noise(100, 180, 3), np.full((100, 180), 255, np.uint8)]), (..., slice(3))),
     ],
-    ids=["colour", "grey", "16 bits", "16 bits grey", "transparent"],
+    ids=["colour", "grey", "16 bits", "16 bits grey", "with alpha"],
 )
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_tiles_show_the_pixels_of_the_source(tmp_path, pixels, seen, suffix):
@@ -406,14 +410,47 @@ def test_what_opencv_cannot_read_pillow_does_whatever_its_size(tmp_path, monkeyp
 def test_a_file_that_is_no_image_is_reported_in_one_line(tmp_path, content):
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(DS2D2Error, match=r"a\.png: (cannot be read|is not an image)"):
+    with pytest.raises(DS2D2Error, match=r"a\.png: (cannot be read|not an image that can be read)"):
         write_tiles(annotated(image=tmp_path / "a.png"), TileSettings(), "detect", tmp_path)
 
 
 def test_an_image_of_another_depth_is_refused(tmp_path):
     source = store(tmp_path / "a.tif", np.zeros((50, 50), np.float32))
-    with pytest.raises(DS2D2Error, match=r"a\.tif: has pixels of type float32; pass stretch=2,98"):
+    with pytest.raises(DS2D2Error, match=r"a\.tif: pixels of type float32; pass stretch=2,98"):
         write_tiles(annotated(image=source), TileSettings(), "detect", tmp_path)
+
+
+@pytest.mark.parametrize("deep", [np.uint8, np.uint16])
+@pytest.mark.parametrize("mark", ["little", "big"])
+def test_bands_of_a_tiff_are_never_dropped_silently(tmp_path, deep, mark):
+    source = tmp_path / "a.tif"
+    source.write_bytes(cv2.imencode(".tif", noise(80, 80, 4, dtype=deep))[1].tobytes())
+    if mark == "big":  # a BigTIFF with the same tags: 4 bands of 80 x 80 pixels
+        bits = 8 * deep().itemsize
+        tags = {256: 80, 257: 80, 258: bits, 259: 1, 262: 2, 277: 4}
+        entries = b"".join(struct.pack("<HHQQ", tag, 3, 1, value) for tag, value in tags.items())
+        source.write_bytes(
+            struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + struct.pack("<Q", len(tags)) + entries + b"\0" * 8
+        )
+    with pytest.raises(DS2D2Error, match=r"a\.tif: .* more bands than .* \(4 bands\); make images of 1 or 3 bands"):
+        read_pixels(source)
+
+
+def test_pages_of_a_tiff_are_never_dropped_silently(tmp_path):
+    pages = [Image.fromarray(noise(60, 60)) for _ in range(5)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DS2D2Error, match=r"a\.tif: .* \(5 pages\); make images of 1 or 3 bands"):
+        read_pixels(tmp_path / "a.tif")
+    # Smaller copies are no bands: other sizes, or marked as such.
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=[pages[1].resize((30, 30))])
+    assert read_pixels(tmp_path / "b.tif").shape == (60, 60)
+
+
+def test_tiles_of_16_bits_are_pngs_whatever_the_name(tmp_path):
+    pixels = noise(70, 70, dtype=np.uint16)
+    (tmp_path / "a.jpg").write_bytes(store(tmp_path / "a.png", pixels).read_bytes())
+    (tile,) = write_tiles(annotated(image=tmp_path / "a.jpg"), TileSettings(96, 0), "detect", tmp_path).tiles
+    np.testing.assert_array_equal(read_pixels(tmp_path / f"{tile.name}.png"), pixels)
 
 
 def test_labels_without_an_image_are_refused(tmp_path):
