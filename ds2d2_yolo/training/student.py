@@ -102,7 +102,8 @@ class StudentTrainer(PlainTrainer):
             if overrides.get("resume", complete_configuration(cfg)["resume"]):
                 arguments = check_arguments(overrides, cfg)
                 if arguments.safe:
-                    check_safety({"resume": arguments.resume})
+                    # Files that have moved are named beside it
+                    check_safety({"resume": arguments.resume, "teacher": arguments.teacher})
                 overrides.pop("student", None)  # the checkpoint contains it
                 if "save_dir" in overrides:
                     overrides["save_dir"] = arguments.save_dir

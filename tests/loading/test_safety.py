@@ -39,6 +39,7 @@ ATTEMPTS = [
     *(f"teacher teacher={{yaml}} pretrained={file} data={{data}} imgsz=64" for file in ("{zip}", "{mixed}")),
     "teacher teacher={coded} data={data} imgsz=64",
     *(f"train resume={file}" for file in ("{zip}", "{upper}", "{stored}", "{beside}")),
+    "train resume={sound} teacher={zip}",
     *(f"val model={file} data={{data}} imgsz=64" for file in ("{zip}", "{mixed}", "{rebuilt}", "trap-in-weights.pt")),
     *(
         f"explain source={{image}} teacher={{good}} student={{good}} {role}={{zip}}"
@@ -101,6 +102,13 @@ def files(tmp_path_factory):
         torch.save({"model": model, "ema": model, "epoch": 0, "train_args": arguments}, weights / "last.pt")
         shutil.copy(folder / best, weights / "best.pt")
         found[run] = weights / "last.pt"
+    weights = folder / "sound" / "weights"
+    weights.mkdir(parents=True)
+    arguments = {"teacher": str(found["good"]), "epochs": 2, "task": "detect", "data": str(found["data"]), "im_high": 0}
+    content = {"model": model, "ema": model, "epoch": 0, "train_args": arguments, "optimizer": None}
+    torch.save(content, weights / "last.pt")
+    shutil.copy(found["good"], weights / "best.pt")
+    found["sound"] = weights / "last.pt"
     found |= {"run": folder / "stored", "run_of_trap": folder / "beside"}
     return found
 
