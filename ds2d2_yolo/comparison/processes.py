@@ -115,10 +115,9 @@ def _interrupt_at_end_of_input() -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a job that still runs, and the processes that it has left behind in its session."""
+    """Kill a job that still runs. If it failed, also kill the processes that it has left behind in its session."""
     process.kill()
-    process.wait()
-    if os.name != "nt":
+    if process.wait() and os.name != "nt":
         with suppress(ProcessLookupError, PermissionError):  # there are none
             os.killpg(process.pid, signal.SIGKILL)
 

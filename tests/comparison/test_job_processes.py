@@ -1,9 +1,10 @@
 """Processes that a job has started end with it."""
 
 import os
+import signal
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ds2d2_yolo.comparison.processes import run_jobs
 from ds2d2_yolo.errors import DS2D2Error
@@ -11,13 +12,14 @@ from ds2d2_yolo.errors import DS2D2Error
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
 
 CHILD = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from filelock import FileLock
 lock = FileLock(sys.argv[1] + "/alive")
 lock.acquire()
 if sys.argv[2] == "stubborn":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+Path(sys.argv[1], "pid").write_text(str(os.getpid()))
 Path(sys.argv[1], "started").touch()
 try:
     time.sleep(60)
@@ -33,10 +35,10 @@ folder, kind = Path(take_job()["log"]).parent, sys.argv[1]
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}, str(folder), kind])
 if kind == "stubborn":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-if kind == "killed":
+if kind in {"killed", "finished"}:
     while not (folder / "started").exists():
         pass
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL) if kind == "killed" else sys.exit()
 child.wait()
 """
 
@@ -70,3 +72,14 @@ def test_a_killed_job_leaves_no_children(tmp_path, monkeypatch):
     with pytest.raises(DS2D2Error, match="job failed: killed by signal 9"):
         run(tmp_path, "killed")
     FileLock(tmp_path / "alive").acquire(timeout=20)
+
+
+def test_what_a_finished_job_left_running_goes_on(tmp_path, monkeypatch):
+    """Such as a logger that still sends its files."""
+    monkeypatch.setattr("ds2d2_yolo.comparison.processes._WATCH_INTERVAL", 600)
+    run(tmp_path, "finished")
+    try:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "alive").acquire(timeout=0.5)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
