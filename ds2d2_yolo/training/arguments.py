@@ -261,11 +261,18 @@ def complete_configuration(cfg: Configuration) -> dict[str, Any]:
     Returns:
         (dict[str, Any]): All arguments by name. `amplifier: none` in a YAML file becomes None, as on the command line.
 
+    Raises:
+        DS2D2Error: If a key is unknown.
+
     Example:
         >>> complete_configuration({"epochs": 3})["wavelet"]
         'haar'
     """
-    return _without_none_strings(DEFAULT_CFG_DICT | DEFAULTS | cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
+    given = dict(cfg2dict(dict(cfg) if isinstance(cfg, Mapping) else cfg))
+    check_keys(given)
+    if "student" in given:
+        given["model"] = given.pop("student")
+    return _without_none_strings(DEFAULT_CFG_DICT | DEFAULTS | given)
 
 
 def check_arguments(

@@ -24,6 +24,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
@@ -247,6 +248,12 @@ def test_a_configuration_may_have_few_arguments(tmp_path):
     for cfg in ({"resume": str(broken)}, {"teacher": str(broken), "model": "yolo11n.yaml", "data": "coco8.yaml"}):
         with pytest.raises(DS2D2Error, match=f"{next(iter(cfg))}={broken}: "):
             DS2D2Trainer(cfg=cfg)
+
+
+def test_a_configuration_has_the_names_of_overrides():
+    assert check_arguments({}, {"student": "yolo11n.yaml"}).model == "yolo11n.yaml"
+    with pytest.raises(DS2D2Error, match="epohs=3: no such argument, did you mean epochs"):
+        DS2D2Trainer(cfg={"epohs": 3})
 
 
 @pytest.mark.slow
