@@ -120,7 +120,12 @@ def test_check_leaves_nothing_on_a_full_disk(given, tmp_path, monkeypatch, capsy
 
 @pytest.mark.slow
 def test_val_leaves_nothing_on_a_full_disk(given, tmp_path, monkeypatch):
-    monkeypatch.setattr("ds2d2_yolo.evaluation.results.Path.write_text", refuse)
+    open_file = Path.open
+
+    def open_some(path, *arguments, **named):
+        return (refuse if path.name == "ground_truth.json" else open_file)(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_some)
     with pytest.raises(FullDiskError, match=r"val/ground_truth\.json: could not be written"):
         evaluate(given["teacher"], given["data"], imgsz=64, device="cpu", plots=False, save_dir=str(tmp_path / "val"))
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
@@ -171,7 +172,8 @@ def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
     method = Method("own", distil, {"footprint": "hull"} if distil == "ds2d2" else {})
     arguments = comparison.arguments_of(method, teacher, None) | {"seed": 3}
     files = {"folder": str(tmp_path / "run"), "record": str(tmp_path / "run.json")}
-    more = {"method": "own", "seed": 3, "distil": distil, "arguments": arguments, "inputs": {}}
+    inputs = {"data": fingerprint_of_data(comparison.run.data, "val")}
+    more = {"method": "own", "seed": 3, "distil": distil, "arguments": arguments, "inputs": inputs}
     execute({"kind": "run", "title": "run", **files, **more}, DS2D2Trainer)
     record = json.loads((tmp_path / "run.json").read_text())
     assert sorted(record["coco"]) == ["AP", "AP50", "AP75", "APl", "APm", "APs"]
