@@ -156,7 +156,7 @@ class Plan:
         if self.teacher_stage is not None:
             epochs["teacher"] = self.teacher_stage.overrides["epochs"]
         stages = [
-            f"{kind} ({state}{f', {epochs[kind]} epochs' if state == 'to be trained' and kind in epochs else ''})"
+            f"{kind} ({state}{', ' + counted(epochs[kind], 'epoch') if state == 'to be trained' else ''})"
             for kind, state in self.states.items()
             if (kind, state) != ("teacher", "given")
         ]
