@@ -48,7 +48,7 @@ WORKER = ("-m", "ds2d2_yolo.commands.compare")
 
 
 class StageJob(Job):
-    """Training of a teacher or an amplifier, or pseudo-labelling of images by the teacher."""
+    """Training of a teacher or an amplifier, or pseudo-labelling of images by the teacher, which has 0 epochs."""
 
     kind: StageKind
     folder: str
@@ -288,7 +288,7 @@ class _Jobs:
             "title": title,
             "log": str(self.planned.runs / f"{title.replace(' ', '-')}.log"),
             "folder": str(Path(weights).parent.parent),
-            "epochs": check_arguments(arguments).epochs_of(kind),
+            "epochs": 0 if kind == "unlabeled" else check_arguments(arguments).epochs_of(kind),
             "arguments": arguments,
         }
 

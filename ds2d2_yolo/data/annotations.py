@@ -127,8 +127,8 @@ class Account:
         on_error (OnError): A malformed file stops the conversion (`stop`), or is left out and listed (`skip`).
 
     Attributes:
-        entered (Counter[str]): Number of `images` and `objects` found in the source.
-        written (Counter[str]): Number of `images` and `objects` in the result.
+        entered (Counter[str]): Number found in the source, by kind: `image` or `object`.
+        written (Counter[str]): Number in the result, by kind.
         left_out (list[Omission]): One entry per file, line and reason.
         remarks (dict[str, list[str]]): Entries that were not read literally, with their places `file:line`.
 

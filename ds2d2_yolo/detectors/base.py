@@ -72,6 +72,8 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     - `ComparesPredictions`: the implicit terms.
     - `Responds`: the response term.
     - `AssignsObjects`: assignment by the teacher's predictions.
+    - `CutsLevels`: predictions of some levels of the head, for a teacher with larger images.
+    - `WeighsImages`: weights of images in the model's own loss, for images without labels.
     - `Explains`: maps of where predictions differ.
 
     To add a family, subclass this in one file of `ds2d2_yolo/detectors/` and register it in that folder's `__init__`.
@@ -84,7 +86,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         shared_adapter (bool): Whether all maps share one adapter if their channels are equal.
         model (nn.Module): The model.
         levels (tuple[int, ...] | None): What `compare_levels` was given; None for all levels.
-        scale (float): Likewise.
+        scale (float): What `compare_levels` was given; 1 for images of the same size.
     """
 
     family: str

@@ -64,7 +64,8 @@ class Explanation:
 class Explainer:
     """Explains images with a teacher and its student. An amplifier and a plain student are optional.
 
-    Every model runs once per image. Its feature maps are read while it detects.
+    Feature maps are read while a model detects, so every model runs once per image. With `weight="confidence"` the
+    teacher runs a second time, frozen as in training: its confidence is the weight.
 
     Args:
         teacher (Detector): The trained teacher.

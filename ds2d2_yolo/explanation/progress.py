@@ -68,8 +68,10 @@ def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
             image = read_image(path, classes, True, single, trainer.args.task, points)
         except DS2D2Error:
             continue  # Ultralytics has already reported damaged images
-        if len(image.boxes) and len(chosen) < number:
+        if len(image.boxes):
             chosen.append(image)
+        if len(chosen) == number:
+            break
     return chosen
 
 

@@ -1,6 +1,6 @@
 """Planning and running the stages: `plan` checks everything, `Plan.run` trains what is missing.
 
-All trainers and the commands `train`, `teacher`, `amplifier`, `demo` and `compare` use this module.
+`StudentTrainer` and the commands `train`, `teacher`, `amplifier`, `demo` and `compare` use this module.
 """
 
 from __future__ import annotations

@@ -184,6 +184,6 @@ def _occurring(folders: Sequence[Path]) -> tuple[Counter[str], bool]:
             text = path.read_bytes().decode("utf-8", "replace")
         except OSError:
             continue  # the reader reports it
-        headed |= text.lstrip("\ufeff").lower().startswith(("imagesource:", "gsd:"))
+        headed |= text.lstrip("\ufeff").lower().startswith(HEADERS)
         occurring.update(fields[8] for fields in map(str.split, text.splitlines()) if len(fields) > 8)
     return occurring, headed
