@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from ultralytics import YOLO
-from ultralytics.engine.results import Results
 from ultralytics.utils.metrics import batch_probiou, box_iou
 
 
@@ -55,22 +52,3 @@ def match_detections(
         if len(candidates) and candidates.max() >= threshold:
             taken[candidates.argmax()] = hit[index] = True
     return Matched(boxes[hit], boxes[~hit], objects[~taken])
-
-
-def predict(model: YOLO, path: Path, imgsz: int, confidence: float) -> np.ndarray:
-    """Return the detections of an Ultralytics model with upright boxes in an image.
-
-    Args:
-        model (YOLO): The model.
-        path (Path): The image.
-        imgsz (int): Input size of the model, in pixels.
-        confidence (float): Lowest confidence of a detection.
-
-    Returns:
-        (np.ndarray): Detections (N, 6) by decreasing confidence: xyxy pixels of the image, confidence, class.
-    """
-    (result,) = model.predict(str(path), imgsz=imgsz, conf=confidence, verbose=False)
-    assert isinstance(result, Results)
-    assert result.boxes is not None
-    detections: np.ndarray = torch.as_tensor(result.boxes.data).cpu().numpy()
-    return detections
