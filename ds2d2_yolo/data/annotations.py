@@ -96,9 +96,6 @@ class AnnotatedImage:
 class Reader(Protocol):
     """Reads one data set in its original layout, image by image: memory does not grow with the data set."""
 
-    layout: str
-    """Name of the layout in messages, such as `DIOR`."""
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes in the order of their numbers."""

@@ -103,8 +103,6 @@ class COCOReader:
         >>> reader = COCOReader({"train": [part]}, Account(), root, oriented=False)  # doctest: +SKIP
     """
 
-    layout = "COCO"
-
     def __init__(self, splits: Mapping[str, Sequence[Part]], account: Account, root: Path, oriented: bool) -> None:
         self._parts = {split: list(parts) for split, parts in splits.items()}
         self._account = account

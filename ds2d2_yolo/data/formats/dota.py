@@ -11,7 +11,6 @@ from ds2d2_yolo.data.annotations import Account, Annotation
 from ds2d2_yolo.data.classes import DOTA_ADDED_CLASSES, DOTA_CLASSES
 from ds2d2_yolo.data.formats.per_image import LabelFile, PerImageReader
 from ds2d2_yolo.data.formats.rules import MalformedError, Part, as_class, as_integer, as_number, decode
-from ds2d2_yolo.errors import DS2D2Error
 
 OWN = "own"
 """Value of `version=` for a data set with its own classes."""
@@ -35,7 +34,7 @@ class DOTAReader(PerImageReader[str]):
         version (str): `1.0`, `1.5` or `2.0`: the classes of this version. `own`: all classes that occur.
 
     Raises:
-        DS2D2Error: If the version does not exist, or a folder cannot be read.
+        DS2D2Error: If a folder cannot be read.
 
     Example:
         >>> train = Part((root / "train/labelTxt",), (root / "train/images",))  # doctest: +SKIP
@@ -46,14 +45,9 @@ class DOTAReader(PerImageReader[str]):
     suffix = ".txt"
 
     def __init__(self, splits: Mapping[str, Sequence[Part]], account: Account, root: Path, version: str) -> None:
-        if version not in (*DOTA_ADDED_CLASSES, OWN):
-            raise DS2D2Error(
-                f"version={version}: no such version of DOTA, choose {', '.join(DOTA_ADDED_CLASSES)}, {OWN}"
-            )
         self._version = version
         known = DOTA_CLASSES + DOTA_ADDED_CLASSES[version] if version != OWN else None
-        layout = f"DOTA v{version}" if known else "DOTA with its own classes"
-        super().__init__(splits, account, root, layout, known)
+        super().__init__(splits, account, root, known)
 
     def parse(self, content: bytes) -> LabelFile[str]:
         """Return the lines with objects."""

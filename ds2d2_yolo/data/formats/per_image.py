@@ -65,7 +65,6 @@ class PerImageReader(ABC, Generic[Item]):
         splits (Mapping[str, Sequence[Part]]): The parts of every split of the result.
         account (Account): Counts what is found and what cannot be read.
         root (Path): Folder of the data set; messages name files relative to it.
-        layout (str): Name of the layout in messages.
         class_names (Sequence[str] | None): The classes. None: all that occur in any split, sorted. This reads all label
             files first.
 
@@ -81,10 +80,8 @@ class PerImageReader(ABC, Generic[Item]):
         splits: Mapping[str, Sequence[Part]],
         account: Account,
         root: Path,
-        layout: str,
         class_names: Sequence[str] | None,
     ) -> None:
-        self.layout = layout
         self._account = account
         self._root = root
         self._given = None if class_names is None else tuple(class_names)

@@ -43,7 +43,6 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         root (Path): Folder of the data set; messages name files relative to it.
         class_names (Sequence[str] | None): The classes. None: all that occur, sorted.
         oriented (bool): Whether to return corners instead of boxes.
-        layout (str): Name of the layout in messages.
         first_pixel (int): Number of an image's first column and row in the source. Plain VOC has 1. It is subtracted
             from all coordinates of boxes and corners, as in MMDetection's `XMLDataset` and Ultralytics' `VOC.yaml`.
             DIOR has 0: the reference uses its numbers unchanged. Centres always count from 0, as in roLabelImg.
@@ -56,7 +55,7 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         >>> annotations = root / "Annotations" / "Horizontal Bounding Boxes"  # doctest: +SKIP
         >>> splits = {"train": [Part((annotations,), images, lists / "train.txt")]}  # doctest: +SKIP
         >>> reader = VOCReader(  # doctest: +SKIP
-        ...     splits, Account(), root, DIOR_CLASSES, oriented=False, layout="DIOR", first_pixel=0
+        ...     splits, Account(), root, DIOR_CLASSES, oriented=False, first_pixel=0
         ... )
     """
 
@@ -69,13 +68,12 @@ class VOCReader(PerImageReader[ElementTree.Element]):
         root: Path,
         class_names: Sequence[str] | None,
         oriented: bool,
-        layout: str,
         *,
         first_pixel: int,
     ) -> None:
         self._oriented = oriented
         self._first_pixel = first_pixel
-        super().__init__(splits, account, root, layout, class_names)
+        super().__init__(splits, account, root, class_names)
 
     def parse(self, content: bytes) -> LabelFile[ElementTree.Element]:
         """Return the size and the elements `object` of an annotation."""

@@ -109,7 +109,7 @@ def voc_layout(
     by_split = {split: [parts[name] for name in names] for split, names in assigned.items()}
 
     def open_reader(account: Account) -> Reader:
-        return VOCReader(by_split, account, source.root, classes, corners, name, first_pixel=first_pixel)
+        return VOCReader(by_split, account, source.root, classes, corners, first_pixel=first_pixel)
 
     inputs = dict.fromkeys(path for chosen in by_split.values() for part in chosen for path in part.paths)
     return Layout(name, assigned, tuple(inputs), open_reader, tuple(notes))

@@ -54,7 +54,7 @@ def test_images_come_in_file_order_with_their_objects(tmp_path):
     write(tmp_path, CONTENT)
     account = Account()
     opened = reader(tmp_path, account)
-    assert (opened.layout, opened.class_names, opened.splits()) == ("COCO", ("car", "boat"), {"train": 3})
+    assert (opened.class_names, opened.splits()) == (("car", "boat"), {"train": 3})
     b, a, c = read_all(opened, account)["train"]
     assert [(image.name, image.size, image.labelled) for image in (b, a, c)] == [
         ("b", (100, 80), True),

@@ -36,7 +36,7 @@ def test_images_come_by_name_with_all_that_labels_state(tmp_path):
     add(tmp_path, "P3", "imagesource:GF\ngsd:null\n" + PLANE.replace(" 0\r\n", "\n") + "\n", suffix=".JPG")
     account = Account()
     opened = reader(tmp_path, account)
-    assert (opened.layout, opened.class_names, opened.splits()) == ("DOTA v1.0", DOTA_CLASSES, {"train": 3})
+    assert (opened.class_names, opened.splits()) == (DOTA_CLASSES, {"train": 3})
     empty, full, bare = read_all(opened, account)["train"]
     assert [image.name for image in (empty, full, bare)] == ["P1", "P2", "P3"]
     assert empty.objects == []
@@ -144,10 +144,7 @@ def test_files_that_cannot_be_used_stop_or_are_listed(tmp_path):
         list(reader(tmp_path, Account()).read("train"))
 
 
-def test_versions_and_folders_that_do_not_exist_stop_at_once(tmp_path):
-    add(tmp_path, "P1", SHIP)
-    with pytest.raises(DS2D2Error, match=r"version=3\.0: no such version of DOTA, choose 1\.0, 1\.5, 2\.0, own"):
-        reader(tmp_path, Account(), "3.0")
+def test_folders_that_do_not_exist_stop_at_once(tmp_path):
     part = Part((tmp_path / "missing",), (tmp_path / "images",))
     with pytest.raises(DS2D2Error, match="missing: this folder cannot be read"):
         DOTAReader({"train": [part]}, Account("skip"), tmp_path, "1.0")

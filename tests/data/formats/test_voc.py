@@ -58,7 +58,7 @@ class Folder:
             or [Part(annotations, images, "labels")]
             for split, names in (splits or {"train": ["train"]}).items()
         }
-        return VOCReader(sources, account, self.root, class_names, oriented, "DIOR", first_pixel=first_pixel)
+        return VOCReader(sources, account, self.root, class_names, oriented, first_pixel=first_pixel)
 
 
 @pytest.fixture
