@@ -136,24 +136,6 @@ class Tile:
     scale: float
     objects: tuple[Annotation, ...] = ()
 
-    def to_source(self, points: np.ndarray) -> np.ndarray:
-        """Map points from pixels of the tile to pixels of the source image.
-
-        Args:
-            points (np.ndarray): (..., 2) x and y.
-
-        Returns:
-            (np.ndarray): (..., 2) float64.
-
-        Example:
-            >>> tile = Tile("a__0.5__8___0", "a", (16.0, 0.0, 64.0, 64.0), (32, 32), 0.5)
-            >>> tile.to_source(np.array([1.0, 2.0])).tolist()
-            [18.0, 4.0]
-        """
-        x, y, width, height = self.window
-        zoom = np.array([width / self.size[0], height / self.size[1]])
-        return np.asarray(points * zoom + (x, y), dtype=np.float64)
-
 
 @dataclass(frozen=True, slots=True)
 class CutImage:
