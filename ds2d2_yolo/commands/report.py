@@ -47,11 +47,10 @@ def run_report(given: Mapping[str, Any]) -> int:
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
         return _report_comparison(folder, options)
-    if options["safe"]:
-        baseline = _weights_of(options["baseline"]) if options["baseline"] else None
-        check_safety({"run": folder / "weights" / "best.pt", "baseline": baseline})
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
+    if options["safe"]:
+        check_safety({"run": run.weights, "baseline": baseline})
     if options["val"] and run.weights is None:
         raise DS2D2Error(f"run={run.folder}: has no weights/best.pt to evaluate; pass val=False")
     if baseline is not None and not options["val"]:

@@ -46,7 +46,7 @@ ATTEMPTS = [
         for role in ("teacher", "student", "plain", "amplifier")
     ),
     "report run={run} baseline={zip}",
-    "report run={run_of_trap}",
+    *(f"report run={{{run}}}" for run in ("run_of_trap", "unfinished")),
     *(
         f"compare teacher={{good}} student={{yaml}} data={{data}} imgsz=64 {role}={{upper}}"
         for role in ("teacher", "student")
@@ -109,7 +109,13 @@ def files(tmp_path_factory):
     torch.save(content, weights / "last.pt")
     shutil.copy(found["good"], weights / "best.pt")
     found["sound"] = weights / "last.pt"
-    found |= {"run": folder / "stored", "run_of_trap": folder / "beside"}
+    weights = folder / "unfinished" / "weights"
+    weights.mkdir(parents=True)
+    shutil.copy(found["zip"], weights / "last.pt")
+    found |= {"run": folder / "stored", "run_of_trap": folder / "beside", "unfinished": folder / "unfinished"}
+    for run in ("stored", "beside", "unfinished"):
+        (folder / run / "args.yaml").write_text(f"data: {found['data']}\nimgsz: 64\n")
+        (folder / run / "results.csv").write_text("epoch,time\n1,2\n")
     return found
 
 
