@@ -33,7 +33,7 @@ from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_dat
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
-from ds2d2_yolo.loading.soundness import read_checkpoint
+from ds2d2_yolo.loading.soundness import read_checkpoint, refuse_amplifier_stage
 
 # Arguments of Ultralytics that change the numbers. They are saved with them.
 _SETTINGS = ("split", "imgsz", "batch", "rect", "conf", "iou", "max_det", "single_cls", "classes", "augment")
@@ -161,10 +161,7 @@ def _load(model: str | Path | Model) -> Model:
     if isinstance(detector, RTDETR):
         # Some supported releases return its detections in other pixels.
         raise DS2D2Error(f"model={name}: is an RT-DETR, which is not evaluated here; run 'yolo val model={name}'")
-    if hasattr(detector.model, "ds2d2_teacher"):
-        raise DS2D2Error(
-            f"model={name}: is a checkpoint of the amplifier stage; pass the best.pt of a teacher or a student"
-        )
+    refuse_amplifier_stage("model", name, detector.model)  # the model may be given as an object
     return detector
 
 

@@ -48,10 +48,6 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         model.names = data["names"] if data else model.names
     elif suffix == ".pt":
         model, _, _ = read_checkpoint(role, name)
-        if hasattr(model, "ds2d2_teacher"):
-            raise DS2D2Error(
-                f"{role}={name}: is a checkpoint of the amplifier stage; pass the best.pt of a teacher or a student"
-            )
     elif suffix:
         raise DS2D2Error(
             f"{role}={name}: {suffix} files are exported models without layers to tap; pass {role}="

@@ -31,7 +31,7 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
         content (dict[str, Any]): The complete checkpoint.
 
     Raises:
-        DS2D2Error: If the file is missing or cannot be read, or its model does not work.
+        DS2D2Error: If the file is missing or cannot be read, or its model does not work or is an amplifier's.
     """
     name = str(path)
     refuse_unusable(name)
@@ -54,7 +54,26 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
         raise DS2D2Error(
             f"{role}={name}: is damaged, {message_of(error)}; pass another .pt as {role}=, or train it again"
         ) from error
+    if role != "resume":  # it has its own message, which says how to continue
+        refuse_amplifier_stage(role, name, model)
     return model, detector, content
+
+
+def refuse_amplifier_stage(role: str, name: str, model: nn.Module) -> None:
+    """Refuse a model of the amplifier stage. Its head is trained on other maps than its layers compute.
+
+    Args:
+        role (str): Name of the argument, for the message.
+        name (str): Its value.
+        model (nn.Module): The model.
+
+    Raises:
+        DS2D2Error: If it is one.
+    """
+    if hasattr(model, "ds2d2_teacher"):
+        raise DS2D2Error(
+            f"{role}={name}: is a checkpoint of the amplifier stage; pass the best.pt of a teacher or a student"
+        )
 
 
 def _check(detector: Detector) -> None:

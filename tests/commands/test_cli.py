@@ -189,6 +189,7 @@ MISTAKES = [
     ({"split": "test"}, 1, "has no line 'test:'"),
     ({"layers": "[16,16]"}, 2, "expected layer numbers"),
     ({"teacher": "{amplifier_stage}"}, 1, "is a checkpoint of the amplifier stage"),
+    ({"pretrained": "{amplifier_stage}"}, 1, "pretrained={amplifier_stage}: is a checkpoint of the amplifier stage"),
     (
         {"teacher": "yolo11s.yaml", "amplifier": "{amplifier}"},
         1,

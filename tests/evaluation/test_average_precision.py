@@ -604,7 +604,9 @@ def test_a_mistake_is_reported_in_one_line_and_leaves_nothing(belongings, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_of_other_kinds_are_refused(tmp_path):
+def test_models_of_other_kinds_are_refused(belongings, tmp_path):
     data = write_data(tmp_path / "set")
     with pytest.raises(DS2D2Error, match="is an RT-DETR"):
         measure(RTDETR("rtdetr-l.yaml"), data, tmp_path / "run")
+    with pytest.raises(DS2D2Error, match="amplifier stage"):
+        measure(YOLO(belongings / "amplifier.pt"), data, tmp_path / "run")
