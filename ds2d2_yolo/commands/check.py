@@ -132,7 +132,7 @@ def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path
     wanted = usable_path("out", str(options["out"])).absolute() if options["out"] else folder
     for split in splits.values():
         for images in split.folders:
-            if wanted.resolve().is_relative_to(images):
+            if wanted.resolve().is_relative_to(images.resolve()):
                 raise DS2D2Error(f"out={wanted}: is in a folder of the data set's images; pass another out=")
     return folder
 

@@ -214,6 +214,14 @@ def test_nothing_is_written_among_the_images(good, out):
     assert snapshot(good.parent) == before
 
 
+def test_nothing_is_written_among_unlabelled_images(good, monkeypatch):
+    (good.parent / "more").mkdir()
+    (good.parent / "images" / "train" / "a.png").rename(good.parent / "more" / "a.png")
+    monkeypatch.chdir(good.parent)
+    with pytest.raises(DS2D2Error, match="in a folder of the data set's images"):
+        check.run(words({"data": str(good), "unlabeled": "more", "out": "more/out"}))
+
+
 def test_an_unwritable_place_is_reported_before_the_work(good, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(DS2D2Error, match="cannot write to"):
