@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard
 
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -137,12 +137,18 @@ def _seeds(chosen: object) -> list[int]:
 
 def _cluster(options: Mapping[str, object], arguments: Arguments) -> Cluster | None:
     on_cpu = str(arguments.device).startswith(("cpu", "mps")) or not torch.cuda.is_available()
+    cpus = options["ray_cpus"]
     gpus = (0 if on_cpu else 1) if options["ray_gpus"] is None else options["ray_gpus"]
-    for name, value, least in (("ray_cpus", options["ray_cpus"], 0), ("ray_gpus", gpus, -1)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least < value < math.inf:
-            raise DS2D2Error(f"{name}={value}: expected a number of cores, such as {name}=1", 2)
-    address, cpus = options["ray"], cast(float, options["ray_cpus"])
-    return None if address is None else Cluster(str(address), float(cpus), float(cast(float, gpus)))
+    if not _is_number(cpus) or cpus <= 0:
+        raise DS2D2Error(f"ray_cpus={cpus}: expected a number of CPU cores above 0, such as ray_cpus=1", 2)
+    if not _is_number(gpus) or gpus < 0:
+        raise DS2D2Error(f"ray_gpus={gpus}: expected a number of GPUs, at least 0, such as ray_gpus=0.5", 2)
+    address = options["ray"]
+    return None if address is None else Cluster(str(address), float(cpus), float(gpus))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _arguments_of(method: Method, asked: Mapping[str, object]) -> Arguments:
