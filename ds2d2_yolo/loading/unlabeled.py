@@ -102,7 +102,7 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
     if value is None or value is True:
         value, root = data.get("unlabeled") or [], Path(data["path"])
     if isinstance(value, str) and not (root / value).exists():
-        value = value.split(",")
+        value = [part.strip() for part in value.split(",") if part.strip()] or value
     entries = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
         raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file with one path per line", 2)

@@ -95,7 +95,7 @@ def test_the_data_yaml_can_name_them(data):
     assert unlabeled_entries(None, inside) == unlabeled_entries(True, inside) == [str(data["path"] / "a"), "/b"]
     assert unlabeled_entries(False, inside) == []
     assert unlabeled_entries("c", inside) == ["c"]
-    assert unlabeled_entries("c,d", inside) == ["c", "d"]
+    assert unlabeled_entries("c,d", inside) == unlabeled_entries("c, d,", inside) == ["c", "d"]
     assert unlabeled_entries(None, data) == []
     with pytest.raises(DS2D2Error, match="no line 'unlabeled:'"):
         unlabeled_entries(True, data)
