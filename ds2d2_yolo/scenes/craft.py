@@ -201,7 +201,6 @@ _SHIP_HULL = mirrored(
 _BOAT_HULL = mirrored([(0.5, 0.0), (0.42, 0.17), (0.28, 0.35), (0.1, 0.47), (-0.15, 0.5), (-0.46, 0.44), (-0.5, 0.38)])
 _SLIMNESS = {"container": 6.2, "bulker": 5.6, "tanker": 5.4, "ferry": 4.7, "naval": 7.6}
 _SLIMNESS |= {"fishing": 3.2, "motorboat": 2.8, "sailboat": 3.1, "barge": 5.0}
-_SLIMNESS |= {"fishing": 3.2, "motorboat": 2.8, "sailboat": 3.1, "barge": 5.0}
 
 
 def ship_beam(kind: str, length: float) -> float:
