@@ -15,7 +15,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer, trained_argument
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.safety import check_safety
-from ds2d2_yolo.method import WEIGHTS, filter_bank
+from ds2d2_yolo.method import WEIGHTS, filter_length
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.index import save_sheets
 from ds2d2_yolo.training.arguments import FOOTPRINTS
@@ -98,7 +98,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"footprint={options['footprint']}: expected {' or '.join(FOOTPRINTS)}", 2)
     if options["wavelet"] is not None:
         try:
-            filter_bank(options["wavelet"])
+            filter_length(options["wavelet"])
         except ValueError as error:
             raise DS2D2Error(str(error), 2) from error
     usable_path("source", str(options["source"]))

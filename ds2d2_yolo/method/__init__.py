@@ -19,7 +19,7 @@ from ds2d2_yolo.method.wavelet import (
     Bands,
     band_size,
     decompose,
-    filter_bank,
+    filter_length,
     high_frequency_map,
     high_frequency_maps,
 )
@@ -44,7 +44,7 @@ __all__ = [
     "density_independent_scale_weight",
     "explicit_errors",
     "explicit_terms",
-    "filter_bank",
+    "filter_length",
     "focus_weight",
     "generalized_iou",
     "high_frequency_map",

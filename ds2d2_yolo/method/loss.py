@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ds2d2_yolo.method.explicit import explicit_terms
-from ds2d2_yolo.method.wavelet import band_size, filter_bank, high_frequency_maps
+from ds2d2_yolo.method.wavelet import band_size, filter_length, high_frequency_maps
 from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight
 
 _EPSILON = 1e-9  # minimum of the sum of weights, if the teacher's confidence is 0 everywhere
@@ -191,7 +191,7 @@ class DS2D2Loss(nn.Module):
         shared_adapter: bool = False,
     ) -> None:
         super().__init__()
-        filter_bank(wavelet)
+        filter_length(wavelet)
         if weight not in WEIGHTS:
             raise ValueError(f"weight={weight}: expected one of {', '.join(WEIGHTS)}")
         self.maps = maps

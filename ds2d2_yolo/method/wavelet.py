@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import pywt
 import torch
 import torch.nn.functional as F
@@ -27,37 +29,31 @@ class Bands(NamedTuple):
 
 _DISCRETE = tuple(pywt.wavelist(kind="discrete"))
 # Read once: torch can compile a look-up, but not a call of PyWavelets.
-_FILTERS = {
-    name: (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
-    for name, wavelet in ((name, pywt.Wavelet(name)) for name in _DISCRETE)
-    if wavelet.orthogonal
-}
+_LENGTHS = {name: pywt.Wavelet(name).dec_len for name in _DISCRETE if pywt.Wavelet(name).orthogonal}
 
 
-def filter_bank(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the decomposition filters of an orthogonal wavelet.
+def filter_length(wavelet: str) -> int:
+    """Return the number of values that each filter of an orthogonal wavelet covers.
 
     Args:
         wavelet (str): Name of a discrete wavelet of PyWavelets, such as `haar`, `db2`, `sym4` or `coif1`.
 
     Returns:
-        low (tuple[float, ...]): Low-pass filter.
-        high (tuple[float, ...]): High-pass filter of the same length.
+        (int): The length of its low-pass filter, which is that of its high-pass filter, too.
 
     Raises:
         ValueError: If there is no such wavelet, or if it is not orthogonal. Only for an orthogonal wavelet do the two
             explicit terms add up to one squared error.
 
     Example:
-        >>> low, high = filter_bank("haar")
-        >>> [round(c, 3) for c in low]
-        [0.707, 0.707]
+        >>> filter_length("haar"), filter_length("sym4")
+        (2, 8)
     """
-    if wavelet in _FILTERS:
-        return _FILTERS[wavelet]
+    if wavelet in _LENGTHS:
+        return _LENGTHS[wavelet]
     if wavelet in _DISCRETE:
         raise ValueError(f"wavelet={wavelet}: not orthogonal, use one of the haar, db, sym, coif or dmey families")
-    hint = did_you_mean(wavelet, _FILTERS, "try haar, db2, sym4 or coif1")
+    hint = did_you_mean(wavelet, _LENGTHS, "try haar, db2, sym4 or coif1")
     raise ValueError(f"wavelet={wavelet}: no such discrete wavelet, {hint}")
 
 
@@ -76,7 +72,7 @@ def band_size(height: int, width: int, wavelet: str = "haar") -> tuple[int, int]
         >>> band_size(25, 40)
         (13, 20)
     """
-    length = 2 if wavelet == "haar" else len(filter_bank(wavelet)[0])
+    length = filter_length(wavelet)
     return (height + length - 1) // 2, (width + length - 1) // 2
 
 
@@ -117,7 +113,7 @@ def decompose(x: torch.Tensor, wavelet: str = "haar") -> Bands:
     if x.dim() != 4:
         raise ValueError(f"decompose expects feature maps (B, C, H, W), got shape {tuple(x.shape)}")
     x = at_least_float32(x)
-    return _decompose_haar(x) if wavelet == "haar" else _decompose_by_library(x, wavelet)
+    return _decompose_haar(x) if wavelet == "haar" else _decompose_by_matrices(x, wavelet)
 
 
 def high_frequency_map(x: torch.Tensor, wavelet: str = "haar") -> torch.Tensor:
@@ -187,9 +183,23 @@ def _decompose_haar(x: torch.Tensor) -> Bands:
     )
 
 
-def _decompose_by_library(x: torch.Tensor, wavelet: str) -> Bands:
-    """Compute the transform for any orthogonal basis, by pytorch-wavelets."""
-    from ds2d2_yolo.method.backend import analyse  # imports the library only when it is needed
+def _decompose_by_matrices(x: torch.Tensor, wavelet: str) -> Bands:
+    """Compute the transform for any orthogonal basis, as a product with one matrix for each side."""
+    rows, columns = (_matrix(wavelet, side, x.dtype, x.device) for side in x.shape[2:])
+    with torch.autocast(x.device.type, enabled=False):
+        x = rows @ x @ columns.T
+    sizes = [len(matrix) // 2 for matrix in (rows, columns)]
+    # Views and unbind, as for Haar
+    top, bottom = x.view(*x.shape[:2], 2, sizes[0], 2, sizes[1]).unbind(2)
+    (ll, hl), (lh, hh) = top.unbind(3), bottom.unbind(3)
+    return Bands(ll, lh, hl, hh)
 
-    ll, detail = analyse(x, filter_bank(wavelet))
-    return Bands(ll, *detail.unbind(2))
+
+@torch.compiler.disable  # PyWavelets cannot be compiled
+@cache
+def _matrix(wavelet: str, side: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return the transform of one side as a matrix (2 * cells, side): the low-pass filter's rows, then the others."""
+    filter_length(wavelet)  # refuses those that are not orthogonal
+    bands = pywt.dwt(np.eye(side), wavelet, mode="zero", axis=0)
+    with torch.inference_mode(False):  # tensors from inference mode cannot be used in training later
+        return torch.tensor(np.concatenate(bands), dtype=dtype, device=device)

@@ -14,7 +14,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.detectors import TASKS
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
-from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_bank
+from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_length
 from ds2d2_yolo.resources import own_file, resource_folder
 from ds2d2_yolo.training.protocols import Configuration
 
@@ -317,7 +317,7 @@ def check_arguments(
     _check_numbers(values)
     _check_folders(values)
     try:
-        filter_bank(str(values["wavelet"]))
+        filter_length(str(values["wavelet"]))
     except ValueError as error:
         raise DS2D2Error(str(error), 2) from error
     _check_steps(values)

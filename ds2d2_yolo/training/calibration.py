@@ -217,7 +217,8 @@ def gradient_norms(value: torch.Tensor, maps: Sequence[torch.Tensor]) -> torch.T
     sources = {index: x for index, x in enumerate(maps) if x.requires_grad}
     if not sources or not value.requires_grad:
         return norms
-    gradients = torch.autograd.grad(value * _SCALE, list(sources.values()), retain_graph=True, allow_unused=True)
+    with torch.autocast(value.device.type, enabled=False):  # as the backward pass of a step, which is outside of it
+        gradients = torch.autograd.grad(value * _SCALE, list(sources.values()), retain_graph=True, allow_unused=True)
     for index, gradient in zip(sources, gradients, strict=True):
         if gradient is not None:
             norms[index] = gradient.float().norm() / _SCALE

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ds2d2_yolo.method import band_size, decompose, filter_bank, high_frequency_map
+from ds2d2_yolo.method import band_size, decompose, filter_length, high_frequency_map
 
 WAVELETS = ["haar", "db1", "db2", "sym4", "coif1", "dmey"]
 SIZES = st.integers(1, 13)
@@ -94,6 +94,20 @@ def test_memory_layout_does_not_matter():
         torch.testing.assert_close(plain, last)
 
 
+def test_matrices_first_used_in_inference_can_be_trained_with():
+    x = torch.randn(1, 1, 8, 8, requires_grad=True)
+    with torch.inference_mode():
+        decompose(x, "db7")
+    decompose(x, "db7").ll.sum().backward()
+    assert x.grad.any()
+
+
+def test_other_bases_are_a_break_in_a_compiled_graph():
+    x = torch.randn(2, 3, 7, 8)
+    compiled = torch.compile(lambda t: decompose(2 * t, "db2").hh + 1, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), decompose(2 * x, "db2").hh + 1)
+
+
 def test_haar_compiles_to_one_graph():
     x = torch.randn(2, 3, 7, 8)
     compiled = torch.compile(high_frequency_map, fullgraph=True, backend="aot_eager")
@@ -103,7 +117,7 @@ def test_haar_compiles_to_one_graph():
 @pytest.mark.parametrize(("wavelet", "hint"), [("harr", "haar"), ("bior2.2", "not orthogonal"), ("", "haar, db2")])
 def test_refuses_other_wavelets(wavelet, hint):
     with pytest.raises(ValueError, match=hint):
-        filter_bank(wavelet)
+        filter_length(wavelet)
 
 
 def test_refuses_other_shapes():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import Gains
 from ds2d2_yolo.training.arguments import check_arguments
-from ds2d2_yolo.training.calibration import Calibration, ShareMeter
+from ds2d2_yolo.training.calibration import Calibration, ShareMeter, gradient_norms
 from ds2d2_yolo.training.checks import with_reference_gains
 
 RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
@@ -231,6 +231,14 @@ def test_shares_of_a_batch_that_is_not_finite_do_not_count(strength):
     for own in (1.0, strength):
         meter.observe(pull(maps, 2.0), {"ex_low": pull(maps, own)}, maps)
     assert meter.shares(["ex_low"])["share/ex_low"] == pytest.approx(0.5)
+
+
+def test_autocast_does_not_round_measured_gradients():
+    x, weight = torch.randn(3, 4, 5, requires_grad=True), torch.randn(5, 6)
+    value = (x @ weight).sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        measured = gradient_norms(value, [x])
+    torch.testing.assert_close(measured, gradient_norms(value, [x]), rtol=0, atol=0)
 
 
 def test_measuring_shares_leaves_parameter_gradients_alone():
