@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 
@@ -55,10 +56,7 @@ class SplitReport:
 
     def median_objects(self) -> float:
         """Return the median number of objects per kept image; 0 without images."""
-        counts = sorted(self.objects_per_image.items())
-        total = sum(number for _, number in counts)
-        middle = [_nth(counts, position) for position in ((total - 1) // 2, total // 2)] if total else [0]
-        return sum(middle) / len(middle)
+        return float(median(self.objects_per_image.elements())) if self.objects_per_image else 0.0
 
     def most_objects(self) -> int:
         """Return the largest number of objects in one kept image."""
@@ -89,12 +87,3 @@ class Inspection:
             for report in self.splits.values()
             for kind, finding in report.findings.items()
         )
-
-
-def _nth(counts: list[tuple[int, int]], position: int) -> int:
-    """Return the value at a position, from 0, of a sorted list given as pairs (value, count)."""
-    for value, number in counts:
-        if position < number:
-            return value
-        position -= number
-    raise IndexError(position)
