@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from ds2d2_yolo.comparison.methods import PLAIN
-from ds2d2_yolo.comparison.records import Epoch, Results, value_of
+from ds2d2_yolo.comparison.records import Results, value_of
 from ds2d2_yolo.comparison.statistics import Summary, main_metrics, metric_title, summarise
 from ds2d2_yolo.report.figures import plain_figure, png_of, tidy
 from ds2d2_yolo.report.palette import METHODS
@@ -97,14 +98,12 @@ def _finish_rows(axes: Axes, names: Sequence[str], title: str) -> None:
 def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str) -> None:
     for row, name in enumerate(names):
         runs = results.runs_of(name)
-        for run in runs if len(names) <= _THIN_LINES else []:
-            best = _running_best(run["curve"], metric)
-            axes.plot(
-                [epoch["seconds"] / 60 for epoch in run["curve"]], best, color=_colour(row), linewidth=0.7, alpha=0.35
-            )
-        length = min(len(run["curve"]) for run in runs)
-        mean_time = [fmean(run["curve"][index]["seconds"] / 60 for run in runs) for index in range(length)]
-        mean_best = [fmean(_running_best(run["curve"], metric)[index] for run in runs) for index in range(length)]
+        times = [[epoch["seconds"] / 60 for epoch in run["curve"]] for run in runs]
+        bests = [list(accumulate((epoch[metric] for epoch in run["curve"]), max)) for run in runs]
+        for time, best in zip(times, bests, strict=True) if len(names) <= _THIN_LINES else []:
+            axes.plot(time, best, color=_colour(row), linewidth=0.7, alpha=0.35)
+        # Epochs that all runs have
+        mean_time, mean_best = ([*map(fmean, zip(*of_runs, strict=False))] for of_runs in (times, bests))
         style = row // len(METHODS) % len(_LINES)
         axes.plot(
             mean_time,
@@ -112,7 +111,7 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str
             color=_colour(row),
             linestyle=_LINES[style],
             marker=_MARKERS[row % len(_MARKERS)],
-            markevery=max(1, length // 12),
+            markevery=max(1, len(mean_best) // 12),
             markersize=4.5,
             linewidth=2,
             label=name,
@@ -124,14 +123,6 @@ def _draw_curves(axes: Axes, results: Results, names: Sequence[str], metric: str
     axes.yaxis.set_major_formatter(FuncFormatter(_percent_mark))
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     tidy(axes, "both", labels=9, lines="black")
-
-
-def _running_best(curve: Sequence[Epoch], metric: str) -> list[float]:
-    best, values = 0.0, []
-    for epoch in curve:
-        best = max(best, epoch[metric])
-        values.append(best)
-    return values
 
 
 def _percent_mark(value: float, position: int | None = None) -> str:
