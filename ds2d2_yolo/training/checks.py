@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def complete_run(arguments: Arguments, goal: Goal, models: Models, data: Mapping
     if models.student is not None:
         check_tasks(models.teacher, models.student)
     arguments = with_task(arguments, models.teacher)
-    models = complete_teacher(arguments, goal, models, data)
+    models = _complete_teacher(arguments, goal, models, data)
     teacher, student = models.teacher, models.student
     if goal == "amplifier":
         if teacher.explicit_only:
@@ -45,7 +45,7 @@ def complete_run(arguments: Arguments, goal: Goal, models: Models, data: Mapping
                 f"'ds2d2 train teacher={arguments.teacher} student=path/to/model.yaml data={arguments.data}'"
             )
         return arguments, models
-    arguments = without_prediction_terms(arguments, models)
+    arguments = _without_prediction_terms(arguments, models)
     return (arguments if student is None else complete_student(arguments, teacher, student)), models
 
 
@@ -64,7 +64,10 @@ def complete_student(arguments: Arguments, teacher: Detector, student: Detector)
         DS2D2Error: If a model does not support an argument.
     """
     arguments = with_reference_gains(arguments, teacher)
-    check_response(arguments.gains.response, teacher)
+    if (gain := arguments.gains.response) and not isinstance(teacher, Responds):
+        raise DS2D2Error(
+            f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
+        )
     check_teacher_size(arguments, teacher)
     by_predictions = isinstance(student, AssignsObjects) and student.assigns_by_predictions
     if arguments.assignment == "teacher" and (teacher.family != student.family or not by_predictions):
@@ -76,20 +79,11 @@ def complete_student(arguments: Arguments, teacher: Detector, student: Detector)
     return arguments
 
 
-def complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
+def _complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Mapping[str, Any]) -> Models:
     """Return the models of a run, with a new teacher if the trained one needs fine-tuning.
 
     A trained teacher is fine-tuned if its number of classes or its keypoints differ from the data, or if
-    `teacher_epochs` is given.
-
-    Args:
-        arguments (Arguments): Arguments of the run.
-        goal (str): The last stage of the run.
-        models (Models): Its models.
-        data (Mapping[str, Any]): The data set, as described by `describe_data` or Ultralytics.
-
-    Returns:
-        (Models): The models, or with a new teacher that starts from the trained one.
+    `teacher_epochs` is given. The new teacher starts from the trained one.
 
     Raises:
         DS2D2Error: If equally many classes have other names or another order without `teacher_epochs`, or the value of
@@ -183,16 +177,8 @@ def check_footprint(footprint: str | None, teacher: Detector) -> None:
         )
 
 
-def without_prediction_terms(arguments: Arguments, models: Models) -> Arguments:
-    """Disable the prediction terms if a model is query-based (RT-DETR).
-
-    Args:
-        arguments (Arguments): Arguments of the run.
-        models (Models): Its models.
-
-    Returns:
-        (Arguments): The arguments. For a query-based model, `im_full`, `im_high` and `response` are 0 and the amplifier
-            is None.
+def _without_prediction_terms(arguments: Arguments, models: Models) -> Arguments:
+    """Disable the prediction terms and the amplifier if a model is query-based (RT-DETR).
 
     Raises:
         DS2D2Error: If such a term or an amplifier was given, or a query-based teacher is not trained yet.
@@ -245,22 +231,6 @@ def with_reference_gains(arguments: Arguments, teacher: Detector) -> Arguments:
     if arguments.sum_regions is None:
         changes["sum_regions"] = True  # their coefficients are for sums; families without regions ignore this
     return arguments.replace(**changes, weight=arguments.weight or "disw")
-
-
-def check_response(gain: float, teacher: Detector) -> None:
-    """Refuse the response term for a family that does not support it.
-
-    Args:
-        gain (float): Gain, or share, of the term.
-        teacher (Detector): The teacher, of the student's family.
-
-    Raises:
-        DS2D2Error: If the family does not support the term.
-    """
-    if gain and not isinstance(teacher, Responds):
-        raise DS2D2Error(
-            f"response={gain:g}: the family {teacher.family} does not support this term; pass response=0", 2
-        )
 
 
 def check_unlabeled(arguments: Arguments, teacher: Detector, student: Detector | None) -> None:
@@ -318,7 +288,7 @@ def check_teacher_size(arguments: Arguments, teacher: Detector) -> None:
         raise DS2D2Error(f"teacher_imgsz={arguments.teacher_imgsz}: {advice}", 2)
 
 
-def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequence[Detector]) -> None:
+def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Detector) -> None:
     """Refuse a training whose last batch of an epoch is a single small image, for which BatchNorm fails.
 
     With AutoBatch, the batch size is not known yet, and the trainer checks it.
@@ -326,21 +296,18 @@ def check_batches(arguments: Arguments, data: Mapping[str, Any], trained: Sequen
     Args:
         arguments (Arguments): Arguments of the run.
         data (Mapping[str, Any]): The data set, as described by Ultralytics.
-        trained (Sequence[Detector]): The models that are trained.
+        trained (Detector): The model that is trained.
 
     Raises:
         DS2D2Error: If there is such a batch.
     """
-    if arguments.batch < 1:
-        return
-    strides = {model.title: max(int(max(model.model.stride)), 32) for model in trained}
-    if not any(smallest_size(vars(arguments), stride) < 2 * stride for stride in strides.values()):
+    stride = max(int(max(trained.model.stride)), 32)
+    if arguments.batch < 1 or smallest_size(vars(arguments), stride) >= 2 * stride:
         return
     images = count_training_images(data, vars(arguments)["fraction"], arguments.task, arguments.single_cls)
     processes = str(arguments.device).count(",") + 1
     batch, images = max(int(arguments.batch) // processes, 1), -(-images // processes)
-    for stride in strides.values():
-        check_last_batch(vars(arguments), images, batch, stride)
+    check_last_batch(vars(arguments), images, batch, stride)
 
 
 def check_last_batch(arguments: Mapping[str, Any], images: int, batch: int, stride: int) -> None:

@@ -226,11 +226,11 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     planned = _with_entries(Plan(goal, args, data, teacher, student, pair))
     planned = _with_teacher(planned, models, start)
     planned = _with_unlabeled(_with_amplifier(planned, architecture=args.teacher))
-    trains = {"to be trained", "to be continued"} & {planned.states.get(kind) for kind in ("teacher", "amplifier")}
+    if {"to be trained", "to be continued"} & {planned.states.get(kind) for kind in ("teacher", "amplifier")}:
+        check_batches(args.replace(imgsz=args.teacher_size), data, planned.teacher)
     # With unlabelled images, a student's batches are not known yet: the trainer checks them
-    students = [student] if student and not planned.arguments.unlabeled else []
-    check_batches(args.replace(imgsz=args.teacher_size), data, [planned.teacher] if trains else [])
-    check_batches(args, data, students)
+    if student is not None and not planned.arguments.unlabeled:
+        check_batches(args, data, student)
     return planned
 
 

@@ -15,8 +15,9 @@ from ds2d2_yolo.detectors import RTDETRDetector, Taps, YOLODetector, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DensePredictions, DS2D2Loss, Gains, LossInputs, TappedMaps, dense_implicit_terms
 from ds2d2_yolo.training.adapters import AdapterFit
+from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.autobatch import DistillationStep
-from ds2d2_yolo.training.checks import check_response
+from ds2d2_yolo.training.checks import complete_student
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.step import Distiller
 
@@ -109,11 +110,12 @@ def test_the_response_term_needs_a_family_that_has_responses():
     class Silent(RTDETRDetector):
         family = "Silent"
 
-    teacher = Silent(lively_model("yolov8n.yaml"))
-    check_response(0.0, teacher)
+    silent = Silent(lively_model("yolov8n.yaml"))
+    student = YOLODetector(silent.model)
+    complete_student(check_arguments({"response": 0}), silent, student)
     with pytest.raises(DS2D2Error, match=r"response=1: the family Silent does not support this term; pass response=0"):
-        check_response(1.0, teacher)
-    check_response(1.0, YOLODetector(teacher.model))
+        complete_student(check_arguments({"response": 1}), silent, student)
+    complete_student(check_arguments({"response": 1}), student, student)
 
 
 def test_the_detection_loss_is_untouched():
