@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from ultralytics.utils.metrics import batch_probiou, box_iou
 
-_SAME_OBJECT = 0.5  # intersection over union, as for AP50
+from ds2d2_yolo.evaluation.matching import match
 
 
 @dataclass(frozen=True)
@@ -110,20 +107,13 @@ def _joined(parts: Sequence[np.ndarray], columns: int | None = None) -> np.ndarr
 
 def _hits(image: LabelledImage, truth: LabelledImage) -> np.ndarray:
     """Return which detections (N,) of an image are correct, given the labels of an image, scaled to its size."""
-    hits = np.zeros(len(image.found), bool)
-    if not len(image.found) or not len(truth.boxes):
-        return hits
     scale = np.array([image.size[1] / truth.size[1], image.size[0] / truth.size[0]])
-    boxes = truth.boxes.copy()
-    boxes[:, :4] *= np.tile(scale, 2)
-    measure = batch_probiou if boxes.shape[1] == 5 else box_iou
-    overlaps = measure(torch.from_numpy(image.found[:, :-2]).float(), torch.from_numpy(boxes).float()).numpy().copy()
-    overlaps[image.found[:, -1:] != truth.labels[None]] = 0
-    taken: dict[int, bool] = defaultdict(bool)
-    for number in np.argsort(-image.found[:, -2], kind="stable").tolist():
-        free = [index for index in np.flatnonzero(overlaps[number] >= _SAME_OBJECT).tolist() if not taken[index]]
-        if free:
-            taken[max(free, key=lambda index: overlaps[number, index])] = hits[number] = True
+    objects = truth.boxes.copy()
+    objects[:, :4] *= np.tile(scale, 2)
+    order = np.argsort(-image.found[:, -2], kind="stable")
+    found = image.found[order]
+    hits = np.zeros(len(found), dtype=bool)
+    hits[order], _ = match(found[:, :-2], found[:, -1], objects, truth.labels)
     return hits
 
 
