@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import img2label_paths, verify_image_label
-from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
+from ds2d2_yolo.loading.labels import pixel_boxes
 
 Item = TypeVar("Item")
 
@@ -87,17 +87,12 @@ def read_image(
     _, rows, _, polygons, *_, corrupt, message = checked
     if corrupt:
         raise DS2D2Error(message)
-    height, width = pixels.shape[:2]
-    if task == "obb":
-        if len(polygons) != len(rows):
-            raise DS2D2Error(
-                f"{label}: holds boxes, task=obb needs the four corners of each object; label the corners, or pass "
-                "models for task=detect"
-            )
-        corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
-        boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
-    else:
-        boxes = xywhn2xyxy(np.asarray(rows[:, 1:], np.float64), width, height)
+    if task == "obb" and len(polygons) != len(rows):
+        raise DS2D2Error(
+            f"{label}: holds boxes, task=obb needs the four corners of each object; label the corners, or pass "
+            "models for task=detect"
+        )
+    boxes = pixel_boxes(rows, polygons, pixels.shape[:2], oriented=task == "obb")
     numbers = np.zeros(len(rows), int) if single_cls else rows[:, 0].astype(int)
     return InputImage(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, labelled or Path(label).is_file())
 

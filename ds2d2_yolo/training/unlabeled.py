@@ -14,7 +14,7 @@ import numpy as np
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils import LOGGER, TQDM, colorstr
-from ultralytics.utils.ops import xywhn2xyxy, xywhr2xyxyxyxy, xyxy2xywhn, xyxyxyxy2xywhr
+from ultralytics.utils.ops import xywhr2xyxyxyxy, xyxy2xywhn
 
 from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
@@ -29,6 +29,7 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
     images_of_split,
 )
+from ds2d2_yolo.loading.labels import pixel_boxes
 from ds2d2_yolo.loading.unlabeled import (
     SET_FILE,
     PseudoSet,
@@ -290,13 +291,8 @@ def _labelled(
         )
         if checked[0] is None:
             continue
-        truth, polygons = checked[1], checked[3]
-        height, width = size
-        if args.task == "obb":
-            corners = [polygon.reshape(-1, 2) * np.array([width, height], np.float32) for polygon in polygons]
-            boxes = np.concatenate([np.zeros((0, 5)), *(xyxyxyxy2xywhr(points.reshape(1, -1)) for points in corners)])
-        else:
-            boxes = xywhn2xyxy(np.asarray(truth[:, 1:], np.float64), width, height)
+        truth = checked[1]
+        boxes = pixel_boxes(truth, checked[3], size, oriented=args.task == "obb")
         classes = np.zeros(len(truth)) if args.single_cls else np.asarray(truth[:, 0], np.float64)
         yield LabelledImage(rows, boxes, classes, size)
 
