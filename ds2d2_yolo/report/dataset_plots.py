@@ -21,28 +21,24 @@ _DPI = 130
 _LOOK: dict[str, Any] = {"labels": 10, "lines": "black"}  # axes on a white background
 
 
-def draw_plots(inspection: Inspection, settings: Settings, folder: Path) -> list[Path]:
+def draw_plots(inspection: Inspection, settings: Settings, folder: Path) -> None:
     """Draw `classes.png` and, if the sizes of the images were read, `sizes.png` and `density.png`.
 
     Args:
         inspection (Inspection): The results.
         settings (Settings): Settings of the check.
         folder (Path): Existing folder to write to.
-
-    Returns:
-        (list[Path]): The pictures.
     """
     reports = {name: report for name, report in inspection.splits.items() if report.objects}
     if not reports:
-        return []
-    paths = [_draw_classes(reports, settings, folder / "classes.png")]
+        return
+    _draw_classes(reports, settings, folder / "classes.png")
     if all(report.measured for report in reports.values()):
-        paths.append(_draw_sizes(reports, settings, folder / "sizes.png"))
-        paths.append(_draw_density(reports, settings, folder / "density.png"))
-    return paths
+        _draw_sizes(reports, settings, folder / "sizes.png")
+        _draw_density(reports, settings, folder / "density.png")
 
 
-def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
+def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> None:
     """Draw one row per class, the most frequent on top. Dots, because bars have no meaning on a logarithmic axis."""
     order = np.argsort(-next(iter(reports.values())).class_counts, kind="stable")
     figure = plain_figure(7.5, 1.5 + 0.24 * len(order), _DPI)
@@ -64,10 +60,9 @@ def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: 
     tidy(axes, "x", **_LOOK)
     figure.legend(loc="outside upper center", ncols=len(counts), frameon=False)
     path.write_bytes(png_of(figure))
-    return path
 
 
-def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
+def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> None:
     """Draw a histogram on a logarithmic axis, with the limits of the bands and each split's share in every band."""
     figure = plain_figure(8.5, 4.6, _DPI)
     axes = figure.subplots()
@@ -109,10 +104,9 @@ def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Pa
     tidy(axes, "y", **_LOOK)
     figure.legend(loc="outside upper center", ncols=len(reports), frameon=False)
     path.write_bytes(png_of(figure))
-    return path
 
 
-def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> Path:
+def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: Path) -> None:
     """Draw objects per image as a cumulative share of images, and centres per LL cell as stacked shares."""
     bars = len(reports) * len(settings.strides)
     figure = plain_figure(10.5, max(4.2, 1.9 + 0.34 * bars), _DPI)
@@ -151,7 +145,6 @@ def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: 
     )
     tidy(right, None, **_LOOK)
     path.write_bytes(png_of(figure))
-    return path
 
 
 def _draw_occupancy(axes: Axes, row: float, report: SplitReport, stride: int) -> None:

@@ -12,9 +12,7 @@ from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.report.figures import Canvas, outcome_legend, outline, plain_figure, png_of, show_image
 
 
-def draw_outcomes(
-    axes: Axes, image: InputImage, detections: np.ndarray, title: str, width: float = 1.3
-) -> tuple[int, int, int] | None:
+def draw_outcomes(axes: Axes, image: InputImage, detections: np.ndarray, title: str) -> None:
     """Show an image with detections. In a labelled image they are marked as hits, false alarms and misses.
 
     Args:
@@ -23,21 +21,16 @@ def draw_outcomes(
         detections (np.ndarray): Detections (N, 6) by decreasing confidence: xyxy pixels, confidence, class. Oriented
             detections are (N, 7) with xywhr.
         title (str): Title.
-        width (float): Width of the lines, in points.
-
-    Returns:
-        (tuple[int, int, int] | None): Numbers of hits, false alarms and misses; None without labels.
     """
     if not image.labelled:
         show_image(axes, image.pixels, title, f"{len(detections)} detections")
-        outline(axes, detections[:, :-2], "detection", width)
-        return None
+        outline(axes, detections[:, :-2], "detection")
+        return
     matched = match_detections(detections[:, :-2], detections[:, -1].astype(int), image.boxes, image.labels)
-    outcome = len(matched.hits), len(matched.false_alarms), len(matched.misses)
-    show_image(axes, image.pixels, title, f"{outcome[0]} hits, {outcome[1]} false, {outcome[2]} missed")
+    counts = f"{len(matched.hits)} hits, {len(matched.false_alarms)} false, {len(matched.misses)} missed"
+    show_image(axes, image.pixels, title, counts)
     for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
-        outline(axes, boxes, kind, width)
-    return outcome
+        outline(axes, boxes, kind)
 
 
 def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray]) -> bytes:

@@ -159,19 +159,19 @@ def _paint_solar_panels(canvas: Canvas, pose: Pose, length: float, width: float)
     canvas.lines(pose.points(grid), palette("7f8ca0")[0], 0.2, 0.7)
 
 
-def draw_house(canvas: Canvas, pose: Pose) -> bool:
-    """Draw a dwelling of random size and roof. Return whether there was room."""
+def draw_house(canvas: Canvas, pose: Pose) -> None:
+    """Draw a dwelling of random size and roof if there is room."""
     rng = canvas.rng
     length, width = rng.uniform(9, 17), rng.uniform(7.5, 10.5)
     kind = str(rng.choice(["gable", "hip", "flat", "cross"], p=[0.48, 0.34, 0.14, 0.04]))
-    return draw_building(canvas, pose, length, width, kind, rng.uniform(4.0, 8.0))
+    draw_building(canvas, pose, length, width, kind, rng.uniform(4.0, 8.0))
 
 
-def draw_glasshouse(canvas: Canvas, pose: Pose, length: float, width: float) -> bool:
-    """Draw a greenhouse of glass or foil: bright parallel bows. Return whether there was room."""
+def draw_glasshouse(canvas: Canvas, pose: Pose, length: float, width: float) -> None:
+    """Draw a greenhouse of glass or foil if there is room: bright parallel bows."""
     outline = pose.points(rectangle(length, width))
     if not canvas.claim(outline, SOLID | PAVED | WATER):
-        return False
+        return
     paint = pick(canvas.rng, palette("d6dcda c4ced0 e4e6e0 b4c4c0"), 7)
 
     def paint_glasshouse() -> None:
@@ -182,4 +182,3 @@ def draw_glasshouse(canvas: Canvas, pose: Pose, length: float, width: float) -> 
         canvas.lines(pose.points(ribs), shaded(paint, 0.85), 0.25, 0.6)
 
     canvas.add(Level.HIGH, paint_glasshouse, [canvas.extruded(outline, 4.0)])
-    return True

@@ -82,14 +82,14 @@ def draw_pile(canvas: Canvas, pose: Pose, radius: float) -> None:
     canvas.polygon(lit - canvas.sun / np.linalg.norm(canvas.sun) * 0.3 * radius, shaded(colour, 1.08))
 
 
-def draw_silo(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
-    """Draw a grain silo: a steep cone with ribs and a dark cap, not a storage tank. Return whether it fits."""
+def draw_silo(canvas: Canvas, x: float, y: float, diameter: float) -> None:
+    """Draw a grain silo if it fits: a steep cone with ribs and a dark cap, not a storage tank."""
     rng = canvas.rng
     base = ellipse(diameter, diameter, x, y, count=28)
     height = 2.2 * diameter
     walls = canvas.walls(base, height)
     if not canvas.claim(walls, SOLID | PAVED | WATER):
-        return False
+        return
     paint = pick(rng, palette("a9adb0 8d9194 b8b4aa"), 8)
     top = Pose(x + canvas.lean[0] * height, y + canvas.lean[1] * height)
     away = float(np.arctan2(canvas.sun[1], canvas.sun[0]))
@@ -105,15 +105,14 @@ def draw_silo(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
         canvas.circle(top, 0.14 * diameter, shaded(paint, 0.4))
 
     canvas.add(Level.HIGH, paint_silo, [canvas.extruded(base, height)])
-    return True
 
 
-def draw_cooling_tower(canvas: Canvas, x: float, y: float, diameter: float) -> bool:
-    """Draw a cooling tower: a thick ring around a dark opening. Return whether it fits."""
+def draw_cooling_tower(canvas: Canvas, x: float, y: float, diameter: float) -> None:
+    """Draw a cooling tower if it fits: a thick ring around a dark opening."""
     base = ellipse(diameter, diameter, x, y, count=32)
     walls = canvas.walls(base, 0.9 * diameter)
     if not canvas.claim(walls, SOLID | PAVED | WATER):
-        return False
+        return
     paint = pick(canvas.rng, CONCRETE, 8)
     top = Pose(x + canvas.lean[0] * 0.9 * diameter, y + canvas.lean[1] * 0.9 * diameter)
 
@@ -124,7 +123,6 @@ def draw_cooling_tower(canvas: Canvas, x: float, y: float, diameter: float) -> b
         canvas.circle(top.moved(0.06 * diameter, 0.0), 0.24 * diameter, shaded(paint, 0.5))
 
     canvas.add(Level.HIGH, paint_tower, [canvas.extruded(base, 0.9 * diameter)])
-    return True
 
 
 def draw_pool(canvas: Canvas, pose: Pose) -> None:

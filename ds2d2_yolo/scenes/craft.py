@@ -25,8 +25,8 @@ CONTAINERS = palette("a4492f 8c3a2c 2f5d8f 3c7a9c 4c7f5c c08a3a b9b9b4 d8d6cf 6c
 BOAT_HULLS = palette("f4f3ef f4f3ef ecebe6 dcdcd8 c7cdd2 2d405e 7c2f2c e6dcc4")
 
 
-def draw_vehicle(canvas: Canvas, pose: Pose, kind: str | None = None) -> bool:
-    """Draw and label a motor vehicle. Return whether there was room for it.
+def draw_vehicle(canvas: Canvas, pose: Pose, kind: str | None = None) -> None:
+    """Draw and label a motor vehicle if there is room.
 
     Args:
         canvas (Canvas): The scene.
@@ -45,12 +45,11 @@ def draw_vehicle(canvas: Canvas, pose: Pose, kind: str | None = None) -> bool:
     length, width = rng.uniform(low, high), broad * rng.uniform(0.95, 1.07)
     outline = pose.points(rectangle(length, width))
     if not canvas.resolves(pose, length, width) or not canvas.claim(outline):
-        return False
+        return
     canvas.label("vehicle", pose, length, width)
     painter = {"car": _paint_car, "van": _paint_van, "pickup": _paint_pickup, "truck": _paint_truck, "bus": _paint_bus}
     colour = pick(rng, TRUCK_PAINT if kind in ("truck", "bus") else CAR_PAINT, 8)
     canvas.add(Level.LOW, lambda: painter[kind](canvas, pose, length, width, colour), [canvas.extruded(outline, tall)])
-    return True
 
 
 def _paint_car(canvas: Canvas, pose: Pose, length: float, width: float, colour: Colour) -> None:
@@ -112,8 +111,8 @@ _MILITARY_PAINT = palette("8d9496 767d80 9ca19c 6f746c")
 _LIVERIES = palette("23457f b0312c 1f6f63 d08a2c 5a3a80 2c2f36 3f8fbf 2b6b3a")
 
 
-def draw_airplane(canvas: Canvas, pose: Pose, kind: str, span: float) -> bool:
-    """Draw and label an airplane. Return whether there was room for it.
+def draw_airplane(canvas: Canvas, pose: Pose, kind: str, span: float) -> None:
+    """Draw and label an airplane if there is room.
 
     Args:
         canvas (Canvas): The scene.
@@ -125,7 +124,7 @@ def draw_airplane(canvas: Canvas, pose: Pose, kind: str, span: float) -> bool:
     length = span * {"airliner": 1.06, "jumbo": 1.08, "turboprop": 0.92, "light": 0.74, "fighter": 1.5}[kind]
     outline = pose.points(rectangle(length, span))
     if not canvas.resolves(pose, length, span) or not canvas.claim(outline):
-        return False
+        return
     canvas.label("airplane", pose, length, span)
     wing = {"turboprop": _STRAIGHT_WING, "light": _STRAIGHT_WING, "fighter": _DELTA_WING}.get(kind, _SWEPT_WING)
     half = wing * (length, span / 2)
@@ -148,7 +147,6 @@ def draw_airplane(canvas: Canvas, pose: Pose, kind: str, span: float) -> bool:
 
     height = 0.09 * length + 0.6
     canvas.add(Level.LOW, paint_airplane, [part + canvas.sun * height for part in (*wings, *tails, fuselage)])
-    return True
 
 
 def _engine_places(kind: str, length: float, span: float) -> list[tuple[float, float]]:

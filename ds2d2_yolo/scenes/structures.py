@@ -15,8 +15,8 @@ _TANK_PAINT = palette("f0efe9 e9e8e2 dedcd4 cfccc2 b8b6ae a9aca8 c9b79a 8d9a90 9
 _TANK_RUST = palette("8a5a3e 7a4c38")
 
 
-def draw_storage_tank(canvas: Canvas, x: float, y: float, diameter: float, kind: str, paint: Colour) -> bool:
-    """Draw and label a storage tank. Return whether there was room for it.
+def draw_storage_tank(canvas: Canvas, x: float, y: float, diameter: float, kind: str, paint: Colour) -> None:
+    """Draw and label a storage tank if there is room.
 
     Args:
         canvas (Canvas): The scene.
@@ -32,10 +32,10 @@ def draw_storage_tank(canvas: Canvas, x: float, y: float, diameter: float, kind:
     shift = canvas.lean * height
     middle = canvas.upright(x + shift[0] / 2, y + shift[1] / 2)
     if not canvas.resolves(middle, diameter, diameter):
-        return False
+        return
     walls = canvas.walls(base, height)
     if not canvas.claim(walls):
-        return False
+        return
     extent = np.ptp(canvas.to_image(walls), axis=0) * canvas.resolution
     canvas.label("storagetank", middle, float(extent[0]), float(extent[1]))
     rust = rng.random() < 0.25
@@ -54,7 +54,6 @@ def draw_storage_tank(canvas: Canvas, x: float, y: float, diameter: float, kind:
         canvas.line(spiral, shaded(paint, 0.5), 0.5, 0.8)
 
     canvas.add(Level.HIGH, paint_tank, [canvas.extruded(base, height)])
-    return True
 
 
 def _paint_fixed_roof(canvas: Canvas, top: Pose, diameter: float, paint: Colour, dome: bool, rust: bool) -> None:
