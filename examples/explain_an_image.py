@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ds2d2_yolo.explanation.images import read_image
-from ds2d2_yolo.explanation.setup import load_models, make_explainer
+from ds2d2_yolo.explanation.setup import load_trained_models, make_explainer
 from ds2d2_yolo.loading.fingerprint import images_of_split
 from ds2d2_yolo.report.sheet import draw_sheet
 
@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
 
     paths = {"teacher": options.teacher, "student": options.student}
-    models = load_models(paths | ({"plain": options.plain} if options.plain else {}))
+    models = load_trained_models(paths | ({"plain": options.plain} if options.plain else {}))
     explainer = make_explainer(models, options.amplifier, options.imgsz)
     names = models["student"].class_names
     read = partial(read_image, classes=len(names))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
-from ds2d2_yolo.data.check import UNLABELED, Inspection, Settings, Split, inspect_dataset
+from ds2d2_yolo.data.check import UNLABELED_SPLIT, Inspection, Settings, Split, inspect_dataset
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import report_full_disk, write_json
 from ds2d2_yolo.loading.classes import in_order
@@ -58,7 +58,7 @@ def run(words: Sequence[str]) -> int:
     data = _load(options["data"])
     splits, missing = _splits_of(data)
     if entries := unlabeled_entries(options["unlabeled"], data):
-        splits[UNLABELED] = Split(images_at(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
+        splits[UNLABELED_SPLIT] = Split(images_at(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
     settings = Settings(
         names=in_order(data["names"]),
         task=options["task"],

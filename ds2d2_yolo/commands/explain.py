@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.explanation.setup import find_images, load_models, make_explainer, trained_argument
+from ds2d2_yolo.explanation.setup import find_images, load_trained_models, make_explainer, trained_argument
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_length
@@ -43,7 +43,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
     if options["safe"]:
         check_safety({role: options[role] for role in ("teacher", "student", "plain", "amplifier")})
     paths = {role: options[role] for role in ("teacher", "student", "plain") if options[role] is not None}
-    models = load_models(paths)
+    models = load_trained_models(paths)
     student = models["student"]
     source = find_images(
         str(options["source"]),

@@ -13,7 +13,7 @@ from torch import nn
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import YAML
 
-from ds2d2_yolo.data.check import UNLABELED
+from ds2d2_yolo.data.check import UNLABELED_SPLIT
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
@@ -50,7 +50,7 @@ class ImageSource:
         return read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
 
 
-def load_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
+def load_trained_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
     """Load trained models that can be explained together.
 
     Args:
@@ -111,7 +111,7 @@ def find_images(
     path = Path(source).expanduser()
     content, labelled = None, False
     if path.suffix.lower() in {".yaml", ".yml"}:
-        is_unlabeled = split == UNLABELED
+        is_unlabeled = split == UNLABELED_SPLIT
         content, labelled = _load_data("source", source, "val" if is_unlabeled else split, names), True
         images = images_of_split(_folder_of(unlabeled) if is_unlabeled else content[split])
     elif path.is_dir():
@@ -151,7 +151,7 @@ def make_explainer(
     """Make an explainer of loaded models. Missing settings come from the student's training.
 
     Args:
-        models (Mapping[str, Detector]): Detectors by role, from `load_models`.
+        models (Mapping[str, Detector]): Detectors by role, from `load_trained_models`.
         amplifier (str | Path | None): The teacher's amplifier.
         imgsz (int | None): Input size of the students, in pixels; None takes that of the training.
         teacher_imgsz (int | None): Input size of the teacher, in pixels; None takes that of the training, in proportion

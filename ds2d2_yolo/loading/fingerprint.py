@@ -18,6 +18,7 @@ from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_special
+from ds2d2_yolo.loading.classes import in_order
 
 # Arguments that affect the place, speed or output of a run, but not its result. The seed is one of them: students of
 # all seeds share one teacher and one amplifier.
@@ -81,9 +82,8 @@ def fingerprint_of_data(data: Mapping[str, Any], split: str) -> str:
     Returns:
         (str): 64 hexadecimal digits. They do not depend on the folder of the data set.
     """
-    names = [str(data["names"][index]) for index in sorted(data["names"])]
     keypoints = {name: data[name] for name in _OF_KEYPOINTS if data.get(name) is not None}
-    header = [names, data["channels"], *([keypoints] if keypoints else [])]
+    header = [in_order(data["names"]), data["channels"], *([keypoints] if keypoints else [])]
     digest = hashlib.sha256(json.dumps(header, default=str).encode())
     for name in _splits_of_run(split):
         images = images_of_split(data.get(name))
@@ -221,4 +221,4 @@ def _ends(path: Path, length: int = 8192) -> bytes:
 
 def _names(model: nn.Module) -> list[str]:
     names = getattr(model, "names", {})
-    return [str(names[index]) for index in sorted(names)] if isinstance(names, Mapping) else []
+    return in_order(names) if isinstance(names, Mapping) else []

@@ -9,7 +9,7 @@ from ds2d2_yolo.data.check import (
     KINDS,
     SIZE_BANDS,
     SIZE_EDGES,
-    UNLABELED,
+    UNLABELED_SPLIT,
     Finding,
     Inspection,
     Settings,
@@ -99,7 +99,7 @@ def _finding_lines(inspection: Inspection, missing: Mapping[str, str]) -> Iterat
         yield _line("", [f"{finding.count:,}" for finding in findings])
         yield from _example_lines(findings)
     for pair, finding in inspection.shared.items():
-        if UNLABELED in pair:
+        if UNLABELED_SPLIT in pair:
             yield f"warning {KINDS['identical_images'].title}: left out of the unlabelled images in training"
         else:
             yield f"warning {KINDS['identical_images'].title}: {KINDS['identical_images'].consequence}"

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from ds2d2_yolo.data.check import SIZE_BANDS, SIZE_EDGES, Inspection, Settings, SplitReport
 from ds2d2_yolo.report.figures import plain_figure, png_of, tidy
-from ds2d2_yolo.report.palette import CROWDING, SPLITS
+from ds2d2_yolo.report.palette import CROWDING, SPLIT_COLORS
 
 # Splits also differ in marker and line style, not only in colour
 _MARKERS = {"train": "o", "val": "D", "test": "s", "minival": "^"}
@@ -49,7 +49,7 @@ def _draw_classes(reports: Mapping[str, SplitReport], settings: Settings, path: 
     axes.hlines(rows, table.min(0), table.max(0), color="0.75", linewidth=1.2, zorder=1)
     for position, (name, values) in enumerate(counts.items()):
         label = f"{name}: {values.sum():,} objects"
-        style: dict[str, Any] = {"color": SPLITS[name], "marker": _MARKERS[name], "zorder": 2, "clip_on": False}
+        style: dict[str, Any] = {"color": SPLIT_COLORS[name], "marker": _MARKERS[name], "zorder": 2, "clip_on": False}
         axes.scatter(values, rows, s=56 / 1.6**position, label=label, **style)
     axes.set_xscale("symlog", linthresh=1, linscale=0.3)
     axes.set_xlim(0, table.max() * 1.6)
@@ -71,8 +71,8 @@ def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Pa
     high = max(SIZE_EDGES[filled[-1] + 1], 192.0)
     for name, report in reports.items():
         shares = report.sizes / report.objects
-        axes.stairs(shares, SIZE_EDGES, color=SPLITS[name], linewidth=1.8, linestyle=_LINES[name], label=name)
-        axes.stairs(shares, SIZE_EDGES, color=SPLITS[name], fill=True, alpha=0.10)
+        axes.stairs(shares, SIZE_EDGES, color=SPLIT_COLORS[name], linewidth=1.8, linestyle=_LINES[name], label=name)
+        axes.stairs(shares, SIZE_EDGES, color=SPLIT_COLORS[name], fill=True, alpha=0.10)
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     top = max((report.sizes / report.objects).max() for report in reports.values())
@@ -94,7 +94,7 @@ def _draw_sizes(reports: Mapping[str, SplitReport], settings: Settings, path: Pa
                 "fontsize": 9,
             }
             back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-            axes.text(middle, height, f"{share:.1%}", color=SPLITS[name], bbox=back, **place)
+            axes.text(middle, height, f"{share:.1%}", color=SPLIT_COLORS[name], bbox=back, **place)
     ticks = [tick for tick in (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048) if low <= tick <= high]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -115,7 +115,7 @@ def _draw_density(reports: Mapping[str, SplitReport], settings: Settings, path: 
         numbers, images = np.array(sorted(report.objects_per_image.items())).T
         at_least = images[::-1].cumsum()[::-1] / images.sum()
         label = f"{name}: median {report.median_objects():g}, most {report.most_objects():,}"
-        style: dict[str, Any] = {"color": SPLITS[name], "linestyle": _LINES[name], "drawstyle": "steps-pre"}
+        style: dict[str, Any] = {"color": SPLIT_COLORS[name], "linestyle": _LINES[name], "drawstyle": "steps-pre"}
         left.plot([0, *numbers], [1.0, *at_least], label=label, **style)
     left.set_xscale("symlog", linthresh=1, linscale=0.3)
     left.set_xlim(0, None)

@@ -22,7 +22,7 @@ SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#4D4D4D")
 METHODS = ("#000000", BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#7F7F7F")
 """Colours of the methods of a comparison, in order."""
 
-SPLITS = {"train": BLUE, "val": VERMILION, "test": GREEN, "minival": PURPLE}
+SPLIT_COLORS = {"train": BLUE, "val": VERMILION, "test": GREEN, "minival": PURPLE}
 """Colours of the splits of a data set."""
 
 CROWDING = {"alone": "#E8EEF2", "2": "#9CC9E3", "3 to 4": "#3E8FC4", "5 or more": "#0B3C5D"}

@@ -9,14 +9,14 @@ from ds2d2_yolo.data.check.dataset import inspect_dataset
 from ds2d2_yolo.data.check.findings import KINDS, PLACES_KEPT, Finding, Kind, Place
 from ds2d2_yolo.data.check.labels import Fault, Labels, parse_labels
 from ds2d2_yolo.data.check.report import SIZE_BANDS, SIZE_EDGES, Inspection, SplitReport
-from ds2d2_yolo.data.check.settings import UNLABELED, Settings, Split
+from ds2d2_yolo.data.check.settings import UNLABELED_SPLIT, Settings, Split
 
 __all__ = [
     "KINDS",
     "PLACES_KEPT",
     "SIZE_BANDS",
     "SIZE_EDGES",
-    "UNLABELED",
+    "UNLABELED_SPLIT",
     "Fault",
     "Finding",
     "Inspection",

@@ -16,7 +16,7 @@ from ultralytics.utils import TQDM
 from ds2d2_yolo.data.check.findings import Place, shown_path
 from ds2d2_yolo.data.check.labels import number_of_labels
 from ds2d2_yolo.data.check.report import Inspection, SplitReport
-from ds2d2_yolo.data.check.settings import UNLABELED, Settings, Split
+from ds2d2_yolo.data.check.settings import UNLABELED_SPLIT, Settings, Split
 from ds2d2_yolo.data.check.shared import shared_images
 from ds2d2_yolo.data.check.split import inspect_split
 from ds2d2_yolo.data.threads import threads
@@ -44,7 +44,7 @@ def inspect_dataset(splits: Mapping[str, Split], settings: Settings, root: Path 
         for name, split in splits.items():
             reports[name] = inspect_split(name, split, settings, root, pool, progress)
         progress.close()
-        labelled = {name: split for name, split in splits.items() if name != UNLABELED}
+        labelled = {name: split for name, split in splits.items() if name != UNLABELED_SPLIT}
         for name, path, objects in _labels_without_image(labelled):
             place = Place(shown_path(path, root), None, f"{objects} objects")
             reports[name].findings["label_without_image"].add(place)

@@ -10,7 +10,7 @@ from typing import Literal
 Task = Literal["detect", "obb"]
 ImageCheck = Literal["full", "header", "none"]
 
-UNLABELED = "unlabeled"
+UNLABELED_SPLIT = "unlabeled"
 """Name of the split of images without labels."""
 
 

@@ -18,7 +18,7 @@ from ds2d2_yolo.data.check.findings import KINDS, VANISHING, Place, shown_path
 from ds2d2_yolo.data.check.images import ImageFacts, image_facts
 from ds2d2_yolo.data.check.labels import Labels, number_of_labels, read_labels
 from ds2d2_yolo.data.check.report import SIZE_BANDS, SIZE_EDGES, SplitReport
-from ds2d2_yolo.data.check.settings import UNLABELED, Settings, Split
+from ds2d2_yolo.data.check.settings import UNLABELED_SPLIT, Settings, Split
 
 _TOLERANCE = 1e-3  # of the image's side: some labels have only three decimals
 _ALIKE = 0.8  # intersection over union
@@ -54,7 +54,7 @@ def inspect_split(
         chunk = split.images[start : start + _CHUNK]
         labels = map(Path, img2label_paths([str(image) for image in chunk]))
         for sample in pool.starmap(partial(_read_sample, settings), zip(chunk, labels, strict=True), chunksize=16):
-            if name == UNLABELED:
+            if name == UNLABELED_SPLIT:
                 _enter_image(sample, report, root)
                 continue
             has_label_file |= sample.labels is not None and not sample.facts.rejected
@@ -72,7 +72,7 @@ def inspect_split(
         findings["no_label_files"].add(Place(name, None, f"expected for example {shown_path(Path(expected), root)}"))
     elif name == "train" and not report.objects:
         findings["no_objects"].add(Place(name, None, ""))
-    if report.kept and name != UNLABELED:
+    if report.kept and name != UNLABELED_SPLIT:
         for index in np.flatnonzero(report.class_counts == 0).tolist():
             findings["class_without_object"].add(Place("", None, f"{name}: class {index} {settings.names[index]}"))
     return report

@@ -31,9 +31,9 @@ from ds2d2_yolo.data.formats.rules import (
     as_id,
     as_number,
     as_size,
+    box_between,
     decode,
     hull_of,
-    in_order,
     is_by_upload,
     no_image_below,
     relative,
@@ -271,7 +271,7 @@ class COCOReader:
                 what = "file(s) without some category of the others, classes are joined by name"
                 more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
                 self._account.remark(what, f"{relative(path, self._root)} lacks {shortened(lacking[0])}{more}")
-        return _in_order(name for name in categories if name not in without)
+        return _in_reference_order(name for name in categories if name not in without)
 
     def _refuse(self, path: Path, reason: str, line: int | None = None) -> NoReturn:
         place = relative(path, self._root) if line is None else f"{relative(path, self._root)}:{line}"
@@ -322,9 +322,9 @@ class COCOReader:
         if any(value not in (0, 1) for value in crowd) or not re.fullmatch("[0-9]{1,9}", difficult):
             raise MalformedError("expected 0 or 1 for iscrowd and ignore, a whole number for difficult")
         points = self._corners(entry) if self._oriented else _box(entry)
-        if len(points) == 4 and points != in_order(points):
+        if len(points) == 4 and points != box_between(points):
             self._account.remark(SWAPPED_CORNERS, file, number)
-            points = in_order(points)
+            points = box_between(points)
         return Annotation(categories[category], points, int(difficult), any(crowd), number)
 
     @staticmethod
@@ -348,7 +348,7 @@ def _box(entry: Mapping[str, object]) -> tuple[float, ...]:
     return points
 
 
-def _in_order(names: Iterable[str]) -> tuple[str, ...]:
+def _in_reference_order(names: Iterable[str]) -> tuple[str, ...]:
     given = tuple(names)
     return next((order for order in _REFERENCE_ORDERS if set(order) == set(given)), given)
 

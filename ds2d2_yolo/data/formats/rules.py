@@ -333,11 +333,11 @@ def as_class(value: object) -> str:
     return name
 
 
-def in_order(corners: Sequence[float]) -> tuple[float, float, float, float]:
+def box_between(corners: Sequence[float]) -> tuple[float, float, float, float]:
     """Return the box between two opposite corners: x1, y1, x2, y2.
 
     Example:
-        >>> in_order((30, 5, 10, 20))
+        >>> box_between((30, 5, 10, 20))
         (10, 5, 30, 20)
     """
     x1, y1, x2, y2 = corners
