@@ -25,12 +25,10 @@ from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.training.pipeline import plan
 from ds2d2_yolo.training.protocols import Callbacks, Trainer
 from ds2d2_yolo.training.resume import complete_checkpoints
-from ds2d2_yolo.training.stages import changed_data, folder_lock, training_state
+from ds2d2_yolo.training.stages import changed_data, folder_lock, resumed, training_state
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.tasks import task_of
 from ds2d2_yolo.training.trainer import PlainTrainer
-
-_RESUMABLE = ("data", "device", "workers", "cache", "plots")  # Ultralytics accepts these when it resumes
 
 
 def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
@@ -108,8 +106,7 @@ def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | 
     else:
         overrides = {**arguments, "save_dir": str(folder), "exist_ok": True}
         if state == "resumable":
-            overrides = {key: overrides[key] for key in _RESUMABLE if key in overrides}
-            overrides |= {"resume": str(weights / "last.pt"), "save_dir": str(folder)}
+            overrides = resumed(overrides, weights)
         else:
             starts.unlink(missing_ok=True)
         trainer_class = distiller if job["distil"] == "ds2d2" else PlainTrainer

@@ -122,7 +122,7 @@ class Stage:
             overrides = self.overrides
             if state == "resumable":
                 LOGGER.info(f"{colorstr('DS2D2:')} {self.kind}: continuing the interrupted run")
-                overrides = {key: overrides[key] for key in _RESUMABLE} | {"resume": str(weights / "last.pt")}
+                overrides = resumed(overrides, weights)
             trainer_class(overrides=overrides, _callbacks=callbacks).train()
         self._check_data()
         self._record()
@@ -298,6 +298,23 @@ def training_state(weights: Path) -> str:
         LOGGER.warning(f"{colorstr('DS2D2:')} {weights} cannot be read ({type(error).__name__}): starting again")
         return "none"
     return "trained" if training_is_over(weights / "last.pt", checkpoint) else "resumable"
+
+
+def resumed(overrides: Mapping[str, Any], weights: Path) -> dict[str, Any]:
+    """Return the arguments that continue an interrupted run.
+
+    Args:
+        overrides (Mapping[str, Any]): Arguments of the run.
+        weights (Path): The folder of its checkpoints.
+
+    Returns:
+        (dict[str, Any]): `resume`, and those arguments that a resumed run may change.
+
+    Example:
+        >>> resumed({"epochs": 3, "device": "cpu"}, Path("run/weights"))
+        {'device': 'cpu', 'resume': 'run/weights/last.pt'}
+    """
+    return {key: overrides[key] for key in _RESUMABLE if key in overrides} | {"resume": str(weights / "last.pt")}
 
 
 def architecture_of(model: str | Path) -> dict[str, Any]:
