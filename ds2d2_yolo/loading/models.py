@@ -47,7 +47,7 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
             ) from error
         model.names = data["names"] if data else model.names
     elif suffix == ".pt":
-        model, _, _ = read_checkpoint(role, name)
+        model, _ = read_checkpoint(role, name)
     elif suffix:
         raise DS2D2Error(
             f"{role}={name}: {suffix} files are exported models without layers to tap; pass {role}="

@@ -18,7 +18,7 @@ from ds2d2_yolo.files import refuse_unusable
 _LARGEST_STRIDE = 512  # pixels, more than any model has
 
 
-def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | None, dict[str, Any]]:
+def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """Read a checkpoint as Ultralytics does.
 
     Args:
@@ -27,7 +27,6 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
 
     Returns:
         model (nn.Module): The model, float32, in evaluation mode.
-        detector (Detector | None): The model as a detector. None if no family supports it.
         content (dict[str, Any]): The complete checkpoint.
 
     Raises:
@@ -56,7 +55,7 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, Detector | 
         ) from error
     if role != "resume":  # it has its own message, which says how to continue
         refuse_amplifier_stage(role, name, model)
-    return model, detector, content
+    return model, content
 
 
 def refuse_amplifier_stage(role: str, name: str, model: nn.Module) -> None:

@@ -132,7 +132,7 @@ class StudentTrainer(PlainTrainer):
             hint = f"pass resume={last}" if last.is_file() else hint
             raise DS2D2Error(f"resume={asked}: no checkpoint there; {hint}")
         if isinstance(asked, (str, Path)) and asked:
-            _check_entries(asked, read_checkpoint("resume", asked)[2])
+            _check_entries(asked, read_checkpoint("resume", asked)[1])
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
