@@ -12,7 +12,6 @@ from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
 
-from ds2d2_yolo.data.check import Settings
 from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.data.depth import warn_of_depth
 from ds2d2_yolo.data.shipped import hint_for
@@ -279,7 +278,7 @@ def _first_problem(
                     f"data={path}: {label} holds boxes, task={task} needs {what} of each object; label them, or pass "
                     "models for task=detect"
                 )
-            facts = image_facts(image, Settings(names=(), channels=data["channels"]))
+            facts = image_facts(image, data["channels"])
             if facts.rejected:
                 raise DS2D2Error(
                     f"{image}: cannot be used, {facts.detail}; 'ds2d2 check data={path}' lists all such images"

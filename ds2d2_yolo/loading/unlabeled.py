@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.data.check import Settings, Split
+from ds2d2_yolo.data.check import Split
 from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.data.check.shared import images_also_in
 from ds2d2_yolo.data.threads import threads
@@ -139,8 +139,7 @@ def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled
         elsewhere = images_also_in(unique, splits, pool)
         left_out.update(f"also in {name}" for name in elsewhere.values())
         others = [image for image in unique if image not in elsewhere]
-        settings = Settings(names=(), images="header", channels=data["channels"])
-        facts = pool.map(lambda image: image_facts(image, settings), others)
+        facts = pool.map(lambda image: image_facts(image, data["channels"], "header"), others)
     usable = [image for image, fact in zip(others, facts, strict=True) if not fact.rejected]
     unfinished = frozenset(image for image, fact in zip(others, facts, strict=True) if fact.kind == "unfinished_jpeg")
     left_out["unreadable"] = len(others) - len(usable)

@@ -11,7 +11,6 @@ from ultralytics.utils import LOGGER
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.convert import summary
 from ds2d2_yolo.data.check.images import image_facts
-from ds2d2_yolo.data.check.settings import Settings
 from ds2d2_yolo.data.convert import convert_dataset
 from ds2d2_yolo.data.depth import Stretch, warn_of_depth
 from ds2d2_yolo.errors import DS2D2Error
@@ -63,8 +62,8 @@ def test_jpeg_2000_of_16_bits_is_stretched_and_reported(tmp_path, bands):
     conversion = convert_dataset(source, tmp_path / "out", stretch="2,98")
     assert conversion.manifest["deep"] == {"images": 1, "stretched": 1}
     assert cv2.imread(str(tmp_path / "out/images/train/a.png"), cv2.IMREAD_UNCHANGED).max() == 255
-    assert image_facts(source / "trainval" / "a.jp2", Settings(names=["ship"])).kind == "deep_image"
-    assert not image_facts(source / "trainval" / "b.jp2", Settings(names=["ship"])).deep
+    assert image_facts(source / "trainval" / "a.jp2", channels=3).kind == "deep_image"
+    assert not image_facts(source / "trainval" / "b.jp2", channels=3).deep
 
 
 def test_without_stretch_a_note_says_what_to_type(tmp_path, source):

@@ -13,7 +13,7 @@ from ultralytics.data.utils import IMG_FORMATS, exif_size
 from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.data.check.findings import KINDS
-from ds2d2_yolo.data.check.settings import Settings
+from ds2d2_yolo.data.check.settings import ImageCheck
 from ds2d2_yolo.data.depth import is_deep
 
 _JPEG = ("jpg", "jpeg")
@@ -43,17 +43,26 @@ class ImageFacts:
         return self.kind is not None and KINDS[self.kind].error
 
 
-def image_facts(path: Path, settings: Settings) -> ImageFacts:
-    """Check an image as Ultralytics' `check_image` does, but without repairing it. Optionally decode it."""
+def image_facts(path: Path, channels: int, images: ImageCheck = "full") -> ImageFacts:
+    """Check an image as Ultralytics' `check_image` does, but without repairing it. Optionally decode it.
+
+    Args:
+        path (Path): The image.
+        channels (int): Its channels, as in the data YAML.
+        images (ImageCheck): What is checked, as in `Settings`.
+
+    Returns:
+        (ImageFacts): Its size, and what is wrong with it.
+    """
     if not path.is_file():
         return ImageFacts(kind="missing_image")
-    if settings.images == "none":
+    if images == "none":
         return ImageFacts()
     header = _header_facts(path)
     if header.kind is not None:
         return header
     unfinished = header.form in _JPEG and not _ends_as_jpeg(path)
-    full = settings.images == "full"
+    full = images == "full"
     try:
         # Pillow's decoder reports missing pixels. `verify` and some releases of OpenCV do not. It is not needed for
         # PNGs, which `verify` reads completely, and for JPEGs with an end marker, which OpenCV decodes.
@@ -62,12 +71,10 @@ def image_facts(path: Path, settings: Settings) -> ImageFacts:
                 image.load()
     except Exception as error:
         return ImageFacts(kind="truncated_image", detail=_first_line(error))
-    if full and (fault := _decoding_fault(path, settings.channels)):
+    if full and (fault := _decoding_fault(path, channels)):
         return ImageFacts(kind="undecodable_image", detail=fault)
     if header.deep:
-        return ImageFacts(
-            header.size, "deep_image", _brightest(path, settings.channels) if full else "", header.form, deep=True
-        )
+        return ImageFacts(header.size, "deep_image", _brightest(path, channels) if full else "", header.form, deep=True)
     return ImageFacts(header.size, "unfinished_jpeg" if unfinished else None, form=header.form)
 
 
