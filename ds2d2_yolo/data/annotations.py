@@ -131,7 +131,8 @@ class Account:
 
     Example:
         >>> account = Account()
-        >>> account.enter("object", 2)
+        >>> account.enter("object")
+        >>> account.enter("object")
         >>> account.write("object")
         >>> account.leave_out("object", Path("04137.xml"), "no area", line=3)
         >>> account.check_balance()
@@ -145,9 +146,9 @@ class Account:
     left_out: list[Omission] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
-    def enter(self, kind: Kind, count: int = 1) -> None:
-        """Count images or objects of the source."""
-        self.entered[kind] += count
+    def enter(self, kind: Kind) -> None:
+        """Count an image or object of the source."""
+        self.entered[kind] += 1
 
     def write(self, kind: Kind, count: int = 1) -> None:
         """Count images or objects of the result."""
@@ -172,9 +173,7 @@ class Account:
         """
         self.left_out.append({"file": str(file), "line": line, "kind": kind, "reason": reason, "count": count})
 
-    def malformed(
-        self, kind: Kind, file: Path | str, reason: str, line: int | None = None, count: int = 1, detail: str = ""
-    ) -> None:
+    def malformed(self, kind: Kind, file: Path | str, reason: str, line: int | None = None, detail: str = "") -> None:
         """Stop at something that cannot be read, or leave it out with `on_error="skip"`.
 
         Args:
@@ -182,7 +181,6 @@ class Account:
             file (Path | str): As for `leave_out`.
             reason (str): As for `leave_out`.
             line (int | None): As for `leave_out`.
-            count (int): As for `leave_out`.
             detail (str): Added to the reason in the message.
 
         Raises:
@@ -192,7 +190,7 @@ class Account:
             place = f"{file}:{line}" if line is not None else str(file)
             reason = f"{reason} ({detail})" if detail else reason
             raise DS2D2Error(f"{place}: {reason}; correct it, or pass on_error=skip to leave it out and list it")
-        self.leave_out(kind, file, reason, line, count)
+        self.leave_out(kind, file, reason, line)
 
     def remark(self, what: str, file: Path | str, line: int | None = None) -> None:
         """Add something that is in the result, but was not read literally.

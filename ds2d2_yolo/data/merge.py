@@ -194,10 +194,9 @@ def _file_words(names: tuple[str, ...]) -> list[str]:
 class _Collector:
     """Collects detections one by one, and checks that they belong to the tile map."""
 
-    def __init__(self, path: Path, tile_map: TileMap, split: str | None) -> None:
+    def __init__(self, tile_map: TileMap, split: str | None) -> None:
         if split is not None and split not in tile_map.tiles:
             raise DS2D2Error(f"split={split}: no such split; pass split={' or split='.join(tile_map.tiles)}", 2)
-        self._path = path
         self._classes = len(tile_map.names)
         self._splits = tile_map.tiles if split is None else {split: tile_map.tiles[split]}
         self._oriented = tile_map.task == "obb"  # if there are no detections
@@ -255,7 +254,7 @@ class _Collector:
 
 
 def _read(path: Path, tile_map: TileMap, split: str | None) -> _Detections:
-    collector = _Collector(path, tile_map, split)
+    collector = _Collector(tile_map, split)
     if path.is_dir():
         _read_labels(path, collector)
     elif path.is_file():

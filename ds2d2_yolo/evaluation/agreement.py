@@ -10,18 +10,18 @@ from ultralytics.utils.metrics import batch_probiou, box_iou
 AGREEMENT = ("metrics/agreement", "metrics/agreement_class", "metrics/agreement_iou")
 """Columns of the agreement between the detections of teacher and student."""
 
+_LOWEST_IOU = 0.5  # of a pair
 _SAME_CLASS = 1e-5  # bonus for equal classes: decides between IoUs that differ only by float32 rounding
 
 
 class Agreement:
     """Measures the agreement of the detections of two models.
 
-    Detections are paired one to one so that the sum of the pairs' IoU is maximal. A pair needs the minimum IoU, but not
+    Detections are paired one to one so that the sum of the pairs' IoU is maximal. A pair needs an IoU of 0.5, but not
     equal classes. Between equal IoUs, a pair of equal classes is preferred.
 
     Args:
         confidence (float): Minimum confidence of a detection.
-        iou (float): Minimum intersection over union (IoU) of a pair.
 
     Example:
         >>> agreement = Agreement()
@@ -31,8 +31,8 @@ class Agreement:
         {'metrics/agreement': 0.67, 'metrics/agreement_class': 1.0, 'metrics/agreement_iou': 1.0}
     """
 
-    def __init__(self, confidence: float = 0.25, iou: float = 0.5) -> None:
-        self.confidence, self.iou = confidence, iou
+    def __init__(self, confidence: float = 0.25) -> None:
+        self.confidence = confidence
         self._counts = torch.zeros(4, dtype=torch.float64)
 
     def update(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
@@ -40,7 +40,7 @@ class Agreement:
         student, teacher = (found[found[:, -2] >= self.confidence].float().cpu() for found in (student, teacher))
         measure = batch_probiou if student.shape[1] == 7 else box_iou
         overlap = measure(student[:, :-2], teacher[:, :-2])
-        overlap[overlap < self.iou] = 0
+        overlap[overlap < _LOWEST_IOU] = 0
         alike = (student[:, None, -1] == teacher[None, :, -1]) & (overlap > 0)
         worth = overlap.double() + _SAME_CLASS * alike
         rows, columns = map(torch.from_numpy, linear_sum_assignment(worth.numpy(), maximize=True))

@@ -9,6 +9,8 @@ from pathlib import Path
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.tables import counted
 
+_MOST_PAIRS = 4  # of different names in a message
+
 
 def in_order(names: Mapping[int, str]) -> list[str]:
     """Return class names in the order of their indices.
@@ -60,13 +62,12 @@ def class_difference(names: Sequence[str], expected: Sequence[str], other: str =
     return None
 
 
-def side_by_side(names: Sequence[str], expected: Sequence[str], most: int = 4) -> str:
+def side_by_side(names: Sequence[str], expected: Sequence[str]) -> str:
     """List the differences between class names of a model and a data set with equally many classes.
 
     Args:
         names (Sequence[str]): Class names of a model, in the order of their indices.
         expected (Sequence[str]): Class names of the data set.
-        most (int): Maximum number of pairs to show.
 
     Returns:
         (str): The different pairs, and whether only the order or the spelling differs.
@@ -80,8 +81,8 @@ def side_by_side(names: Sequence[str], expected: Sequence[str], most: int = 4) -
     pairs = [(index, *pair) for index, pair in enumerate(zip(names, expected, strict=True)) if pair[0] != pair[1]]
     (index, name, other), *rest = pairs
     text = f"class {index} is '{name}', in the data set '{other}'"
-    text += "".join(f"; class {index} '{name}', '{other}'" for index, name, other in rest[: most - 1])
-    text += f"; and {len(pairs) - most} more" if len(pairs) > most else ""
+    text += "".join(f"; class {index} '{name}', '{other}'" for index, name, other in rest[: _MOST_PAIRS - 1])
+    text += f"; and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
     if sorted(names) == sorted(expected):
         return f"{text} (the same names in another order)"
     if all(_plain(name) == _plain(other) for _, name, other in pairs):

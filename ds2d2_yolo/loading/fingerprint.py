@@ -31,6 +31,8 @@ _WITHOUT_EFFECT = {
     *("epochs", "wavelet"),  # the stage adds them itself
 }
 
+_END = 8192  # bytes at each end of an image file that are part of its fingerprint
+
 _OF_KEYPOINTS = ("kpt_shape", "flip_idx", "kpt_oks_sigmas")
 """Entries of a data YAML for keypoints: their form, their order in mirrored images, and tolerances for AP and loss."""
 
@@ -210,13 +212,13 @@ def _has_same_pixels(cached: Path, image: Path, channels: int) -> bool:
     return shown is None or np.array_equal(pixels.squeeze(), shown.squeeze())
 
 
-def _ends(path: Path, length: int = 8192) -> bytes:
+def _ends(path: Path) -> bytes:
     """Return the size of a file and its first and last bytes."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(length)
-        file.seek(max(size - length, 0))
-        return f"{size}".encode() + head + file.read(length)
+        head = file.read(_END)
+        file.seek(max(size - _END, 0))
+        return f"{size}".encode() + head + file.read(_END)
 
 
 def _names(model: nn.Module) -> list[str]:

@@ -17,24 +17,22 @@ def draw_curves(
     groups: Mapping[str, Mapping[str, Sequence[float]]],
     steps: Sequence[float],
     xlabel: str = "epoch",
-    columns: int = 2,
     logarithmic: Sequence[str] = (),
     colours: Sequence[str] = SERIES,
 ) -> Canvas:
-    """Draw curves, one panel per group, with labels at their ends instead of a legend.
+    """Draw curves, one panel per group and two per row, with labels at their ends instead of a legend.
 
     Args:
         groups (Mapping): Values by name of the curve, by title of the panel; NaN leaves a gap.
         steps (Sequence[float]): Positions of the values on the horizontal axis.
         xlabel (str): Name of the horizontal axis.
-        columns (int): Panels per row.
         logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
         colours (Sequence[str]): Colours of the curves, in order. They repeat if there are more curves.
 
     Returns:
         (Canvas): The picture.
     """
-    columns = min(columns, len(groups))
+    columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
     width, height = 4.9, 2.9
     canvas = Canvas(columns * width + 0.1, rows * height + 0.1)

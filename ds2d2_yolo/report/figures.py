@@ -115,9 +115,7 @@ class Canvas:
         style = {"color": INK, "va": "top", **style}
         self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, **style)
 
-    def bar(
-        self, left: float, top: float, height: float, quantity: Quantity, scale: Normalize, unit: str | None = None
-    ) -> None:
+    def bar(self, left: float, top: float, height: float, quantity: Quantity, scale: Normalize) -> None:
         """Draw a colour bar with its unit, 0.85 inches wide."""
         axes = self.axes(left, top, 0.11, height)
         bar = self.figure.colorbar(ScalarMappable(scale, colormaps[quantity.colours]), cax=axes)
@@ -126,7 +124,7 @@ class Canvas:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.tick_params(labelsize=7, color=INK, labelcolor=INK, length=2, pad=2)
-        axes.set_ylabel(quantity.unit if unit is None else unit, fontsize=7, color=INK, labelpad=3)
+        axes.set_ylabel(quantity.unit, fontsize=7, color=INK, labelpad=3)
 
     def png(self, dpi: int | None = None) -> bytes:
         """Return the picture as a PNG, optionally with another resolution in pixels per inch."""

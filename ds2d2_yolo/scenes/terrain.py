@@ -112,13 +112,13 @@ def chance(canvas: Canvas, probability: float) -> bool:
     return bool(canvas.rng.random() < probability)
 
 
-def grow_wood(canvas: Canvas, share: float, crown: float = 3.2) -> None:
+def grow_wood(canvas: Canvas, share: float) -> None:
     """Cover about `share` of the dry and free ground with forest."""
     field = cv2.addWeighted(canvas.coarse, 0.8, canvas.medium, 0.2, 0.0)
     limit = float(np.quantile(field[::8, ::8], 1 - share))
     mask = np.where(field > limit, np.uint8(255), np.uint8(0))
     mask[canvas.taken() > 0] = 0
-    canvas.forest(mask, crown)
+    canvas.forest(mask, crown=3.2)
 
 
 def find_place(canvas: Canvas, length: float, width: float, *, mark: int = SOLID, attempts: int = 12) -> Pose | None:

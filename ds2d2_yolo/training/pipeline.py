@@ -391,6 +391,6 @@ def _describe_start(args: Arguments, models: Models) -> str | None:
     )
 
 
-def _shortened(names: Sequence[str], most: int = 3) -> str:
-    more = ", ..." if len(names) > most else ""
-    return f"{counted(len(names), 'class', 'classes')} ({', '.join(names[:most])}{more})"
+def _shortened(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > 3 else ""
+    return f"{counted(len(names), 'class', 'classes')} ({', '.join(names[:3])}{more})"
