@@ -68,6 +68,24 @@ def refuse_special(path: Path | str) -> None:
         raise DS2D2Error(f"{path}: is neither a file nor a folder, but a pipe, a socket or a device; pass a file")
 
 
+def refuse_unwritable(name: str, value: object, folder: Path) -> None:
+    """Refuse an output folder that cannot be created, before any work.
+
+    Args:
+        name (str): The argument that names it, for the message.
+        value (object): Its value.
+        folder (Path): The folder. It need not exist.
+
+    Raises:
+        DS2D2Error: If the closest existing parent is no folder or not writable.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise DS2D2Error(
+            f"{name}={value}: cannot write to {existing}; pass another folder, such as {name}=path/to/folder"
+        )
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Provide a temporary path. At the end of the block it replaces `path`, unless there is an exception.

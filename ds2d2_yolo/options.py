@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from ultralytics.utils import YAML
 from ultralytics.utils.files import increment_path
 
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
+from ds2d2_yolo.files import refuse_unwritable
 from ds2d2_yolo.resources import resource_folder
 
 _LISTS = {"device", "stretch"}  # options that take a list: 0,1 and 2,98
@@ -69,6 +69,19 @@ def complete_options(mode: str, given: Mapping[str, object], required: tuple[str
     return options
 
 
+def check_confidence(value: float) -> None:
+    """Refuse a value of the option `conf` that is no confidence.
+
+    Args:
+        value (float): The value.
+
+    Raises:
+        DS2D2Error: If it is not from 0 to 1.
+    """
+    if not 0 <= value <= 1:
+        raise DS2D2Error(f"conf={value}: expected a number from 0 to 1, such as conf=0.25", 2)
+
+
 def usable_path(name: str, value: Path | str) -> Path:
     """Return an option's value as a path. The path need not exist.
 
@@ -119,9 +132,7 @@ def new_folder(mode: str, out: Path | str | None, exist_ok: bool, task: str = "d
     else:
         run = {"mode": mode, "task": task, "exist_ok": exist_ok, "project": None, "name": None}
         folder = Path(get_save_dir(SimpleNamespace(**run))).absolute()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise DS2D2Error(f"out={folder}: cannot write to {existing}; pass another out=")
+    refuse_unwritable("out", folder, folder)
     return folder
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.utils import TQDM
-from ultralytics.utils.torch_utils import select_device
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.setup import find_images, load_trained_models, make_explainer, trained_argument
 from ds2d2_yolo.files import report_full_disk
+from ds2d2_yolo.loading.place import chosen_device
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_length
-from ds2d2_yolo.options import complete_options, new_folder, usable_path
+from ds2d2_yolo.options import check_confidence, complete_options, new_folder, usable_path
 from ds2d2_yolo.report.index import save_sheets
 from ds2d2_yolo.training.arguments import FOOTPRINTS
 
@@ -53,10 +53,7 @@ def run_explain(given: Mapping[str, Any]) -> int:
         options["data"],
         trained_argument(student, "unlabeled"),
     )
-    try:
-        device = select_device(options["device"] or "", verbose=False)
-    except Exception as error:  # ValueError, AssertionError or RuntimeError, depending on device and release
-        raise DS2D2Error(f"device={options['device']}: {error}", 2) from error
+    device = chosen_device(options["device"])
     settings = {
         name: options[name] for name in ("amplifier", "imgsz", "teacher_imgsz", "wavelet", "weight", "footprint")
     }
@@ -85,9 +82,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     number = options["max_images"]
     if type(number) is not int or number < 1:
         raise DS2D2Error(f"max_images={number}: expected a whole number of at least 1, such as max_images=8", 2)
-    confidence = options["conf"]
-    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
-        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1, such as conf=0.25", 2)
+    check_confidence(options["conf"])
     for name, example in (("imgsz", 640), ("teacher_imgsz", 1280)):
         size = options[name]
         if size is not None and (type(size) is not int or size < 1):

@@ -17,7 +17,7 @@ from ds2d2_yolo.evaluation import Evaluation, evaluate
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.safety import check_safety
-from ds2d2_yolo.options import complete_options, new_folder, option_defaults, usable_path
+from ds2d2_yolo.options import check_confidence, complete_options, new_folder, option_defaults, usable_path
 from ds2d2_yolo.report.comparison_page import comparison_page
 from ds2d2_yolo.report.run import Run, read_run, run_page
 
@@ -41,9 +41,7 @@ def run_report(given: Mapping[str, Any]) -> int:
         0
     """
     options = complete_options("report", given, required=("run",))
-    confidence = options["conf"]
-    if isinstance(confidence, bool) or not 0 <= confidence <= 1:
-        raise DS2D2Error(f"conf={confidence}: expected a number from 0 to 1, such as conf=0.25", 2)
+    check_confidence(options["conf"])
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
         return _report_comparison(folder, options)
@@ -63,7 +61,7 @@ def run_report(given: Mapping[str, Any]) -> int:
         root = Path()
         if baseline is not None:
             root = Path(check_det_dataset(measured["student"].settings["data"], autodownload=False)["path"])
-        _save(out, run_page(run, measured.get("student"), measured.get("baseline"), float(confidence), root))
+        _save(out, run_page(run, measured.get("student"), measured.get("baseline"), float(options["conf"]), root))
     return 0
 
 

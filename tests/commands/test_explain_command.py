@@ -173,7 +173,7 @@ MISTAKES = [
     ({"imgsz": 50}, 1, "imgsz=50: "),
     ({"imgsz": "big"}, 2, "imgsz=big: expected a whole number of pixels"),
     ({"device": "7"}, 2, "device=7: "),
-    ({"out": "{folder}/text.txt/x"}, 1, "pass another out="),
+    ({"out": "{folder}/text.txt/x"}, 1, "text.txt; pass another folder, such as out="),
     ({"sources": "x"}, 2, "'ds2d2 explain' has no such option; did you mean source?"),
 ]
 
