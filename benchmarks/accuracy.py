@@ -14,6 +14,7 @@ For example:
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.commands.compare import run_compare
 from ds2d2_yolo.commands.words import parse_arguments
+from ds2d2_yolo.comparison.jobs import WORKER
 from ds2d2_yolo.comparison.work import work
 from ds2d2_yolo.errors import DS2D2Error
 
@@ -55,11 +57,13 @@ def main() -> int:
         return work_faster(words[1])
     flags = [word for word in words if word in {CHANNELS_LAST, BFLOAT16}]
     given = parse_arguments([word for word in words if word not in flags])
-    if not flags:
-        return run_compare(given)
-    flag = BFLOAT16 if BFLOAT16 in flags else CHANNELS_LAST
-    given = {"project": flag.strip("-"), **given, "device": "cpu", "amp": False}
-    return run_compare(given, worker=(str(Path(__file__).resolve()), WORK, flag))
+    worker: Sequence[str] = WORKER
+    if flags:
+        flag = BFLOAT16 if BFLOAT16 in flags else CHANNELS_LAST
+        given = {"project": flag.strip("-"), **given, "device": "cpu", "amp": False}
+        worker = (str(Path(__file__).resolve()), WORK, flag)
+    run_compare(given, worker)
+    return 0
 
 
 if __name__ == "__main__":

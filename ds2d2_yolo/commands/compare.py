@@ -29,7 +29,7 @@ def make_comparison(planned: ComparisonPlan, worker: Sequence[str] = WORKER) -> 
     print(f"saved in {planned.folder}: comparison.md, comparison.png, summary.csv, comparison.csv")
 
 
-def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> int:
+def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> None:
     """Compare methods of training a student: the mode `ds2d2 compare`.
 
     It prints the tables and writes four files: `comparison.md`, `comparison.png`, `summary.csv` (one line per method)
@@ -40,25 +40,20 @@ def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> 
             arguments of ds2d2 and Ultralytics.
         worker (Sequence[str]): Arguments of Python that start the process of a run, see `run_comparison`.
 
-    Returns:
-        (int): Exit code 0.
-
     Raises:
         DS2D2Error: If the comparison cannot be run, or a run fails.
 
     Example:
         >>> run_compare({"teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": "scenes.yaml"})  # doctest: +SKIP
-        0
     """
     planned = plan_comparison(given)
     make_comparison(planned, worker)
     print(f"'ds2d2 report {planned.folder}' makes a page with the images that changed most")
-    return 0
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
-    return run_compare(parse_arguments(words))
+    run_compare(parse_arguments(words))
 
 
 if __name__ == "__main__":  # the process of one job, see `WORKER`

@@ -46,7 +46,7 @@ WORKER = ("-m", "ds2d2_yolo.commands.demo")
 """Arguments of Python that start the process of a job."""
 
 
-def run_demo(given: Mapping[str, Any]) -> int:
+def run_demo(given: Mapping[str, Any]) -> None:
     """Train teacher, amplifier, plain and distilled student, and write a page about them: the mode `ds2d2 demo`.
 
     It is a comparison with special settings, in the folder `demo`. After an interruption the same call continues it.
@@ -54,22 +54,18 @@ def run_demo(given: Mapping[str, Any]) -> int:
     Args:
         given (Mapping[str, Any]): Arguments that replace those of the demo; `task` is `detect` or `obb`.
 
-    Returns:
-        (int): Exit code 0.
-
     Raises:
         DS2D2Error: If an argument is wrong, or a training fails.
 
     Example:
         >>> run_demo({"epochs": 3})  # doctest: +SKIP
-        0
     """
     planned = plan_comparison(comparison_of_demo(given))
     make_comparison(planned, WORKER)
     print("Next, on your own data:")
     print("  ds2d2 check data=path/to/data.yaml")
     print("  ds2d2 train teacher=yolo11l.pt student=yolo11n.pt data=path/to/data.yaml epochs=100 imgsz=640")
-    return run_report({"run": str(planned.folder), "exist_ok": True})
+    run_report({"run": str(planned.folder), "exist_ok": True})
 
 
 def comparison_of_demo(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,9 +80,9 @@ def comparison_of_demo(given: Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> None:
     """Run the command with the words after its name."""
-    return run_demo(parse_arguments(words))
+    run_demo(parse_arguments(words))
 
 
 def _use_every_core(trainer: Any) -> None:

@@ -21,22 +21,18 @@ from ds2d2_yolo.report.index import save_sheets
 from ds2d2_yolo.training.arguments import FOOTPRINTS
 
 
-def run_explain(given: Mapping[str, Any]) -> int:
+def run_explain(given: Mapping[str, Any]) -> None:
     """Explain images: one PNG for each, and `index.html` with all of them.
 
     Args:
         given (Mapping[str, Any]): Options that replace those of `cfg/explain.yaml`; `source`, `teacher` and `student`
             are required.
 
-    Returns:
-        (int): Exit code 0.
-
     Raises:
         DS2D2Error: If an option is wrong, the models do not match, or the source has no images.
 
     Example:
         >>> run_explain({"source": "scenes.yaml", "teacher": "t.pt", "student": "s.pt"})  # doctest: +SKIP
-        0
     """
     options = complete_options("explain", given, required=("source", "teacher", "student"))
     _check_options(options)
@@ -70,12 +66,11 @@ def run_explain(given: Mapping[str, Any]) -> int:
     with report_full_disk(out):
         sheets = save_sheets(out, explanations, student.class_names, titles, explainer.origin)
     print(f"Saved in {out}: index.html and {len(sheets)} sheets")
-    return 0
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> None:
     """Run the command with the words after its name."""
-    return run_explain(parse_arguments(arguments))
+    run_explain(parse_arguments(arguments))
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -24,27 +24,24 @@ from ds2d2_yolo.report.run import Run, read_run, run_page
 _COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok", "safe"}  # options that also work for a comparison
 
 
-def run_report(given: Mapping[str, Any]) -> int:
+def run_report(given: Mapping[str, Any]) -> None:
     """Write `report.html` about a run, or about a comparison.
 
     Args:
         given (Mapping[str, Any]): Options that replace those of `cfg/report.yaml`; `run` is required.
-
-    Returns:
-        (int): Exit code 0.
 
     Raises:
         DS2D2Error: If an option is wrong, the folder is not a run, or a model or the data cannot be used.
 
     Example:
         >>> run_report({"run": "runs/detect/train"})  # doctest: +SKIP
-        0
     """
     options = complete_options("report", given, required=("run",))
     check_confidence(options["conf"])
     folder = usable_path("run", str(options["run"]))
     if (folder / COMPARISON_TABLE).is_file():
-        return _report_comparison(folder, options)
+        _report_comparison(folder, options)
+        return
     run = read_run(folder)
     baseline = _weights_of(options["baseline"]) if options["baseline"] else None
     if options["safe"]:
@@ -62,15 +59,14 @@ def run_report(given: Mapping[str, Any]) -> int:
         if baseline is not None:
             root = Path(check_det_dataset(measured["student"].settings["data"], autodownload=False)["path"])
         _save(out, run_page(run, measured.get("student"), measured.get("baseline"), float(options["conf"]), root))
-    return 0
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> None:
     """Run the command with the words after its name."""
     first, *rest = arguments or [""]
     if first and "=" not in first and not (rest and rest[0].startswith("=")):  # the folder without `run=`
         arguments = [f"run={first}", *rest]
-    return run_report(parse_arguments(arguments))
+    run_report(parse_arguments(arguments))
 
 
 @contextmanager
@@ -85,7 +81,7 @@ def _removed_on_error(folder: Path) -> Iterator[None]:
         raise
 
 
-def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
+def _report_comparison(folder: Path, options: Mapping[str, Any]) -> None:
     for name, default in option_defaults("report").items():
         if name not in _COMPARISON_OPTIONS and options[name] != default:
             raise DS2D2Error(
@@ -94,7 +90,6 @@ def _report_comparison(folder: Path, options: Mapping[str, Any]) -> int:
     out = new_folder("report", options["out"] or folder / "report", options["exist_ok"])
     with report_full_disk(out):
         _save(out, comparison_page(folder, options["data"], float(options["conf"])))
-    return 0
 
 
 def _save(folder: Path, page: str) -> None:

@@ -72,7 +72,7 @@ def test_a_browser_shows_the_page_in_light_and_dark(explained, tmp_path):
 def test_files_without_labels_are_explained_and_marked(options, distilled, tmp_path, capsys):
     image = tmp_path / "my image <1>.png"
     shutil.copy(distilled.data.parent / "images/val/0.png", image)
-    assert run_explain({**options, "source": str(image)}) == 0
+    run_explain({**options, "source": str(image)})
     assert "those trained with this student" in capsys.readouterr().out
     page = Page(tmp_path / "out" / "index.html")
     assert "my image <1>.png" in page.text  # as text, not as a tag
@@ -82,13 +82,13 @@ def test_files_without_labels_are_explained_and_marked(options, distilled, tmp_p
 def test_missing_adapters_are_fitted_and_the_page_says_so(options, distilled, tmp_path, capsys):
     alone = tmp_path / "student.pt"
     shutil.copy(distilled.student, alone)
-    assert run_explain({**options, "student": str(alone), "max_images": 1}) == 0
+    run_explain({**options, "student": str(alone), "max_images": 1})
     assert "fitted by least squares to 6 training images; too few for the coarse levels" in capsys.readouterr().out
     folder = str(distilled.data.parent / "images/val")
-    assert run_explain({**options, "student": str(alone), "source": folder, "max_images": 1}) == 0
+    run_explain({**options, "student": str(alone), "source": folder, "max_images": 1})
     assert "fitted by least squares to 3 of the images of the source itself" in capsys.readouterr().out
     again = {"source": folder, "data": str(distilled.data), "max_images": 1}
-    assert run_explain({**options, "student": str(alone), **again}) == 0
+    run_explain({**options, "student": str(alone), **again})
     assert "fitted by least squares to 6 training images" in capsys.readouterr().out
     assert [(tmp_path / f"out{end}" / "index.html").is_file() for end in ("", "-2", "-3")] == [True] * 3
 
@@ -96,10 +96,10 @@ def test_missing_adapters_are_fitted_and_the_page_says_so(options, distilled, tm
 def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    assert run_explain({**options, "max_images": 1}) == 0
+    run_explain({**options, "max_images": 1})
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     assert (tmp_path / "out-2" / "index.html").is_file()
-    assert run_explain({**options, "max_images": 1, "exist_ok": True}) == 0
+    run_explain({**options, "max_images": 1, "exist_ok": True})
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
@@ -113,7 +113,7 @@ def test_other_families_are_explained_too(family, distilled, tmp_path):
         model.names = {0: "ship", 1: "vehicle"}
         checkpoints[role] = str(save_checkpoint(model, tmp_path / f"{role}.pt"))
     given = {**checkpoints, "source": str(distilled.data), "imgsz": 128, "max_images": 1, "device": "cpu"}
-    assert run_explain({**given, "out": str(tmp_path / "out")}) == 0
+    run_explain({**given, "out": str(tmp_path / "out")})
     page = Page(tmp_path / "out" / "index.html")
     assert "im_full, boxes" in page.text
     last = 64 if family == "FasterRCNN" else 128
