@@ -12,6 +12,7 @@ from ds2d2_yolo.errors import DS2D2Error
 
 OnError = Literal["stop", "skip"]
 Kind = Literal["image", "object"]
+Task = Literal["detect", "obb"]
 
 
 class Omission(TypedDict):

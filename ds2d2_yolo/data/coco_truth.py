@@ -13,6 +13,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
+from ds2d2_yolo.data.check.findings import shown_path
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -120,7 +121,7 @@ def coco_truth(
         height, width = (int(side) for side in label["shape"])
         size = np.array([width, height], np.float64)
         images.append(
-            {"id": number, "file_name": _name_of(label["im_file"], root), "width": width, "height": height},
+            {"id": number, "file_name": shown_path(Path(label["im_file"]), root), "width": width, "height": height},
         )
         shapes = _oriented(label["segments"], size) if task == "obb" else _horizontal(label["bboxes"], size)
         for index, shape in zip(label["cls"].reshape(-1).tolist(), shapes, strict=True):
@@ -288,8 +289,3 @@ def _oriented(polygons: Sequence[np.ndarray], size: np.ndarray) -> list[_Oriente
             {"bbox": bbox, "rbox": rbox, "area": rbox[2] * rbox[3], "segmentation": [points.reshape(-1).tolist()]}
         )
     return shapes
-
-
-def _name_of(image: str, root: Path | str | None) -> str:
-    path = Path(image)
-    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()

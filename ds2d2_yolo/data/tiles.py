@@ -19,13 +19,12 @@ import shapely
 from PIL import Image, ImageOps, TiffImagePlugin
 from ultralytics.data.split_dota import get_windows
 
-from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation
+from ds2d2_yolo.data.annotations import AnnotatedImage, Annotation, Task
 from ds2d2_yolo.data.depth import Stretch
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
 
-Task = Literal["detect", "obb"]
 TILE_MAP = "tiles.jsonl"
 """Name of the tile map in the folder of a converted data set."""
 

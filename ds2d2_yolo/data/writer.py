@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +16,13 @@ import cv2
 from PIL import Image
 from ultralytics.data.utils import exif_size
 
-from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader
+from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader, Task
+from ds2d2_yolo.data.check.images import ends_as_jpeg
 from ds2d2_yolo.data.depth import Stretch, is_deep
 from ds2d2_yolo.data.formats.geometry import place
 from ds2d2_yolo.data.formats.rules import relative
 from ds2d2_yolo.data.tiles import (
     UNREADABLE,
-    Task,
     TileMapWriter,
     TileSettings,
     UnsuitableImageError,
@@ -217,9 +216,8 @@ class DatasetWriter:
             with Image.open(image.image) as opened:
                 deep = is_deep(opened) or opened.mode in ("I", "F")  # before `exif_size`, which loads a PNG
                 size: tuple[int, int] = exif_size(opened)
-                if opened.format == "JPEG" and opened.fp is not None:
-                    opened.fp.seek(-2, os.SEEK_END)
-                    whole = opened.fp.read() == b"\xff\xd9"
+                if opened.format == "JPEG":
+                    whole = ends_as_jpeg(image.image)
         except Image.DecompressionBombError:
             self._leave_out_image(image, "too large to be used uncut, pass patch=1024")
         except (ImportError, OSError, SyntaxError, ValueError):

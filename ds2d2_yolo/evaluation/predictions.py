@@ -11,6 +11,7 @@ import numpy as np
 from ultralytics import YOLO
 from ultralytics.utils.patches import imread
 
+from ds2d2_yolo.data.check.images import decoder_flag
 from ds2d2_yolo.data.threads import threads
 
 
@@ -71,11 +72,10 @@ def _one_device(device: Any) -> Any:
 
 def _batches(images: Sequence[Path], size: int, channels: int) -> Iterator[list[tuple[Path, np.ndarray | None]]]:
     """Yield batches of images with their pixels (H, W, C). Threads read the next batch at the same time."""
-    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
 
     def read(file: Path) -> np.ndarray | None:
         try:
-            pixels: np.ndarray | None = imread(str(file), flags)
+            pixels: np.ndarray | None = imread(str(file), decoder_flag(channels))
         except (OSError, cv2.error):
             return None
         return pixels

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch import nn
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 from ultralytics.utils.patches import imread
 
+from ds2d2_yolo.data.check.images import decoder_flag
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_special
 from ds2d2_yolo.loading.classes import in_order
@@ -207,8 +207,7 @@ def _has_same_pixels(cached: Path, image: Path, channels: int) -> bool:
         pixels = np.load(cached)
     except (OSError, ValueError, EOFError):
         return True
-    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
-    shown = imread(str(image), flags)
+    shown = imread(str(image), decoder_flag(channels))
     return shown is None or np.array_equal(pixels.squeeze(), shown.squeeze())
 
 

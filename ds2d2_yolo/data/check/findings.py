@@ -208,6 +208,6 @@ class Finding:
             self.places.append(place)
 
 
-def shown_path(path: Path, root: Path | None) -> str:
+def shown_path(path: Path, root: Path | str | None) -> str:
     """Return a path with forward slashes, relative to the root of the data set if it is below it."""
     return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()

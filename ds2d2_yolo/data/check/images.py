@@ -61,7 +61,7 @@ def image_facts(path: Path, channels: int, images: ImageCheck = "full") -> Image
     header = _header_facts(path)
     if header.kind is not None:
         return header
-    unfinished = header.form in _JPEG and not _ends_as_jpeg(path)
+    unfinished = header.form in _JPEG and not ends_as_jpeg(path)
     full = images == "full"
     try:
         # Pillow's decoder reports missing pixels. `verify` and some releases of OpenCV do not. It is not needed for
@@ -76,6 +76,18 @@ def image_facts(path: Path, channels: int, images: ImageCheck = "full") -> Image
     if header.deep:
         return ImageFacts(header.size, "deep_image", _brightest(path, channels) if full else "", header.form, deep=True)
     return ImageFacts(header.size, "unfinished_jpeg" if unfinished else None, form=header.form)
+
+
+def decoder_flag(channels: int) -> int:
+    """Return the flag with which Ultralytics lets OpenCV decode images of a number of channels."""
+    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+
+
+def ends_as_jpeg(path: Path) -> bool:
+    """Return whether a file ends with the end marker of a JPEG. Truncated ones do not."""
+    with path.open("rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
 
 
 def _header_facts(path: Path) -> ImageFacts:
@@ -102,7 +114,7 @@ def _header_facts(path: Path) -> ImageFacts:
 def _brightest(path: Path, channels: int) -> str:
     """Return the largest value of a 16-bit image before and after its conversion to 8 bits, as text."""
     stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    used = imread(str(path), _decoder_flag(channels))
+    used = imread(str(path), decoder_flag(channels))
     return "" if stored is None or used is None else f"values up to {stored.max()}, which become {used.max()} of 255"
 
 
@@ -113,7 +125,7 @@ def _unreadable(detail: str) -> ImageFacts:
 def _decoding_fault(path: Path, channels: int) -> str:
     """Return why OpenCV cannot decode an image as needed by Ultralytics; empty if it can."""
     try:
-        decoded = imread(str(path), _decoder_flag(channels))
+        decoded = imread(str(path), decoder_flag(channels))
     except cv2.error as error:
         return _first_line(error)
     if decoded is None:
@@ -121,16 +133,6 @@ def _decoding_fault(path: Path, channels: int) -> str:
     if decoded.dtype != np.uint8:
         return f"its values are {decoded.dtype}, not of 8 or 16 bits"
     return "" if decoded.shape[2] == channels else f"has {decoded.shape[2]} channels, the data YAML has {channels}"
-
-
-def _decoder_flag(channels: int) -> int:
-    return {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
-
-
-def _ends_as_jpeg(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-2, os.SEEK_END)
-        return file.read() == b"\xff\xd9"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Task = Literal["detect", "obb"]
+from ds2d2_yolo.data.annotations import Task
+
 ImageCheck = Literal["full", "header", "none"]
 
 UNLABELED_SPLIT = "unlabeled"
