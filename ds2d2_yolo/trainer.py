@@ -7,8 +7,8 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG, RANK
 
 from ds2d2_yolo.pictures import add_pictures
-from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.student import StudentTrainer
+from ds2d2_yolo.training.types import Callbacks, Configuration
 
 
 class DS2D2Trainer(StudentTrainer):

@@ -23,12 +23,12 @@ from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.training.pipeline import plan
-from ds2d2_yolo.training.protocols import Callbacks, Trainer
 from ds2d2_yolo.training.resume import complete_checkpoints
 from ds2d2_yolo.training.stages import changed_data, folder_lock, resumed, training_state
 from ds2d2_yolo.training.student import StudentTrainer
 from ds2d2_yolo.training.tasks import task_of
 from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.types import Callbacks
 
 
 def work(distiller: type[StudentTrainer], callbacks: Callbacks | None = None) -> int:
@@ -112,7 +112,7 @@ def _train(job: RunJob, distiller: type[StudentTrainer], callbacks: Callbacks | 
         trainer_class = distiller if job["distil"] == "ds2d2" else PlainTrainer
         trainer = trainer_class(overrides=overrides, _callbacks=callbacks)
         trainer.train()
-        memory = _peak_memory(cast(Trainer, trainer))
+        memory = _peak_memory(trainer)
     curve = read_curve(folder / "results.csv")
     continued = starts.read_text().split() if starts.is_file() else []
     return _evaluate({**arguments, "model": str(weights / "best.pt")}, folder) | {
@@ -151,13 +151,13 @@ def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object
     }
 
 
-def _check_loaded(job: RunJob, trainer: Trainer) -> None:
+def _check_loaded(job: RunJob, trainer: PlainTrainer) -> None:
     """Callback: stop if the data were changed while they were loaded. Ultralytics repairs truncated JPEGs in place."""
     if trainer.data_fingerprint != job["inputs"]["data"]:
         raise _other_data(job)
 
 
-def _start_measuring(trainer: Trainer) -> None:
+def _start_measuring(trainer: PlainTrainer) -> None:
     """Callback: reset the peak memory, so that checks before the training do not count."""
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
@@ -166,7 +166,7 @@ def _start_measuring(trainer: Trainer) -> None:
             Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_memory(trainer: Trainer) -> int | None:
+def _peak_memory(trainer: PlainTrainer) -> int | None:
     """Return the peak memory of the training, of the GPU or this process, in bytes. None for several processes."""
     if trainer.world_size > 1:
         return None
@@ -184,7 +184,7 @@ def _peak_memory(trainer: Trainer) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _note_start(path: Path, trainer: Trainer) -> None:
+def _note_start(path: Path, trainer: PlainTrainer) -> None:
     """Callback: append the number of epochs before this start of the run, once for all its processes."""
     if RANK > 0:
         return
@@ -192,7 +192,7 @@ def _note_start(path: Path, trainer: Trainer) -> None:
         file.write(f"{trainer.start_epoch}\n")
 
 
-def _check_batch(batch: int, trainer: Trainer) -> None:
+def _check_batch(batch: int, trainer: PlainTrainer) -> None:
     """Callback: stop if Ultralytics reduced the batch because memory ran out. Other methods had the full batch."""
     if trainer.batch_size != batch:
         raise DS2D2Error(

@@ -25,8 +25,8 @@ from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.checks import check_teacher, with_task
-from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.types import Callbacks, Configuration, ModelConfiguration
 
 _FORMAT = "ds2d2-amplifier"
 _FORMAT_VERSION = 1

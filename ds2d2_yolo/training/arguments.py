@@ -16,7 +16,7 @@ from ds2d2_yolo.detectors import TASKS
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.method import TERMS, WEIGHTS, Gains, filter_length
 from ds2d2_yolo.resources import own_file, resource_folder
-from ds2d2_yolo.training.protocols import Configuration
+from ds2d2_yolo.training.types import Configuration
 
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """The arguments of ds2d2 and their defaults, from `cfg/default.yaml`."""

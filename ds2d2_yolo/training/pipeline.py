@@ -31,9 +31,9 @@ from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, Goal, check_arguments, preset_arguments
 from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
 from ds2d2_yolo.training.pair import Pair, check_pair
-from ds2d2_yolo.training.protocols import Callbacks, Configuration
 from ds2d2_yolo.training.schedule import IMPLICIT
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
+from ds2d2_yolo.training.types import Callbacks, Configuration
 from ds2d2_yolo.training.unlabeled import unlabeled_stage
 
 

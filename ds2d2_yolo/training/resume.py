@@ -32,7 +32,6 @@ from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from ds2d2_yolo.training.adapters import keep_adapters
-from ds2d2_yolo.training.protocols import Trainer
 
 _FORMAT = "ds2d2-state"
 _PARTIAL = ".partial"
@@ -69,11 +68,11 @@ def state_file(checkpoint: Path, epoch: int) -> Path:
     return checkpoint.with_name(f"state{epoch}.pt")
 
 
-def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
+def save_state(trainer: Any, path: Path, unstepped: int) -> None:  # Any: the module of PlainTrainer imports this one
     """Write the exact state of a trainer at the end of an epoch.
 
     Args:
-        trainer (Trainer): An Ultralytics trainer.
+        trainer (PlainTrainer): The trainer.
         path (Path): The file. It contains only tensors and plain values.
         unstepped (int): Number of batches since the optimiser's last step. Their gradients are saved.
     """
@@ -98,7 +97,7 @@ def save_state(trainer: Trainer, path: Path, unstepped: int) -> None:
     torch.save(content, path)
 
 
-def checkpoint_size(trainer: Trainer) -> int:
+def checkpoint_size(trainer: Any) -> int:
     """Return the approximate size in bytes of an epoch's last.pt, best.pt and exact state together."""
     values = [*trainer.optimizer.state.values(), dict(trainer.model.state_dict())]
     *moments, model = (sum(x.nbytes for x in group.values() if isinstance(x, torch.Tensor)) for group in values)
@@ -133,15 +132,15 @@ def load_state(checkpoint: Path, epoch: int) -> dict[str, Any] | None:
     return None
 
 
-def restore_state(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Set a resumed trainer of Ultralytics to the exact state.
+def restore_state(trainer: Any, state: dict[str, Any]) -> None:
+    """Set a resumed trainer to the exact state.
 
     The data order and the random state are restored for one process that loads its own data (workers=0, as always on a
     CPU). The random state of worker processes cannot be saved. Their images get a new order and new augmentations, not
     those of the first epochs.
 
     Args:
-        trainer (Trainer): An Ultralytics trainer at the end of its `resume_training`.
+        trainer (PlainTrainer): The trainer at the end of its `resume_training`.
         state (dict[str, Any]): Output of `load_state`.
     """
     unwrap_model(trainer.model).load_state_dict(state["model"])

@@ -32,9 +32,9 @@ from ds2d2_yolo.loading.fingerprint import (
 from ds2d2_yolo.loading.models import Models
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
-from ds2d2_yolo.training.protocols import Callbacks
 from ds2d2_yolo.training.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.types import Callbacks
 
 TrainedKind = Literal["teacher", "amplifier"]
 """The stages before the student that train a model."""

@@ -41,7 +41,6 @@ from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
-from ds2d2_yolo.training.protocols import Callbacks, Configuration, Trainer
 from ds2d2_yolo.training.results import column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
@@ -53,6 +52,7 @@ from ds2d2_yolo.training.resume import (
 from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
+from ds2d2_yolo.training.types import Callbacks, Configuration
 from ds2d2_yolo.training.validation import DistillationValidator
 
 
@@ -534,7 +534,7 @@ def _begin_epoch(trainer: StudentTrainer) -> None:
     trainer.begin_epoch()
 
 
-def _keep_gains(calibration: Calibration, trainer: Trainer) -> None:
+def _keep_gains(calibration: Calibration, trainer: PlainTrainer) -> None:
     """Callback: end the calibration after the first epoch, and save its gains for a resumed run.
 
     Running gains are saved in each checkpoint instead.

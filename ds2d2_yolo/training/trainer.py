@@ -31,7 +31,6 @@ from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.checks import check_last_batch
 from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
-from ds2d2_yolo.training.protocols import Callbacks, Configuration, ModelConfiguration
 from ds2d2_yolo.training.ranks import check_launch, end_with_launcher
 from ds2d2_yolo.training.results import keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
@@ -48,6 +47,7 @@ from ds2d2_yolo.training.resume import (
     without_adapters,
 )
 from ds2d2_yolo.training.tasks import trainer_for
+from ds2d2_yolo.training.types import Callbacks, Configuration, ModelConfiguration
 
 
 class PlainTrainer(DetectionTrainer):
