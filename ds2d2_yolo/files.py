@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from ds2d2_yolo.errors import DS2D2Error, FullDiskError
@@ -370,20 +371,8 @@ def _remove_leftovers(target: Path) -> None:
     for partial in target.parent.glob(f"{glob.escape(target.name)}.partial-*"):
         try:
             marker = json.loads(next(partial.glob(".ds2d2-*-partial.json")).read_text())
-            dead = marker["host"] == socket.gethostname() and not _is_alive(int(marker["pid"]))
+            dead = marker["host"] == socket.gethostname() and not psutil.pid_exists(int(marker["pid"]))
         except (StopIteration, OSError, ValueError, KeyError, TypeError):
             continue  # not from this package, or another process is creating or removing it
         if dead:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # there, signal 0 would interrupt the process; the user must remove such folders
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it runs as another user
-    return True

@@ -103,7 +103,6 @@ def test_of_many_at_once_each_finds_a_whole_folder(tmp_path):
     assert names(tmp_path) == ["new"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_only_leftovers_of_dead_local_processes_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -310,7 +310,6 @@ def test_the_room_is_imported_without_torch_and_ultralytics():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
     target = tmp_path / "scenes"
     command = "import sys; from ds2d2_yolo.scenes import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
@@ -332,7 +331,6 @@ def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="leftovers are not removed there")
 def test_only_leftovers_of_dead_renderings_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
