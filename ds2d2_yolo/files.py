@@ -372,7 +372,7 @@ def _remove_leftovers(target: Path) -> None:
         try:
             marker = json.loads(next(partial.glob(".ds2d2-*-partial.json")).read_text())
             dead = marker["host"] == socket.gethostname() and not psutil.pid_exists(int(marker["pid"]))
-        except (StopIteration, OSError, ValueError, KeyError, TypeError):
+        except (StopIteration, OSError, ValueError, KeyError, TypeError, OverflowError):
             continue  # not from this package, or another process is creating or removing it
         if dead:
             shutil.rmtree(partial, ignore_errors=True)

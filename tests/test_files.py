@@ -111,6 +111,7 @@ def test_only_leftovers_of_dead_local_processes_are_removed(tmp_path):
         "new.partial-dead": {"pid": ended.pid, "host": here},
         "new.partial-alive": {"pid": os.getpid(), "host": here},
         "new.partial-elsewhere": {"pid": ended.pid, "host": f"not-{here}"},
+        "new.partial-impossible": {"pid": 2**70, "host": here},
         "newer.partial-other-target": {"pid": ended.pid, "host": here},
     }
     for name, marker in markers.items():
