@@ -40,6 +40,14 @@ def student(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def one_to_one(tmp_path_factory):
+    """A student with the head and the loss of YOLO26."""
+    path = small_yolo(tmp_path_factory.mktemp("one_to_one"))
+    path.write_text(f"end2end: True\nreg_max: 1\n{path.read_text()}")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
     return save_checkpoint(lively_model(small_yolo(folder, "big", 32), seed=1), folder / "teacher.pt")
@@ -92,27 +100,25 @@ MOMENTS = [
     stop_at("on_fit_epoch_end", 2),  # mosaics were closed
 ]
 RUNS = {
-    "yolo11": (DS2D2Trainer, {"student": "yolo11n.yaml"}),
-    "yolo26": (
-        DS2D2Trainer,
-        {"student": "yolo26n.yaml", "optimizer": "auto", "fraction": 0.6, "assignment": "teacher"},
-    ),
-    "cheap": (DS2D2Trainer, {"student": None, "distill_every": 2, "close_distill": 2, "gains": "running"}),
-    "larger": (DS2D2Trainer, {"student": None, "teacher_imgsz": 128}),
+    "as it comes": (DS2D2Trainer, {}),
+    "one-to-one": (DS2D2Trainer, {"optimizer": "auto", "fraction": 0.6, "assignment": "teacher"}),
+    "cheap": (DS2D2Trainer, {"distill_every": 2, "close_distill": 2, "gains": "running"}),
+    "larger": (DS2D2Trainer, {"teacher_imgsz": 128}),
     "amplifier": (AmplifierTrainer, {"optimizer": "MuSGD"}),
-    "teacher": (PlainTrainer, {"teacher": None, "cache": "ram"}),
+    "teacher": (PlainTrainer, {"cache": "ram"}),
 }
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, student, data, tmp_path):
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(kind, teacher, amplifier, student, one_to_one, data, tmp_path):
     trainer_class, changes = RUNS[kind]
-    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "project": str(tmp_path), **changes}
+    overrides = {**SETTINGS, "data": str(data), "project": str(tmp_path), **changes}
+    if trainer_class is not PlainTrainer:
+        overrides["teacher"] = str(teacher)
     if trainer_class is DS2D2Trainer:
         overrides["amplifier"] = str(amplifier)
-    if trainer_class is PlainTrainer or not overrides.get("student"):
-        overrides["model"] = student
-    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if trainer_class is not AmplifierTrainer:
+        overrides["model"] = one_to_one if kind == "one-to-one" else student
     expected = trainer_class(overrides={**overrides, "name": "uninterrupted"})
     expected.train()
     trainer = trainer_class(overrides={**overrides, "name": "interrupted"})

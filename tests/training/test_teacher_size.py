@@ -235,6 +235,7 @@ def test_other_tasks_and_families_learn_from_larger_images(kind, tmp_path):
     terms = [name for name in TERMS if f"train/{name}_loss" in read_columns(trainer.csv)]
     assert terms == (["ex_low", "ex_high"] if kind == "FasterRCNN" else ["ex_low", "ex_high", "im_full", "response"])
     assert trainer.pair.ratio == 2
+    assert not list((tmp_path / "runs").glob("amplifier*"))
 
 
 def test_a_size_without_common_grids_fails_before_training(tmp_path):

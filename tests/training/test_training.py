@@ -242,9 +242,8 @@ def test_the_student_starts_as_a_plain_one_does(run, data, tmp_path):
     assert seen["plain loss"] == seen["distilled loss"]
 
 
-@pytest.mark.parametrize("student", ["yolo11n.yaml", "yolo26n.yaml"])
-def test_an_interrupted_student_resumes_with_its_adapters(student, teacher, amplifier, data, tmp_path):
-    overrides = {**SHORT, "teacher": str(teacher), "amplifier": str(amplifier.amplifier), "student": student}
+def test_an_interrupted_student_resumes_with_its_adapters(teacher, amplifier, data, tmp_path):
+    overrides = {**SHORT, "teacher": str(teacher), "amplifier": str(amplifier.amplifier), "student": "yolo11n.yaml"}
     overrides |= {"data": str(data), "project": str(tmp_path), "epochs": 3}
     trainer = DS2D2Trainer(overrides=overrides)
 
@@ -380,7 +379,7 @@ def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
 
     second = DS2D2Trainer(overrides=overrides)
     second.train()
-    assert second.save_dir.name == "student2" or second.save_dir.name == "student-2"
+    assert second.save_dir.name == "student-2"
     assert [(path, path.stat().st_mtime_ns) for path, _ in changed] == changed
     assert len(list(project.iterdir())) == 4
     a, b = (columns(t.csv) for t in (first, second))
@@ -447,67 +446,6 @@ def test_two_processes_make_a_stage_once(data, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert sum("teacher: training in" in output for output in outputs) == 1
     assert sum("teacher: reusing" in output for output in outputs) == 1
-
-
-def test_a_student_killed_after_its_last_epoch_is_completed(teacher, data, tmp_path):
-    overrides = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "amplifier": None}
-    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path), "epochs": 1})
-
-    def kill(trainer):
-        raise KeyboardInterrupt
-
-    trainer.add_callback("on_fit_epoch_end", kill)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
-    assert hasattr(load_checkpoint(trainer.best)[0], "ds2d2_adapters")
-    DS2D2Trainer(overrides={"resume": str(trainer.last)}).train()
-    model, checkpoint = load_checkpoint(trainer.best)
-    assert not hasattr(model, "ds2d2_adapters")
-    assert checkpoint["optimizer"] is None
-
-
-def test_a_run_without_the_amplifiers_term_resumes(teacher, data, tmp_path):
-    overrides = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "im_high": 0}
-    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path)})
-
-    def stop(trainer):
-        raise KeyboardInterrupt
-
-    trainer.add_callback("on_fit_epoch_end", stop)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
-    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
-    resumed.train()
-    assert len(columns(resumed.csv)["epoch"]) == 2
-
-
-def test_the_teacher_does_not_run_in_validation(run, data, tmp_path):
-    arguments = {
-        "teacher": run.args.teacher,
-        "amplifier": run.args.amplifier,
-        "data": str(data),
-        "project": str(tmp_path),
-    }
-    trainer = DS2D2Trainer(overrides={**SHORT, **arguments, "student": "yolo11n.yaml", "epochs": 1})
-    batches = {"teacher": 0, "student": 0}
-
-    def watch(t):
-        t.distiller.teacher.model.register_forward_hook(lambda *_: batches.update(teacher=batches["teacher"] + 1))
-
-    trainer.add_callback("on_train_start", watch)
-    trainer.add_callback("on_train_batch_end", lambda t: batches.update(student=batches["student"] + 1))
-    trainer.train()
-    assert batches["teacher"] == batches["student"] == 2
-
-
-def test_amplifier_none_drops_the_term(teacher, data, tmp_path):
-    overrides = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "amplifier": None}
-    trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path), "epochs": 1})
-    trainer.train()
-    table = columns(trainer.csv)
-    assert "train/im_high_loss" not in table
-    assert table["train/im_full_loss"][0] > 0
-    assert not list(tmp_path.glob("amplifier*"))
 
 
 def test_equal_channels_need_no_adapter_for_implicit_terms(data, tmp_path):
