@@ -11,11 +11,7 @@ depend on their weights. Ultralytics' own distillation works only with its own m
 - "ds2d2": a step with all terms, the default. "without ...": one without some of its terms, to measure their cost.
 - "preset ...": a distilled step of a preset, and, with its plain epochs at the end, the average step of a run.
 
-With `--every 2 4`, `--im-every 4` or `--close 0.5`, averages of distilled and plain steps are measured, too:
-
-- "every 2": teacher and terms in every second step (`distill_every=2`);
-- "im 4": implicit terms in every fourth step (`im_every=4`);
-- "close 0.5": plain epochs in the second half of a run (`close_distill`), from the times of both kinds of steps.
+With `--im-every 4`, the average step with implicit terms in every fourth (`im_every=4`) is measured, too, as "im 4".
 
 Peak memory of each method is measured in its own process. `gpu.py` measures the same steps on a GPU.
 """
@@ -157,7 +153,7 @@ def steps_between(method: str) -> tuple[int, int]:
     if kind == "preset":
         arguments = check_arguments({"preset": name})
         return arguments.distill_every, arguments.im_every
-    return (int(name), 1) if kind == "every" else (1, int(name)) if kind == "im" else (1, 1)
+    return 1, int(name) if kind == "im" else 1
 
 
 def plain_share(method: str) -> float:
@@ -334,11 +330,7 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--weight", default="confidence", choices=WEIGHTS, help="weight of the explicit terms")
     parser.add_argument("--response", default=1.0, type=float, help="gain of the response term; published: 0")
-    parser.add_argument("--every", type=int, nargs="*", default=[], help="measure distill_every=k, too")
     parser.add_argument("--im-every", type=int, nargs="*", default=[], help="measure im_every=k, too")
-    parser.add_argument(
-        "--close", type=float, nargs="*", default=[], help="measure close_distill, too: shares of the epochs"
-    )
     parser.add_argument("--half-teacher", action="store_true", help="measure a teacher in bfloat16, too")
     return parser
 
@@ -351,8 +343,7 @@ def main() -> None:
     stock = YOLODetector.accepts(build(options.student, options))
     methods = [method for method in METHODS if stock or method != "builtin"]
     variants = [*(f"without {part}" for part in WITHOUT), *([HALF] if options.half_teacher else [])]
-    variants += [*(f"every {k}" for k in options.every), *(f"im {k}" for k in options.im_every)]
-    variants += [f"preset {name}" for name in PRESETS]
+    variants += [*(f"im {k}" for k in options.im_every), *(f"preset {name}" for name in PRESETS)]
     steps: dict[str, Step] = {method: make_step(method, options) for method in (*methods, *variants)}
     steps |= {f"part {part}": make_part(part, options) for part in PARTS}
     batch = make_batch(options)
@@ -364,9 +355,6 @@ def main() -> None:
                 seconds[name].append(value)
     seconds["parts"] = [sum(values) for values in zip(*(seconds[f"part {part}"] for part in PARTS), strict=True)]
     seconds = with_averages(seconds)
-    for share in options.close:
-        pairs = zip(seconds["plain"], seconds["ds2d2"], strict=True)
-        seconds[f"close {share:g}"] = [share * plain + (1 - share) * distilled for plain, distilled in pairs]
     context, memory = multiprocessing.get_context("spawn"), {}
     for method in methods:
         queue = context.Queue()

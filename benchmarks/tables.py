@@ -8,8 +8,7 @@ A page has blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This 
 - `rows yolo11-airbus-long`: the rows of the CSV, unchanged.
 - `overview yolo11-scenes yolo11-airbus`: a row for each experiment.
 
-    python benchmarks/tables.py            # after a change of a CSV, of experiments.yaml or of a block
-    python benchmarks/tables.py --check    # exit code 1 if a page differs from its CSVs
+    python benchmarks/tables.py    # after a change of a CSV, of experiments.yaml or of a block
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import csv
 import math
 import re
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -318,18 +316,14 @@ def outputs(folder: Path = FOLDER) -> dict[Path, str]:
     }
 
 
-def main() -> int:
+def main() -> None:
+    """Write what differs from the CSVs, and name it."""
     new = outputs()
     stale = [path for path, text in new.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    names = ", ".join(path.name for path in stale) or "none"
-    if "--check" in sys.argv:
-        print(f"differ from the CSVs: {names}")
-        return int(bool(stale))
     for path in stale:
         path.write_text(new[path], encoding="utf-8")
-    print(f"written: {names}")
-    return 0
+    print(f"written: {', '.join(path.name for path in stale) or 'none'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
