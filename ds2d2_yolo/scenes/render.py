@@ -35,7 +35,6 @@ MINIMUM_SIZE = 96  # pixels; in smaller images hardly any object is complete
 
 _FORMAT = 1  # of the manifest and of the folders
 _MANIFEST = "scenes.json"
-_OLD_DEFAULTS = {"task": "detect", "kinds": list(KINDS)}  # for manifests from before these choices existed
 
 
 class _Choices(TypedDict):
@@ -287,7 +286,7 @@ def _check_finished(folder: Path, chosen: _Choices) -> None:
     except (OSError, ValueError):
         raise DS2D2Error(f"{folder}: exists and is not a rendered data set (no {_MANIFEST}); {advice}") from None
     for key, value in chosen.items():
-        found = manifest.get(key, _OLD_DEFAULTS.get(key)) if isinstance(manifest, dict) else None
+        found = manifest.get(key) if isinstance(manifest, dict) else None
         if found != value:
             raise DS2D2Error(f"{folder}: exists with {key}={found} instead of {value}; {advice}")
     for split, count in chosen["counts"].items():

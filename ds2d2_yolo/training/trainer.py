@@ -150,12 +150,9 @@ class PlainTrainer(DetectionTrainer):
             self._lock_folder()
             if self.resume:
                 self.is_over = check_unfinished(last, Path(self.args.save_dir) / "weights")
-        four_terms = not hasattr(self.args, "response")  # from a version without the response term
         for name, default in DEFAULTS.items():
             if not hasattr(self.args, name):
                 setattr(self.args, name, default)
-        if self.resume and four_terms:
-            self.args.response, self.args.shares = 0.0, [*self.args.shares[:4], 0.0]
 
     def _continue_in_folder(self, last: Path) -> None:
         """Continue in the folder of a checkpoint. So resuming a copy of a run does not change the original run."""

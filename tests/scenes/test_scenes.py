@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -214,15 +213,6 @@ def test_oriented_labels_are_of_the_same_objects_and_images(rendered, tmp_path):
         render_dataset(oriented, **SMALL)
     with pytest.raises(DS2D2Error, match="task=pose: choose one of detect, obb"):
         render_dataset(tmp_path / "other", **SMALL, task="pose")
-
-
-def test_a_folder_from_before_the_choice_of_a_task_is_used(rendered, tmp_path):
-    older = tmp_path / "older"
-    shutil.copytree(rendered, older)
-    manifest = json.loads((older / "scenes.json").read_text())
-    del manifest["task"]
-    (older / "scenes.json").write_text(json.dumps(manifest))
-    assert render_dataset(older, **SMALL) == older
 
 
 def test_a_folder_of_the_user_is_refused_and_left_as_it_is(tmp_path):

@@ -178,23 +178,6 @@ def test_without_exact_state_a_run_resumes_as_ultralytics_does(teacher, student,
     assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
 
 
-def test_a_run_older_than_the_response_term_ends_without_it(teacher, student, data, tmp_path):
-    overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
-    trainer = DS2D2Trainer(overrides={**overrides, "response": 0, "epochs": 2, "project": str(tmp_path)})
-    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
-    with pytest.raises(Killed):
-        trainer.train()
-    checkpoint = torch.load(trainer.last, weights_only=False)
-    del checkpoint["train_args"]["response"]
-    checkpoint["train_args"]["shares"] = [0.25, 0.1, 1.0, 0.5]
-    torch.save(checkpoint, trainer.last)
-    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
-    resumed.train()
-    assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
-    assert (resumed.args.response, resumed.args.shares) == (0, [0.25, 0.1, 1.0, 0.5, 0])
-    assert "response" not in resumed.distiller.loss.gains.active
-
-
 def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=2)
     label = data.parent / "labels" / "val" / "0.txt"
