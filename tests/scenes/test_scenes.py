@@ -1,13 +1,10 @@
 """The embedded data set: scenes depend only on their seed, labels fit, folders are complete or missing."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 
 import cv2
@@ -297,45 +294,6 @@ def test_the_room_is_imported_without_torch_and_ultralytics():
     )
     ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120)
     assert (ended.stdout.strip(), ended.stderr) == ("set()", "")
-
-
-@pytest.mark.slow
-def test_a_killed_rendering_is_cleared_up_by_the_next_call(tmp_path):
-    target = tmp_path / "scenes"
-    command = "import sys; from ds2d2_yolo.scenes import *; render_dataset(sys.argv[1], {'train': 10**5}, 96)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, str(target)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    try:
-        limit = time.monotonic() + 60
-        while not list(tmp_path.glob("scenes.partial-*/images/train/000002.png")):
-            assert process.poll() is None, "the rendering ended by itself"
-            assert time.monotonic() < limit, "the rendering never began"
-            time.sleep(0.02)
-    finally:
-        process.kill()
-        process.wait()
-    assert not target.exists()
-    assert len(partials(target)) == 1
-    render_dataset(target, **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
-
-
-def test_only_leftovers_of_dead_renderings_are_removed(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    here = socket.gethostname()
-    markers = {
-        "dead": {"pid": ended.pid, "host": here},
-        "alive": {"pid": os.getpid(), "host": here},
-        "elsewhere": {"pid": ended.pid, "host": f"not-{here}"},
-    }
-    for name, marker in markers.items():
-        (tmp_path / f"scenes.partial-{name}").mkdir()
-        (tmp_path / f"scenes.partial-{name}" / MARKER).write_text(json.dumps(marker))
-    (tmp_path / "scenes.partial-unmarked").mkdir()
-    render_dataset(tmp_path / "scenes", {"train": 1}, size=96)
-    assert partials(tmp_path / "scenes") == [f"scenes.partial-{name}" for name in ("alive", "elsewhere", "unmarked")]
 
 
 def test_two_renderings_at_once_give_one_whole_data_set(tmp_path, rendered):
