@@ -620,11 +620,6 @@ def test_the_summary_shows_found_and_left_out_objects(tmp_path, capsys):
     assert rows[-1] == ["train", "with", f"data={tmp_path / 'out' / 'out.yaml'}"]
 
 
-def test_a_missing_source_is_reported():
-    with pytest.raises(DS2D2Error, match=r"src= is missing; see 'ds2d2 cfg convert'"):
-        convert.run(words({}))
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system on which names are any bytes")
 def test_names_that_are_no_text_are_listed(tmp_path, capsys):
     source = miniatures.dior(tmp_path / "DIOR", both=False)

@@ -279,14 +279,6 @@ def test_a_polygon_of_voc_without_box_is_its_hull(tmp_path):
     np.testing.assert_allclose(lines[0, 1:], SHARES)
 
 
-def test_images_without_labels_are_listed(tmp_path):
-    source = exports.roboflow_voc(tmp_path / "src")
-    picture(source / "train" / "new.jpg")
-    conversion = convert_dataset(source, tmp_path / "out")
-    assert [entry["reason"] for entry in conversion.manifest["left_out"]] == ["image without labels"]
-    assert files(conversion)["train"] == 2
-
-
 def test_swapped_corners_are_put_in_order_and_noted(tmp_path):
     swapped = (BOX[2] + 1, BOX[3] + 1, BOX[0] + 1, BOX[1] + 1)
     source = exports.roboflow_voc(tmp_path / "src")

@@ -79,18 +79,6 @@ def test_class_layers_of_torchvision_models_are_new(family, data, tmp_path):
     torch.testing.assert_close(state["model.0.0.weight"], source.state_dict()["model.0.0.weight"])
 
 
-def test_other_keypoints_are_a_start(tmp_path):
-    data = write_data(tmp_path / "set", train=2, val=2, task="pose")
-    content = small_yolo(tmp_path, task="pose").read_text().replace("kpt_shape: [4, 2]", "kpt_shape: [17, 3]")
-    (tmp_path / "many.yaml").write_text(content)
-    model = build_model(str(tmp_path / "many.yaml"), nc=2)
-    model.names = NAMES
-    model.task = "pose"
-    planned = plan(asked(save_checkpoint(model, tmp_path / "many.pt"), data, tmp_path), "teacher")
-    assert planned.states == {"teacher": "to be trained"}
-    assert planned.teacher.keypoints == (4, 2)
-
-
 @pytest.mark.parametrize(
     ("names", "text"),
     [

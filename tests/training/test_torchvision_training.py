@@ -12,7 +12,6 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.models import load_model
@@ -175,9 +174,3 @@ def test_families_do_not_mix(teacher, student, message, data, tmp_path):
 def test_schedules_that_make_no_sense_are_refused(steps):
     with pytest.raises(DS2D2Error, match="expected epochs in ascending order"):
         check_arguments({"teacher": "t.pt", "model": "s.yaml", "lr_steps": steps})
-
-
-def test_two_schedules_are_refused():
-    words = ["teacher=t.pt", "student=s.yaml", "lr_steps=[16,22]", "cos_lr=True"]
-    with pytest.raises(DS2D2Error, match="two schedules; leave cos_lr= out"):
-        check_arguments(parse_arguments(words))
