@@ -42,6 +42,11 @@ def what_to_change(path: str, error: Exception, split: str = "val") -> str:
         for key, other, example in _LINES:
             if content.get(key) is None and other not in content:
                 return f"the line '{key}:' is missing; add for example '{key}: {example}'"
+        for name in ("train", "val", "test", "minival"):
+            entries = content.get(name) or []
+            for entry in entries if isinstance(entries, list) else [entries]:
+                if not isinstance(entry, str):
+                    return f"'{name}:' holds {entry!r}; write a folder, or a text file with one path per line"
         absent = isinstance(error, FileNotFoundError)  # otherwise a failed download, values of another type, ...
         return (absent and missing_images(path, ("train", "val", split))) or message_of(error)
     except Exception:  # no YAML, or values of other types: Ultralytics' own message describes it

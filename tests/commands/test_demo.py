@@ -47,10 +47,3 @@ def test_demo_refuses_a_mismatched_pair_before_training(tmp_path, capsys):
     assert main(["demo", *words, f"project={tmp_path / 'runs'}"]) == 1
     assert "has 3 levels, student yolov8n-p6 has 4" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("words", [["epochs=many"], ["techer=x"], ["data=missing.yaml"], ["task=segment"]])
-def test_demo_answers_mistakes_in_one_line(words, tmp_path, capsys):
-    assert main(["demo", *words, f"project={tmp_path}"]) in {1, 2}
-    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("ds2d2: error:")]) == 1
-    assert list(tmp_path.iterdir()) == []

@@ -157,7 +157,7 @@ MISTAKES = [
     ({"val_kd": True}, "val_kd=True: rtdetr-l predicts by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
     ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l predicts by queries"),
-    ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layer"),
+    ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layers=: rtdetr-l has layers 0 to 28, not 29"),
     ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
     ({"student": "yolov8n-p2.yaml"}, "teacher rtdetr-l has 3 levels, student yolov8n-p2 has 4"),
     ({"gains": "reference"}, "gains=reference: the paper's authors have none for RT-DETR"),
