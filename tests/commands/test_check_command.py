@@ -11,7 +11,6 @@ from command_words import words
 from ds2d2_yolo.commands import check
 from ds2d2_yolo.data.check import KINDS
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import option_defaults
 
 GOOD = "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n"
 PICTURES = ["classes.png", "density.png", "sizes.png"]
@@ -161,13 +160,6 @@ def test_splits_of_lists_and_pose_labels_are_read(tmp_path):
     train = read(tmp_path / "out")["splits"]["train"]
     assert (train["images"], train["objects"]) == (2, 1)
     assert train["findings"]["missing_image"]["places"][0]["file"] == "images/train/gone.png"
-
-
-def test_the_documented_options_are_those_with_their_defaults():
-    assert option_defaults("check") == {
-        **{"data": None, "task": "detect", "imgsz": 640, "strides": [8, 16, 32], "images": "full"},
-        **{"unlabeled": None, "plots": True, "out": None, "exist_ok": False},
-    }
 
 
 @pytest.mark.parametrize(

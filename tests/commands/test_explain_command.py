@@ -14,7 +14,6 @@ from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.explain import run_explain
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.options import option_defaults
 
 
 @pytest.fixture
@@ -187,12 +186,3 @@ def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, opti
     assert message.format(**wrong) in str(caught.value)
     assert caught.value.exit_code == code
     assert list(tmp_path.iterdir()) == []
-
-
-def test_every_option_is_documented():
-    from ds2d2_yolo.resources import resource_folder
-
-    for mode in ("explain", "report"):
-        lines = (resource_folder("cfg") / f"{mode}.yaml").read_text().splitlines()
-        documented = {line.split(":")[0] for line in lines if line and not line.startswith("#") and "# (" in line}
-        assert documented == set(option_defaults(mode))

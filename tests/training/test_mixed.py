@@ -153,6 +153,13 @@ def test_an_image_of_weight_zero_is_not_there(student, image):
     torch.testing.assert_close(found_items, items, rtol=1e-4, atol=1e-5)
 
 
+def test_weight_zero_leaves_the_own_loss_to_labels(student):
+    batch = batch_of(task=student.task)
+    alone = loss_of(student, part(batch, 0))[0]
+    MixedLoss(weight=0.0).begin_step(student, batch | {"unlabeled": (False, True)})
+    torch.testing.assert_close(student.model(batch)[0], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_keep_the_mean_of_equal_images(student):
     number = 60  # Ultralytics divides by 1 where they do not sum up to that
     if student.title == "yolov10n":

@@ -142,9 +142,6 @@ def test_a_plain_step_asks_no_teacher_and_taps_nothing(parts, tmp_path):
     assert columns["steps/distilled"] == [3 / 5] * 2
     assert columns["steps/implicit"] == [2 / 5] * 2
     for name in TERMS:
-        assert columns[f"train/{name}_loss"] == [
-            pytest.approx(value, rel=0.2) for value in columns[f"train/{name}_loss"]
-        ]
         assert all(value > 0 for value in columns[f"train/{name}_loss"])
         assert all(value > 0 for value in columns[f"share/{name}"])
     assert trainer.distiller.calibration.batches == 2  # with all terms, in the first epoch

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 from training_helpers import lively_model, no_network, save_checkpoint, short, small_yolo, write_data
-from ultralytics.data.augment import Mosaic
+from ultralytics.data.augment import CutMix, MixUp, Mosaic
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
@@ -35,11 +35,12 @@ def parts(tmp_path_factory):
 
 
 class Watch:
-    """Events of a run: images per batch and their sizes, labels, and the student's first weights."""
+    """Events of a run: images per batch and their sizes, labels, saved checkpoints, and the student's first weights."""
 
     def __init__(self, trainer):
-        self.counts, self.sizes, self.classes, self.start = [], [], set(), {}
+        self.counts, self.sizes, self.classes, self.saved, self.start = [], [], set(), 0, {}
         trainer.add_callback("on_train_start", self.keep)
+        trainer.add_callback("on_model_save", self.count_saved)
         prepare = trainer.preprocess_batch
 
         def look(batch):
@@ -51,6 +52,9 @@ class Watch:
 
         trainer.preprocess_batch = look
 
+    def count_saved(self, trainer):
+        self.saved += 1
+
     def keep(self, trainer):
         self.start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
@@ -60,12 +64,12 @@ def unchanged(trainer, watch, prefix):
     return all(torch.equal(state[name], value) for name, value in watch.start.items() if name.startswith(prefix))
 
 
-def mosaics(dataset):
-    """Whether four images are combined to one."""
+def combines(dataset, transform_class):
+    """Whether several images are combined to one in this way."""
     found = [dataset.transforms]
     for transform in found:  # grows during the loop: transforms are nested
         found += getattr(transform, "transforms", [])
-    return any(isinstance(transform, Mosaic) and transform.p > 0 for transform in found)
+    return any(isinstance(transform, transform_class) and transform.p > 0 for transform in found)
 
 
 def rows(trainer):
@@ -77,22 +81,28 @@ OPTIONS = {
     "rect": ({"rect": True}, lambda t, w: t.train_loader.dataset.rect),
     "multi_scale": ({"multi_scale": 0.5, "batch": 1, "imgsz": 128}, lambda t, w: len(set(w.sizes)) > 1),
     "cos_lr": ({"cos_lr": True, "epochs": 3, "val": False}, lambda t, w: t.lf(1) == pytest.approx(0.7525, abs=1e-3)),
-    "close_mosaic": ({"close_mosaic": 1, "epochs": 2, "val": False}, lambda t, w: not mosaics(t.train_loader.dataset)),
-    "mosaic": ({"close_mosaic": 0}, lambda t, w: mosaics(t.train_loader.dataset)),
+    "close_mosaic": (
+        {"close_mosaic": 1, "epochs": 2, "val": False},
+        lambda t, w: not combines(t.train_loader.dataset, Mosaic),
+    ),
+    "mosaic": ({"close_mosaic": 0}, lambda t, w: combines(t.train_loader.dataset, Mosaic)),
     "freeze": ({"freeze": 3}, lambda t, w: unchanged(t, w, "model.2.") and not unchanged(t, w, "model.3.")),
     "classes": ({"classes": [1]}, lambda t, w: w.classes == {1.0}),
     "fraction": ({"fraction": 0.5}, lambda t, w: w.counts == [2]),
     "cache-ram": ({"cache": "ram"}, lambda t, w: all(image is not None for image in t.train_loader.dataset.ims)),
     "cache-disk": ({"cache": "disk"}, lambda t, w: all(path.is_file() for path in t.train_loader.dataset.npy_files)),
     "save_period": ({"save_period": 1}, lambda t, w: (t.wdir / "epoch0.pt").is_file()),
-    "save": ({"save": False, "epochs": 2}, lambda t, w: t.last.is_file()),
-    "val": ({"val": False, "epochs": 2}, lambda t, w: len(rows(t)) == 2),
+    "save": ({"save": False, "epochs": 2}, lambda t, w: w.saved == 1),
+    "val": (
+        {"val": False, "epochs": 2},
+        lambda t, w: [float(row["val/box_loss"]) > 0 for row in rows(t)] == [False, True],
+    ),
     "time": ({"time": 1e-7, "epochs": 9}, lambda t, w: len(rows(t)) == 1),
     "accumulation": ({"nbs": 4}, lambda t, w: t.ema.updates == 1),
     "class_weights": ({"cls_pw": 0.5}, lambda t, w: t.model.class_weights is not None),
     "augmentations": (
-        {"mosaic": 1.0, "mixup": 1.0, "cutmix": 1.0, "degrees": 30, "shear": 5, "flipud": 0.5, "bgr": 0.5},
-        lambda t, w: w.counts == [2, 2],
+        {"close_mosaic": 0, "mixup": 1.0, "cutmix": 1.0, "degrees": 30, "shear": 5, "flipud": 0.5, "bgr": 0.5},
+        lambda t, w: all(combines(t.train_loader.dataset, kind) for kind in (Mosaic, MixUp, CutMix)),
     ),
     "learning_rate": ({"lr_steps": [1], "epochs": 2, "val": False}, lambda t, w: t.lf(1) == pytest.approx(0.1)),
     "optimizer-auto": ({"optimizer": "auto"}, lambda t, w: type(t.optimizer).__name__ == "AdamW"),
