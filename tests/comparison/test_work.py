@@ -134,6 +134,7 @@ def test_an_interrupted_run_continues_where_it_was(distil, job_of):
     assert Path(job["record"]).stat().st_mtime_ns == modified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distil", KINDS)
 def test_a_run_killed_after_its_last_epoch_is_completed(distil, job_of):
     def kill(trainer):
@@ -187,6 +188,7 @@ def test_results_of_changed_data_are_not_recorded(event, message, job_of, tmp_pa
     assert kept.is_file() is (event == "on_train_epoch_end")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_starts_the_run_over(job_of):
     job = job_of("none", epochs=1)
     weights = Path(job["folder"]) / "weights"
@@ -197,6 +199,7 @@ def test_a_damaged_checkpoint_starts_the_run_over(job_of):
     assert record_of(job)["continued_after"] == []
 
 
+@pytest.mark.slow
 def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
     failed = []
 

@@ -316,7 +316,7 @@ def test_splits_are_made_up_as_asked(tmp_path, splits, expected):
         ({"version": "1.0"}, "version=1.0: only DOTA has versions"),
     ],
 )
-def test_unsuitable_models_are_reported(tmp_path, options, complaint):
+def test_unsuitable_options_are_reported(tmp_path, options, complaint):
     with pytest.raises(DS2D2Error, match=complaint):
         recognise(miniatures.dior(tmp_path), **options)
 

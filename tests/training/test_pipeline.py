@@ -44,6 +44,7 @@ def test_a_plan_tells_the_epochs_of_each_stage(asked):
     assert planned.summary()[-1] == f"  stages: {stages}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["teacher", "amplifier"])
 def test_a_plan_goes_as_far_as_its_goal(asked, goal):
     del asked["student"]
@@ -63,6 +64,7 @@ def test_running_a_plan_leaves_the_plan_as_it_was(asked):
     assert done.arguments.amplifier.endswith("amplifier.pt")
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_is_planned_to_be_continued(asked):
     def stop(trainer):
         raise KeyboardInterrupt
@@ -99,6 +101,7 @@ def test_a_stage_of_changed_data_is_never_recorded(goal, split, asked, tmp_path)
     assert all((made.parents[1] / f"weights-changed-data-{number}" / made.name).is_file() for number in (1, 2))
 
 
+@pytest.mark.slow
 def test_a_constructor_trains_nothing(asked, tmp_path, caplog):
     LOGGER.addHandler(caplog.handler)
     trainer = DS2D2Trainer(overrides={**asked, "name": "student"})
@@ -149,6 +152,7 @@ def test_loggers_open_the_record_of_a_student_after_its_stages(asked):
     assert amplifiers == ["amplifier.pt"] * 2
 
 
+@pytest.mark.slow
 def test_a_given_teacher_is_loaded_at_most_twice(data, tmp_path, monkeypatch):
     teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 24)), tmp_path / "teacher.pt")
     asked = {**short(), "teacher": str(teacher), "student": str(small_yolo(tmp_path)), "data": str(data)}

@@ -45,6 +45,7 @@ def asked(teacher, data, folder, **changes):
     return short(teacher=str(teacher), data=str(data), project=str(folder / "runs"), **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["yolo11n.yaml", "yolo26n.yaml", "yolo11n-obb.yaml", "yolo11n-seg.yaml"])
 def test_matching_weights_of_a_checkpoint_are_used(architecture, tmp_path):
     task = {"obb": "obb", "seg": "segment"}.get(architecture.removesuffix(".yaml")[-3:], "detect")
@@ -160,6 +161,7 @@ def test_a_missing_bare_name_says_where_the_file_belongs(data, tmp_path):
         plan(asked("no-such-model.pt", data, tmp_path), "amplifier")
 
 
+@pytest.mark.slow
 def test_ultralytics_own_way_of_training_follows_the_rule(data, tmp_path):
     student = save_checkpoint(lively_model(small_yolo(tmp_path), classes=80, seed=5), tmp_path / "student.pt")
     given = asked(checkpoint(tmp_path), data, tmp_path)
