@@ -81,7 +81,7 @@ def picture(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     table=st.lists(rows, max_size=6),
     gap=st.sampled_from([" ", "\t", "  "]),
@@ -108,7 +108,7 @@ def test_a_label_file_is_read_as_ultralytics_reads_it(picture, table, gap, end, 
     assert sorted(points.tolist() for points in ours.polygons) == sorted(points.tolist() for points in segments)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=80))
 def test_any_text_is_parsed_or_rejected_with_its_lines(text):
     labels = parse_labels(text, 3)
@@ -466,7 +466,7 @@ def test_oriented_sizes_are_of_the_rectangle_not_its_hull(tmp_path):
         assert bands.tolist() == [int(index == band) for index in range(5)], task
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20),
     cells=st.integers(1, 60),
@@ -490,7 +490,7 @@ def test_padding_of_the_training_image_counts_for_the_cells(tmp_path):
     assert report.most_in_cell(8) == 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(0, 12), st.integers(20, 26), st.integers(20, 26)),

@@ -156,7 +156,7 @@ inside = st.tuples(*[st.floats(1e-4, 0.9999)] * 4).filter(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(inside, st.integers(0, 1)), max_size=5), st.integers(10, 9000), st.integers(10, 9000))
 def test_boxes_survive_the_round_trip(objects, width, height):
     ends = np.array([item[0] for item in objects]).reshape(-1, 4)
@@ -169,7 +169,7 @@ def test_boxes_survive_the_round_trip(objects, width, height):
     np.testing.assert_allclose(back[:, 1:], label["bboxes"], rtol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.lists(st.floats(0, 1, width=32), min_size=8, max_size=8), max_size=5),
     st.integers(10, 9000),

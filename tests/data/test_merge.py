@@ -95,7 +95,7 @@ def merge(folder, entries, **options):
 # -------------------------------------------------------------------------------------------- round trips
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.data(), st.sampled_from(["detect", "obb"]))
 def test_every_object_comes_back_once(tmp_path_factory, data, task):
     tmp_path = tmp_path_factory.mktemp("merge")
@@ -214,7 +214,7 @@ def test_uncertain_detections_are_dropped_on_request(folder):
     assert (merged.found, merged.kept["small-vehicle"]) == (1, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 120), st.floats(0.05, 0.9))
 def test_oriented_boxes_are_suppressed_one_by_one(seed, count, iou):
     rng = np.random.default_rng(seed)

@@ -92,7 +92,7 @@ def scenes(draw):
 # ------------------------------------------------------------------------------------------------ windows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, tilings)
 def test_windows_of_one_size_overlap_and_cover_the_image(size, chosen):
     cut = cut_tiles(annotated(), size, chosen, "detect")
@@ -167,7 +167,7 @@ def test_senseless_settings_are_refused(values, message):
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(scenes(), tilings, st.floats(0.05, 1), st.sampled_from(["detect", "obb"]), st.sampled_from(["drop", "best"]))
 def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, least, task, best):
     size, image = scene
@@ -192,7 +192,7 @@ def test_objects_are_in_tiles_that_show_enough_or_are_listed(scene, tiling, leas
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(scenes(), tilings, st.sampled_from(["detect", "obb"]))
 def test_labels_are_accepted_by_ultralytics(scene, chosen, task):
     size, image = scene
@@ -205,7 +205,7 @@ def test_labels_are_accepted_by_ultralytics(scene, chosen, task):
             assert -1e-6 <= min(x1 + x2, y1 + y2) / 2 <= max(x1 + x2, y1 + y2) / 2 <= 1 + 1e-6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(scenes(), tilings, st.sampled_from(["detect", "obb"]))
 def test_complete_objects_of_tiles_return_to_their_source(scene, chosen, task):
     size, image = scene
@@ -220,7 +220,7 @@ def test_complete_objects_of_tiles_return_to_their_source(scene, chosen, task):
                 np.testing.assert_allclose(back, source.box if task == "detect" else source.corners, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(40, 100))
 def test_objects_up_to_the_overlap_are_whole_in_some_tile(data, overlap):
     chosen = TileSettings(128, overlap)

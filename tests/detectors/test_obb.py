@@ -143,7 +143,7 @@ def similarity(*pair):
 
 
 @given(first=box, second=box, turns=st.integers(-3, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_half_turns_change_nothing(first, second, turns):
     turned = (*first[:4], first[4] + turns * math.pi)
     assert similarity(first, second) == pytest.approx(similarity(turned, second), abs=1e-6)
@@ -151,14 +151,14 @@ def test_half_turns_change_nothing(first, second, turns):
 
 
 @given(first=box, second=box)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_exchanged_sides_and_a_quarter_turn_change_nothing(first, second):
     x, y, w, h, angle = first
     assert similarity(first, second) == pytest.approx(similarity((x, y, h, w, angle + math.pi / 2), second), abs=1e-6)
 
 
 @given(square=box, ratio=st.floats(0.97, 1.03), turn=st.floats(-4, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nearly_square_boxes_hardly_have_an_angle(square, ratio, turn):
     x, y, w, _, angle = square
     assert similarity((x, y, w, w * ratio, angle), (x, y, w, w * ratio, angle + turn)) > 0.97
@@ -166,7 +166,7 @@ def test_nearly_square_boxes_hardly_have_an_angle(square, ratio, turn):
 
 
 @given(first=box, second=box)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_similarity_is_symmetric_and_highest_for_equal_boxes(first, second):
     value = similarity(first, second)
     assert -1e-6 <= value <= similarity(first, first) + 1e-9  # its epsilon is inside a root

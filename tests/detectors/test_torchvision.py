@@ -313,7 +313,7 @@ overlaps = st.lists(st.sampled_from([0.0, 0.2, 0.35, 0.45, 0.6, 0.9]), min_size=
 
 
 @given(st.lists(overlaps, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_matching_follows_the_reference_rule_object_by_object(rows):
     quality = torch.tensor(rows)
     expected = []

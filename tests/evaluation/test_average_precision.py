@@ -11,6 +11,8 @@ import tracemalloc
 
 import cv2
 import numpy as np
+import pycocotools.coco
+import pycocotools.cocoeval
 import pytest
 import torch
 from command_words import words
@@ -339,12 +341,9 @@ def test_the_saved_files_give_the_same_numbers_to_others(evaluated):
     ours = of(evaluation)
     assert ours == pytest.approx(theirs.all_stats[:6].tolist(), rel=1e-12)
     assert 0.2 < ours[0] < 0.8
-    pycocotools = pytest.importorskip("pycocotools.coco")
-    from pycocotools.cocoeval import COCOeval
-
     with contextlib.redirect_stdout(io.StringIO()):
-        reference = pycocotools.COCO(truth_file)
-        theirs = COCOeval(reference, reference.loadRes(prediction_file), "bbox")
+        reference = pycocotools.coco.COCO(truth_file)
+        theirs = pycocotools.cocoeval.COCOeval(reference, reference.loadRes(prediction_file), "bbox")
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()

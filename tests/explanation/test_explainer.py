@@ -215,7 +215,7 @@ boxes = st.tuples(*[st.floats(-20, 80)] * 2, *[st.floats(0, 60)] * 2, st.floats(
 
 
 @given(st.lists(boxes, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spreading_keeps_the_sum_of_all_places_inside(rows):
     numbers = torch.tensor([[x, y, x + w + 1, y + h + 1, value] for x, y, w, h, value in rows]).reshape(-1, 5)
     canvas = spread_over(numbers[:, :4], numbers[:, 4], (64, 48))

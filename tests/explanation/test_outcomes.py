@@ -19,7 +19,7 @@ def test_each_object_is_hit_once_and_by_its_own_class():
 
 
 @given(detections=st.integers(0, 6), objects=st.integers(0, 6), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_box_is_counted_once(detections, objects, seed):
     generator = np.random.default_rng(seed)
     boxes, truth = (generator.uniform(0, 20, (n, 4)) for n in (detections, objects))

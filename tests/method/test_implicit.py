@@ -109,7 +109,7 @@ box = st.tuples(coordinates, coordinates, coordinates, coordinates)
 
 
 @given(first=box, second=box)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_generalized_iou_is_finite_and_bounded_for_proper_boxes(first, second):
     a, b = torch.tensor(first), torch.tensor(second)
     assert torch.isfinite(generalized_iou(a, b))

@@ -50,7 +50,7 @@ entry = st.tuples(st.floats(0, 1), st.floats(0, 1), side, side, turn, st.integer
     size=st.tuples(st.integers(8, 700), st.integers(8, 700)),
     grid=st.tuples(st.integers(1, 17), st.integers(1, 17)),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_agrees_with_a_loop_for_any_oriented_boxes(entries, size, grid):
     boxes = [(x * size[1], y * size[0], *rest) for x, y, *rest, _ in entries]
     images = [image for *_, image in entries]
@@ -64,7 +64,7 @@ def test_agrees_with_a_loop_for_any_oriented_boxes(entries, size, grid):
 
 
 @given(x=st.floats(-300, 900), y=st.floats(-300, 900), w=side, h=side, angle=turn)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_object_adds_one_that_shows_in_the_image(x, y, w, h, angle):
     reach_x = (abs(w * math.cos(angle)) + abs(h * math.sin(angle))) / 2
     reach_y = (abs(w * math.sin(angle)) + abs(h * math.cos(angle))) / 2
@@ -75,7 +75,7 @@ def test_every_object_adds_one_that_shows_in_the_image(x, y, w, h, angle):
 
 
 @given(x=st.floats(0, 640), y=st.floats(0, 640), w=side, h=side, angle=st.floats(-3, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_same_rectangle_written_otherwise_weighs_the_same(x, y, w, h, angle):
     box = (x, y, w, h, angle)
     assume(np.abs(margins(box, (640, 640), (40, 40))).min() > 1e-6)

@@ -15,7 +15,7 @@ SIZES = st.integers(1, 13)
 
 
 @given(height=SIZES, width=SIZES, wavelet=st.sampled_from(WAVELETS), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agrees_with_pywavelets(height, width, wavelet, seed):
     x = torch.randn(2, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     ll, (lh, hl, hh) = pywt.dwt2(x.numpy(), wavelet, mode="zero")
@@ -58,7 +58,7 @@ def test_is_orthonormal(wavelet):
 
 
 @given(height=SIZES, width=SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_is_linear(height, width):
     first, second = torch.randn(2, 1, 2, height, width, dtype=torch.float64)
     for total, left, right in zip(decompose(first - 3 * second), decompose(first), decompose(second), strict=True):

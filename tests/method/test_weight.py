@@ -85,7 +85,7 @@ boxes_strategy = st.lists(st.tuples(coordinate, coordinate, coordinate, coordina
     size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
 )
 @example(entries=[(1.0, 1.0, math.inf, 5.0, 0)], height=4, width=4, size=(32, 32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_agrees_with_a_loop_for_any_boxes(entries, height, width, size):
     finite = [entry for entry in entries if all(map(math.isfinite, entry[:4]))]
     boxes = torch.tensor([entry[:4] for entry in finite]).reshape(-1, 4)
@@ -106,7 +106,7 @@ def test_agrees_with_a_loop_for_any_boxes(entries, height, width, size):
     side=st.tuples(st.floats(0, 190), st.floats(0, 190)),
     neighbours=st.integers(0, 30),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_object_adds_one_whatever_its_size_and_neighbours(centre, side, neighbours):
     x, y, w, h = *centre, *side
     box = torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]])

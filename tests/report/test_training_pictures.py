@@ -109,7 +109,6 @@ def test_measuring_a_run_leaves_its_weights_bit_by_bit(short):
 @pytest.mark.slow
 def test_tensorboard_shows_terms_gains_shares_and_agreement(short):
     """In its own process: Ultralytics disables loggers in tests."""
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     script = f"""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds2d2_yolo.errors import DS2D2Error
@@ -100,7 +100,7 @@ def test_objects_are_drawn_where_their_boxes_are():
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**40),
     index=st.integers(0, 10**6),

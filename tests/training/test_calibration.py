@@ -32,7 +32,7 @@ def pull(maps, strength):
     return sum(x.sum() for x in maps) * strength / math.sqrt(count)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(share=st.floats(0.01, 100), detection=POSITIVE, term=POSITIVE)
 def test_a_term_gets_its_share_of_the_gradient(share, detection, term):
     maps, calibration = maps_of(), Calibration({"im_full": share}, batches=1)

@@ -71,7 +71,7 @@ rows = st.lists(st.tuples(st.floats(0, 30), st.floats(0.3, 1), st.integers(0, 1)
 
 
 @given(rows, rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agreement_is_a_share_and_takes_no_side(ours, theirs):
     sides = [found(*((shifted(x), confidence, label) for x, confidence, label in side)) for side in (ours, theirs)]
     one, other, same = Agreement(), Agreement(), Agreement()

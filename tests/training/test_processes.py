@@ -242,7 +242,6 @@ SHORT = short()
 @pytest.mark.slow
 def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
     """On a CPU one process can run it. It has no rank: workers use the rank to pass their parent's lock."""
-    pytest.importorskip("cloudpickle")
     data = write_data(tmp_path / "set", train=4, val=2)
     overrides = {**SHORT, "teacher": "yolov8n.yaml", "student": "yolo11n.yaml", "data": str(data), "im_full": 3.5}
     trainer = DS2D2Trainer(overrides={**overrides, "project": str(tmp_path / "runs")})
@@ -265,7 +264,6 @@ def test_the_file_that_starts_workers_holds_the_whole_run(tmp_path):
 
 
 def test_the_parent_of_workers_adds_no_callbacks_of_its_own(tmp_path, monkeypatch):
-    pytest.importorskip("cloudpickle")
     data = write_data(tmp_path / "set", train=4, val=2)
     teacher = save_checkpoint(lively_model("yolo11n.yaml"), tmp_path / "teacher.pt")
     arguments = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "im_high": 0}

@@ -344,7 +344,7 @@ def damaged(draw):
     return json.dumps(content).encode()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     content=st.one_of(st.binary(max_size=50), damaged(), mutated(json.dumps(CONTENT).encode())), oriented=st.booleans()
 )

@@ -158,7 +158,7 @@ def fuzzed(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzzed")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=st.one_of(st.binary(max_size=200), mutated((HEADER + SHIP + PLANE + SHIP).encode())))
 def test_whatever_the_file_holds_is_read_or_listed(fuzzed, labels):
     add(fuzzed, "P1", labels)

@@ -125,7 +125,7 @@ def files(tmp_path_factory):
     return folder / "a.png", folder / "a.txt"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(corners=st.one_of(rectangles(), st.tuples(*[coordinate] * 8)))
 @example(corners=(0.0, 0.5, 160.0, 4e-31, 0.0, 0.0, 0.0, -1.0))
 @example(corners=(0.0, 6e-05, 33.0, 0.0, 0.0, 0.0, 0.0, -1.0))

@@ -309,7 +309,7 @@ def fuzzed(tmp_path_factory):
     return Folder(tmp_path_factory.mktemp("fuzzed")).add("b", xml(box(1, 2, 3, 4)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=st.one_of(st.binary(max_size=200), mutated(VALID)), oriented=st.booleans())
 def test_whatever_a_label_file_holds_is_read_or_listed(fuzzed, labels, oriented):
     fuzzed.add("a", labels).list("train", "a")
@@ -324,7 +324,7 @@ def test_whatever_a_label_file_holds_is_read_or_listed(fuzzed, labels, oriented)
             list(fuzzed.reader(Account(), None, class_names, oriented).read("train"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(names=st.one_of(st.binary(max_size=40), mutated(b"a\r\nb\r\n")))
 def test_whatever_a_list_holds_is_read_or_listed(fuzzed, names):
     fuzzed.add("a", VALID[0]).list("train")
