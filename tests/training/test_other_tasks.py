@@ -9,11 +9,12 @@ from dataclasses import asdict
 import cloudpickle
 import pytest
 import torch
-from training_helpers import NAMES, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from training_helpers import NAMES, batch_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
 from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer, plan
 from ds2d2_yolo.cli import main
@@ -175,7 +176,15 @@ def test_methods_are_compared_on_oriented_boxes(distil, tmp_path):
     files = {"folder": str(tmp_path / "run"), "record": str(tmp_path / "run.json")}
     inputs = {"data": fingerprint_of_data(comparison.run.data, "val")}
     more = {"method": "own", "seed": 3, "distil": distil, "arguments": arguments, "inputs": inputs}
-    execute({"kind": "run", "title": "run", **files, **more}, DS2D2Trainer)
+    callbacks, shapes = get_default_callbacks(), []
+
+    def look(trainer):
+        shapes.append(trainer.distiller.teacher.footprints(batch_of(task="obb")).shape)
+
+    if distil == "ds2d2":
+        callbacks["on_train_start"].append(look)
+    execute({"kind": "run", "title": "run", **files, **more}, DS2D2Trainer, callbacks)
+    assert shapes == ([(6, 4)] if distil == "ds2d2" else [])  # corners of hulls
     record = json.loads((tmp_path / "run.json").read_text())
     assert sorted(record["coco"]) == ["AP", "AP50", "AP75", "APl", "APm", "APs"]
     settings = json.loads((tmp_path / "run/coco/coco.json").read_text())["settings"]
@@ -193,6 +202,22 @@ def test_models_that_cannot_be_compared_fail_before_training(sets, tmp_path):
     with pytest.raises(DS2D2Error, match="footprint=hull: is for oriented boxes"):
         plan_comparison(given)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("hulls", [False, True])
+def test_objects_cover_in_the_terms_what_the_teacher_says(hulls):
+    teacher, student = (detector_of(lively_model("yolo11n-obb.yaml", seed=seed)) for seed in (1, 2))
+    pair = check_pair(teacher, student, 64)
+    batch = batch_of(task="obb")
+    teacher.configure(sum_regions=False, hulls=hulls)
+    loss, seen = DS2D2Loss(pair.maps, Gains(ex_low=1.0)), []
+    loss.register_forward_pre_hook(lambda _, values: seen.append(values[0].boxes))
+    distiller = Distiller(teacher, None, loss, pair.student_layers, pair.teacher_layers)
+    distiller.begin_step(student, batch)
+    student.model.train()(batch)
+    distiller.end_step()
+    torch.testing.assert_close(seen, [teacher.footprints(batch)])
+    assert seen[0].shape[1] == (4 if hulls else 5)
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
