@@ -60,7 +60,8 @@ class FullDiskError(DS2D2Error):
 
 def message_of(error: Exception) -> str:
     """Return an error's message as one line of readable length, or its type if it has no message."""
-    return shorten(_with_short_words(str(error)), 300, placeholder=" ...") or type(error).__name__
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)  # which has quotes
+    return shorten(_with_short_words(text), 300, placeholder=" ...") or type(error).__name__
 
 
 def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int = 3, cutoff: float = 0.6) -> str:

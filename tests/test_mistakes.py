@@ -113,7 +113,7 @@ MISTAKES = [
         for name in ("unknown_class", "pixels", "negative", "columns", "words", "half_class", "corrupt", "cut", "blank")
     ],
     ("train " + TRAIN + " data={binary_data}", 1, "binary_data.yaml: the line 'train:' is missing"),
-    ("train " + TRAIN + " data={mixed_data}", 1, "invalid class indices 0-2"),
+    ("train " + TRAIN + " data={mixed_data}", 1, "'names:' has no class 1; number the classes from 0"),
     ("train " + TRAIN + " data={number_data}", 1, "'names' must be list or dict, not int"),
     ("train " + TRAIN + " data={nothing}", 1, "nothing.yaml: the line 'train:' is missing"),
     ("teacher teacher=yolo11n.yaml data={unknown_class_data}", 1, "Label class 7 exceeds dataset class count 2"),

@@ -42,15 +42,27 @@ def what_to_change(path: str, error: Exception, split: str = "val") -> str:
         for key, other, example in _LINES:
             if content.get(key) is None and other not in content:
                 return f"the line '{key}:' is missing; add for example '{key}: {example}'"
-        for name in ("train", "val", "test", "minival"):
-            entries = content.get(name) or []
-            for entry in entries if isinstance(entries, list) else [entries]:
-                if not isinstance(entry, str):
-                    return f"'{name}:' holds {entry!r}; write a folder, or a text file with one path per line"
+        if wrong := _wrong_value(content):
+            return wrong
         absent = isinstance(error, FileNotFoundError)  # otherwise a failed download, values of another type, ...
         return (absent and missing_images(path, ("train", "val", split))) or message_of(error)
     except Exception:  # no YAML, or values of other types: Ultralytics' own message describes it
         return message_of(error)
+
+
+def _wrong_value(content: Mapping[str, Any]) -> str | None:
+    """Describe the first value of a data YAML that Ultralytics cannot use. None if there is none."""
+    for name in ("train", "val", "test", "minival"):
+        entries = content.get(name) or []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if not isinstance(entry, str):
+                return f"'{name}:' holds {entry!r}; write a folder, or a text file with one path per line"
+    names = content.get("names")
+    numbers = list(map(str, names)) if isinstance(names, dict) else []
+    for number in range(len(numbers)):
+        if str(number) not in numbers:
+            return f"'names:' has no class {number}; number the classes from 0 without gaps"
+    return None
 
 
 def missing_images(path: str | Path, splits: Iterable[str] = ("train", "val")) -> str | None:
