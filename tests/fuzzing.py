@@ -45,7 +45,7 @@ ODD = (
 )
 """Unexpected values that YAML, JSON and pickles can have."""
 
-SHORT = {name: value for name, value in short(imgsz=64, batch=2, nbs=2).items() if name != "workers"}
+SHORT = short(batch=2, nbs=2)
 
 
 @dataclass
@@ -82,7 +82,7 @@ def words_of(field: Field, mode: str, place: Path, /, **changes: object) -> list
     """Return the words of a working command, with changes. None removes an option."""
     files = field.files
     pair = {"teacher": files["teacher"], "student": files["student"]}
-    data, train = {"data": files["data"]}, {**SHORT, "workers": 0, "project": place}
+    data, train = {"data": files["data"]}, {**SHORT, "project": place}
     options: dict[str, dict[str, object]] = {
         "check": data | {"out": place / "check", "plots": False},
         "train": {**pair, **data, **train, "amplifier": "none"},
@@ -237,8 +237,8 @@ def odd_yaml(content: object) -> bytes:
     return yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode("utf-8", "surrogatepass")
 
 
-def odd_path(rng: Random, path: Path, good: bytes) -> str:
-    """Replace a good file by something else, and return what it is."""
+def odd_path(rng: Random, path: Path, good: bytes) -> None:
+    """Replace a good file by something else."""
     kind = rng.choice(["empty", "text", "folder", "loop", "dangling", "fifo", "cut", "flipped", "zeros", "missing"])
     path.unlink(missing_ok=True)
     if kind == "folder":
@@ -254,7 +254,6 @@ def odd_path(rng: Random, path: Path, good: bytes) -> str:
         contents = {"empty": b"", "text": b"no such thing\n", "cut": good[:at], "zeros": bytes(len(good))}
         contents["flipped"] = good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :]
         path.write_bytes(contents[kind])
-    return kind
 
 
 def copied_set(field: Field, folder: Path) -> Path:

@@ -29,7 +29,7 @@ def make_field(folder):
     found = Field.laid_out(folder)
     files = found.files
     overrides = {name: str(files[name]) for name in ("teacher", "student", "data")} | SHORT
-    overrides |= {"workers": 0, "project": str(folder / "runs"), "amplifier_epochs": 1}
+    overrides |= {"project": str(folder / "runs"), "amplifier_epochs": 1}
     trainer = DS2D2Trainer(overrides=overrides | {"name": "run"})
     trainer.train()
     files |= {"run": trainer.save_dir, "amplifier": Path(trainer.args.amplifier)}

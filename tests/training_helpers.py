@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,6 +188,23 @@ def tiny_yaml(folder: Path, family: str, name: str = "tiny", **changes: object) 
     path = folder / f"{prefix}_{name}.yaml"
     YAML.save(path, content | {"fpn_channels": 16} | changes)
     return path
+
+
+class Killed(BaseException):
+    """Ends a run at any place: no code catches it."""
+
+
+def stop_at(event: str, epoch: int, batch: int | None = None) -> tuple[str, Callable[[Any], None]]:
+    """A callback that ends a run in an epoch, at a batch or at its end."""
+    seen = []
+
+    def stop(trainer: Any) -> None:
+        if trainer.epoch == epoch:
+            seen.append(trainer)
+            if batch is None or seen.count(trainer) > batch:
+                raise Killed
+
+    return event, stop
 
 
 def make_stage(overrides: dict[str, Any], goal: str = "teacher", callbacks: Any = None) -> Path:

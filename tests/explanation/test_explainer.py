@@ -46,10 +46,6 @@ def batch_for(picture):
     return boxes, torch.zeros(len(boxes)), (height, width)
 
 
-def maps_of(explainer, picture):
-    return explainer.maps(picture)
-
-
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, images):
     picture = read_image(images[0], 2)
@@ -57,7 +53,7 @@ def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, ima
     own = Explainer(teacher, student, check_pair(teacher, student, SIZE), SIZE, confidence=0.05, weight=weight)
     own.adapters = explainer.adapters
     explanation = own.explain(picture)
-    student, teacher = maps_of(explainer, picture)
+    student, teacher = explainer.maps(picture)
     pair = check_pair(explainer.teacher, explainer.student, SIZE)
     loss = DS2D2Loss(pair.maps, Gains(ex_low=1.0, ex_high=1.0), weight=weight)
     with torch.no_grad():
@@ -78,7 +74,7 @@ def test_errors_under_their_weight_are_the_explicit_terms(weight, explainer, ima
 
 def test_bands_hold_the_energy_of_the_maps(explainer, images):
     picture = read_image(images[0], 2)
-    _, teacher = maps_of(explainer, picture)
+    _, teacher = explainer.maps(picture)
     for level, x in zip(explainer.explain(picture).levels, teacher, strict=True):
         bands = sum((energy**2).sum() for energy in level.teacher.values())
         assert bands == pytest.approx(x.square().sum().item() / x.shape[1], rel=1e-4)  # Haar is orthonormal

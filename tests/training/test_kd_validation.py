@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_helpers import lively_model, save_checkpoint, short, tiny_yaml, write_data
+from training_helpers import Killed, lively_model, save_checkpoint, short, stop_at, tiny_yaml, write_data
 from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo import DS2D2Trainer
@@ -239,19 +239,11 @@ def test_training_does_not_notice_that_it_is_watched(data, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_resumed_run_keeps_its_columns(validated, data, tmp_path):
-    class Killed(BaseException):
-        pass
-
     teacher = save_teacher("yolo11n.yaml", tmp_path)
-
-    def stop(trainer):
-        if trainer.epoch == 0:
-            raise Killed
-
     given = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "amplifier": "none"}
     given |= {"project": str(tmp_path / "runs"), "pretrained": False, "val_kd": True, "val": validated}
     trainer = DS2D2Trainer(overrides=given)
-    trainer.add_callback("on_model_save", stop)
+    trainer.add_callback(*stop_at("on_model_save", 0))
     with pytest.raises(Killed):
         trainer.train()
     resumed = DS2D2Trainer(overrides={"resume": str(trainer.last), "device": "cpu"})
@@ -269,17 +261,9 @@ def test_a_resumed_run_keeps_its_columns(validated, data, tmp_path):
 @pytest.mark.slow
 def test_a_run_of_an_older_version_keeps_its_columns(data, tmp_path):
     teacher = save_teacher("yolo11n.yaml", tmp_path)
-
-    class Killed(BaseException):
-        pass
-
-    def stop(trainer):
-        if trainer.epoch == 0:
-            raise Killed
-
     given = {**SHORT, "teacher": str(teacher), "student": "yolo11n.yaml", "data": str(data), "amplifier": "none"}
     trainer = DS2D2Trainer(overrides={**given, "project": str(tmp_path / "runs"), "pretrained": False})
-    trainer.add_callback("on_fit_epoch_end", stop)
+    trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
     with pytest.raises(Killed):
         trainer.train()
     # As in older versions without shares and val_kd: fewer columns, and one argument less in the checkpoint

@@ -1,6 +1,5 @@
 """Small real runs for oriented boxes, masks and keypoints."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.results import read_rows
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.tasks import task_of, trainer_for
 from ds2d2_yolo.training.trainer import PlainTrainer
@@ -58,10 +58,9 @@ def trained(request, tmp_path_factory):
 
 def test_every_term_is_computed(trained):
     trainer, _, _ = trained
-    with trainer.csv.open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_rows(trainer.csv)
     for name in ("ex_low", "ex_high", "im_full", "im_high", "response"):
-        assert 0 < float(row[f"train/{name}_loss"]) < float("inf")
+        assert 0 < row[f"train/{name}_loss"] < float("inf")
     assert {"obb": "train/angle_loss", "segment": "train/seg_loss", "pose": "train/pose_loss"}[trainer.args.task] in row
     assert all(gain not in {0.0, 1.0} for gain in asdict(trainer.distiller.loss.gains).values())
 
@@ -123,12 +122,9 @@ def test_validation_compares_a_student_with_its_teacher(trained, tmp_path):
     overrides |= {"student": str(trainer.args.model), "data": str(data), "project": str(tmp_path), "name": "student"}
     compared = DS2D2Trainer(overrides=overrides)
     compared.train()
-    with compared.csv.open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert all(float(row[f"val/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "im_full", "im_high", "response"))
-    assert 0 <= float(row["metrics/agreement"]) <= 1
-    with trainer.csv.open(newline="") as file:
-        (plain,) = csv.DictReader(file)
+    (row,), (plain,) = read_rows(compared.csv), read_rows(trainer.csv)
+    assert all(row[f"val/{name}_loss"] > 0 for name in ("ex_low", "ex_high", "im_full", "im_high", "response"))
+    assert 0 <= row["metrics/agreement"] <= 1
     assert row["metrics/mAP50(B)"] == plain["metrics/mAP50(B)"]
 
 

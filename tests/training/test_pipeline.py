@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils import YAML
 from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo import DS2D2Trainer, plan
@@ -102,14 +102,12 @@ def test_a_stage_of_changed_data_is_never_recorded(goal, split, asked, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_constructor_trains_nothing(asked, tmp_path, caplog):
-    LOGGER.addHandler(caplog.handler)
+def test_a_constructor_trains_nothing(asked, tmp_path, log):
     trainer = DS2D2Trainer(overrides={**asked, "name": "student"})
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"student", ".student.lock"}
     assert trainer.plan.states == {"teacher": "to be trained", "amplifier": "to be trained"}
     trainer.train()
-    LOGGER.removeHandler(caplog.handler)
-    assert "teacher on the validation set: mAP50" in caplog.text  # of the teacher that this run has trained
+    assert "teacher on the validation set: mAP50" in log.text  # of the teacher that this run has trained
     saved = YAML.load(trainer.save_dir / "args.yaml")
     assert saved["amplifier"] == trainer.args.amplifier == trainer.plan.arguments.amplifier
     assert trainer.best.is_file()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint, short, small_yolo, write_data
+from training_helpers import Killed, lively_model, save_checkpoint, short, small_yolo, stop_at, write_data
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint
 
@@ -75,23 +74,6 @@ def assert_same_result(trainer, expected):
     assert rows(trainer.csv) == rows(expected.csv)
     left = {path.name for path in trainer.wdir.iterdir()} - {"amplifier.pt", "adapters.pt"}
     assert left == {"best.pt", "last.pt"}
-
-
-class Killed(BaseException):
-    """Ends a run at any place: no code catches it."""
-
-
-def stop_at(event, epoch, batch=None):
-    """A callback that ends a run in an epoch, at a batch or at its end."""
-    seen = []
-
-    def stop(trainer):
-        if trainer.epoch == epoch:
-            seen.append(trainer)
-            if batch is None or seen.count(trainer) > batch:
-                raise Killed
-
-    return event, stop
 
 
 MOMENTS = [
@@ -178,7 +160,7 @@ def test_without_exact_state_a_run_resumes_as_ultralytics_does(teacher, student,
     assert [row["epoch"] for row in rows(resumed.csv)] == ["1", "2"]
 
 
-def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path):
+def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path, warnings):
     data = write_data(tmp_path / "set", train=2, val=2)
     label = data.parent / "labels" / "val" / "0.txt"
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
@@ -186,38 +168,26 @@ def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path):
     trainer.add_callback(*stop_at("on_fit_epoch_end", 0))
     with pytest.raises(Killed):
         trainer.train()
-    heard = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())
-    logging.getLogger("ultralytics").addHandler(handler)
-    try:
-        label.unlink()  # between the parts of the run
-        resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
-        resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
-        resumed.train()
-    finally:
-        logging.getLogger("ultralytics").removeHandler(handler)
-    assert sum("changed since the run began" in message for message in heard) == 2
+    label.unlink()  # between the parts of the run
+    resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
+    resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
+    resumed.train()
+    assert sum("changed since the run began" in message for message in warnings()) == 2
 
 
-def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path):
+def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path, warnings):
     path = write_data(tmp_path / "set", train=2, val=2)
     image = tmp_path / "set" / "images" / "train" / "0.png"
     data = check_det_dataset(str(path))
 
     def train(**changes):
-        heard = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: heard.append(record.getMessage())
         overrides = {**SETTINGS, "epochs": 1, "teacher": str(teacher), "data": str(path), "student": student}
         trainer = DS2D2Trainer(overrides={**overrides, "im_high": 0, "cache": "disk", **changes})
-        logging.getLogger("ultralytics").addHandler(handler)
-        try:
-            trainer.train()
-        finally:
-            logging.getLogger("ultralytics").removeHandler(handler)
+        before = len(warnings())
+        trainer.train()
         used = trainer.train_loader.dataset.load_image(0)[0]
-        return np.array_equal(used, cv2.imread(str(image))), [text for text in heard if "differs from its" in text]
+        heard = [text for text in warnings()[before:] if "differs from its" in text]
+        return np.array_equal(used, cv2.imread(str(image))), heard
 
     assert train(project=str(tmp_path)) == (True, [])
     cv2.imwrite(str(image), 255 - cv2.imread(str(image)))

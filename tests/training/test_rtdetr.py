@@ -1,6 +1,5 @@
 """RT-DETR as teacher and as student, with its encoder's feature maps. Impossible options are refused in one line."""
 
-import csv
 from copy import deepcopy
 
 import pytest
@@ -16,6 +15,7 @@ from ds2d2_yolo.detectors import RTDETRDetector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import DS2D2Loss, Gains
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.results import read_rows
 from ds2d2_yolo.training.step import Distiller
 
 SHORT = short()
@@ -100,9 +100,8 @@ def test_explicit_terms_reach_the_student(teacher, weight):
 def test_a_student_is_trained_and_plain(files, tmp_path):
     trainer = DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path), "name": "student"})
     trainer.train()
-    with trainer.csv.open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["train/ex_low_loss"]) > 0
+    (row,) = read_rows(trainer.csv)
+    assert row["train/ex_low_loss"] > 0
     assert "train/im_full_loss" not in row
     assert "train/im_high_loss" not in row
     assert "train/response_loss" not in row
@@ -119,10 +118,9 @@ def test_as_a_student_it_learns_from_both_kinds(kind, files, tmp_path):
     trainer = DS2D2Trainer(overrides=given)
     assert isinstance(trainer, RTDETRTrainer)
     trainer.train()
-    with trainer.csv.open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert all(float(row[f"train/{name}_loss"]) > 0 for name in ("ex_low", "ex_high", "giou", "l1"))
-    assert float(row["gain/ex_low"]) > 0
+    (row,) = read_rows(trainer.csv)
+    assert all(row[f"train/{name}_loss"] > 0 for name in ("ex_low", "ex_high", "giou", "l1"))
+    assert row["gain/ex_low"] > 0
     assert "train/im_full_loss" not in row
     model, _ = load_checkpoint(trainer.best)
     assert type(model) is RTDETRDetectionModel

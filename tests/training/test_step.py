@@ -1,7 +1,6 @@
 """One distilled training step: additions to the loss. Nothing else changes."""
 
 import copy
-import logging
 import math
 import pickle
 
@@ -25,10 +24,10 @@ ALL = Gains(0.1, 0.2, 1.0, 1.0, 1.0)
 NAMES = ["ex_low_loss", "ex_high_loss", "im_full_loss", "im_high_loss", "response_loss"]
 
 
-def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, layers=None):
+def make(teacher_name="yolo11s.yaml", student_name="yolo11n.yaml", gains=ALL, layers=None, size=64):
     teacher = detector_of(lively_model(teacher_name, seed=1))
     student = detector_of(lively_model(student_name, seed=2))
-    pair = check_pair(teacher, student, 64, layers)
+    pair = check_pair(teacher, student, size, layers)
     loss = DS2D2Loss(pair.maps, gains)
     amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
     amplifier.training = True
@@ -55,11 +54,7 @@ def step(distiller, student, batch):
 )
 def test_every_term_reaches_the_student_alone(teacher, student):
     size = 128 if "p6" in teacher else 64
-    teacher, student = (detector_of(lively_model(name, seed=i)) for i, name in enumerate((teacher, student)))
-    pair = check_pair(teacher, student, size)
-    amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
-    amplifier.training = True
-    distiller = Distiller(teacher, amplifier, DS2D2Loss(pair.maps, ALL), pair.student_layers, pair.teacher_layers)
+    distiller, student = make(teacher, student, size=size)
     batch = batch_of(size)
     loss, items = step(distiller, student, batch)
     assert [key for key in items if key in NAMES] == NAMES
@@ -72,7 +67,8 @@ def test_every_term_reaches_the_student_alone(teacher, student):
         gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
         assert any(g is not None and g.any() for g in gradients)
     loss.sum().backward()
-    assert all(p.grad is None for frozen in (teacher.model, amplifier) for p in frozen.parameters())
+    frozen_models = (distiller.teacher.model, distiller.amplifier)
+    assert all(p.grad is None for frozen in frozen_models for p in frozen.parameters())
     assert all(p.grad is not None for p in distiller.loss.adapters.parameters())
 
 
@@ -250,14 +246,6 @@ def test_channels_last_gives_the_same_terms():
     items = step(distiller, student, batch)[1]
     for name in NAMES:
         assert items[name].item() == pytest.approx(exact[name].item(), rel=1e-3)
-
-
-@pytest.fixture
-def warnings(caplog):
-    logger = logging.getLogger("ultralytics")
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    logger.removeHandler(caplog.handler)
 
 
 def test_a_frozen_student_is_reported_at_once(warnings):

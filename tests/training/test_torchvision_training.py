@@ -1,6 +1,5 @@
 """RetinaNet and Faster R-CNN with the same trainers: all stages, an interruption, and files on disk."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pair import check_pair
+from ds2d2_yolo.training.results import read_columns
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 pytestmark = pytest.mark.slow  # nearly all of them train
@@ -51,12 +51,6 @@ def run(request, data, tmp_path_factory):
     return request.param, resumed
 
 
-def columns(path):
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
-
-
 def test_strides_are_right_where_coarse_sizes_are_rounded_up(tmp_path):
     detector, _ = load_model("teacher", tiny_yaml(tmp_path, "RetinaNet", "teacher"))
     assert [tap.stride for tap in check_pair(detector, detector, 96).taps] == [8, 16, 32, 64, 128]
@@ -64,7 +58,7 @@ def test_strides_are_right_where_coarse_sizes_are_rounded_up(tmp_path):
 
 def test_losses_and_terms_are_logged_one_by_one(run):
     family, trainer = run
-    table = columns(trainer.csv)
+    table = read_columns(trainer.csv)
     for name in [*OWN[family], *TERMS]:
         assert len(table[f"train/{name}"]) == 2
         assert all(value > 0 for value in table[f"train/{name}"])

@@ -1,6 +1,5 @@
 """Small real runs: the stages and their files on disk, without anything of distillation in the checkpoints."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
+from ds2d2_yolo.training.results import read_columns
 
 pytestmark = pytest.mark.slow  # nearly all of them train
 
@@ -59,14 +59,8 @@ def run(teacher, amplifier, data, tmp_path_factory):
     return trainer
 
 
-def columns(path):
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {key.strip(): [float(row[key]) for row in rows] for key in rows[0]}
-
-
 def test_terms_are_logged_one_by_one(run):
-    table = columns(run.csv)
+    table = read_columns(run.csv)
     for name in TERMS:
         values = table[f"train/{name}"]
         assert len(values) == 2
@@ -154,7 +148,7 @@ def test_amplifier_file_is_small_and_safe_to_load(amplifier, teacher):
     assert content["wavelet"] == "haar"
     assert "metrics/mAP50(B)" in content["metrics"]
     assert amplifier.amplifier.stat().st_size < 0.6 * amplifier.best.stat().st_size
-    assert "metrics/mAP50(B)" in columns(amplifier.csv)
+    assert "metrics/mAP50(B)" in read_columns(amplifier.csv)
 
 
 def test_amplifier_is_validated_on_high_frequency_maps(amplifier, data):
@@ -198,7 +192,7 @@ def test_zero_gains_equal_plain_training_bit_by_bit(teacher, data, tmp_path):
     first, second = plain.model.state_dict(), zero.model.state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
-    ours, theirs = columns(zero.csv), columns(plain.csv)
+    ours, theirs = read_columns(zero.csv), read_columns(plain.csv)
     assert ours.keys() == theirs.keys()
     assert all(ours[key] == theirs[key] for key in ours if key != "time")
 
@@ -210,7 +204,7 @@ def test_without_any_term_the_teacher_may_assign_objects(teacher, data, tmp_path
     for who in ("student", "teacher"):
         runs[who] = DS2D2Trainer(overrides={**overrides, "assignment": who, "project": str(tmp_path), "name": who})
         runs[who].train()
-    own, by_teacher = (columns(run.csv) for run in runs.values())
+    own, by_teacher = (read_columns(run.csv) for run in runs.values())
     assert own.keys() == by_teacher.keys()
     assert own["train/cls_loss"][0] != by_teacher["train/cls_loss"][0]
     assert YAML.load(runs["teacher"].save_dir / "args.yaml")["assignment"] == "teacher"
@@ -270,8 +264,8 @@ def test_an_interrupted_student_resumes_with_its_adapters(teacher, amplifier, da
     assert resumed.distiller.loss.gains == trainer.distiller.loss.gains
     assert all(torch.equal(a, b) for a, b in zip(loaded, adapters.parameters(), strict=True))
     assert resumed.save_dir == trainer.save_dir
-    assert len(columns(resumed.csv)["epoch"]) == 3
-    assert all(value > 0 for name in TERMS for value in columns(resumed.csv)[f"train/{name}"])
+    assert len(read_columns(resumed.csv)["epoch"]) == 3
+    assert all(value > 0 for name in TERMS for value in read_columns(resumed.csv)[f"train/{name}"])
     assert not hasattr(load_checkpoint(resumed.best)[0], "ds2d2_adapters")
     with pytest.raises(DS2D2Error, match="finished; start a new one"):
         DS2D2Trainer(overrides={"resume": str(resumed.last)})
@@ -293,7 +287,7 @@ def test_recovery_from_nan_keeps_the_adapters(teacher, amplifier, data, tmp_path
     assert broken
     assert torch.isfinite(trainer.distiller.loss.adapters[0].weight).all()
     assert trainer.model.ds2d2_adapters is trainer.distiller.loss.adapters
-    assert len(columns(trainer.csv)["epoch"]) == 3
+    assert len(read_columns(trainer.csv)["epoch"]) == 3
 
 
 def test_yolo_api_trains_twice_in_one_process(run, data, tmp_path):
@@ -309,10 +303,10 @@ def test_yolo_api_trains_twice_in_one_process(run, data, tmp_path):
             name=name,
         )
         assert type(model.model) is DetectionModel
-    first, second = (columns(tmp_path / name / "results.csv") for name in ("first", "second"))
+    first, second = (read_columns(tmp_path / name / "results.csv") for name in ("first", "second"))
     assert {k: v for k, v in first.items() if k != "time"} == {k: v for k, v in second.items() if k != "time"}
     model.train(data=str(data), **{**SHORT, "epochs": 1}, project=str(tmp_path), name="plain")
-    assert not any(name in columns(tmp_path / "plain" / "results.csv") for name in TERMS)
+    assert not any(name in read_columns(tmp_path / "plain" / "results.csv") for name in TERMS)
 
 
 def test_a_pretrained_student_keeps_its_weights(run, data, tmp_path):
@@ -337,7 +331,7 @@ def test_a_pretrained_student_may_know_other_classes(run, data, tmp_path):
     trainer = DS2D2Trainer(overrides={**SHORT, **arguments, "epochs": 1, "project": str(tmp_path)})
     trainer.train()
     assert load_checkpoint(trainer.best)[0].names == {0: "ship", 1: "vehicle"}
-    assert all(columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
+    assert all(read_columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
 
 
 def test_running_out_of_memory_early_halves_the_batch(run, data, tmp_path):
@@ -359,7 +353,7 @@ def test_running_out_of_memory_early_halves_the_batch(run, data, tmp_path):
     trainer.train()
     assert failed
     assert trainer.batch_size == 2
-    assert all(columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
+    assert all(read_columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
 
 
 def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
@@ -382,7 +376,7 @@ def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     assert second.save_dir.name == "student-2"
     assert [(path, path.stat().st_mtime_ns) for path, _ in changed] == changed
     assert len(list(project.iterdir())) == 4
-    a, b = (columns(t.csv) for t in (first, second))
+    a, b = (read_columns(t.csv) for t in (first, second))
     assert {k: v for k, v in a.items() if k != "time"} == {k: v for k, v in b.items() if k != "time"}
 
     # another wavelet: the same teacher, another amplifier
@@ -454,4 +448,4 @@ def test_equal_channels_need_no_adapter_for_implicit_terms(data, tmp_path):
     trainer = DS2D2Trainer(overrides={**overrides, "ex_low": 0, "ex_high": 0, "project": str(tmp_path), "epochs": 1})
     trainer.train()
     assert all(isinstance(adapter, nn.Identity) for adapter in trainer.distiller.loss.adapters)
-    assert columns(trainer.csv)["train/im_full_loss"][0] > 0
+    assert read_columns(trainer.csv)["train/im_full_loss"][0] > 0

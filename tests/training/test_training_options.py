@@ -1,6 +1,5 @@
 """Options of Ultralytics, each with distillation: the result of a short run shows the effect of the option."""
 
-import csv
 import gc
 import math
 import threading
@@ -15,6 +14,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo.training.results import read_rows
 
 pytestmark = pytest.mark.slow  # nearly all of them train
 
@@ -73,8 +73,7 @@ def combines(dataset, transform_class):
 
 
 def rows(trainer):
-    with trainer.csv.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(trainer.csv)
 
 
 OPTIONS = {
@@ -95,7 +94,7 @@ OPTIONS = {
     "save": ({"save": False, "epochs": 2}, lambda t, w: w.saved == 1),
     "val": (
         {"val": False, "epochs": 2},
-        lambda t, w: [float(row["val/box_loss"]) > 0 for row in rows(t)] == [False, True],
+        lambda t, w: [row["val/box_loss"] > 0 for row in rows(t)] == [False, True],
     ),
     "time": ({"time": 1e-7, "epochs": 9}, lambda t, w: len(rows(t)) == 1),
     "accumulation": ({"nbs": 4}, lambda t, w: t.ema.updates == 1),
@@ -129,8 +128,8 @@ def test_an_option_works_with_distillation(option, parts, tmp_path):
     trainer.train()
     assert holds(trainer, watch)
     for name in TERMS if option != "single_cls" else TERMS[:3]:
-        assert all(math.isfinite(float(row[f"train/{name}"])) for row in rows(trainer))
-        assert float(rows(trainer)[0][f"train/{name}"]) > 0
+        assert all(math.isfinite(row[f"train/{name}"]) for row in rows(trainer))
+        assert rows(trainer)[0][f"train/{name}"] > 0
     model, checkpoint = load_checkpoint(trainer.last)
     assert type(model) is DetectionModel
     assert not hasattr(model, "ds2d2_adapters")

@@ -10,11 +10,13 @@ import pytest
 import torch
 from training_helpers import (
     NAMES,
+    Killed,
     lively_model,
     make_stage,
     save_checkpoint,
     short,
     small_yolo,
+    stop_at,
     tiny_yaml,
     write_data,
 )
@@ -364,10 +366,6 @@ def test_a_plain_student_learns_from_the_same_labels(run_of):
     assert [(row["labeled/images"], row["unlabeled/images"]) for row in rows] == [(6, 5)] * 2
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_one(run_of, epoch):
@@ -389,12 +387,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(run_of, epoch):
     first = watch(DS2D2Trainer(overrides=overrides | {"name": "whole"}), whole)
     first.train()
 
-    def kill(trainer):
-        if trainer.epoch == epoch:
-            raise Killed
-
     second = DS2D2Trainer(overrides=overrides | {"name": "killed"})
-    second.add_callback("on_train_epoch_start", kill)
+    second.add_callback(*stop_at("on_train_epoch_start", epoch))
     with pytest.raises(Killed):
         second.train()
     third = watch(DS2D2Trainer(overrides={"resume": str(second.last)}), resumed)
@@ -407,12 +401,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(run_of, epoch):
 @pytest.mark.slow
 def test_resuming_without_the_labels_or_with_others_is_one_line(run_of):
     trainer = DS2D2Trainer(overrides=run_of)
-
-    def kill(trainer):
-        if trainer.epoch == 1:
-            raise Killed
-
-    trainer.add_callback("on_train_epoch_start", kill)
+    trainer.add_callback(*stop_at("on_train_epoch_start", 1))
     with pytest.raises(Killed):
         trainer.train()
     file = trainer.args.unlabeled
