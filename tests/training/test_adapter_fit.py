@@ -91,23 +91,3 @@ def test_half_precision_is_fitted_exactly():
     AdapterFit(fitted).observe(student, teacher)
     for adapter, expected in zip(fitted, fit_adapters([(student, teacher)]), strict=True):
         torch.testing.assert_close(adapter.weight.detach().squeeze(), expected)
-
-
-def _fit_as_worker(rank, address, folder):
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    fitted = adapters()
-    fit = AdapterFit(fitted)
-    fit.observe(*maps(rank))
-    torch.save(([adapter.weight.detach().squeeze() for adapter in fitted], fit.finished), folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_processes_add_up_their_batches(tmp_path):
-    address = f"file://{tmp_path / 'meeting'}"
-    torch.multiprocessing.spawn(_fit_as_worker, (address, tmp_path), nprocs=2)
-    expected = fit_adapters([maps(0), maps(1)])
-    for rank in range(2):
-        weights, finished = torch.load(tmp_path / f"{rank}.pt")
-        assert finished
-        torch.testing.assert_close(weights, expected)

@@ -1,9 +1,6 @@
 """Automatic gains: the share of the gradient that a term gets, the time of calibration, and saved gains."""
 
 import math
-import multiprocessing
-import os
-import socket
 from types import SimpleNamespace
 
 import pytest
@@ -111,37 +108,6 @@ def test_gradients_beyond_the_range_of_float16_are_measured():
     value = (small.float() * 4e-8).sum()
     calibration.observe(value, {"ex_low": 2 * value}, [small])
     assert calibration.gains["ex_low"] == pytest.approx(0.5, rel=1e-2)
-
-
-def _calibrate_as_worker(rank, port, queue):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    maps, calibration = maps_of(), Calibration({"ex_low": 1.0}, batches=2)
-    for strength in (1.0, 3.0):
-        calibration.observe(pull(maps, strength + rank), {"ex_low": pull(maps, 1.0 + 2 * rank)}, maps)
-    calibrated = calibration.gains["ex_low"]
-    calibration.follow({"": torch.tensor(10.0 + rank), "ex_low": torch.tensor(1.0 + rank)}, {"ex_low": 0.5})
-    queue.put((rank, (calibrated, calibration.gains["ex_low"])))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_all_workers_find_the_same_gains():
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    workers = [context.Process(target=_calibrate_as_worker, args=(rank, port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    found = dict(queue.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join()
-    assert found[0] == found[1]
-    detection, term = 1 + 2 + 3 + 4, 1 + 3 + 1 + 3
-    running = (0.9 * detection + 0.2 * (10 + 11)) / (0.9 * term + 0.2 * (1 + 2) / 0.5)
-    assert found[0] == pytest.approx((detection / term, running), rel=1e-3)
 
 
 def test_numbers_win_and_what_is_unset_is_calibrated():

@@ -1,9 +1,6 @@
 """`val_kd=true`: values by hand and in whole runs of every family. The training does not change."""
 
 import csv
-import multiprocessing
-import os
-import socket
 from itertools import permutations
 
 import pytest
@@ -82,32 +79,6 @@ def test_agreement_is_a_share_and_takes_no_side(ours, theirs):
     assert all(0 <= value <= 1 + 1e-6 for value in one.results().values())
     if ours:
         assert list(same.results().values()) == pytest.approx([1, 1, 1])
-
-
-def _count_as_worker(rank, port, queue):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    agreement = Agreement()
-    agreement.update(found((BOX, 0.9, rank)), found((BOX, 0.9, 0)))
-    agreement.gather(torch.device("cpu"))
-    queue.put((rank, agreement.results()))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_the_first_process_has_the_agreement_of_all():
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    workers = [context.Process(target=_count_as_worker, args=(rank, port, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    results = dict(queue.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join()
-    assert list(results[0].values()) == [1, 0.5, 1]
 
 
 @pytest.mark.parametrize("value", [1, "often", None])

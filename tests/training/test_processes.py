@@ -1,7 +1,6 @@
 """Several processes: results equal to one process with all images, and how Ultralytics starts them."""
 
 import hashlib
-import socket
 import subprocess
 import sys
 from copy import deepcopy
@@ -19,8 +18,11 @@ from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.detectors import AssignsObjects, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.method import DS2D2Loss, Gains
+from ds2d2_yolo.training.adapters import AdapterFit, fit_adapters
 from ds2d2_yolo.training.amplifier import load_amplifier
+from ds2d2_yolo.training.calibration import Calibration
 from ds2d2_yolo.training.mixed import MixedLoss
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.ranks import check_launch
@@ -97,24 +99,57 @@ def part_of(batch, rank):
     }
 
 
-def worker(rank, port, paths, batches, folder):
-    address = f"tcp://127.0.0.1:{port}"
+def agreement_of(rank):
+    """The agreement over all processes, of which only the first one's student names the class as its teacher does."""
+    agreement = Agreement()
+    box = [0.0, 0.0, 10.0, 10.0, 0.9]
+    agreement.update(torch.tensor([[*box, rank]]), torch.tensor([[*box, 0.0]]))
+    agreement.gather(torch.device("cpu"))
+    return agreement.results()
+
+
+def gains_of(rank):
+    """A gain after two batches of calibration, and after a step of running gains."""
+    x, calibration = torch.rand(6, 6, requires_grad=True), Calibration({"ex_low": 1.0}, batches=2)
+    pull = x.sum() / 6  # its gradient has the norm 1
+    for strength in (1.0, 3.0):
+        calibration.observe((strength + rank) * pull, {"ex_low": (1.0 + 2 * rank) * pull}, [x])
+    calibrated = calibration.gains["ex_low"]
+    calibration.follow({"": torch.tensor(10.0 + rank), "ex_low": torch.tensor(1.0 + rank)}, {"ex_low": 0.5})
+    return calibrated, calibration.gains["ex_low"]
+
+
+def maps_to_fit(rank):
+    """Maps of a student and its teacher. Those of one process have too few cells at the coarse level for a fit."""
+    generator = torch.Generator().manual_seed(rank)
+    shapes = [[(2, channels, *size) for size in ((8, 6), (4, 3))] for channels in (4, 6)]
+    return [[torch.randn(shape, generator=generator) for shape in side] for side in shapes]
+
+
+def fit_of(rank):
+    """The adapters after a batch, and whether their fit has ended."""
+    adapters = nn.ModuleList(nn.Conv2d(4, 6, kernel_size=1, bias=False) for _ in range(2))
+    fit = AdapterFit(adapters)
+    fit.observe(*maps_to_fit(rank))
+    return [adapter.weight.detach().squeeze() for adapter in adapters], fit.finished
+
+
+def worker(rank, paths, batches, folder):
+    address = f"file://{folder / 'meeting'}"
     distributed.init_process_group(
         "gloo", init_method=address, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=120)
     )
     results = {name: step(paths, part_of(batch, rank), group=True) for name, batch in batches.items()}
+    results |= {"agreement": agreement_of(rank), "gains": gains_of(rank), "fit": fit_of(rank)}
     torch.save(results, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
-def steps_of_processes(paths, batches, folder):
-    """A step of every process of a group, with its part of each batch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, paths, batches, folder), nprocs=PROCESSES)
+def results_of_processes(paths, batches, folder):
+    """Results of the processes of a group, by name: of a step with their parts of each batch, and what they measure."""
+    multiprocessing.spawn(worker, (paths, batches, folder), nprocs=PROCESSES)
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
-    return {name: [rank[name] for rank in ranks] for name in batches}
+    return {name: [rank[name] for rank in ranks] for name in ranks[0]}
 
 
 def uneven_batch():
@@ -126,8 +161,8 @@ def uneven_batch():
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A step on four images: by two processes with two images each, by one process with two, and by one with all.
+def group(tmp_path_factory):
+    """Models, batches, and the results of a group of processes with them.
 
     The two processes have the `same` images, `different` ones, or different ones of which three are unlabelled.
     """
@@ -140,13 +175,20 @@ def results(tmp_path_factory):
     same["batch_idx"][len(half["batch_idx"]) :] += 2
     mixed = different | {"unlabeled": [False, True, True, True]}
     batches = {"different": different, "same": same, "mixed": mixed}
+    return paths, batches, results_of_processes(paths, batches, folder)
+
+
+@pytest.fixture(scope="module")
+def results(group):
+    """A step on four images: by two processes with two images each, by one process with two, and by one with all."""
+    paths, batches, found = group
     return {
         name: {
-            "ranks": ranks,
-            "halves": [step(paths, part_of(batches[name], rank)) for rank in range(PROCESSES)],
-            "joined": step(paths, batches[name]),
+            "ranks": found[name],
+            "halves": [step(paths, part_of(batch, rank)) for rank in range(PROCESSES)],
+            "joined": step(paths, batch),
         }
-        for name, ranks in steps_of_processes(paths, batches, folder).items()
+        for name, batch in batches.items()
     }
 
 
@@ -200,7 +242,7 @@ def test_other_families_do_so_too(family, tmp_path):
         model = build_model(tiny_yaml(tmp_path, family, name), nc=2)
         paths.append(save_checkpoint(model, tmp_path / f"{name}.pt"))
     batch = uneven_batch()
-    (ranks,) = steps_of_processes(paths, {"different": batch}, tmp_path).values()
+    ranks = results_of_processes(paths, {"different": batch}, tmp_path)["different"]
     first, second = (rank["gradients"] for rank in ranks)
     assert all(torch.equal(first[name], second[name]) for name in first)
     halves = [step(paths, part_of(batch, rank)) for rank in range(PROCESSES)]
@@ -234,6 +276,28 @@ def test_terms_of_different_images_are_means_over_processes(results):
         values = torch.stack([rank["items"][name] for rank in ranks])
         mean = values.mean() if name.startswith("ex_") else (by_positives * values).sum()
         torch.testing.assert_close(mean, joined["items"][name], rtol=1e-4, atol=0)
+
+
+@pytest.mark.slow
+def test_the_first_process_has_the_agreement_of_all(group):
+    assert list(group[-1]["agreement"][0].values()) == [1, 0.5, 1]
+
+
+@pytest.mark.slow
+def test_all_processes_find_the_same_gains(group):
+    first, second = group[-1]["gains"]
+    assert first == second
+    detection, term = 1 + 2 + 3 + 4, 1 + 3 + 1 + 3
+    running = (0.9 * detection + 0.2 * (10 + 11)) / (0.9 * term + 0.2 * (1 + 2) / 0.5)
+    assert first == pytest.approx((detection / term, running), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_adapters_are_fitted_to_the_batches_of_all_processes(group):
+    expected = fit_adapters([maps_to_fit(0), maps_to_fit(1)])
+    for weights, finished in group[-1]["fit"]:
+        assert finished
+        torch.testing.assert_close(weights, expected)
 
 
 SHORT = short()
