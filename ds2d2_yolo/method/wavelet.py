@@ -190,7 +190,7 @@ def _decompose_by_matrices(x: torch.Tensor, wavelet: str) -> Bands:
         x = rows @ x @ columns.T
     sizes = [len(matrix) // 2 for matrix in (rows, columns)]
     # Views and unbind, as for Haar
-    top, bottom = x.view(*x.shape[:2], 2, sizes[0], 2, sizes[1]).unbind(2)
+    top, bottom = x.reshape(*x.shape[:2], 2, sizes[0], 2, sizes[1]).unbind(2)
     (ll, hl), (lh, hh) = top.unbind(3), bottom.unbind(3)
     return Bands(ll, lh, hl, hh)
 
