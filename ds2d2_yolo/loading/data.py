@@ -164,13 +164,14 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         (dict[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: As for `load_data`, and if the training or validation set has no images or the training set has no
+        DS2D2Error: As for `load_data`, and if the training set or that split has no images or the training set has no
             labels.
     """
     data = load_data(path, split, single_cls)
-    images = {"training": images_of_split(data.get("train")), "validation": images_of_split(data.get("val"))}
-    for name, split in (("validation", "val"), ("training", "train")):
-        _check_images(path, name, data.get(split), images[name], split)
+    keys = {"validation": split, "training": "train"}
+    images = {name: images_of_split(data.get(key)) for name, key in keys.items()}
+    for name, key in keys.items():
+        _check_images(path, name, data.get(key), images[name], key)
     if task == "pose":
         check_keypoint_shape(path, data)
     labels = [Path(label) for label in img2label_paths([str(image) for image in images["training"]])]

@@ -303,6 +303,8 @@ def _with_entries(planned: Plan) -> Plan:
         planned = replace(planned, entries=entries, arguments=args.replace(unlabeled=", ".join(entries) or None))
         if planned.goal == "unlabeled" and not entries:
             raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file with one path per line", 2)
+        if entries and args.split != "val":  # the teacher's thresholds are those of the validation set
+            load_training_data(args.data, args.task, "val", args.single_cls)
     if planned.arguments.unlabeled:
         check_unlabeled(planned.arguments, planned.teacher, student)
     elif args.unlabeled is not False and (unused := [name for name in UNLABELED if vars(args)[name] != DEFAULTS[name]]):

@@ -264,6 +264,18 @@ def test_mistakes_are_refused_before_anything_starts(asked, changes, message, tm
     assert not (tmp_path / "runs").exists()
 
 
+def test_thresholds_need_the_validation_set(asked):
+    """Also where another split evaluates the student."""
+    folder = Path(asked["data"]).parent
+    shutil.copytree(folder / "images" / "train", folder / "images" / "test")
+    shutil.copytree(folder / "labels" / "train", folder / "labels" / "test")
+    for labels in (folder / "labels" / "val").iterdir():
+        labels.write_text("7 0.5 0.5 0.2 0.2\n")
+    YAML.save(asked["data"], YAML.load(asked["data"]) | {"test": "images/test"})
+    with pytest.raises(DS2D2Error, match="none of the 3 validation images can be used"):
+        plan(asked | {"split": "test"}, "unlabeled")
+
+
 def test_masks_are_refused(asked, tmp_path):
     teacher = save_checkpoint(lively_model("yolov8n-seg.yaml"), tmp_path / "seg.pt")
     data = write_data(tmp_path / "masks", task="segment")

@@ -1,0 +1,34 @@
+"""Data sets that a training cannot use are refused before it starts."""
+
+import json
+
+import pytest
+from yolo_sets import put, write
+
+from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.loading.data import load_training_data
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The YAML of a data set with a training and a validation image, and an empty folder of test images."""
+    root = tmp_path / "set"
+    for split in ("train", "val"):
+        put(root, split, "a.png")
+    (root / "images" / "test").mkdir()
+    splits = {name: f"images/{name}" for name in ("train", "val", "test")}
+    return write(root / "data.yaml", json.dumps({"path": str(root), **splits, "names": ["ship"]}))
+
+
+def test_the_split_for_evaluation_must_have_images(data):
+    with pytest.raises(DS2D2Error, match="has no images; put some there, or correct 'test:'"):
+        load_training_data(str(data), "detect", "test")
+    put(data.parent, "test", "a.png", labels="7 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DS2D2Error, match="none of the 1 validation images can be used"):
+        load_training_data(str(data), "detect", "test")
+
+
+def test_a_split_that_is_not_used_may_be_unusable(data):
+    put(data.parent, "test", "a.png")
+    put(data.parent, "val", "a.png", image=b"")
+    assert load_training_data(str(data), "detect", "test")
