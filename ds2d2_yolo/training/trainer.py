@@ -279,8 +279,18 @@ class PlainTrainer(DetectionTrainer):
             self.args = every
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Return Ultralytics' data set. For training, add the unlabelled images of the run."""
-        dataset = super().build_dataset(img_path, mode, batch)
+        """Return Ultralytics' data set. For training, add the unlabelled images of the run.
+
+        Raises:
+            DS2D2Error: If some label files hold boxes but the task needs more.
+        """
+        try:
+            dataset = super().build_dataset(img_path, mode, batch)
+        except ValueError as error:
+            if self.args.task not in {"obb", "segment"}:
+                raise
+            data = f"data={self.args.data}"
+            raise DS2D2Error(f"{data}: {error} 'ds2d2 check {data} task=obb' lists the files of boxes") from error
         if mode != "train" or not self.args.unlabeled:
             return dataset
         made = read_pseudo_set(self.args.unlabeled)

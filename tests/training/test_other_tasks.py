@@ -360,3 +360,13 @@ def test_mistakes_are_reported_before_anything_is_written(changes, message, sets
     with pytest.raises(DS2D2Error, match=message):
         DS2D2Trainer(overrides={**overrides, "data": sets[overrides["data"]], "project": str(project)})
     assert not project.exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_label_file_of_boxes_among_corners_is_one_line(split, tmp_path):
+    data = write_data(tmp_path / "set", train=3, val=3, task="obb")
+    (data.parent / "labels" / split / "2.txt").write_text("0 0.5 0.5 0.3 0.3\n")
+    model = small_yolo(tmp_path, task="obb")
+    trainer = PlainTrainer(overrides={**SHORT, "model": str(model), "data": str(data), "project": str(tmp_path)})
+    with pytest.raises(DS2D2Error, match=r"equal numbers of boxes and segments.*'ds2d2 check data=.* task=obb' lists"):
+        trainer.train()
