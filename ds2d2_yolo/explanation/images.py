@@ -13,13 +13,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ultralytics.data.augment import LetterBox
-from ultralytics.data.utils import img2label_paths, verify_image_label
+from ultralytics.data.utils import img2label_paths
 from ultralytics.utils.patches import imread
 
+from ds2d2_yolo.data.check.labels import parse_labels, read_labels
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.labels import pixel_boxes
+
+_ANY_CLASS = 1 << 30  # a number of classes that no label reaches
 
 Item = TypeVar("Item")
 
@@ -82,19 +85,21 @@ def read_image(
         pixels = None
     if pixels is None or pixels.dtype != np.uint8:
         raise DS2D2Error(f"{path}: cannot be read as an image of 8 bits; replace or remove it")
-    label = img2label_paths([str(path)])[0]
-    checked = verify_image_label((str(path), label, "", task == "pose", classes, *points, single_cls))
-    _, rows, _, polygons, *_, corrupt, message = checked
-    if corrupt:
-        raise DS2D2Error(message)
-    if task == "obb" and len(polygons) != len(rows):
+    file = Path(img2label_paths([str(path)])[0])
+    # Not by Ultralytics' own function: it rewrites JPEGs that have no end marker
+    found = read_labels(file, _ANY_CLASS if single_cls else classes, points)
+    labels = found or parse_labels("", classes)
+    if labels.faults:
+        _, line, detail = labels.faults[0]
+        raise DS2D2Error(f"{file}: {'' if line is None else f'line {line}: '}{detail}; correct the file")
+    if task == "obb" and len(labels.polygons) != len(labels.boxes):
         raise DS2D2Error(
-            f"{label}: holds boxes, task=obb needs the four corners of each object; label the corners, or pass "
+            f"{file}: holds boxes, task=obb needs the four corners of each object; label the corners, or pass "
             "models for task=detect"
         )
-    boxes = pixel_boxes(rows, polygons, pixels.shape[:2], oriented=task == "obb")
-    numbers = np.zeros(len(rows), int) if single_cls else rows[:, 0].astype(int)
-    return InputImage(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, labelled or Path(label).is_file())
+    boxes = pixel_boxes(labels.boxes, labels.polygons, pixels.shape[:2], oriented=task == "obb")
+    numbers = np.zeros_like(labels.classes) if single_cls else labels.classes
+    return InputImage(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, labelled or found is not None)
 
 
 def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) -> tuple[torch.Tensor, Window]:

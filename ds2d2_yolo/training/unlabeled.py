@@ -292,7 +292,7 @@ def _labelled(
         if checked[0] is None:
             continue
         truth = checked[1]
-        boxes = pixel_boxes(truth, checked[3], size, oriented=args.task == "obb")
+        boxes = pixel_boxes(truth[:, 1:], checked[3], size, oriented=args.task == "obb")
         classes = np.zeros(len(truth)) if args.single_cls else np.asarray(truth[:, 0], np.float64)
         yield LabelledImage(rows, boxes, classes, size)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from training_helpers import lively_model, save_checkpoint, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.utils.ops import xywh2xyxy
+from yolo_sets import encoded, write
 
 from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of
 from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
@@ -240,12 +241,21 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
     polygon = tmp_path / "bare.txt"
     polygon.write_text("1 0.1 0.1 0.5 0.1 0.5 0.3 0.1 0.3\n")
     np.testing.assert_allclose(read_image(bare, 2).boxes, [[12.8, 12.8, 64, 38.4]], atol=1e-3)
-    with pytest.raises(DS2D2Error, match="exceeds dataset class count"):
+    with pytest.raises(DS2D2Error, match=r"bare\.txt: line 1: class 1, the data set has 0 to 0; correct the file"):
         read_image(bare, 1)
+    assert read_image(bare, 1, single_cls=True).labels.tolist() == [0]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     with pytest.raises(DS2D2Error, match=r"broken\.png: cannot be read as an image"):
         read_image(broken, 2)
+
+
+def test_reading_an_image_does_not_repair_it(tmp_path):
+    """Ultralytics rewrites JPEGs that do not end as they should."""
+    picture = write(tmp_path / "picture.jpg", encoded("JPEG") + b"\0")
+    content = picture.read_bytes()
+    read_image(picture, 2)
+    assert picture.read_bytes() == content
 
 
 def test_a_larger_teacher_is_explained_in_the_students_pixels(images):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from ultralytics.utils.ops import segments2boxes
-
-from ds2d2_yolo.data.check.settings import Settings
 
 
 class Fault(NamedTuple):
@@ -46,8 +45,8 @@ class Labels:
     ambiguous: tuple[int, ...] = ()
 
 
-def read_labels(path: Path, settings: Settings) -> Labels | None:
-    """Read a label file. Return None if it does not exist."""
+def read_labels(path: Path, classes: int, keypoints: Sequence[int] = (0, 0)) -> Labels | None:
+    """Read a label file, see `parse_labels`. Return None if it does not exist."""
     if not path.is_file():
         return None
     try:
@@ -55,7 +54,7 @@ def read_labels(path: Path, settings: Settings) -> Labels | None:
     except (OSError, UnicodeDecodeError) as error:
         fault = Fault("unreadable_label", None, getattr(error, "strerror", None) or f"is not UTF-8 ({error.args[-1]})")
         return Labels(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), (), np.zeros(0, int), 0, (fault,))
-    return parse_labels(text, len(settings.names), settings.keypoints)
+    return parse_labels(text, classes, keypoints)
 
 
 def number_of_labels(path: Path) -> int:
@@ -68,7 +67,7 @@ def number_of_labels(path: Path) -> int:
     return len(rows) if len(values) >= 5 else 0
 
 
-def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -> Labels:
+def parse_labels(text: str, classes: int, keypoints: Sequence[int] = (0, 0)) -> Labels:
     r"""Read the text of a label file as Ultralytics' `verify_image_label` does, and report the lines that it rejects.
 
     A line is `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of the image. Ultralytics tolerates values
@@ -77,7 +76,7 @@ def parse_labels(text: str, classes: int, keypoints: tuple[int, int] = (0, 0)) -
     Args:
         text (str): Contents of the file.
         classes (int): Number of classes.
-        keypoints (tuple[int, int]): As in `Settings`.
+        keypoints (Sequence[int]): As in `Settings`.
 
     Returns:
         (Labels): Its objects, or the faults if it is rejected.

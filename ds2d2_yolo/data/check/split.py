@@ -100,7 +100,7 @@ def _enter_repeated(sample: _Sample, first: Path | None, report: SplitReport, ro
 def _read_sample(settings: Settings, image: Path, label: Path) -> _Sample:
     """Read one image and its label file, in a thread."""
     facts = image_facts(image, settings.channels, settings.images)
-    labels = read_labels(label, settings)
+    labels = read_labels(label, len(settings.names), settings.keypoints)
     sides = smallest = np.zeros(0)
     in_cell: dict[int, np.ndarray] = {}
     if labels is not None and facts.size is not None and len(labels.classes):
