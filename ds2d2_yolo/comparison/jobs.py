@@ -19,14 +19,7 @@ from ds2d2_yolo.comparison.inputs import (
 from ds2d2_yolo.comparison.methods import Distil, Method
 from ds2d2_yolo.comparison.plan import ComparisonPlan, has_teacher, student_of
 from ds2d2_yolo.comparison.processes import Job, run_jobs
-from ds2d2_yolo.comparison.records import (
-    EvaluationRecord,
-    Results,
-    RunRecord,
-    read_curve,
-    read_record,
-    training_seconds,
-)
+from ds2d2_yolo.comparison.records import EvaluationRecord, Results, RunRecord, read_curve, training_seconds
 from ds2d2_yolo.comparison.statistics import BOX_METRICS, metric_title
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
@@ -41,6 +34,7 @@ from ds2d2_yolo.loading.unlabeled import is_set_file
 from ds2d2_yolo.training.amplifier import read_amplifier
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.pipeline import plan
+from ds2d2_yolo.training.records import read_record
 from ds2d2_yolo.training.stages import StageKind, without_student_start
 
 WORKER = ("-m", "ds2d2_yolo.commands.compare")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TypedDict, cast
 
-import torch
-from ultralytics import __version__ as ultralytics_version
-
-from ds2d2_yolo import __version__
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import mask_and_keypoint_metrics
-from ds2d2_yolo.files import write_json
 from ds2d2_yolo.training.results import read_rows
 
 Epoch = Mapping[str, float]
@@ -92,34 +85,6 @@ class Results:
     def runs_of(self, method: str) -> list[RunRecord]:
         """Return the runs of a method, by seed."""
         return [run for run in self.runs if run["method"] == method]
-
-
-def read_record(path: Path, inputs: Mapping[str, object]) -> dict[str, object] | None:
-    """Return the record of a finished run or evaluation with the same inputs, or None.
-
-    Args:
-        path (Path): Its file.
-        inputs (Mapping[str, object]): Everything that determines the result, as JSON values.
-
-    Returns:
-        (dict[str, object] | None): The content of an `EvaluationRecord` or a `RunRecord`.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return dict(record) if isinstance(record, dict) and record.get("inputs") == inputs else None
-
-
-def write_record(path: Path, inputs: Mapping[str, object], content: Mapping[str, object]) -> None:
-    """Write the record of a finished run or evaluation: its content, its inputs, date and versions."""
-    record = {
-        **content,
-        "inputs": inputs,
-        "date": datetime.now().astimezone().isoformat(),
-        "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version, "torch": torch.__version__},
-    }
-    write_json(path, record, indent=1)
 
 
 def value_of(record: EvaluationRecord, metric: str) -> float:

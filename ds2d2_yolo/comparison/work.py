@@ -16,13 +16,14 @@ from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo.comparison.jobs import AnyJob, RecordedJob, RunJob
 from ds2d2_yolo.comparison.processes import take_job
-from ds2d2_yolo.comparison.records import read_curve, read_record, write_record
+from ds2d2_yolo.comparison.records import read_curve
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AP_COLUMNS, evaluate
 from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 from ds2d2_yolo.training.arguments import DEFAULTS, check_arguments
 from ds2d2_yolo.training.pipeline import plan
+from ds2d2_yolo.training.records import read_record, write_record
 from ds2d2_yolo.training.resume import complete_checkpoints
 from ds2d2_yolo.training.stages import changed_data, folder_lock, resumed, training_state
 from ds2d2_yolo.training.student import StudentTrainer

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 
-from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock, report_full_disk, write_json
+from ds2d2_yolo.files import FolderLock, report_full_disk
+from ds2d2_yolo.loading.data import read_description
 from ds2d2_yolo.loading.fingerprint import (
     describe_outdated,
     effective_arguments,
@@ -32,6 +28,7 @@ from ds2d2_yolo.loading.fingerprint import (
 from ds2d2_yolo.loading.models import Models
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments
+from ds2d2_yolo.training.records import read_record, write_record
 from ds2d2_yolo.training.resume import complete_checkpoints, training_is_over
 from ds2d2_yolo.training.trainer import PlainTrainer
 from ds2d2_yolo.training.types import Callbacks
@@ -83,7 +80,7 @@ class Stage:
 
     def is_finished(self) -> bool:
         """Return whether the stage's record matches its output file. If so, read the metrics."""
-        record = self._read_record()
+        record = read_record(self.folder / _RECORD, self.inputs)
         if record is None or not self.weights.is_file() or record.get("sha256") != fingerprint_of_file(self.weights):
             return False
         self.metrics = record["metrics"]
@@ -109,7 +106,7 @@ class Stage:
             raise DS2D2Error(f"data={self.overrides['data']}: {describe_outdated(outdated)}")
         weights = self.folder / "weights"
         trainer_class = AmplifierTrainer if self.kind == "amplifier" else PlainTrainer
-        if self._read_record() is not None:
+        if read_record(self.folder / _RECORD, self.inputs) is not None:
             LOGGER.warning(f"{colorstr('DS2D2:')} {self.weights} differs from its record: training it again")
             (self.folder / _RECORD).unlink()
             state = "none"
@@ -127,15 +124,6 @@ class Stage:
         self._check_data()
         self._record()
 
-    def _read_record(self) -> dict[str, Any] | None:
-        """Return the record of a finished stage with the same inputs, or None."""
-        try:
-            record = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        same = record.get("inputs") == json.loads(json.dumps(self.inputs, default=str))
-        return dict(record) if same else None
-
     def _complete(self) -> None:
         """Complete a run that was killed after its last epoch."""
         complete_checkpoints(self.folder / "weights")
@@ -144,7 +132,7 @@ class Stage:
 
     def _load_data(self) -> dict[str, Any]:
         """Return the data set in its current state."""
-        data = dict(check_det_dataset(self.overrides["data"], autodownload=False))
+        data = read_description(self.overrides["data"], self.overrides["split"], download=False)
         if self.overrides["single_cls"]:
             data["names"] = {0: "item"}
         return data
@@ -161,15 +149,12 @@ class Stage:
         if checkpoint.get("epoch", -1) != -1:
             raise DS2D2Error(f"{self.folder}: the {self.kind} was not trained to its end; run the same command again")
         self.metrics = {key: float(value) for key, value in (checkpoint.get("train_metrics") or {}).items()}
-        record = {
-            "inputs": self.inputs,
+        content = {
             "weights": str(self.weights.relative_to(self.folder)),
             "sha256": fingerprint_of_file(self.weights),
             "metrics": self.metrics,
-            "date": datetime.now().astimezone().isoformat(),
-            "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version},
         }
-        write_json(self.folder / _RECORD, record)
+        write_record(self.folder / _RECORD, self.inputs, content)
 
 
 def teacher_stage(args: Arguments, data: Mapping[str, Any], models: Models, start: str | Path | None = None) -> Stage:

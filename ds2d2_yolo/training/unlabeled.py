@@ -6,17 +6,14 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils import LOGGER, TQDM, colorstr
 from ultralytics.utils.ops import xywhr2xyxyxyxy, xyxy2xywhn
 
-from ds2d2_yolo import __version__
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.predictions import Prediction, predict
@@ -40,6 +37,7 @@ from ds2d2_yolo.loading.unlabeled import (
     read_pseudo_set,
 )
 from ds2d2_yolo.training.arguments import Arguments
+from ds2d2_yolo.training.records import stamp
 from ds2d2_yolo.training.stages import State, folder_lock
 
 _FLOOR = 0.02
@@ -217,8 +215,7 @@ class UnlabeledStage:
             },
             "precision": self.arguments.unlabeled_precision,
             "labels": fingerprint_of_labels(labels),
-            "date": datetime.now().astimezone().isoformat(),
-            "versions": {"ds2d2_yolo": __version__, "ultralytics": ultralytics_version},
+            **stamp(),
         }
 
 
