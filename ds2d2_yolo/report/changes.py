@@ -12,8 +12,8 @@ from statistics import fmean
 import numpy as np
 
 from ds2d2_yolo.data.coco_truth import COCOAnnotation, COCODetection, COCOTruth
+from ds2d2_yolo.evaluation.matching import match
 from ds2d2_yolo.explanation.images import read_image
-from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.report.detections import draw_sides, draw_table
 from ds2d2_yolo.report.page import Grid, Heading, Paragraph, Part, Picture
 
@@ -200,6 +200,5 @@ def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[
 
 
 def _f1(found: np.ndarray, objects: np.ndarray) -> float:
-    matched = match_detections(found[:, :-2], found[:, -1].astype(int), objects[:, :-2], objects[:, -1].astype(int))
-    hits = 2 * len(matched.hits)
-    return hits / max(hits + len(matched.false_alarms) + len(matched.misses), 1)
+    hit, _ = match(found[:, :-2], found[:, -1].astype(int), objects[:, :-2], objects[:, -1].astype(int))
+    return 2 * int(hit.sum()) / max(len(found) + len(objects), 1)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from ds2d2_yolo.evaluation.matching import match
 from ds2d2_yolo.explanation.images import InputImage
-from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.report.figures import Canvas, outcome_legend, outline, plain_figure, png_of, show_image
 
 
@@ -26,11 +26,12 @@ def draw_outcomes(axes: Axes, image: InputImage, detections: np.ndarray, title: 
         show_image(axes, image.pixels, title, f"{len(detections)} detections")
         outline(axes, detections[:, :-2], "detection")
         return
-    matched = match_detections(detections[:, :-2], detections[:, -1].astype(int), image.boxes, image.labels)
-    counts = f"{len(matched.hits)} hits, {len(matched.false_alarms)} false, {len(matched.misses)} missed"
-    show_image(axes, image.pixels, title, counts)
-    for kind, boxes in (("miss", matched.misses), ("false alarm", matched.false_alarms), ("hit", matched.hits)):
-        outline(axes, boxes, kind)
+    boxes = detections[:, :-2]
+    hit, taken = match(boxes, detections[:, -1].astype(int), image.boxes, image.labels)
+    show_image(axes, image.pixels, title, f"{hit.sum()} hits, {(~hit).sum()} false, {(~taken).sum()} missed")
+    outline(axes, image.boxes[~taken], "miss")
+    outline(axes, boxes[~hit], "false alarm")
+    outline(axes, boxes[hit], "hit")
 
 
 def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray]) -> bytes:

@@ -20,7 +20,6 @@ from ds2d2_yolo.detectors import detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image
-from ds2d2_yolo.explanation.outcomes import match_detections
 from ds2d2_yolo.explanation.setup import trained_argument
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.report.changes import changes_by_image
@@ -146,18 +145,6 @@ def test_outlines_follow_the_angle():
     drawn = axes.patches[-1].get_xy()[:4]
     np.testing.assert_allclose(drawn, xywhr2xyxyxyxy(box)[0] - 0.5)
     plt.close(figure)
-
-
-def test_oriented_detections_hit_by_their_angle():
-    objects = np.array([[50.0, 50.0, 40.0, 8.0, 0.0], [20.0, 20.0, 10.0, 10.0, 0.3]])
-    labels = np.array([0, 1])
-    half_turn = objects + np.array([0, 0, 0, 0, math.pi])
-    assert len(match_detections(half_turn, labels, objects, labels).hits) == 2
-    quarter = objects + np.array([0, 0, 0, 0, math.pi / 2])
-    matched = match_detections(quarter, labels, objects, labels)
-    assert (len(matched.hits), len(matched.false_alarms), len(matched.misses)) == (1, 1, 1)
-    nothing = match_detections(np.zeros((0, 4)), np.zeros(0, int), objects, labels)
-    assert len(nothing.misses) == 2
 
 
 def test_changes_are_counted_by_oriented_boxes():
