@@ -98,7 +98,6 @@ __all__ = [
     "AssignsObjects",
     "Batch",
     "ComparesPredictions",
-    "Config",
     "CutsLevels",
     "DenseAssignment",
     "DenseDetector",

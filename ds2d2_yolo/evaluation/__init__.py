@@ -6,7 +6,7 @@ All results are numbers. Independent of training, pictures and pages.
 from ds2d2_yolo.evaluation.agreement import AGREEMENT, Agreement
 from ds2d2_yolo.evaluation.average_precision import evaluate
 from ds2d2_yolo.evaluation.results import Evaluation
-from ds2d2_yolo.evaluation.scores import AP_COLUMNS, Scores, coco_scores
+from ds2d2_yolo.evaluation.scores import AP_COLUMNS
 from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics, validate
 
 __all__ = [
@@ -14,8 +14,6 @@ __all__ = [
     "AP_COLUMNS",
     "Agreement",
     "Evaluation",
-    "Scores",
-    "coco_scores",
     "evaluate",
     "mask_and_keypoint_metrics",
     "validate",

@@ -25,17 +25,17 @@ from yolo_sets import CORNERS, GOOD, encoded, put, write
 
 from ds2d2_yolo.data.check import (
     KINDS,
-    PLACES_KEPT,
     SIZE_BANDS,
     SIZE_EDGES,
     Settings,
     Split,
     SplitReport,
     inspect_dataset,
-    parse_labels,
     split,
 )
+from ds2d2_yolo.data.check.findings import PLACES_KEPT
 from ds2d2_yolo.data.check.images import image_facts
+from ds2d2_yolo.data.check.labels import parse_labels
 from ds2d2_yolo.method.wavelet import band_size
 
 

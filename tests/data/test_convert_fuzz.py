@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ds2d2_yolo.data.convert import convert_dataset
-from ds2d2_yolo.data.layouts import LAYOUTS
+from ds2d2_yolo.data.layouts.recognise import LAYOUTS
 from ds2d2_yolo.errors import DS2D2Error
 
 PUBLISHED = (miniatures.dior, miniatures.dota, miniatures.coco, miniatures.voc)

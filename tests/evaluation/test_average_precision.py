@@ -26,10 +26,10 @@ from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ds2d2_yolo.commands import val
 from ds2d2_yolo.commands.val import table_lines
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.evaluation import AP_COLUMNS, Evaluation, coco_scores, evaluate
+from ds2d2_yolo.evaluation import AP_COLUMNS, Evaluation, evaluate
 from ds2d2_yolo.evaluation.detections import coco_detections
 from ds2d2_yolo.evaluation.results import save_evaluation
-from ds2d2_yolo.evaluation.scores import Scores
+from ds2d2_yolo.evaluation.scores import Scores, coco_scores
 from ds2d2_yolo.options import option_defaults
 
 SIZE = 320  # side of the images, pixels

@@ -4,7 +4,7 @@ Looks at paths and first lines of files. `formats` reads them.
 """
 
 from ds2d2_yolo.data.layouts.layout import Layout
-from ds2d2_yolo.data.layouts.recognise import LAYOUTS, recognise
+from ds2d2_yolo.data.layouts.recognise import recognise
 from ds2d2_yolo.data.layouts.splits import SPLITS
 
-__all__ = ["LAYOUTS", "SPLITS", "Layout", "recognise"]
+__all__ = ["SPLITS", "Layout", "recognise"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES, DOTA_ADDED_CLASSES, DOTA_CLASSES
-from ds2d2_yolo.data.formats import COCOReader
+from ds2d2_yolo.data.formats.coco import COCOReader
 from ds2d2_yolo.data.formats.rules import ELSEWHERE, UPLOADED, Part
 from ds2d2_yolo.errors import DS2D2Error
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DOTA_CLASSES
-from ds2d2_yolo.data.formats import DOTAReader
+from ds2d2_yolo.data.formats.dota import DOTAReader
 from ds2d2_yolo.data.formats.rules import Part
 from ds2d2_yolo.errors import DS2D2Error
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ultralytics.data.utils import verify_image_label
 
 from ds2d2_yolo.data.annotations import Annotation
-from ds2d2_yolo.data.formats import NO_AREA, OUTSIDE, place
+from ds2d2_yolo.data.formats.geometry import NO_AREA, OUTSIDE, place
 
 WIDTH, HEIGHT = 160, 120
 

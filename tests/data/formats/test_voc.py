@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from ds2d2_yolo.data.annotations import Account
 from ds2d2_yolo.data.classes import DIOR_CLASSES
-from ds2d2_yolo.data.formats import VOCReader
 from ds2d2_yolo.data.formats.rules import Part
+from ds2d2_yolo.data.formats.voc import VOCReader
 from ds2d2_yolo.errors import DS2D2Error
 
 CORNERS = [f"{axis}_{place}" for place in ("left_top", "right_top", "right_bottom", "left_bottom") for axis in "xy"]
