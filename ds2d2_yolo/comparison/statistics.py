@@ -20,6 +20,7 @@ BOX_METRICS = ("AP50", "AP50-95")
 SIZE_METRICS = ("APs", "APm", "APl")
 """COCO's AP of small, medium and large boxes."""
 
+_CONFIDENCE = 0.95  # level of all intervals
 _LATE_SHARE = 0.2  # of the epochs, at the end
 _LATE_RISE = 0.1  # of the best AP: a larger gain in the last epochs causes a warning
 
@@ -76,12 +77,11 @@ class Summary:
 # --------------------------------------------------------------------------------------------------- numbers
 
 
-def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    """Return the mean with its confidence interval. The values must be independent and roughly normal.
+def mean_interval(values: Iterable[float]) -> Interval:
+    """Return the mean with its confidence interval of 95 %. The values must be independent and roughly normal.
 
     Args:
         values (Iterable[float]): The values; NaN are ignored.
-        confidence (float): Confidence level.
 
     Returns:
         (Interval): The interval.
@@ -96,7 +96,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     mean = fmean(numbers) if numbers else math.nan
     if count < 2:
         return Interval(mean, None, None, count)
-    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * stdev(numbers) / math.sqrt(count)
+    half = float(stdtrit(count - 1, (1 + _CONFIDENCE) / 2)) * stdev(numbers) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
 
 

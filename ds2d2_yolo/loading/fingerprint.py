@@ -31,6 +31,7 @@ _WITHOUT_EFFECT = {
     *("epochs", "wavelet"),  # the stage adds them itself
 }
 
+_COMPARED = 500  # cache files at most: after a copy of the data set all can be candidates
 _END = 8192  # bytes at each end of an image file that are part of its fingerprint
 
 _OF_KEYPOINTS = ("kpt_shape", "flip_idx", "kpt_oks_sigmas")
@@ -107,16 +108,16 @@ def fingerprint_of_images(images: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def outdated_caches(data: Mapping[str, Any], split: str, most: int = 500) -> list[Path]:
+def outdated_caches(data: Mapping[str, Any], split: str) -> list[Path]:
     """Return the `.npy` files of `cache=disk` whose pixels differ from their images.
 
     Ultralytics reads such a file instead of its image, unless the image has a later date. Images from an archive or a
-    copy can have an earlier date. Only cache files that are older than their image on this disk are compared.
+    copy can have an earlier date. Only cache files that are older than their image on this disk are compared,
+    at most 500.
 
     Args:
         data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
         split (str): The split for evaluation, compared beside `train` and `val`.
-        most (int): Maximum number of compared files. After a copy of the data set, all cache files can be candidates.
 
     Returns:
         (list[Path]): The files, sorted.
@@ -133,7 +134,7 @@ def outdated_caches(data: Mapping[str, Any], split: str, most: int = 500) -> lis
             # Ultralytics itself notices a later date of the image. st_ctime cannot be set, so copies do not keep it.
             if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
                 suspects.append((image, cached))
-    chosen = suspects[:: math.ceil(len(suspects) / most) or 1]
+    chosen = suspects[:: math.ceil(len(suspects) / _COMPARED) or 1]
     return [cached for image, cached in chosen if not _has_same_pixels(cached, image, data["channels"])]
 
 

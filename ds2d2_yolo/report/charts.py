@@ -16,7 +16,6 @@ from ds2d2_yolo.report.palette import BETTER, INK, SERIES, WORSE
 def draw_curves(
     groups: Mapping[str, Mapping[str, Sequence[float]]],
     steps: Sequence[float],
-    xlabel: str = "epoch",
     logarithmic: Sequence[str] = (),
     colours: Sequence[str] = SERIES,
 ) -> Canvas:
@@ -24,8 +23,7 @@ def draw_curves(
 
     Args:
         groups (Mapping): Values by name of the curve, by title of the panel; NaN leaves a gap.
-        steps (Sequence[float]): Positions of the values on the horizontal axis.
-        xlabel (str): Name of the horizontal axis.
+        steps (Sequence[float]): Epochs of the values.
         logarithmic (Sequence[str]): Titles of panels with a logarithmic axis.
         colours (Sequence[str]): Colours of the curves, in order. They repeat if there are more curves.
 
@@ -57,7 +55,7 @@ def draw_curves(
             axes.set_ylim(bottom=min(0.0, float(np.nanmin(everything))))
         _label_ends(axes, ends)
         axes.set_title(title, fontsize=10, color=INK, loc="left")
-        axes.set_xlabel(xlabel, fontsize=8, color=INK)
+        axes.set_xlabel("epoch", fontsize=8, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         tidy(axes, "y")
     return canvas
@@ -95,7 +93,7 @@ def draw_changes(
     axes.set_ylim(len(order) - 0.4, -0.6)
     low, high = np.min(ends, initial=0.0), np.max(ends, initial=0.0)
     axes.set_xlim(low - reach * (0.25 if low < 0 else 0.05), high + reach * (0.25 if high > 0 else 0.05))
-    axes.set_xlabel(xlabel, fontsize=8, color=INK)
+    axes.set_xlabel("epoch", fontsize=8, color=INK)
     tidy(axes, "x")
     return canvas
 

@@ -102,7 +102,7 @@ def test_a_figure_keeps_images_at_the_size_of_their_panels(grey):
 
 @pytest.mark.parametrize("name", ["a$b_$c.png", "cost $5 and $6", "x$\\foo$", "three $"])
 def test_dollars_are_drawn_as_they_are(name):
-    canvas = draw_curves({name: {name: [1.0, 2.0]}}, [1, 2], xlabel=name)
+    canvas = draw_curves({name: {name: [1.0, 2.0]}}, [1, 2])
     canvas.text(0.1, 0.1, name)
     assert canvas.png().startswith(b"\x89PNG")
     figure = plain_figure(3, 2, 100)
