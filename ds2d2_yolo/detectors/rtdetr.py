@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,13 +16,7 @@ from ds2d2_yolo.detectors.taps import Taps
 from ds2d2_yolo.detectors.yolo import UltralyticsDetector
 
 
-class EncoderScores(NamedTuple):
-    """Class `logits` (B, A, C) of RT-DETR's encoder for every cell, before queries are selected."""
-
-    logits: torch.Tensor
-
-
-class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
+class RTDETRDetector(UltralyticsDetector[torch.Tensor, None]):
     """RT-DETR as teacher or student of another RT-DETR or of a YOLO model.
 
     The explicit terms compare its encoder maps of strides 8, 16 and 32. The implicit terms need predictions for every
@@ -58,15 +52,16 @@ class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
         """Number of queries."""
         return f"{self.model.model[-1].num_queries} queries"
 
-    def forward_teacher(self, images: torch.Tensor) -> EncoderScores:
-        """Return the encoder's class logits of all cells for images (B, 3, H, W) in [0, 1]."""
+    def forward_teacher(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the encoder's class logits (B, A, C) of all cells for images (B, 3, H, W) in [0, 1]."""
         taps = Taps()
         taps.open({"scores": self.model.model[-1].enc_score_head})
         try:
             self.model(images)
         finally:
             outputs = taps.close()
-        return EncoderScores(outputs["scores"])
+        scores: torch.Tensor = outputs["scores"]
+        return scores
 
     def loss_factor(self, images: int) -> float:
         """Return 1, because RT-DETR's loss is not multiplied by the batch size."""
@@ -79,6 +74,6 @@ class RTDETRDetector(UltralyticsDetector[EncoderScores, None]):
     def assignment(self, outputs: TapOutputs) -> None:
         """Return None: only implicit terms need the assignment."""
 
-    def confidence(self, raw: EncoderScores, maps: Maps) -> list[torch.Tensor]:
+    def confidence(self, raw: torch.Tensor, maps: Maps) -> list[torch.Tensor]:
         """Return the encoder's highest class probability (B, 1, H_l, W_l) for every cell."""
-        return confidence_of(raw.logits, maps)
+        return confidence_of(raw, maps)
