@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import merge_equals_args, parse_key_value_pair
+from ultralytics.utils import DEFAULT_CFG_DICT, YAML
+
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import own_file
+from ds2d2_yolo.training.arguments import DEFAULTS
 
 _TEXTS = {"src", "out", "predictions", "source", "run", "baseline"}  # a folder named 2026_01 is not a number
 
@@ -30,11 +35,6 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         >>> parse_arguments(["epochs=3", "amplifier=none", "layers=[15,18,21]"])
         {'epochs': 3, 'amplifier': None, 'layers': [15, 18, 21]}
     """
-    from ultralytics.cfg import merge_equals_args, parse_key_value_pair
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    from ds2d2_yolo.training.arguments import DEFAULTS
-
     try:
         words = merge_equals_args(list(arguments))
     except (SyntaxError, IndexError) as error:
@@ -77,10 +77,6 @@ def shorter(path: Path) -> str:
 
 def _read_configuration(path: Any) -> dict[str, Any]:
     """Return the arguments in a YAML file."""
-    from ultralytics.utils import YAML
-
-    from ds2d2_yolo.resources import own_file
-
     try:
         content = YAML.load(own_file(str(path), "cfg", "recipes"))
     except Exception as error:  # missing, a folder, not YAML, wrong suffix: all mistakes of the user

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 from PIL import Image
 from ultralytics.data.utils import exif_size
+from ultralytics.utils import TQDM
 
 from ds2d2_yolo.data.annotations import Account, AnnotatedImage, Annotation, Reader, Task
 from ds2d2_yolo.data.check.images import ends_as_jpeg
@@ -94,8 +95,6 @@ class DatasetWriter:
 
     def write(self) -> None:
         """Write all splits."""
-        from ultralytics.utils import TQDM
-
         counts = self._reader.splits()
         progress = TQDM(total=sum(counts.values()), desc="Converting", unit="image", file=sys.stderr)
         with ExitStack() as stack:

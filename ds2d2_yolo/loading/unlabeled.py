@@ -126,16 +126,13 @@ def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled
     images = images_at(entries)
     splits = {name: Split(images_of_split(data[name])) for name in _SPLITS if data.get(name)}
     _refuse_training_set(named, images, splits.get("train"))
-    left_out: Counter[str] = Counter()
+    first: dict[tuple[int, int], Path] = {}
+    for image in images:
+        status = image.stat()
+        first.setdefault((status.st_dev, status.st_ino), image)
+    unique = list(first.values())
+    left_out = Counter({"named twice": len(images) - len(unique)})
     with threads() as pool:
-        unique, seen = [], set()
-        for image in images:
-            status = image.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                left_out["named twice"] += 1
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            unique.append(image)
         elsewhere = images_also_in(unique, splits, pool)
         left_out.update(f"also in {name}" for name in elsewhere.values())
         others = [image for image in unique if image not in elsewhere]

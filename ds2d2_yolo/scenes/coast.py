@@ -33,7 +33,7 @@ def draw_sea(canvas: Canvas, climate: Climate) -> None:
     roughness = rng.uniform(0.35, 1.15)
     canvas.flood(water_texture(canvas, colours, roughness))
     coast = chance(canvas, 0.6)
-    land = _draw_coast(canvas, climate, colours) if coast else np.zeros((canvas.side, canvas.side), np.uint8)
+    land = _draw_coast(canvas, climate) if coast else np.zeros((canvas.side, canvas.side), np.uint8)
     canvas.flood_occupancy(cv2.bitwise_not(land), WATER)
     if coast:
         _settle_coast(canvas)
@@ -43,7 +43,7 @@ def draw_sea(canvas: Canvas, climate: Climate) -> None:
         grow_wood(canvas, rng.uniform(0.1, 0.5))
 
 
-def _draw_coast(canvas: Canvas, climate: Climate, colours: tuple[Colour, ...]) -> Array:
+def _draw_coast(canvas: Canvas, climate: Climate) -> Array:
     """Draw shallow water, surf, beach and land from one height field. Return the mask of the land."""
     rng = canvas.rng
     x, y = canvas.ground_grid()

@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
-from ds2d2_yolo.detectors.base import AssignmentT, Batch, Config, Detector, RawT
+from ds2d2_yolo.detectors.base import AssignmentT, Batch, Config, Detector, RawT, to_pixels
 from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.torchvision.parts import Pyramid, Stage, StridedLevels, backbone_stages
 from ds2d2_yolo.errors import DS2D2Error
@@ -264,8 +264,7 @@ class DenseTorchvisionDetector(TorchvisionDetector[DensePredictions, DenseAssign
 def truth_of(batch: Batch) -> Truth:
     """Return boxes and classes of every image, without boxes of zero width or height, which no anchor can match."""
     images = batch["img"]
-    height, width = images.shape[-2:]
-    boxes = xywh2xyxy(batch["bboxes"].float()) * images.new_tensor([width, height, width, height], dtype=torch.float32)
+    boxes = to_pixels(xywh2xyxy(batch["bboxes"].float()), images)
     classes, index = batch["cls"].view(-1).long(), batch["batch_idx"].view(-1)
     solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
     chosen = [(index == image) & solid for image in range(images.shape[0])]
