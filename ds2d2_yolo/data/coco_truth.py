@@ -10,10 +10,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils.ops import xyxyxyxy2xywhr
 
 from ds2d2_yolo.data.check.findings import shown_path
+from ds2d2_yolo.data.labels import usable_labels
 from ds2d2_yolo.errors import DS2D2Error
 
 
@@ -223,16 +223,11 @@ def refused_images(
     Returns:
         (dict[str, str]): Ultralytics' reason by image file.
     """
-    pose = task == "pose"
-    keypoints, dimensions = data["kpt_shape"] if pose else (0, 0)
     refused = {}
-    files = [str(image) for image in images]
-    for image, label in zip(files, img2label_paths(list(files)), strict=True):
-        *_, corrupt, message = verify_image_label(
-            (image, label, "", pose, len(data["names"]), keypoints, dimensions, single_cls)
-        )
-        if corrupt:
-            refused[image] = message.removeprefix(f"{image}: ignoring corrupt image/label: ")
+    for image in map(str, images):
+        labels = usable_labels(image, data, task, single_cls)
+        if isinstance(labels, str):
+            refused[image] = labels.removeprefix(f"{image}: ignoring corrupt image/label: ")
     return refused
 
 

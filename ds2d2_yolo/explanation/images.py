@@ -17,10 +17,10 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.data.check.labels import parse_labels, read_labels
+from ds2d2_yolo.data.labels import pixel_boxes
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
-from ds2d2_yolo.loading.labels import pixel_boxes
 
 _ANY_CLASS = 1 << 30  # a number of classes that no label reaches
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from ultralytics.data.utils import check_det_dataset, get_split_fraction, img2label_paths, verify_image_label
+from ultralytics.data.utils import check_det_dataset, get_split_fraction, img2label_paths
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
 from ultralytics.utils.checks import check_file
 
 from ds2d2_yolo.data.check.images import image_facts
 from ds2d2_yolo.data.depth import warn_of_depth
+from ds2d2_yolo.data.labels import usable_labels
 from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
@@ -207,13 +208,7 @@ def count_training_images(data: Mapping[str, Any], fraction: Any, task: str, sin
     share = get_split_fraction(fraction, "train")
     images = images_of_split(data["train"])
     images = images[: share if isinstance(share, int) else max(1, round(len(images) * share))]
-    pose = task == "pose"
-    rules = (pose, data["nc"], *(data["kpt_shape"] if pose else (0, 0)), single_cls)
-    labels = img2label_paths([str(image) for image in images])
-    return sum(
-        verify_image_label((str(image), label, "", *rules))[0] is not None
-        for image, label in zip(images, labels, strict=True)
-    )
+    return sum(not isinstance(usable_labels(image, data, task, single_cls), str) for image in images)
 
 
 def check_keypoint_shape(path: str | Path, data: Mapping[str, Any]) -> None:
@@ -268,15 +263,16 @@ def _first_problem(
         DS2D2Error: If the labels of that image are boxes but the task needs more, or its pixels cannot be read.
     """
     reason = ""
-    pose = task == "pose"
-    points = data["kpt_shape"] if pose else (0, 0)
-    for image, label in zip(images, img2label_paths([str(image) for image in images]), strict=True):
-        found = verify_image_label((str(image), label, "", pose, data["nc"], *points, single_cls))
-        if found[0] is not None and (len(found[1]) or not need_objects):
-            if task in {"obb", "segment"} and len(found[1]) and not found[3]:
+    for image in images:
+        labels = usable_labels(image, data, task, single_cls)
+        if isinstance(labels, str):
+            reason = reason or labels
+        elif len(labels.boxes) or not need_objects:
+            if task in {"obb", "segment"} and len(labels.boxes) and not labels.polygons:
+                (file,) = img2label_paths([str(image)])
                 what = "the four corners" if task == "obb" else "the outline"
                 raise DS2D2Error(
-                    f"data={path}: {label} holds boxes, task={task} needs {what} of each object; label them, or pass "
+                    f"data={path}: {file} holds boxes, task={task} needs {what} of each object; label them, or pass "
                     "models for task=detect"
                 )
             facts = image_facts(image, data["channels"])
@@ -285,7 +281,6 @@ def _first_problem(
                     f"{image}: cannot be used, {facts.detail}; 'ds2d2 check data={path}' lists all such images"
                 )
             return None
-        reason = reason or str(found[-1])
     return reason or "no label file has an object"
 
 

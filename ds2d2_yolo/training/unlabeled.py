@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ultralytics.data.utils import img2label_paths, verify_image_label
 from ultralytics.utils import LOGGER, TQDM, colorstr
 from ultralytics.utils.ops import xywhr2xyxyxyxy, xyxy2xywhn
 
+from ds2d2_yolo.data.labels import pixel_boxes, usable_labels
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation.predictions import Prediction, predict
@@ -26,7 +26,6 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_model,
     images_of_split,
 )
-from ds2d2_yolo.loading.labels import pixel_boxes
 from ds2d2_yolo.loading.unlabeled import (
     SET_FILE,
     PseudoSet,
@@ -280,17 +279,13 @@ def _labelled(
     images: Sequence[Path], found: Iterator[_Found], data: Mapping[str, Any], args: Arguments
 ) -> Iterator[LabelledImage]:
     """Yield the images of a split that Ultralytics can use, with their labels and detections."""
-    labels = img2label_paths([str(image) for image in images])
     for number, size, rows in found:
         assert size is not None  # it was decoded
-        checked = verify_image_label(
-            (str(images[number]), labels[number], "", False, data["nc"], 0, 0, args.single_cls)
-        )
-        if checked[0] is None:
+        labels = usable_labels(images[number], data, args.task, args.single_cls)
+        if isinstance(labels, str):
             continue
-        truth = checked[1]
-        boxes = pixel_boxes(truth[:, 1:], checked[3], size, oriented=args.task == "obb")
-        classes = np.zeros(len(truth)) if args.single_cls else np.asarray(truth[:, 0], np.float64)
+        boxes = pixel_boxes(labels.boxes, labels.polygons, size, oriented=args.task == "obb")
+        classes = np.zeros(len(boxes)) if args.single_cls else np.asarray(labels.classes, np.float64)
         yield LabelledImage(rows, boxes, classes, size)
 
 
