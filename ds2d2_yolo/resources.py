@@ -33,6 +33,16 @@ def resource_folder(name: str) -> Path:
     raise FileNotFoundError(f"the folder '{name}' of ds2d2_yolo is missing: reinstall the package")
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Return whether a file is a data YAML that ships with the package, whatever path leads to it.
+
+    Example:
+        >>> is_shipped(resource_folder("datasets") / "scenes.yaml"), is_shipped("scenes.yaml")
+        (True, False)
+    """
+    return Path(path).is_file() and Path(path).resolve().parent == resource_folder("datasets")
+
+
 def own_file(value: str, name: str, *folders: str) -> str:
     """Return the path of a shipped YAML if `value` is its bare name. Otherwise return `value`.
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ds2d2_yolo.explanation.images import read_image
 from ds2d2_yolo.explanation.setup import load_trained_models, make_explainer
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.report.sheet import draw_sheet
 
 

@@ -12,15 +12,13 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import report_full_disk, write_json
 from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import SPLITS, images_of_split
 from ds2d2_yolo.loading.missing import missing_images
 from ds2d2_yolo.loading.unlabeled import images_at, unlabeled_entries
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
-from ds2d2_yolo.resources import resource_folder
-
-_SPLITS = ("train", "val", "test", "minival")  # the splits that Ultralytics reads
+from ds2d2_yolo.resources import is_shipped
 
 
 def run(words: Sequence[str]) -> int:
@@ -100,7 +98,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 def _load(data: str) -> dict[str, Any]:
     """Return Ultralytics' description of the data set. Only data sets of this package are made if they are missing."""
     path = resolve_data(data)
-    if Path(path).parent == resource_folder("datasets"):
+    if is_shipped(path):
         return load_data(path)
     return read_description(path, download=False)
 
@@ -108,7 +106,7 @@ def _load(data: str) -> dict[str, Any]:
 def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str]]:
     """Return the splits of a data set, and missing paths of splits that training does not need."""
     splits, missing = {}, {}
-    for name in _SPLITS:
+    for name in SPLITS:
         if not data.get(name):
             if name in ("train", "val"):  # required in every data YAML
                 splits[name] = Split([])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ultralytics.utils import SETTINGS, YAML
 
-from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.resources import is_shipped, resource_folder
 
 _NAMES = {
     ("DIOR", "detect"): "DIOR",
@@ -54,7 +54,7 @@ def hint_for(path: Path | str) -> str | None:
         True
     """
     path = Path(path)
-    if path.resolve().parent != resource_folder("datasets") or not path.is_file():
+    if not is_shipped(path):
         return None
     content = YAML.load(path)
     folder = _place_of(content)

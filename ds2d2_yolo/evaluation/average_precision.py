@@ -30,7 +30,7 @@ from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.soundness import read_checkpoint, refuse_amplifier_stage

@@ -20,7 +20,7 @@ from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import InputImage, read_image, spread_out
 from ds2d2_yolo.loading.classes import class_difference, in_order
 from ds2d2_yolo.loading.data import load_data, resolve_data
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier

@@ -19,12 +19,11 @@ from ds2d2_yolo.data.shipped import hint_for
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import refuse_unusable
 from ds2d2_yolo.loading.classes import check_unique, in_order
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import SPLITS, images_of_split
 from ds2d2_yolo.loading.missing import lists_elsewhere, missing_images, what_to_change
 from ds2d2_yolo.loading.safety import refuse_unsafe_caches
-from ds2d2_yolo.resources import own_file, resource_folder
+from ds2d2_yolo.resources import is_shipped, own_file
 
-_SPLITS = ("train", "val", "test", "minival")
 _MOST_CHANNELS = _MOST_KEYPOINTS = 1000  # more is a typing error, and would build a model of gigabytes
 
 
@@ -84,7 +83,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
         DS2D2Error: If the YAML is missing or malformed, a class name occurs twice, images are missing, or a cache of
             labels could run code.
     """
-    if Path(path).parent == resource_folder("datasets") and (how := YAML.load(path).get("render")):
+    if is_shipped(path) and (how := YAML.load(path).get("render")):
         from ds2d2_yolo.scenes import render_dataset  # imported only when it is needed
 
         render_dataset(Path(SETTINGS["datasets_dir"]) / YAML.load(path)["path"], **how)
@@ -98,7 +97,7 @@ def load_data(path: str, split: str = "val", single_cls: bool = False) -> dict[s
     check_unique(path, in_order(data["names"]))
     if not data.get(split):
         raise DS2D2Error(f"split={split}: {path} has no line '{split}:'; add it, or pass split=val")
-    refuse_unsafe_caches(f"data={path}", [data.get(name) for name in {*_SPLITS, split}])
+    refuse_unsafe_caches(f"data={path}", [data.get(name) for name in {*SPLITS, split}])
     return data
 
 
@@ -147,7 +146,7 @@ def _check_values(path: str, data: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"data={path}: channels={channels} is not valid; write a whole number, such as 'channels: 3'")
     if "kpt_shape" in data:
         check_keypoint_shape(path, data)
-    for name in _SPLITS:
+    for name in SPLITS:
         for entry in [data[name]] if isinstance(data.get(name), str) else data.get(name) or []:
             refuse_unusable(entry)
 
@@ -294,7 +293,7 @@ def _announce_download(data: str) -> None:
     script = YAML.load(path).get("download")
     if not isinstance(script, str):
         return
-    shipped = path.resolve().is_relative_to(ROOT) or path.resolve().parent == resource_folder("datasets")
+    shipped = path.resolve().is_relative_to(ROOT) or is_shipped(path)
     if not shipped and not script.lower().startswith(("http://", "https://")):
         raise DS2D2Error(
             f"data={data}: its images are missing, and its download: entry is code, which is not run here; read the "

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
-from ultralytics.data.utils import IMG_FORMATS, img2label_paths
-from ultralytics.utils.patches import imread
+from ultralytics.data.utils import img2label_paths
 
-from ds2d2_yolo.data.check.images import decoder_flag
-from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import refuse_special
 from ds2d2_yolo.loading.classes import in_order
+from ds2d2_yolo.loading.images import images_of_split, splits_of_run
 
 # Arguments that affect the place, speed or output of a run, but not its result. The seed is one of them: students of
 # all seeds share one teacher and one amplifier.
@@ -31,7 +25,6 @@ _WITHOUT_EFFECT = {
     *("epochs", "wavelet"),  # the stage adds them itself
 }
 
-_COMPARED = 500  # cache files at most: after a copy of the data set all can be candidates
 _END = 8192  # bytes at each end of an image file that are part of its fingerprint
 
 _OF_KEYPOINTS = ("kpt_shape", "flip_idx", "kpt_oks_sigmas")
@@ -88,7 +81,7 @@ def fingerprint_of_data(data: Mapping[str, Any], split: str) -> str:
     keypoints = {name: data[name] for name in _OF_KEYPOINTS if data.get(name) is not None}
     header = [in_order(data["names"]), data["channels"], *([keypoints] if keypoints else [])]
     digest = hashlib.sha256(json.dumps(header, default=str).encode())
-    for name in _splits_of_run(split):
+    for name in splits_of_run(split):
         images = images_of_split(data.get(name))
         labels = img2label_paths([str(image) for image in images])
         for image, label in zip(images, labels, strict=True):
@@ -108,45 +101,6 @@ def fingerprint_of_images(images: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def outdated_caches(data: Mapping[str, Any], split: str) -> list[Path]:
-    """Return the `.npy` files of `cache=disk` whose pixels differ from their images.
-
-    Ultralytics reads such a file instead of its image, unless the image has a later date. Images from an archive or a
-    copy can have an earlier date. Only cache files that are older than their image on this disk are compared,
-    at most 500.
-
-    Args:
-        data (Mapping[str, Any]): A data set, as described by Ultralytics' `check_det_dataset`.
-        split (str): The split for evaluation, compared beside `train` and `val`.
-
-    Returns:
-        (list[Path]): The files, sorted.
-
-    Example:
-        >>> outdated_caches({"train": "datasets/ships/images/train", "channels": 3}, "val")
-        []
-    """
-    suspects = []
-    for image in (image for name in _splits_of_run(split) for image in images_of_split(data.get(name))):
-        cached = image.with_suffix(".npy")
-        if image.is_file() and cached.is_file():
-            of_image, of_cache = image.stat(), cached.stat()
-            # Ultralytics itself notices a later date of the image. st_ctime cannot be set, so copies do not keep it.
-            if of_image.st_mtime <= of_cache.st_mtime and of_image.st_ctime >= of_cache.st_ctime:
-                suspects.append((image, cached))
-    chosen = suspects[:: math.ceil(len(suspects) / _COMPARED) or 1]
-    return [cached for image, cached in chosen if not _has_same_pixels(cached, image, data["channels"])]
-
-
-def describe_outdated(caches: Sequence[Path]) -> str:
-    """Return one line about the files that `outdated_caches` has returned."""
-    others = f" (and {len(caches) - 1} more)" if len(caches) > 1 else ""
-    return (
-        f"{caches[0]}{others}: this file of cache=disk differs from its image, and Ultralytics would read it; "
-        "delete the .npy files next to the images"
-    )
-
-
 def fingerprint_of_inputs(inputs: Mapping[str, Any]) -> str:
     """Return a fingerprint of a stage's inputs, which must be JSON values."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
@@ -160,56 +114,6 @@ def effective_arguments(args: Mapping[str, Any], defaults: Mapping[str, Any]) ->
     return {
         key: value for key, value in sorted(args.items()) if key not in _WITHOUT_EFFECT and value != defaults.get(key)
     }
-
-
-def images_of_split(split: str | Iterable[str] | None) -> list[Path]:
-    """Return the image files of one split, sorted, from folders and from text files that list images.
-
-    Args:
-        split (str | Iterable[str] | None): The split's entry in the checked data YAML.
-
-    Returns:
-        (list[Path]): Image files.
-
-    Raises:
-        DS2D2Error: If an entry is a file but not text, such as an image, or an image is a pipe, a socket or a device.
-    """
-    images: list[Path] = []
-    for entry in [split] if isinstance(split, str) else split or []:
-        if not entry:  # for Ultralytics this is no split; as a folder it would be the whole disk
-            continue
-        path = Path(entry)
-        if path.is_dir():
-            # Not `Path.rglob`, which skips linked folders: Ultralytics follows them.
-            files = glob.glob(f"{glob.escape(entry)}/**/*.*", recursive=True)  # noqa: PTH207
-            images.extend(map(Path, files))
-        elif path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
-            except UnicodeDecodeError:
-                raise DS2D2Error(
-                    f"{path}: is not a list of images; pass a folder of images, or a text file with one path per line"
-                ) from None
-            images.extend(path.parent / line if line.startswith("./") else Path(line) for line in lines)
-    images = sorted(image for image in images if image.suffix[1:].lower() in IMG_FORMATS)
-    for image in images:
-        refuse_special(image)  # Ultralytics would wait for it forever; images that it cannot open it skips
-    return images
-
-
-def _splits_of_run(split: str) -> list[str]:
-    """Return the splits that affect a run, without duplicates."""
-    return list(dict.fromkeys(("train", "val", split)))
-
-
-def _has_same_pixels(cached: Path, image: Path, channels: int) -> bool:
-    """Return whether a `.npy` file has the pixels of its image. True also if Ultralytics would not read the file."""
-    try:
-        pixels = np.load(cached)
-    except (OSError, ValueError, EOFError):
-        return True
-    shown = imread(str(image), decoder_flag(channels))
-    return shown is None or np.array_equal(pixels.squeeze(), shown.squeeze())
 
 
 def _ends(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from ultralytics.utils import SETTINGS, YAML
 from ultralytics.utils.checks import check_file
 
 from ds2d2_yolo.errors import did_you_mean, message_of, similar_file
+from ds2d2_yolo.loading.images import SPLITS
 from ds2d2_yolo.resources import resource_folder
 
 _LINES = (("train", "train", "images/train"), ("val", "validation", "images/val"), ("names", "nc", "[ship, plane]"))
@@ -52,7 +53,7 @@ def what_to_change(path: str, error: Exception, split: str = "val") -> str:
 
 def _wrong_value(content: Mapping[str, Any]) -> str | None:
     """Describe the first value of a data YAML that Ultralytics cannot use. None if there is none."""
-    for name in ("train", "val", "test", "minival"):
+    for name in SPLITS:
         entries = content.get(name) or []
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, str):

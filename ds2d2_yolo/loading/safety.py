@@ -21,7 +21,7 @@ from ultralytics.utils.checks import check_model_file_from_stem, check_yolov5u_f
 from ultralytics.utils.files import get_latest_run
 
 from ds2d2_yolo.errors import DS2D2Error, message_of
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.resources import own_file
 
 _NAMED = {"teacher", "model", "pretrained", "amplifier", "distill_model"}

@@ -16,13 +16,14 @@ from ds2d2_yolo.data.check.shared import images_also_in
 from ds2d2_yolo.data.threads import threads
 from ds2d2_yolo.errors import DS2D2Error, similar_file
 from ds2d2_yolo.files import refuse_unusable
-from ds2d2_yolo.loading.fingerprint import fingerprint_of_images, images_of_split
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_images
+from ds2d2_yolo.loading.images import SPLITS, images_of_split
 from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 
 SET_FILE = "unlabeled.json"
 """Name of the file that describes a set of images with a teacher's labels."""
 
-_SPLITS = ("val", "test", "minival", "train")
+_BY_RANK = (*SPLITS[1:], "train")  # of an image that is in several splits, the first is reported
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled
     """
     named = ",".join(entries)
     images = images_at(entries)
-    splits = {name: Split(images_of_split(data[name])) for name in _SPLITS if data.get(name)}
+    splits = {name: Split(images_of_split(data[name])) for name in _BY_RANK if data.get(name)}
     _refuse_training_set(named, images, splits.get("train"))
     first: dict[tuple[int, int], Path] = {}
     for image in images:

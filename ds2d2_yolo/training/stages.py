@@ -15,15 +15,14 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, colorstr
 from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock, report_full_disk
+from ds2d2_yolo.loading.caches import describe_outdated, outdated_caches
 from ds2d2_yolo.loading.data import read_description
 from ds2d2_yolo.loading.fingerprint import (
-    describe_outdated,
     effective_arguments,
     fingerprint_of_data,
     fingerprint_of_file,
     fingerprint_of_inputs,
     fingerprint_of_model,
-    outdated_caches,
 )
 from ds2d2_yolo.loading.models import Models
 from ds2d2_yolo.training.amplifier import AmplifierTrainer, export_amplifier

@@ -25,8 +25,9 @@ from ultralytics.utils.torch_utils import ModelEMA, unwrap_model
 from ds2d2_yolo.detectors import Batch, Detector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import FolderLock, report_full_disk
+from ds2d2_yolo.loading.caches import describe_outdated, outdated_caches
 from ds2d2_yolo.loading.decoding import name_undecodable_images
-from ds2d2_yolo.loading.fingerprint import describe_outdated, fingerprint_of_data, outdated_caches
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configuration
 from ds2d2_yolo.training.checks import check_last_batch

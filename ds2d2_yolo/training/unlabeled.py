@@ -24,8 +24,8 @@ from ds2d2_yolo.loading.fingerprint import (
     fingerprint_of_images,
     fingerprint_of_inputs,
     fingerprint_of_model,
-    images_of_split,
 )
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.unlabeled import (
     SET_FILE,
     PseudoSet,

@@ -8,7 +8,9 @@ import pytest
 from training_helpers import write_data
 from ultralytics.data.utils import check_det_dataset
 
-from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, images_of_split, outdated_caches
+from ds2d2_yolo.loading.caches import outdated_caches
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
+from ds2d2_yolo.loading.images import images_of_split
 
 
 def described(folder, more=""):

@@ -18,7 +18,7 @@ from ultralytics.nn.tasks import load_checkpoint
 
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.loading.fingerprint import outdated_caches
+from ds2d2_yolo.loading.caches import outdated_caches
 from ds2d2_yolo.training.resume import load_state, own_random_numbers, whole_files
 from ds2d2_yolo.training.trainer import PlainTrainer
 
@@ -199,7 +199,7 @@ def test_cached_pixels_of_replaced_images_are_noticed(teacher, student, tmp_path
     os.utime(other, (1, 1))
     assert outdated_caches(data, "val") == [image.with_suffix(".npy"), other.with_suffix(".npy")]
     with monkeypatch.context() as patched:
-        patched.setattr("ds2d2_yolo.loading.fingerprint._COMPARED", 1)
+        patched.setattr("ds2d2_yolo.loading.caches._COMPARED", 1)
         assert outdated_caches(data, "val") == [image.with_suffix(".npy")]
     same, (warning,) = train(project=str(tmp_path))
     assert not same
