@@ -24,7 +24,7 @@ from ultralytics.utils.torch_utils import init_seeds
 from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
-from ds2d2_yolo.files import report_full_disk
+from ds2d2_yolo.files import report_full_disk, whole_file
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
@@ -175,7 +175,7 @@ class StudentTrainer(PlainTrainer):
         init_seeds(self.args.seed + 1 + RANK, deterministic=self.args.deterministic)
         set_random_state(state, self.device)
         vars(self.args).update(self.plan.completed)
-        YAML.save(self.save_dir / "args.yaml", vars(self.args))
+        _save_arguments(self)
         if self._loggers_wait:
             self._loggers_wait = False
             if not self.ddp:
@@ -534,6 +534,12 @@ def _begin_epoch(trainer: StudentTrainer) -> None:
     trainer.begin_epoch()
 
 
+def _save_arguments(trainer: PlainTrainer) -> None:
+    """Write args.yaml in one step: a resumed run reads it, whenever this process is killed."""
+    with whole_file(trainer.save_dir / "args.yaml") as partial:
+        YAML.save(partial, vars(trainer.args))
+
+
 def _keep_gains(calibration: Calibration, trainer: PlainTrainer) -> None:
     """Callback: end the calibration after the first epoch, and save its gains for a resumed run.
 
@@ -548,6 +554,6 @@ def _keep_gains(calibration: Calibration, trainer: PlainTrainer) -> None:
     for name, gain in calibration.gains.items():
         setattr(trainer.args, name, gain)
     if RANK in {-1, 0} and calibration.gains:
-        YAML.save(trainer.save_dir / "args.yaml", vars(trainer.args))
+        _save_arguments(trainer)
         gains = ", ".join(f"{name}={gain:g}" for name, gain in calibration.gains.items())
         LOGGER.info(f"{colorstr('DS2D2:')} gains measured over {calibration.batches} batches: {gains}")

@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ultralytics.utils import YAML
 
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import Gains
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter, gradient_norms
 from ds2d2_yolo.training.checks import with_reference_gains
+from ds2d2_yolo.training.student import _keep_gains
 
 RUN = {"teacher": "yolo11s.pt", "student": "yolo11n.yaml"}
 POSITIVE = st.floats(1e-6, 1e6)
@@ -220,3 +222,20 @@ def test_without_any_gradient_shares_are_unknown():
     meter = ShareMeter(["8"])
     meter.observe(torch.ones(()), {"ex_low": torch.ones(())}, [torch.ones(1, 1, 2, 2)])
     assert all(math.isnan(share) for share in meter.shares(["ex_low"]).values())
+
+
+def test_a_kill_while_gains_are_saved_leaves_the_old_arguments(tmp_path, monkeypatch):
+    """A resumed run reads them."""
+    arguments = tmp_path / "args.yaml"
+    arguments.write_text("im_full: null\n")
+
+    def stop(file, data):
+        file.write_text("im_")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(YAML, "save", stop)
+    trainer = SimpleNamespace(args=SimpleNamespace(im_full=None), save_dir=tmp_path)
+    calibration = SimpleNamespace(is_running=False, shares=["im_full"], finish=lambda: None, gains={"im_full": 2.0})
+    with pytest.raises(KeyboardInterrupt):
+        _keep_gains(calibration, trainer)
+    assert arguments.read_text() == "im_full: null\n"
