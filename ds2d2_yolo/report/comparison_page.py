@@ -23,10 +23,9 @@ from ds2d2_yolo.report.comparison_tables import READING, points_interval, stages
 from ds2d2_yolo.report.page import Folded, Heading, Paragraph, Part, Picture, Section, Table, facts, render_page
 from ds2d2_yolo.report.palette import METHODS
 from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
-from ds2d2_yolo.report.text import model_name, percent
+from ds2d2_yolo.report.text import SIZES, model_name, percent
 from ds2d2_yolo.training.results import read_columns
 
-_SIZES = {"APs": "small", "APm": "medium", "APl": "large", "AP": "all"}
 _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
 
 Pairs = dict[int, tuple[RunRecord, RunRecord]]
@@ -231,7 +230,7 @@ def _pairs(results: Results, name: str) -> Pairs:
 
 
 def _ap_by_size(record: RunRecord) -> dict[str, float]:
-    return {text: number(record["coco"][name]) for name, text in _SIZES.items()}
+    return {text: number(record["coco"][name]) for name, text in {**SIZES, "AP": "all"}.items()}
 
 
 def _ap_by_class(record: RunRecord) -> dict[str, float]:
@@ -252,7 +251,7 @@ def _mean_columns(tables: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, 
     """Return the means of the columns that several tables share, over the epochs that all of them have."""
     if not tables:
         return {}
-    length = min(len(values) for table in tables for values in table.values())
+    length = min((len(values) for table in tables for values in table.values()), default=0)
     names = [name for name in tables[0] if all(name in table for table in tables)]
     return {name: [fmean(table[name][row] for table in tables) for row in range(length)] for name in names}
 

@@ -19,10 +19,9 @@ from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.page import Folded, Grid, Paragraph, Part, Picture, Section, Table, facts, render_page
 from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
-from ds2d2_yolo.report.text import model_name, percent, points
+from ds2d2_yolo.report.text import SIZES, model_name, percent, points
 from ds2d2_yolo.training.results import read_columns
 
-_SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
 
 
@@ -263,7 +262,7 @@ def _changes(student: Evaluation | None, baseline: Evaluation | None) -> Section
         return Section("Change against the baseline", [])
     by_class = {name: 100 * (scores.AP - baseline.classes[name].AP) for name, scores in student.classes.items()}
     counts = {name: f"{scores.objects:,}" for name, scores in student.classes.items()}
-    by_size = {text: 100 * (getattr(student, name) - getattr(baseline, name)) for name, text in _SIZES.items()}
+    by_size = {text: 100 * (getattr(student, name) - getattr(baseline, name)) for name, text in SIZES.items()}
     by_size["all"] = 100 * (student.AP - baseline.AP)
     sizes = {**{name: f"{count:,}" for name, count in student.sizes.items()}, "all": f"{student.objects:,}"}
     label = "change of AP, percentage points"

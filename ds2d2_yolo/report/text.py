@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
+"""Sizes of objects, by the name of their AP."""
+
 
 def percent(value: float) -> str:
     """Return a share of 1 in percent, with one decimal; a dash for NaN.

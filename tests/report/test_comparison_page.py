@@ -129,6 +129,13 @@ def test_without_a_plain_student_there_are_no_changes_to_show(copied):
     assert "Images that changed most" not in page.text
 
 
+def test_tables_without_epochs_have_no_curves(copied):
+    for table in (copied / "runs").rglob("results.csv"):
+        table.write_text(table.read_text().splitlines()[0] + "\n")
+    run_report({"run": str(copied)})
+    assert (copied / "report" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
