@@ -24,7 +24,7 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.arguments import check_arguments
-from ds2d2_yolo.training.checks import check_teacher, with_task
+from ds2d2_yolo.training.checks import check_has_amplifier, check_teacher, with_task
 from ds2d2_yolo.training.trainer import PlainTrainer
 from ds2d2_yolo.training.types import Callbacks, Configuration, ModelConfiguration
 
@@ -97,6 +97,7 @@ class AmplifierTrainer(PlainTrainer):
                 raise DS2D2Error(
                     f"teacher={arguments.model}: an amplifier needs a trained teacher; pass its .pt as teacher="
                 )
+            check_has_amplifier(detector, arguments.model, arguments.data)
             path = overrides["data"] = resolve_data(arguments.data)
             data = load_training_data(path, arguments.task, arguments.split, arguments.single_cls)
             check_teacher(detector, arguments.model, data)

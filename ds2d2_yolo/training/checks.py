@@ -39,14 +39,19 @@ def complete_run(arguments: Arguments, goal: Goal, models: Models, data: Mapping
     models = _complete_teacher(arguments, goal, models, data)
     teacher, student = models.teacher, models.student
     if goal == "amplifier":
-        if teacher.explicit_only:
-            raise DS2D2Error(
-                f"teacher={arguments.teacher}: an {teacher.family} has no amplifier, and its students need none; run "
-                f"'ds2d2 train teacher={arguments.teacher} student=path/to/model.yaml data={arguments.data}'"
-            )
+        check_has_amplifier(teacher, arguments.teacher, arguments.data)
         return arguments, models
     arguments = _without_prediction_terms(arguments, models)
     return (arguments if student is None else complete_student(arguments, teacher, student)), models
+
+
+def check_has_amplifier(teacher: Detector, path: str, data: str) -> None:
+    """Refuse an amplifier for a query-based teacher, given with the paths of teacher and data YAML."""
+    if teacher.explicit_only:
+        raise DS2D2Error(
+            f"teacher={path}: an {teacher.family} has no amplifier, and its students need none; run "
+            f"'ds2d2 train teacher={path} student=path/to/model.yaml data={data}'"
+        )
 
 
 def complete_student(arguments: Arguments, teacher: Detector, student: Detector) -> Arguments:

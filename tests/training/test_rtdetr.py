@@ -9,7 +9,7 @@ from training_helpers import batch_of, lively_model, save_checkpoint, short, wri
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
 
-from ds2d2_yolo import DS2D2Trainer
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import RTDETRDetector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
@@ -197,3 +197,8 @@ def test_other_modes_refuse_it_in_one_line(mode, message, files, fresh_machine, 
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_an_amplifier_of_queries_is_refused_by_its_trainer(files):
+    with pytest.raises(DS2D2Error, match="an RT-DETR has no amplifier, and its students need none"):
+        AmplifierTrainer(overrides={**SHORT, "teacher": files["teacher"], "data": files["data"]})
