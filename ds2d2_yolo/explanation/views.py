@@ -10,12 +10,11 @@ import torch
 
 from ds2d2_yolo.detectors import hulls_of
 from ds2d2_yolo.explanation.images import InputImage, Window, boxes_in_input
-from ds2d2_yolo.method import decompose, density_independent_scale_weight, explicit_errors, focus_weight
+from ds2d2_yolo.method import decompose, density_independent_scale_weight, explicit_errors, weight_and_divisor
 
 BANDS = ("LL", "LH", "HL", "HH")
 """The bands in the order of `ds2d2_yolo.method.Bands`."""
 
-_EPSILON = 1e-9  # avoids a division by 0 where the teacher has no confidence anywhere
 _CANVAS = 4  # side of a canvas cell, in pixels of the input
 
 
@@ -95,7 +94,9 @@ def view_levels(
     grids = [(low.shape[2], low.shape[3]) for low, _ in errors]
     disws = density_independent_scale_weight(boxes, torch.zeros(len(boxes)), 1, size, grids)
     for level, ((student, teacher), (low, high), disw) in enumerate(zip(pairs, errors, disws, strict=True)):
-        used = _used_weight(disw, weight, None if confidence is None else confidence[level].cpu())
+        used, divisor = weight_and_divisor(weight, disw, None if confidence is None else confidence[level].cpu())
+        if divisor is not None:  # the mean of weight times error is the loss
+            used = used * used.numel() / divisor
         explained = 1 - (student - teacher).square().sum() / teacher.square().sum().clamp(min=1e-12)
         bands = _energies(teacher, wavelet), _energies(student, wavelet)
         yield LevelView(strides[level], *bands, _array(low), _array(high), _array(disw), _array(used), float(explained))
@@ -130,15 +131,6 @@ def spread_over(places: torch.Tensor, values: torch.Tensor, size: tuple[int, int
         np.add.at(table, (rows, columns), sign * share)
     canvas: np.ndarray = table.cumsum(0).cumsum(1)[:height, :width]
     return canvas.clip(min=0)  # rounding may leave small negative numbers
-
-
-def _used_weight(disw: torch.Tensor, weight: str, confidence: torch.Tensor | None) -> torch.Tensor:
-    """Return the weight (1, 1, h, w): the mean of weight times error is the loss."""
-    if weight != "confidence":
-        return disw if weight == "disw" else torch.ones_like(disw)
-    assert confidence is not None
-    focused = focus_weight(disw, confidence)
-    return focused / focused.mean().clamp(min=_EPSILON)
 
 
 def _energies(x: torch.Tensor, wavelet: str) -> dict[str, np.ndarray]:

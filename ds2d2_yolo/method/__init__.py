@@ -23,7 +23,7 @@ from ds2d2_yolo.method.wavelet import (
     high_frequency_map,
     high_frequency_maps,
 )
-from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight
+from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight, weight_and_divisor
 
 __all__ = [
     "TERMS",
@@ -54,4 +54,5 @@ __all__ = [
     "region_differences",
     "region_implicit_terms",
     "similarity_loss",
+    "weight_and_divisor",
 ]

@@ -10,9 +10,7 @@ from torch import nn
 
 from ds2d2_yolo.method.explicit import explicit_terms
 from ds2d2_yolo.method.wavelet import band_size, filter_length, high_frequency_maps
-from ds2d2_yolo.method.weight import density_independent_scale_weight, focus_weight
-
-_EPSILON = 1e-9  # minimum of the sum of weights, if the teacher's confidence is 0 everywhere
+from ds2d2_yolo.method.weight import density_independent_scale_weight, weight_and_divisor
 
 TERMS = ("ex_low", "ex_high", "im_full", "im_high", "response")
 """The terms: explicit low and high frequency, implicit full and high frequency, and response (not in the paper)."""
@@ -230,38 +228,18 @@ class DS2D2Loss(nn.Module):
             terms["response"] = inputs.heads.response()
         return {name: gain * terms[name] for name, gain in asdict(gains).items() if gain}
 
-    def explicit_weights(self, inputs: LossInputs) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Return the weights of the explicit terms, and the divisors of the weighted sums over cells.
-
-        Args:
-            inputs (LossInputs): As for the forward pass. Only the shapes of the maps are used.
-
-        Returns:
-            (list[tuple[torch.Tensor, torch.Tensor | None]]): For each explicit map, the weight (B, 1, h, w) on the grid
-                of its bands, and the sum of the weight. The sum is None if the terms are means over all cells.
-
-        Raises:
-            ValueError: If the weight needs the teacher's confidence and the inputs have none.
-        """
-        maps, boxes = inputs.student_maps, inputs.boxes
-        images = maps[0].shape[0]
-        grids = [band_size(maps[i].shape[2], maps[i].shape[3], self.wavelet) for i in self.maps.explicit]
-        if self.weight == "none":
-            return [(boxes.new_ones(images, 1, *grid, dtype=torch.float32), None) for grid in grids]
-        weights = density_independent_scale_weight(boxes, inputs.batch_index, images, inputs.input_size, grids)
-        if self.weight == "disw":
-            return [(weight, None) for weight in weights]
-        if inputs.confidence is None:
-            raise ValueError("weight=confidence: LossInputs needs the teacher's confidence, confidence=")
-        focused = [focus_weight(*pair) for pair in zip(weights, inputs.confidence, strict=True)]
-        return [(weight, weight.sum().clamp(min=_EPSILON)) for weight in focused]
-
     def _explicit(self, inputs: LossInputs, adapted: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the low-frequency and the high-frequency explicit term: sums over the explicit maps."""
-        terms = [
-            explicit_terms(adapted[i], inputs.teacher_maps[i], weight, self.wavelet, avg_factor)
-            for i, (weight, avg_factor) in zip(self.maps.explicit, self.explicit_weights(inputs), strict=True)
-        ]
+        maps, explicit = inputs.student_maps, self.maps.explicit
+        grids = [band_size(maps[i].shape[2], maps[i].shape[3], self.wavelet) for i in explicit]
+        disws = density_independent_scale_weight(
+            inputs.boxes, inputs.batch_index, maps[0].shape[0], inputs.input_size, grids
+        )
+        confidences = [None] * len(explicit) if inputs.confidence is None else inputs.confidence
+        terms = []
+        for i, disw, confidence in zip(explicit, disws, confidences, strict=True):
+            weight, divisor = weight_and_divisor(self.weight, disw, confidence)
+            terms.append(explicit_terms(adapted[i], inputs.teacher_maps[i], weight, self.wavelet, divisor))
         low, high = zip(*terms, strict=True)
         return torch.stack(low).sum(), torch.stack(high).sum()
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 # deterministic cumulative sum for floats. A cell can hold 8 million objects.
 _UNIT = 2.0**40
 
+_EPSILON = 1e-9  # minimum of the sum of weights, if the teacher's confidence is 0 everywhere
+
 
 def density_independent_scale_weight(
     boxes: torch.Tensor,
@@ -106,6 +108,31 @@ def focus_weight(weight: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor
     # the Haar transform, also for odd sides. Longer wavelets have a few more cells at the border.
     blocks = F.max_pool2d(confidence.detach().float(), 2, ceil_mode=True)
     return weight * (blocks if blocks.shape == weight.shape else F.adaptive_max_pool2d(blocks, weight.shape[2:]))
+
+
+def weight_and_divisor(
+    kind: str, disw: torch.Tensor, confidence: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the weight of one level's explicit terms, and the divisor of the weighted sums over its cells.
+
+    Args:
+        kind (str): One of `WEIGHTS`.
+        disw (torch.Tensor): Density-independent scale weight (B, 1, h, w).
+        confidence (torch.Tensor | None): As for `focus_weight`. Needed for `confidence`.
+
+    Returns:
+        weight (torch.Tensor): The weight (B, 1, h, w).
+        divisor (torch.Tensor | None): The sum of the weight, a scalar. None for the number of cells.
+
+    Raises:
+        ValueError: If the confidence is needed and missing.
+    """
+    if kind != "confidence":
+        return disw if kind == "disw" else torch.ones_like(disw), None
+    if confidence is None:
+        raise ValueError("weight=confidence: LossInputs needs the teacher's confidence, confidence=")
+    weight = focus_weight(disw, confidence)
+    return weight, weight.sum().clamp(min=_EPSILON)
 
 
 def _paint(
