@@ -48,9 +48,9 @@ from ds2d2_yolo.detectors import (
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains
 from ds2d2_yolo.resources import own_file
 from ds2d2_yolo.training.arguments import PRESETS, check_arguments
-from ds2d2_yolo.training.pair import Pair, check_pair
+from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.schedule import TermSchedule
-from ds2d2_yolo.training.step import Distiller, TeacherOutputs
+from ds2d2_yolo.training.step import Distiller, TeacherOutputs, reduce_maps
 
 METHODS = ("plain", "builtin", "ds2d2")
 WITHOUT = {
@@ -116,15 +116,15 @@ def make_distiller(student: Any, method: str, options: argparse.Namespace) -> Di
     student_detector, teacher = detector_of(student), detector_of(build(options.teacher, options))
     assert student_detector is not None
     assert teacher is not None
-    pair = take_levels(teacher, student_detector, options)
+    pair = check_pair(teacher, student_detector, options.imgsz, teacher_imgsz=options.teacher_imgsz)
     gains, weight = terms_of(method, options)
     amplifier = deepcopy(teacher.implicit_part(teacher.head)) if gains.im_high else None
     if amplifier is not None:
         teacher.freeze_head(amplifier)
     shared = teacher.shared_adapter and pair.is_uniform
     loss = DS2D2Loss(pair.maps, gains, weight=weight, shared_adapter=shared).to(options.device)
-    layers, levels = (pair.student_layers, pair.teacher_layers), pair.student_levels
-    distiller = Distiller(teacher, amplifier, loss, *layers, student_levels=levels)
+    teacher.ratio = pair.ratio
+    distiller = Distiller(teacher, amplifier, loss, pair.student_layers, pair.teacher_layers)
     if method == HALF:
         halve(distiller, options)
     return distiller
@@ -138,13 +138,6 @@ def terms_of(method: str, options: argparse.Namespace) -> tuple[Gains, str]:
         return arguments.gains, arguments.weight or "confidence"
     off = WITHOUT[name] if kind == "without" else ()
     return replace(Gains(1.0, 1.0, 1.0, 1.0, options.response), **dict.fromkeys(off, 0.0)), options.weight
-
-
-def take_levels(teacher: Detector, student: Detector, options: argparse.Namespace) -> Pair:
-    """Return a pair, and have the teacher compared on its levels."""
-    pair = check_pair(teacher, student, options.imgsz, teacher_imgsz=options.teacher_imgsz)
-    teacher.compare_levels(pair.teacher_levels, pair.ratio)
-    return pair
 
 
 def steps_between(method: str) -> tuple[int, int]:
@@ -191,10 +184,7 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
     if part == "plain":
         return make_step("plain", options)
     teacher = detector_of(build(options.teacher, options))
-    student = detector_of(build(options.student, options))
     assert teacher is not None
-    assert student is not None
-    levels = take_levels(teacher, student, options).teacher_levels
     teacher.freeze()
     if part == "teacher":
 
@@ -204,14 +194,13 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
             return torch.zeros((), requires_grad=True)
 
         return forward
-    head = teacher.level_part(teacher.implicit_part(teacher.head))
+    head = teacher.implicit_part(teacher.head)
     kept: list[Any] = []
 
     def passes(batch: Batch) -> torch.Tensor:
         if not kept:  # maps and regions come from the first step, which is not timed
             kept.extend(find_maps(teacher, options, batch))
-        all_maps, regions = kept
-        maps = [all_maps[level] for level in levels]
+        maps, regions = kept
         own = [x.detach().requires_grad_() for x in maps]
         # The forward pass of a dense teacher already includes its head.
         for _ in range(1 if regions is None else 2):
@@ -229,7 +218,8 @@ def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> t
     with torch.no_grad():
         teacher.forward_teacher(batch.get("teacher_img", batch["img"]))
     outputs = taps.close()
-    maps = [outputs[index] for index in teacher.head_layers]
+    ratio = (options.teacher_imgsz or options.imgsz) // options.imgsz
+    maps = reduce_maps([outputs[index] for index in teacher.head_layers], ratio)
     if not isinstance(teacher, FasterRCNNDetector):
         return maps, None
     student = detector_of(build(options.student, options))

@@ -86,8 +86,8 @@ class FCOSDetector(DenseTorchvisionDetector):
     def assignment(self, outputs: Mapping[str, Any]) -> DenseAssignment:
         return DenseAssignment((outputs["matches"] >= 0).sum(1).clamp(min=1).sum())  # positives, at least one an image
 
-    def decode(self, head: Any, raw: Raw) -> DensePredictions:
-        boxes = head.box_coder.decode(raw.outputs["bbox_regression"].float(), raw.points)
+    def decode(self, head: Any, raw: Raw, ratio: int = 1) -> DensePredictions:
+        boxes = head.box_coder.decode(raw.outputs["bbox_regression"].float() / ratio, raw.points)
         return DensePredictions(raw.outputs["cls_logits"], boxes)
 
 

@@ -13,18 +13,18 @@ from ds2d2_yolo.detectors.base import (
     Batch,
     ComparesPredictions,
     Config,
-    CutsLevels,
     Detector,
     Explains,
     ImageWeights,
     Maps,
     Responds,
+    Suppression,
     TapOutputs,
     WeighsImages,
 )
 from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
-from ds2d2_yolo.detectors.taps import Taps
+from ds2d2_yolo.detectors.taps import Taps, tapped
 from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.yolo import TASKS, YOLODetector, hulls_of
 
@@ -98,7 +98,6 @@ __all__ = [
     "AssignsObjects",
     "Batch",
     "ComparesPredictions",
-    "CutsLevels",
     "DenseAssignment",
     "DenseDetector",
     "Detector",
@@ -109,6 +108,7 @@ __all__ = [
     "RTDETRDetector",
     "Responds",
     "RetinaNetDetector",
+    "Suppression",
     "TapOutputs",
     "Taps",
     "WeighsImages",
@@ -117,4 +117,5 @@ __all__ = [
     "detector_of",
     "hulls_of",
     "register_detector",
+    "tapped",
 ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from ultralytics.utils.nms import non_max_suppression
@@ -64,6 +63,22 @@ class Batch(_Objects, total=False):
     unlabeled: Sequence[bool]
 
 
+class Suppression(NamedTuple):
+    """Which detections remain, by Ultralytics' names and defaults.
+
+    Attributes:
+        conf (float): Minimum confidence.
+        iou (float): IoU threshold of non-maximum suppression.
+        max_det (int): Highest number of detections of an image.
+        agnostic_nms (bool): Whether boxes of different classes suppress each other.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_det: int = 300
+    agnostic_nms: bool = False
+
+
 class Detector(ABC, Generic[RawT, AssignmentT]):
     """A detection model for distillation: feature maps to tap, an assigner, and a confidence for every cell.
 
@@ -72,7 +87,6 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     - `ComparesPredictions`: the implicit terms.
     - `Responds`: the response term.
     - `AssignsObjects`: assignment by the teacher's predictions.
-    - `CutsLevels`: predictions of some levels of the head, for a teacher with larger images.
     - `WeighsImages`: weights of images in the model's own loss, for images without labels.
     - `Explains`: maps of where predictions differ.
 
@@ -85,8 +99,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
         family (str): Name of the family. Prediction terms need the same family in teacher and student.
         shared_adapter (bool): Whether all maps share one adapter if their channels are equal.
         model (nn.Module): The model.
-        levels (tuple[int, ...] | None): What `compare_levels` was given; None for all levels.
-        scale (float): What `compare_levels` was given; 1 for images of the same size.
+        ratio (int): For a teacher: side of its images, in sides of the student's.
     """
 
     family: str
@@ -94,8 +107,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model  # detection models have attributes that the type nn.Module lacks
-        self.levels: tuple[int, ...] | None = None
-        self.scale = 1.0
+        self.ratio = 1
 
     @classmethod
     @abstractmethod
@@ -195,13 +207,12 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
             (list[torch.Tensor]): The highest object probability of every cell (B, 1, H_l, W_l), for each level.
         """
 
-    def detect(self, images: torch.Tensor, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
+    def detect(self, images: torch.Tensor, confidence: float = 0.25) -> list[torch.Tensor]:
         """Return the model's detections, as Ultralytics' `predict` does. Taps record its maps.
 
         Args:
             images (torch.Tensor): Images (B, 3, H, W) in [0, 1].
             confidence (float): Minimum confidence of a detection.
-            iou (float): IoU threshold of non-maximum suppression.
 
         Returns:
             (list[torch.Tensor]): Detections (N, 6) for every image, sorted by confidence, highest first: xyxy in pixels
@@ -214,7 +225,7 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
             while isinstance(output, (tuple, list)):  # the rest are raw outputs or prototypes of masks
                 output = output[0]
             found = non_max_suppression(
-                output, confidence, iou, nc=len(self.model.names), rotated=oriented, end2end=final
+                output, confidence, iou_thres=0.7, nc=len(self.model.names), rotated=oriented, end2end=final
             )
         columns = [0, 1, 2, 3, 6, 4, 5] if oriented else [0, 1, 2, 3, 4, 5]
         return [rows[rows[:, 4].argsort(descending=True)][:, columns] for rows in found]
@@ -243,47 +254,6 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     def frozen_layers(self) -> tuple[int, ...]:
         """Indices of layers that training must not change."""
         return ()
-
-    def compare_levels(self, levels: Sequence[int], scale: float = 1.0) -> None:
-        """Have predictions compared at some levels of the head alone.
-
-        From here on `assignment`, `response`, `places`, and what `compare` and `differences` compare, are about these
-        levels, if the family is a `CutsLevels`. The teacher's levels finer than these count on the finest of them:
-        there, each anchor takes the most confident prediction inside its cell. `confidence` and `detections_of` stay
-        those of the whole model in its own pixels.
-
-        Args:
-            levels (Sequence[int]): Indices of the levels, in the head's order.
-            scale (float): Pixels of this model's images per pixel of those that predictions are compared in.
-        """
-        is_whole = scale == 1 and list(levels) == list(range(len(self.head_layers)))
-        self.levels, self.scale = None if is_whole else tuple(levels), scale
-
-    def compared_confidence(self, raw: RawT, maps: Maps) -> list[torch.Tensor]:
-        """Return `confidence`, but count levels finer than the compared ones on the finest compared level.
-
-        Args:
-            raw (RawT): Output of `forward_teacher`.
-            maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
-
-        Returns:
-            (list[torch.Tensor]): As of `confidence`. Cells of that level have the highest confidence inside them.
-        """
-        grids = self.confidence(raw, maps)
-        finest = 0 if self.levels is None else self.levels[0]
-        finer = [F.adaptive_max_pool2d(grid, grids[finest].shape[2:]) for grid in grids[:finest]]
-        return [*grids[:finest], torch.stack([grids[finest], *finer]).amax(0), *grids[finest + 1 :]]
-
-    def level_part(self, head: nn.Module) -> nn.Module:
-        """Return the part of a head that belongs to the levels of `compare_levels`.
-
-        Args:
-            head (nn.Module): The teacher's `implicit_part`, or an amplifier. It is not changed.
-
-        Returns:
-            (nn.Module): The part, with the head's own modules in it. The head itself if all levels are compared.
-        """
-        return head
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
         """Return the part of a head that `compare` runs. An amplifier has the same structure."""
@@ -335,15 +305,21 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
 
 
 class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT, PredictionsT]):
-    """A detector for the implicit terms, which compare its head's predictions from two feature pyramids."""
+    """A detector for the implicit terms, which compare its head's predictions from two feature pyramids.
+
+    Attributes:
+        takes_larger_images (bool): Whether `predict`, `target` and `predictions_of` heed `ratio`.
+    """
+
+    takes_larger_images = False
 
     @abstractmethod
     def predict(self, head: nn.Module, maps: Maps, assignment: AssignmentT) -> PredictionsT:
-        """Return the predictions of a frozen head from feature maps.
+        """Return the predictions of a frozen head from the student's feature maps.
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier.
-            maps (Maps): Maps (B, C_l, H_l, W_l), with the head's number of channels.
+            maps (Maps): Maps (B, C_l, H_l, W_l) in the student's grids, with the head's number of channels.
             assignment (AssignmentT): Output of the student's `assignment` for this batch.
 
         Returns:
@@ -367,7 +343,7 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
     @abstractmethod
     def predictions_of(self, raw: RawT, maps: Maps, assignment: AssignmentT) -> PredictionsT:
-        """Return the teacher's predictions in the form that `compare_predictions` expects.
+        """Return the teacher's predictions in the form that `compare_predictions` expects, for the student's images.
 
         Args:
             raw (RawT): Output of `forward_teacher`.
@@ -379,14 +355,13 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
         """
 
     @abstractmethod
-    def detections_of(self, raw: RawT, maps: Maps, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
+    def detections_of(self, raw: RawT, maps: Maps, suppression: Suppression) -> list[torch.Tensor]:
         """Return the teacher's detections from its raw predictions.
 
         Args:
             raw (RawT): Output of `forward_teacher`.
             maps (Maps): The teacher's maps (B, C_l, H_l, W_l), which are the head's inputs.
-            confidence (float): Minimum confidence of a detection.
-            iou (float): IoU threshold of non-maximum suppression.
+            suppression (Suppression): Which detections remain. Some families heed `conf` alone.
 
         Returns:
             (list[torch.Tensor]): Detections for every image, in the format of `detect`.
@@ -404,8 +379,8 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
-            student (Maps): Maps from the student (B, C_l, H_l, W_l) at the compared levels, with the head's channels.
-            teacher (Maps): Maps from the teacher at all levels of the head.
+            student (Maps): Maps from the student (B, C_l, H_l, W_l), with the head's channels.
+            teacher (Maps): Maps from the teacher, `ratio` times as high and wide.
             assignment (AssignmentT): Output of the student's `assignment` for this batch.
             teacher_predictions (PredictionsT | None): The head's predictions for `teacher`. If None, they are computed.
 
@@ -415,19 +390,18 @@ class ComparesPredictions(Detector[RawT, AssignmentT], Generic[RawT, AssignmentT
         if teacher_predictions is None:
             with torch.no_grad():
                 teacher_predictions = self.target(head, teacher, assignment)
-        predictions = self.predict(self.level_part(head), student, assignment)
-        return self.compare_predictions(predictions, teacher_predictions, assignment)
+        return self.compare_predictions(self.predict(head, student, assignment), teacher_predictions, assignment)
 
     def target(self, head: nn.Module, maps: Maps, assignment: AssignmentT) -> PredictionsT:
         """Return the predictions of a frozen head from the teacher's maps, as a target for the student's.
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier.
-            maps (Maps): Maps (B, C_l, H_l, W_l) of all levels.
+            maps (Maps): Maps (B, C_l, H_l, W_l), `ratio` times as high and wide as the student's.
             assignment (AssignmentT): Output of the student's `assignment` for this batch.
 
         Returns:
-            (PredictionsT): Predictions at the compared levels.
+            (PredictionsT): Predictions for the student's images.
         """
         return self.predict(head, maps, assignment)
 
@@ -477,22 +451,6 @@ class AssignsObjects(ABC, Generic[RawT]):
         """
 
 
-class CutsLevels(ABC):
-    """Interface for predictions of some levels of a head, which a teacher with larger images needs."""
-
-    @abstractmethod
-    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
-        """Return a head of some levels, whose boxes are in pixels of the images that predictions are compared in.
-
-        Args:
-            head (Any): The teacher's `implicit_part`, or an amplifier. It is not changed.
-            levels (tuple[int, ...]): Indices of the levels, as for `Detector.compare_levels`.
-
-        Returns:
-            (nn.Module): The part, with the head's own modules in it.
-        """
-
-
 class WeighsImages(ABC):
     """Interface for weights of images in the model's own loss."""
 
@@ -538,11 +496,11 @@ class Explains(ABC):
         """Return the location of every prediction for one image.
 
         Args:
-            maps (Maps): Maps of this model for the image (1, C_l, H_l, W_l).
+            maps (Maps): Maps of this model for the image (1, C_l, H_l, W_l), reduced to the student's grids.
 
         Returns:
-            (torch.Tensor): Locations (N, 4) as xyxy in pixels of the input: the cell of every anchor, or the proposed
-                regions.
+            (torch.Tensor): Locations (N, 4) as xyxy in pixels of the student's image: the cell of every anchor, or the
+                proposed regions.
         """
 
     @abstractmethod
@@ -553,8 +511,8 @@ class Explains(ABC):
 
         Args:
             head (nn.Module): The teacher's head or the high-frequency amplifier, frozen.
-            student (Maps): Maps from the student (1, C_l, H_l, W_l) at the compared levels, with the head's channels.
-            teacher (Maps): Maps from the teacher at all levels of the head.
+            student (Maps): Maps from the student (1, C_l, H_l, W_l), with the head's channels.
+            teacher (Maps): Maps from the teacher, `ratio` times as high and wide.
             places (torch.Tensor): Output of the teacher's `places` for the image.
 
         Returns:

@@ -12,7 +12,7 @@ from ultralytics.nn.modules.head import RTDETRDecoder
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
 from ds2d2_yolo.detectors.base import Config, Maps, TapOutputs, confidence_of
-from ds2d2_yolo.detectors.taps import Taps
+from ds2d2_yolo.detectors.taps import tapped
 from ds2d2_yolo.detectors.yolo import UltralyticsDetector
 
 
@@ -54,12 +54,7 @@ class RTDETRDetector(UltralyticsDetector[torch.Tensor, None]):
 
     def forward_teacher(self, images: torch.Tensor) -> torch.Tensor:
         """Return the encoder's class logits (B, A, C) of all cells for images (B, 3, H, W) in [0, 1]."""
-        taps = Taps()
-        taps.open({"scores": self.model.model[-1].enc_score_head})
-        try:
-            self.model(images)
-        finally:
-            outputs = taps.close()
+        _, outputs = tapped({"scores": self.model.model[-1].enc_score_head}, lambda: self.model(images))
         scores: torch.Tensor = outputs["scores"]
         return scores
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+Result = TypeVar("Result")
 
 
 class Taps:
@@ -51,3 +53,30 @@ class Taps:
 
     def _keep(self, key: Any, module: nn.Module, inputs: Any, output: Any) -> None:
         self._outputs[key] = output
+
+
+def tapped(modules: Mapping[Any, nn.Module], run: Callable[[], Result]) -> tuple[Result, dict[Any, Any]]:
+    """Call a function with modules tapped, also if it fails.
+
+    Args:
+        modules (Mapping[Any, nn.Module]): The modules, by key.
+        run (Callable): Runs them.
+
+    Returns:
+        result (Result): The return value of `run`.
+        outputs (dict[Any, Any]): Outputs of the modules that ran, by the same keys.
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(2, 3)
+        >>> result, outputs = tapped({"layer": layer}, lambda: layer(torch.ones(1, 2)).sum())
+        >>> bool(outputs["layer"].sum() == result)
+        True
+    """
+    taps = Taps()
+    taps.open(modules)
+    try:
+        result = run()
+    finally:
+        outputs = taps.close()
+    return result, outputs

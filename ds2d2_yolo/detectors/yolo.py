@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from ultralytics.nn.modules.head import OBB, OBB26, Detect, Pose, Pose26, Segmen
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel, guess_model_task
 from ultralytics.utils.loss import RotatedBboxLoss
 from ultralytics.utils.metrics import probiou
-from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ultralytics.utils.tal import dist2bbox, dist2rbox, make_anchors
 from ultralytics.utils.torch_utils import fuse_conv_and_bn
@@ -25,12 +24,12 @@ from ds2d2_yolo.detectors.base import (
     AssignsObjects,
     Batch,
     Config,
-    CutsLevels,
     Detector,
     Explains,
     ImageWeights,
     Maps,
     RawT,
+    Suppression,
     TapOutputs,
     WeighsImages,
     to_pixels,
@@ -53,6 +52,7 @@ TASKS = tuple(_MODELS)
 """The tasks that distillation supports, by Ultralytics' names."""
 
 _COMPARED = {"box_head", "cls_head", "angle_head"}  # parts of heads, without masks and keypoints
+_MOST_GRIDS = 32  # training at several scales, and validation in rectangles, have many sizes
 
 
 def probabilistic_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,6 @@ class YOLODetector(
     UltralyticsDetector[DensePredictions, DenseAssignment],
     DenseDetector,
     AssignsObjects[DensePredictions],
-    CutsLevels,
     WeighsImages,
     Explains,
 ):
@@ -132,8 +131,8 @@ class YOLODetector(
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self._hulls = False
-        # By the id of the strides, which differ between a head and its part: strides, sizes of the maps, their grid
-        self._kept: dict[int, tuple[torch.Tensor, object, tuple[torch.Tensor, torch.Tensor]]] = {}
+        # By the id of the strides and the sizes of the maps. The strides are kept so that no others get their id
+        self._grids: dict[object, tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
 
     @classmethod
     def accepts(cls, model: nn.Module) -> bool:
@@ -184,8 +183,7 @@ class YOLODetector(
 
     def assignment(self, outputs: TapOutputs) -> DenseAssignment:
         """Return the number of positive anchors, at least one per image, as a scalar on the device."""
-        foreground = self.at_levels(outputs["assigner"][3], self.maps_in(outputs))
-        return DenseAssignment(foreground.sum(1).clamp(min=1).sum())
+        return DenseAssignment(outputs["assigner"][3].sum(1).clamp(min=1).sum())
 
     @property
     def assigns_by_predictions(self) -> bool:
@@ -254,30 +252,14 @@ class YOLODetector(
         for name in [name for name in head._modules if name.startswith("one2one_")]:
             setattr(head, name, None)
 
-    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: heads have attributes without types
-        """Return a head of some levels, with strides in pixels of the images that predictions are compared in."""
-        part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
-        part._modules = dict(head._modules)
-        for name, branch in head._modules.items():
-            if isinstance(branch, nn.ModuleList):  # one module for each level
-                part._modules[name] = nn.ModuleList(branch[level] for level in levels)
-        part.nl, part.stride = len(levels), head.stride[list(levels)] / self.scale
-        return part
-
-    def in_compared_pixels(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Return boxes in pixels of the compared images; oriented ones as they are: a grid's cells are the same."""
-        return boxes if self.task == "obb" else super().in_compared_pixels(boxes)
-
-    def in_coarser_cells(self, boxes: torch.Tensor, factor: int) -> torch.Tensor:
-        """Return boxes in the unit of a coarser level: pixels, or its grid cells for oriented boxes."""
-        return torch.cat([boxes[..., :4] / factor, boxes[..., 4:]], -1) if self.task == "obb" else boxes
-
     def forward_teacher(self, images: torch.Tensor) -> DensePredictions:
         """Return the predictions of the one-to-many head for images (B, 3, H, W) in [0, 1]."""
         raw = self.model(images)
         return self.decode(self.head, raw)
 
-    def decode(self, head: Any, raw: TapOutputs) -> DensePredictions:  # Any: heads have attributes without types
+    def decode(
+        self, head: Any, raw: TapOutputs, ratio: int = 1
+    ) -> DensePredictions:  # Any: heads have attributes without types
         """Decode raw boxes (B, 4 * reg_max, A), scores (B, C, A) and, for oriented boxes, angles (B, 1, A).
 
         Boxes become xyxy in pixels. Oriented boxes become xywhr in grid cells, the unit of Ultralytics' loss.
@@ -292,7 +274,7 @@ class YOLODetector(
         elif "angle" not in raw:
             # Negative distances would invert boxes, so they become 0. The gradient passes, so that they can recover.
             distances = distances + (distances.clamp(min=0) - distances).detach()
-        distances = distances.transpose(1, 2)
+        distances = distances.transpose(1, 2) / ratio
         if "angle" in raw:
             angles = at_least_float32(raw["angle"]).transpose(1, 2)  # heads that decode angles have done so already
             boxes = torch.cat([dist2rbox(distances, angles, anchors), angles], 2)
@@ -300,48 +282,44 @@ class YOLODetector(
             boxes = dist2bbox(distances, anchors, xywh=False) * strides
         return DensePredictions(logits=raw["scores"].transpose(1, 2), boxes=boxes)
 
-    def predict(self, head: Any, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
-        """Return the predictions of a one-to-many head from feature maps, without masks and keypoints."""
+    def run_head(self, head: Any, maps: Maps) -> TapOutputs:  # Any: heads have attributes without types
+        """Return the raw predictions of a one-to-many head from feature maps, without masks and keypoints."""
         parts = {name: part if name in _COMPARED else None for name, part in head.one2many.items()}
-        return self.decode(head, head.forward_head(list(maps), **parts))
+        raw: TapOutputs = head.forward_head(list(maps), **parts)
+        return raw
 
     @property
     def similarity(self) -> Similarity:
         """Generalised IoU, or probabilistic IoU for oriented boxes."""
         return probabilistic_iou if self.task == "obb" else generalized_iou
 
-    def detections_of(
-        self, raw: DensePredictions, maps: Maps, confidence: float = 0.25, iou: float = 0.7
-    ) -> list[torch.Tensor]:
+    def detections_of(self, raw: DensePredictions, maps: Maps, suppression: Suppression) -> list[torch.Tensor]:
         """Return the teacher's detections from its raw predictions, in the format of `detect`."""
         if self.task != "obb":
-            return super().detections_of(raw, maps, confidence, iou)
+            return super().detections_of(raw, maps, suppression)
         _, strides = self._grid(maps, self.model.model[-1].stride)
         boxes, angles = raw.boxes.float().split([4, 1], 2)
-        rows = torch.cat([boxes * strides, raw.logits.float().sigmoid(), angles], 2).transpose(1, 2)
-        classes = raw.logits.shape[2]
-        # An anchor can have several classes, as in Ultralytics' validation
-        found = non_max_suppression(rows, confidence, iou, nc=classes, multi_label=True, rotated=True)
-        return [rows[:, [0, 1, 2, 3, 6, 4, 5]] for rows in found]
+        rows = torch.cat([boxes * strides, raw.logits.float().sigmoid(), angles], 2)
+        return [found[:, [0, 1, 2, 3, 6, 4, 5]] for found in self.suppressed(rows, suppression, extra=1)]
 
     def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy in pixels."""
-        centres, strides = make_anchors(list(maps), self.level_part(self.model.model[-1]).stride, 0.5)
+        centres, strides = make_anchors(list(maps), self.model.model[-1].stride, 0.5)
         return torch.cat([centres - 0.5, centres + 0.5], 1) * strides
 
     def _grid(self, features: Maps, strides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return centres (A, 2) in grid cells and strides (A, 1) in pixels per cell of all anchors, in float32.
 
-        They are cached until the maps change size, because computing them waits for the device.
+        They are cached, because computing them waits for the device.
         """
-        sizes = tuple((tuple(x.shape[-2:]), x.device) for x in features)
-        kept = self._kept.get(id(strides))
-        if kept is None or kept[1] != sizes:
+        key = id(strides), *((tuple(x.shape[-2:]), x.device) for x in features)
+        if key not in self._grids:
+            if len(self._grids) >= _MOST_GRIDS:
+                self._grids.clear()
             with torch.inference_mode(False):
                 # `make_anchors` uses only size, dtype and device of the maps
-                grid = make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
-            kept = self._kept[id(strides)] = strides, sizes, grid  # no other tensor gets the id of kept strides
-        return kept[2]
+                self._grids[key] = strides, make_anchors([x[:1, :1].float() for x in features], strides, 0.5)
+        return self._grids[key][1]
 
 
 class YOLOImageWeights(ImageWeights):

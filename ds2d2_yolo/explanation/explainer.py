@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ds2d2_yolo.detectors import Detector, Explains, Taps
+from ds2d2_yolo.detectors import Detector, Explains, tapped
 from ds2d2_yolo.explanation.images import InputImage, Window, detections_in_image, input_step, pair_inputs, spread_out
 from ds2d2_yolo.explanation.views import DifferenceView, LevelView, spread_over, view_levels
 from ds2d2_yolo.method import high_frequency_maps
 from ds2d2_yolo.training.adapters import CELLS_PER_CHANNEL, adapt, find_adapters, fit_adapters
 from ds2d2_yolo.training.pair import Pair
+from ds2d2_yolo.training.step import reduce_confidence, reduce_maps
 
 _FEWEST_IMAGES, _MOST_IMAGES = 8, 128
 
@@ -98,7 +99,7 @@ class Explainer:
         hulls: bool = False,
     ) -> None:
         self.teacher, self.student, self.plain = teacher, student, plain
-        teacher.compare_levels(pair.teacher_levels, pair.ratio)
+        teacher.ratio = pair.ratio
         self._head = teacher.implicit_part(teacher.head)
         self.amplifier = amplifier
         self.wavelet, self.confidence, self.weight, self.hulls = wavelet, confidence, weight, hulls
@@ -107,7 +108,6 @@ class Explainer:
         if weight == "confidence":  # a frozen copy, as in training: `teacher` itself is used for detection
             self._frozen_teacher = type(teacher)(copy.deepcopy(teacher.model))
             self._frozen_teacher.freeze()
-            self._frozen_teacher.compare_levels(pair.teacher_levels, pair.ratio)
         levels = [pair.taps[index] for index in pair.head]
         self._strides = [level.stride for level in levels]
         self._same_channels = [level.student_channels == level.teacher_channels for level in levels]
@@ -156,11 +156,11 @@ class Explainer:
 
         Returns:
             student (list[torch.Tensor]): The student's (1, Cs_l, H_l, W_l), before the adapters.
-            teacher (list[torch.Tensor]): The teacher's (1, Ct_l, H_l, W_l).
+            teacher (list[torch.Tensor]): The teacher's (1, Ct_l, H_l, W_l), reduced to the student's grids.
         """
         own, large, _ = self._inputs(image)
         student, teacher = self._detect(self.student, own)[1], self._detect(self.teacher, large)[1]
-        return self._compared(student, teacher)
+        return student, reduce_maps(teacher, self._pair.ratio)
 
     def explain(self, image: InputImage) -> Explanation:
         """Explain an image.
@@ -178,11 +178,11 @@ class Explainer:
             raise ValueError("Explainer.explain needs adapters: take or fit them first")
         pixels, large, window = self._inputs(image)
         found: dict[str, torch.Tensor] = {}
-        found["teacher"], all_maps = self._detect(self.teacher, large)
+        found["teacher"], large_maps = self._detect(self.teacher, large)
         if self.plain is not None:
             (found["plain student"],) = self.plain.detect(pixels, self.confidence)
         found["distilled student"], student_maps = self._detect(self.student, pixels)
-        student_maps, teacher_maps = self._compared(student_maps, all_maps)
+        teacher_maps = reduce_maps(large_maps, self._pair.ratio)
         adapted = [adapt(weight, x) for weight, x in zip(self.adapters, student_maps, strict=True)]
         size = (pixels.shape[2], pixels.shape[3])
         sizes = {role: (large.shape[2], large.shape[3]) if role == "teacher" else size for role in found}
@@ -191,15 +191,14 @@ class Explainer:
         if frozen is not None:
             with torch.no_grad():
                 raw, maps = tap_maps(frozen, frozen.head_layers, lambda: frozen.forward_teacher(large))
-            grids = frozen.compared_confidence(raw, maps)
-            confidence = [grids[level] for level in self._pair.teacher_levels]
+            confidence = reduce_confidence(frozen.confidence(raw, maps), self._pair.ratio)
         settings = self.wavelet, self.weight, confidence, self.hulls
         views = view_levels(image, adapted, teacher_maps, self._strides, window, size, *settings)
         return Explanation(
             image,
             window,
             tuple(views),
-            self._difference_views(student_maps, adapted, all_maps, size),
+            self._difference_views(student_maps, adapted, large_maps, size),
             {role: detections_in_image(boxes, window, sizes[role], image) for role, boxes in found.items()},
             sizes,
             self.weight,
@@ -218,13 +217,6 @@ class Explainer:
         (found,), maps = tap_maps(detector, detector.head_layers, lambda: detector.detect(pixels, self.confidence))
         return found, maps
 
-    def _compared(
-        self, student_maps: Sequence[torch.Tensor], teacher_maps: Sequence[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return the maps of the compared levels, out of those of all levels."""
-        pair = self._pair
-        return [student_maps[i] for i in pair.student_levels], [teacher_maps[i] for i in pair.teacher_levels]
-
     def _difference_views(
         self,
         student_maps: Sequence[torch.Tensor],
@@ -234,7 +226,7 @@ class Explainer:
     ) -> dict[str, DifferenceView]:
         if not isinstance(self.teacher, Explains):
             return {}
-        places = self.teacher.places([teacher_maps[level] for level in self._pair.teacher_levels])
+        places = self.teacher.places(reduce_maps(teacher_maps, self._pair.ratio))
         # As in the loss: the student's maps are adapted only where the numbers of channels differ
         compared = [x if same else y for x, y, same in zip(student_maps, adapted, self._same_channels, strict=True)]
         heads: dict[str, tuple[nn.Module, Sequence[torch.Tensor], Sequence[torch.Tensor]]] = {
@@ -262,10 +254,5 @@ def tap_maps(detector: Detector, layers: Iterable[int], run: Callable[[], Result
         result (Result): The return value of `run`.
         maps (list[torch.Tensor]): Outputs of the layers, in the given order.
     """
-    taps = Taps()
-    taps.open({index: detector.layer(index) for index in layers})
-    try:
-        result = run()
-    finally:
-        maps = taps.close()
+    result, maps = tapped({index: detector.layer(index) for index in layers}, run)
     return result, [maps[index] for index in layers]

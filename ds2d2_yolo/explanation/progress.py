@@ -100,8 +100,7 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
         teacher_maps = [outputs.maps[index].float() for index in pair.head]
         confidence = None
         if distiller.loss.weight == "confidence":
-            grids = distiller.teacher.compared_confidence(outputs.raw, outputs.head_maps)
-            confidence = [grids[level] for level in pair.teacher_levels]
+            confidence = distiller.confidence(outputs)
         adapted = []
         for index in pair.head:
             x, adapter = student_maps[index].float(), model.ds2d2_adapters[index]

@@ -42,7 +42,7 @@ class DistillationStep(nn.Module):
         detector = detector_of(self.student)
         assert detector is not None
         batch = artificial_batch(detector, images)
-        if (ratio := int(self.distiller.teacher.scale)) > 1:
+        if (ratio := self.distiller.teacher.ratio) > 1:
             batch["teacher_img"] = F.interpolate(batch["img"], scale_factor=ratio)
         self.distiller.begin_step(detector, batch)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import AssignsObjects, CutsLevels, Detector, Responds, WeighsImages
+from ds2d2_yolo.detectors import AssignsObjects, ComparesPredictions, Detector, Responds, WeighsImages
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.data import count_training_images
@@ -274,19 +274,19 @@ def check_teacher_size(arguments: Arguments, teacher: Detector) -> None:
         teacher (Detector): The teacher.
 
     Raises:
-        DS2D2Error: If the family cannot compare predictions of some levels alone, the teacher is to assign objects on
-            all levels, or batches are to be rectangles.
+        DS2D2Error: If the family cannot compare predictions from images of two sizes, the teacher is to assign objects,
+            or batches are to be rectangles.
     """
     if arguments.teacher_size == arguments.imgsz:
         return
     gains = arguments.gains
     by_predictions = [name for name in ("im_full", "im_high", "response") if getattr(gains, name)]
     advice = ""
-    if by_predictions and not isinstance(teacher, CutsLevels):
+    if by_predictions and not (isinstance(teacher, ComparesPredictions) and teacher.takes_larger_images):
         zeros = " ".join(f"{name}=0" for name in by_predictions)
         advice = f"{teacher.family} models learn from larger images by feature maps alone; pass {zeros}"
     elif arguments.assignment == "teacher":
-        advice = "some levels of the student have no partner in the teacher to assign objects by; leave assignment= out"
+        advice = "the teacher's predictions are for more anchors than the student has; leave assignment= out"
     elif arguments.rect:
         advice = "the grids of rectangles of two sizes need not coincide; leave rect= out"
     if advice:

@@ -330,22 +330,6 @@ def heads_take_maps(folder: Path) -> None:
 
 
 @_relied_on
-def heads_have_a_module_for_each_level(folder: Path) -> None:
-    """Lists of modules in a head have one module for each level, and a head runs as many levels as it says.
-
-    Without it: `teacher_imgsz` cannot look through some levels of the teacher's head.
-    """
-    for name in ("yolov8n.yaml", "yolo26n-obb.yaml", "yolo26n-seg.yaml", "yolo26n-pose.yaml"):
-        head = _model(name).model[-1]
-        lists = [child for child in head.children() if isinstance(child, torch.nn.ModuleList)]
-        _need(lists, f"{name}: the head has no lists of modules")
-        _need(all(len(child) == head.nl == 3 for child in lists), f"{name}: a list of modules is not by levels")
-        head.nl = 2
-        predicted = head.forward_head(_maps()[:2], **head.one2many)["boxes"]
-        _need(predicted.shape[2] == 80, f"{name}: two levels predict {predicted.shape[2]} boxes")
-
-
-@_relied_on
 def validation_images_have_two_sizes(folder: Path) -> None:
     """Validation batches of twice the size and stride hold the same images, in rectangles of twice the sides.
 

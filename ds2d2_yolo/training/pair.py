@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ds2d2_yolo.detectors import Detector, Taps
+from ds2d2_yolo.detectors import Detector, tapped
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TappedMaps
 
@@ -25,15 +25,6 @@ class TappedPair:
 
 
 @dataclass(frozen=True)
-class LoneMap:
-    """A map that feeds the student's head and has no partner: layer number, channels, stride."""
-
-    layer: int
-    channels: int
-    stride: float
-
-
-@dataclass(frozen=True)
 class Pair:
     """The maps of teacher and student to compare, one pair for each level.
 
@@ -43,19 +34,13 @@ class Pair:
         taps (tuple[TappedPair, ...]): The maps.
         explicit (tuple[int, ...]): Which of them the explicit terms compare.
         head (tuple[int, ...]): Which of them the heads take.
-        student_levels (tuple[int, ...]): To which levels of the student's head these belong.
-        teacher_levels (tuple[int, ...]): To which levels of the teacher's.
-        ratio (int): Side of the teacher's images, in sides of the student's.
-        alone (tuple[LoneMap, ...]): Maps of the student's head without a partner.
+        ratio (int): Side of the teacher's images, and of its maps, in sides of the student's.
     """
 
     taps: tuple[TappedPair, ...]
     explicit: tuple[int, ...]
     head: tuple[int, ...]
-    student_levels: tuple[int, ...]
-    teacher_levels: tuple[int, ...]
     ratio: int = 1
-    alone: tuple[LoneMap, ...] = ()
 
     @property
     def maps(self) -> TappedMaps:
@@ -91,10 +76,6 @@ class Pair:
                 f"  {tap.stride:>8g}{tap.student_layer:>16}{tap.student_channels:>10}{tap.teacher_layer:>16}"
                 f"{tap.teacher_channels:>10}   {', '.join(uses)}"
             )
-        lines += [
-            f"  {lone.stride:>8g}{lone.layer:>16}{lone.channels:>10}{'-':>16}{'-':>10}   the student's own loss"
-            for lone in self.alone
-        ]
         return lines
 
 
@@ -116,8 +97,8 @@ def check_pair(
 ) -> Pair:
     """Pair the maps of teacher and student, by running both on an empty image.
 
-    Where the teacher's images are larger, maps are paired by their grids: at twice the size, the teacher's map of
-    stride 16 has the grid of the student's map of stride 8.
+    Maps have the same stride, each in the pixels of its own model. Where the teacher's images are larger, so are its
+    maps, and a step reduces them.
 
     Args:
         teacher (Detector): The teacher.
@@ -131,22 +112,26 @@ def check_pair(
         (Pair): The paired maps.
 
     Raises:
-        DS2D2Error: If families, levels or strides differ, the image size is not a multiple of the strides, a layer
-            cannot be tapped, or no map of the teacher has the grid of one of the student's.
+        DS2D2Error: If families, levels or strides differ, an image size is not a multiple of the strides, a layer
+            cannot be tapped, or `teacher_imgsz` is not a multiple of `imgsz`.
     """
-    teacher_imgsz = imgsz if teacher_imgsz is None else teacher_imgsz
-    _check_heads(teacher, student, is_same_size=teacher_imgsz == imgsz)
-    _check_size(student, imgsz)
-    levels = _paired_levels(teacher, student, imgsz, teacher_imgsz)
-    layers_of_heads = [(student.head_layers[own], teacher.head_layers[other]) for own, other in levels]
+    sizes = imgsz, imgsz if teacher_imgsz is None else teacher_imgsz
+    _check_heads(teacher, student)
+    check_size(student, imgsz)
+    check_image_sizes(teacher, imgsz, teacher_imgsz)
+    layers_of_heads = list(zip(student.head_layers, teacher.head_layers, strict=True))
     named = layers_of_heads if layers is None else list(zip(*layers, strict=True))
     tapped = [*layers_of_heads, *(pair for pair in named if pair not in layers_of_heads)]
-    lone = [layer for layer in student.head_layers if layer not in dict(layers_of_heads)]
-    shapes = _map_shapes(student, [*(pair[0] for pair in tapped), *lone], imgsz)
-    own_shapes, rest = shapes[: len(tapped)], zip(lone, shapes[len(tapped) :], strict=True)
-    shapes = _map_shapes(teacher, [pair[1] for pair in tapped], teacher_imgsz)
-    for layers_of_pair, *shapes_of_pair in zip(tapped, own_shapes, shapes, strict=True):
-        _check_grids(teacher, student, layers_of_pair, shapes_of_pair, (imgsz, teacher_imgsz))
+    own_shapes = _map_shapes(student, [pair[0] for pair in tapped], sizes[0])
+    shapes = _map_shapes(teacher, [pair[1] for pair in tapped], sizes[1])
+    ratio = sizes[1] // sizes[0]
+    for layers_of_pair, own, other in zip(tapped, own_shapes, shapes, strict=True):
+        if own[1:] != tuple(math.ceil(side / ratio) for side in other[1:]):
+            raise DS2D2Error(
+                f"layer {layers_of_pair[0]} of student {student.title} has stride {_stride(sizes[0], own):g}, layer "
+                f"{layers_of_pair[1]} of teacher {teacher.title} has stride {_stride(sizes[1], other):g}; pass layers= "
+                "or a student with the same strides"
+            )
     return Pair(
         taps=tuple(
             TappedPair(*layers_of_pair, own[0], other[0], _stride(imgsz, own))
@@ -154,64 +139,15 @@ def check_pair(
         ),
         explicit=tuple(map(tapped.index, named)),
         head=tuple(range(len(layers_of_heads))),
-        student_levels=tuple(own for own, _ in levels),
-        teacher_levels=tuple(other for _, other in levels),
-        ratio=teacher_imgsz // imgsz,
-        alone=tuple(LoneMap(layer, shape[0], _stride(imgsz, shape)) for layer, shape in rest),
+        ratio=ratio,
     )
 
 
-def _check_grids(
-    teacher: Detector,
-    student: Detector,
-    layers: tuple[int, int],
-    shapes: Sequence[tuple[int, int, int]],
-    sizes: tuple[int, int],
-) -> None:
-    """Raise an error if two maps have different grids. Layers, shapes (C, H, W) and sizes: student's, teacher's."""
-    own, other = shapes
-    if own[1:] == other[1:]:
+def check_image_sizes(teacher: Detector, imgsz: int, teacher_imgsz: int | None) -> None:
+    """Raise an error if the teacher cannot take images of its size, or that is no multiple of the student's."""
+    if teacher_imgsz is None or teacher_imgsz == imgsz or not isinstance(imgsz, int):
+        check_size(teacher, imgsz)
         return
-    strides = [f"{_stride(size, shape):g}" for size, shape in zip(sizes, shapes, strict=True)]
-    is_same = sizes[0] == sizes[1]
-    at = "" if is_same else f", at imgsz={sizes[0]} and teacher_imgsz={sizes[1]}"
-    raise DS2D2Error(
-        f"layer {layers[0]} of student {student.title} has stride {strides[0]}, layer {layers[1]} of teacher "
-        f"{teacher.title} has stride {strides[1]}{at}; pass layers= or a student with "
-        f"{'the same' if is_same else 'other'} strides"
-    )
-
-
-def pair_levels(
-    student_strides: Sequence[float], teacher_strides: Sequence[float], ratio: float
-) -> list[tuple[int, int]]:
-    """Return which levels have the same grid where the teacher's images are larger.
-
-    Args:
-        student_strides (Sequence[float]): Strides of the student's levels, in pixels of its images.
-        teacher_strides (Sequence[float]): Strides of the teacher's levels, in pixels of its own.
-        ratio (float): Side of the teacher's images, in sides of the student's.
-
-    Returns:
-        (list[tuple[int, int]]): (Student's, teacher's) levels.
-
-    Example:
-        >>> pair_levels([8, 16, 32], [8, 16, 32], 2)
-        [(0, 1), (1, 2)]
-    """
-    return [
-        (own, other)
-        for own, stride in enumerate(student_strides)
-        for other, larger in enumerate(teacher_strides)
-        if larger == ratio * stride
-    ]
-
-
-def _paired_levels(teacher: Detector, student: Detector, imgsz: int, teacher_imgsz: int) -> list[tuple[int, int]]:
-    """Return the (student's, teacher's) levels with the same grid. Raise an error if there are none."""
-    if teacher_imgsz == imgsz:
-        _check_size(teacher, imgsz)
-        return [(level, level) for level in range(len(student.head_layers))]
     if teacher_imgsz < imgsz:
         raise DS2D2Error(
             f"teacher_imgsz={teacher_imgsz}: is smaller than imgsz={imgsz}; pass teacher_imgsz={2 * imgsz}, or leave "
@@ -221,28 +157,19 @@ def _paired_levels(teacher: Detector, student: Detector, imgsz: int, teacher_img
         size = 32 * math.ceil(imgsz / 32)
         raise DS2D2Error(
             f"imgsz={imgsz}: is rounded up to {size}, and teacher_imgsz={teacher_imgsz} is not; pass imgsz={size} "
-            f"teacher_imgsz={size * teacher_imgsz // imgsz}"
+            f"teacher_imgsz={size * max(2, round(teacher_imgsz / imgsz))}"
         )
-    own, others = _strides(student), _strides(teacher)
-    levels = pair_levels(own, others, teacher_imgsz / imgsz)
-    if not levels:
-        fit = sorted({int(imgsz * other / stride) for stride in own for other in others if other > stride})
-        advice = f"pass {' or '.join(f'teacher_imgsz={size}' for size in fit)}" if fit else "leave teacher_imgsz= out"
+    if teacher_imgsz % imgsz:
+        lower = teacher_imgsz // imgsz
+        fit = " or ".join(f"teacher_imgsz={factor * imgsz}" for factor in (lower, lower + 1) if factor > 1)
         raise DS2D2Error(
-            f"teacher_imgsz={teacher_imgsz}: is {teacher_imgsz / imgsz:.4g} times imgsz={imgsz}, and no feature map of "
-            f"teacher {teacher.title} has the grid of one of student {student.title} there; {advice}"
+            f"teacher_imgsz={teacher_imgsz}: is {teacher_imgsz / imgsz:.4g} times imgsz={imgsz}, not a multiple; pass "
+            f"{fit}"
         )
-    _check_size(teacher, teacher_imgsz, "teacher_imgsz")
-    return levels
+    check_size(teacher, teacher_imgsz, "teacher_imgsz")
 
 
-def _strides(detector: Detector) -> list[float]:
-    """Return the strides of the maps that feed a head."""
-    size = 4 * int(max(detector.model.stride))  # so that the coarsest levels are not rounded up
-    return [_stride(size, shape) for shape in _map_shapes(detector, detector.head_layers, size)]
-
-
-def _check_heads(teacher: Detector, student: Detector, is_same_size: bool) -> None:
+def _check_heads(teacher: Detector, student: Detector) -> None:
     """Raise an error if the heads of teacher and student cannot be compared."""
     by_maps = teacher.explicit_only or student.explicit_only
     if teacher.family != student.family and not by_maps:
@@ -250,7 +177,7 @@ def _check_heads(teacher: Detector, student: Detector, is_same_size: bool) -> No
             f"teacher is a {teacher.family}, student is a {student.family}; pass a student of family {teacher.family}"
         )
     check_tasks(teacher, student)
-    if is_same_size and len(teacher.head_layers) != len(student.head_layers):
+    if len(teacher.head_layers) != len(student.head_layers):
         raise DS2D2Error(
             f"teacher {teacher.title} has {len(teacher.head_layers)} levels, student {student.title} has "
             f"{len(student.head_layers)}; pass a student with the strides of the teacher"
@@ -262,11 +189,13 @@ def _check_heads(teacher: Detector, student: Detector, is_same_size: bool) -> No
         )
 
 
-def _check_size(detector: Detector, imgsz: int, name: str = "imgsz") -> None:
+def check_size(detector: Detector, imgsz: int, name: str = "imgsz") -> None:
     """Raise an error if an image size is not a multiple of a model's largest stride."""
     step = int(max(detector.model.stride))
-    if not isinstance(imgsz, int) or imgsz % step or imgsz < 2 * step:
-        fit = max(2 * step, round(float(imgsz) / step) * step) if isinstance(imgsz, (int, float)) else 20 * step
+    if not isinstance(imgsz, (int, float)):
+        raise DS2D2Error(f"{name}={imgsz}: expected one number; pass {name}={20 * step}")
+    if imgsz % step or imgsz < 2 * step or not isinstance(imgsz, int):
+        fit = max(2 * step, round(imgsz / step) * step)
         raise DS2D2Error(
             f"{name}={imgsz}: {detector.title} needs a multiple of {step}, at least {2 * step}; pass {name}={fit}"
         )
@@ -275,18 +204,18 @@ def _check_size(detector: Detector, imgsz: int, name: str = "imgsz") -> None:
 def _map_shapes(detector: Detector, layers: Sequence[int], imgsz: int) -> list[tuple[int, int, int]]:
     """Return channels, height and width of the output of each layer for one image."""
     stem = next(detector.model.parameters())
-    taps = Taps()
-    training = detector.model.training
+    image = torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device)
     try:
-        taps.open({index: detector.layer(index) for index in layers})
-        detector.model.eval()  # an empty image must not change the BatchNorm statistics
-        with torch.no_grad():
-            detector.model(torch.zeros(1, stem.shape[1], imgsz, imgsz, device=stem.device))
+        modules = {index: detector.layer(index) for index in layers}
     except IndexError as error:
         raise DS2D2Error(f"layers=: {error}; leave layers= out, or pass others") from error
+    training = detector.model.training
+    detector.model.eval()  # an empty image must not change the BatchNorm statistics
+    try:
+        with torch.no_grad():
+            _, outputs = tapped(modules, lambda: detector.model(image))
     finally:
         detector.model.train(training)
-        outputs = taps.close()
     for index in layers:
         if not isinstance(outputs.get(index), torch.Tensor) or outputs[index].dim() != 4:
             raise DS2D2Error(

@@ -30,7 +30,7 @@ from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, Goal, check_arguments, preset_arguments
 from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
-from ds2d2_yolo.training.pair import Pair, check_pair
+from ds2d2_yolo.training.pair import Pair, check_image_sizes, check_pair
 from ds2d2_yolo.training.schedule import IMPLICIT
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
 from ds2d2_yolo.training.types import Callbacks, Configuration
@@ -212,7 +212,9 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     args, models = complete_run(args, goal, models, classes)
     teacher, student = models.teacher, models.student
     pair: Pair | None = None
-    if student is not None:
+    if student is None:
+        check_image_sizes(teacher, args.imgsz, args.teacher_imgsz)
+    else:
         pair = check_pair(teacher, student, args.imgsz, args.layers, args.teacher_imgsz)
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls)
@@ -239,7 +241,7 @@ def _describe_sizes(args: Arguments) -> list[str]:
     if args.teacher_size == args.imgsz:
         return []
     how = f"loaded at {args.teacher_size} pixels for the teacher, reduced to {args.imgsz} for the student"
-    return [f"  images: {how}; strides are the student's"]
+    return [f"  images: {how}, and so are the teacher's maps"]
 
 
 def _describe_steps(args: Arguments) -> list[str]:

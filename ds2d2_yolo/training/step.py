@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Generic
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
@@ -21,8 +22,10 @@ from ds2d2_yolo.detectors import (
     Detector,
     Maps,
     Responds,
+    Suppression,
     TapOutputs,
     Taps,
+    tapped,
 )
 from ds2d2_yolo.detectors.base import AssignmentT, PredictionsT, RawT
 from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, HeadComparison, LossInputs, high_frequency_maps
@@ -40,8 +43,8 @@ class TeacherOutputs(Generic[RawT]):
 
     Attributes:
         raw (RawT): Predictions of all levels, in the format of the family.
-        maps (list[torch.Tensor]): The compared feature maps (B, C, H, W).
-        head_maps (list[torch.Tensor]): All inputs of the head.
+        maps (list[torch.Tensor]): The compared feature maps (B, C, H, W), reduced to the grids of the student's.
+        head_maps (list[torch.Tensor]): All inputs of the head, as they are.
     """
 
     raw: RawT
@@ -57,7 +60,7 @@ class Distiller:
     Between steps the student is a plain model for validation, copies, exports and checkpoints.
 
     Args:
-        teacher (Detector): The teacher. It is frozen and fused here. `compare_levels` was called before.
+        teacher (Detector): The teacher, with its `ratio`. It is frozen and fused here.
         amplifier (nn.Module | None): The frozen high-frequency amplifier. It is fused here. None if im_high is off.
         loss (DS2D2Loss): The terms. Its adapters belong to the student's module tree.
         student_layers (Sequence[int]): Layers of the student to tap, in the order of the loss's maps.
@@ -66,7 +69,6 @@ class Distiller:
         meter (ShareMeter | None): Measures each term's share of the gradient. None to measure nothing.
         assignment (str): Whose predictions assign the objects in the student's own loss: `student` or `teacher`.
             `teacher` needs a student that is `AssignsObjects`.
-        student_levels (Sequence[int] | None): Compared levels of the student's head. None means all.
         fit (AdapterFit | None): Fits the adapters in the first batches. None if they are trained from their random or
             saved weights.
     """
@@ -81,7 +83,6 @@ class Distiller:
         calibration: Calibration | None = None,
         meter: ShareMeter | None = None,
         assignment: str = "student",
-        student_levels: Sequence[int] | None = None,
         fit: AdapterFit | None = None,
     ) -> None:
         teacher.freeze()
@@ -92,7 +93,6 @@ class Distiller:
         self.head = teacher.implicit_part(teacher.head)
         self.amplifier = amplifier
         self.loss = loss
-        self.student_levels = student_levels
         self.student_layers = tuple(student_layers)
         self.teacher_layers = tuple(teacher_layers)
         self.calibration = calibration
@@ -134,20 +134,16 @@ class Distiller:
 
     def run_teacher(self, images: torch.Tensor) -> TeacherOutputs:
         """Run the teacher on images (B, 3, H, W) in [0, 1], of its size and on its device."""
-        taps, head_layers = Taps(), self.teacher.head_layers
-        taps.open({index: self.teacher.layer(index) for index in (*self.teacher_layers, *head_layers)})
-        try:
-            with torch.no_grad():
-                predictions = self.teacher.forward_teacher(images)
-        finally:
-            maps = taps.close()
-        return TeacherOutputs(predictions, [maps[i] for i in self.teacher_layers], [maps[i] for i in head_layers])
+        teacher, head_layers = self.teacher, self.teacher.head_layers
+        modules = {index: teacher.layer(index) for index in (*self.teacher_layers, *head_layers)}
+        with torch.no_grad():
+            predictions, maps = tapped(modules, lambda: teacher.forward_teacher(images))
+        compared = reduce_maps([maps[index] for index in self.teacher_layers], self.teacher.ratio)
+        return TeacherOutputs(predictions, compared, [maps[index] for index in head_layers])
 
     def tap_student(self, student: Detector, gains: Gains | None = None) -> None:
         """Tap the student's next pass, for `terms`. That pass must compute the student's loss."""
         gains = self.loss.gains if gains is None else gains
-        if self.student_levels is not None:
-            student.compare_levels(self.student_levels)
         taps = {index: student.layer(index) for index in (*self.student_layers, *student.head_layers)}
         response = student.response_modules() if gains.response and isinstance(student, Responds) else {}
         self._student_taps.open({**taps, **student.assignment_modules(), **response})
@@ -196,14 +192,18 @@ class Distiller:
             terms = functional_call(self.loss, parameters, (inputs, gains))
         return terms
 
-    def detections(self, outputs: TeacherOutputs, confidence: float) -> list[torch.Tensor]:
+    def detections(self, outputs: TeacherOutputs, suppression: Suppression) -> list[torch.Tensor]:
         """Return the teacher's detections from its outputs for a batch, in pixels of the student's images.
 
         The format is that of `Detector.detect`.
         """
         assert isinstance(self.teacher, ComparesPredictions)  # `val_kd` is refused for others
-        found = self.teacher.detections_of(outputs.raw, outputs.head_maps, confidence)
-        return [torch.cat([rows[:, :4] / self.teacher.scale, rows[:, 4:]], 1) for rows in found]
+        found = self.teacher.detections_of(outputs.raw, outputs.head_maps, suppression)
+        return [torch.cat([rows[:, :4] / self.teacher.ratio, rows[:, 4:]], 1) for rows in found]
+
+    def confidence(self, outputs: TeacherOutputs) -> list[torch.Tensor]:
+        """Return the teacher's highest object probability in every cell of the student's grids (B, 1, H_l, W_l)."""
+        return reduce_confidence(self.teacher.confidence(outputs.raw, outputs.head_maps), self.teacher.ratio)
 
     def _heads(self, student: Detector, outputs: TapOutputs, teacher_outputs: TeacherOutputs) -> HeadComparison:
         """Return the comparison of predictions. It is empty if the family has explicit terms only."""
@@ -217,7 +217,7 @@ class Distiller:
         maps = self.loss.maps
         if self.loss.weight != "confidence" or not (gains.ex_low or gains.ex_high):
             return None
-        grids = self.teacher.compared_confidence(outputs.raw, outputs.head_maps)
+        grids = self.confidence(outputs)
         heights = [outputs.maps[index].shape[2] for index in maps.explicit]
         return [min(grids, key=lambda grid: abs(grid.shape[2] - height)) for height in heights]
 
@@ -374,7 +374,7 @@ class BatchHeads(HeadComparison, Generic[RawT, AssignmentT, PredictionsT]):
     def high(self, student_maps: Maps, teacher_maps: Maps) -> torch.Tensor:
         """Compare two feature pyramids of high frequencies through the amplifier."""
         assert self._amplifier is not None
-        if self._teacher.levels is not None:  # a larger teacher: its finer levels count, too
+        if self._teacher.ratio > 1:  # `teacher_maps` are of reduced maps
             teacher_maps = high_frequency_maps(self._teacher_outputs.head_maps, self._wavelet)
         return self._teacher.compare(self._amplifier, student_maps, teacher_maps, self._assignment)
 
@@ -472,3 +472,13 @@ class TermWarnings:
 def _sum(values: torch.Tensor) -> torch.Tensor:
     """Return a sum that is finite if all values are, without waiting for the device."""
     return values.detach().sum(dtype=torch.float32)
+
+
+def reduce_maps(maps: Maps, ratio: int) -> list[torch.Tensor]:
+    """Return the means of every `ratio` x `ratio` cells of maps (B, C_l, H_l, W_l)."""
+    return list(maps) if ratio == 1 else [F.avg_pool2d(x, ratio, ceil_mode=True) for x in maps]
+
+
+def reduce_confidence(grids: Maps, ratio: int) -> list[torch.Tensor]:
+    """Return the highest of every `ratio` x `ratio` cells of grids (B, 1, H_l, W_l)."""
+    return list(grids) if ratio == 1 else [F.max_pool2d(x, ratio, ceil_mode=True) for x in grids]

@@ -204,10 +204,10 @@ class StudentTrainer(PlainTrainer):
         teacher.configure(sum_regions=bool(arguments.sum_regions), hulls=arguments.footprint == "hull")
         sizes = arguments.imgsz, arguments.layers, arguments.teacher_imgsz
         self.pair = pair = check_pair(teacher, self.detector, *sizes)
+        teacher.ratio = pair.ratio
         amplifier = None
         if gains.im_high:
             amplifier = load_amplifier(str(arguments.amplifier), teacher, arguments.wavelet)
-        teacher.compare_levels(pair.teacher_levels, pair.ratio)
         with own_random_numbers(arguments.seed):  # the student keeps those of a plain training
             shared = teacher.shared_adapter and pair.is_uniform and (gains.ex_low or gains.ex_high)
             weight = arguments.weight or "confidence"
@@ -232,9 +232,7 @@ class StudentTrainer(PlainTrainer):
         meter = ShareMeter(levels, every) if measures else None
         layers, assignment = (pair.student_layers, pair.teacher_layers), arguments.assignment
         fit = AdapterFit(loss.adapters) if arguments.adapters == "fitted" and not self.resume else None
-        self.distiller = Distiller(
-            teacher, amplifier, loss, *layers, calibration, meter, assignment, pair.student_levels, fit
-        )
+        self.distiller = Distiller(teacher, amplifier, loss, *layers, calibration, meter, assignment, fit)
         self.schedule = TermSchedule(
             loss.gains.active, arguments.distill_every, arguments.im_every, assigns=assignment == "teacher"
         )

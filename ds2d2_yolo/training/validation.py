@@ -10,7 +10,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
-from ds2d2_yolo.detectors import Batch, Detector, detector_of
+from ds2d2_yolo.detectors import Batch, Detector, Suppression, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.training.resume import ADAPTERS
@@ -77,7 +77,11 @@ class DistillationValidator(DetectionValidator):
                 )
                 for name, value in terms.items():
                     self.loss[f"{name}_loss"] += value
-        teacher_found = self.distiller.detections(teacher_outputs, self.agreement.confidence)
+        args = self.args
+        suppression = Suppression(
+            self.agreement.confidence, args.iou, args.max_det, args.agnostic_nms or args.single_cls
+        )
+        teacher_found = self.distiller.detections(teacher_outputs, suppression)
         for detections in zip(student_found, teacher_found, strict=True):
             self.agreement.update(*detections)
         super().update_metrics(preds, batch)

@@ -137,7 +137,7 @@ MISTAKES = [
     ({"teacher": "yolov8n-p2.yaml", "student": "yolov8n-p6.yaml", "imgsz": "128"}, 1, "stride 8, layer 18 of teacher"),
     ({"imgsz": "100"}, 1, "imgsz=100: yolo11n needs a multiple of 32, at least 64; pass imgsz=96"),
     ({"imgsz": "32"}, 1, "imgsz=32: yolo11n needs a multiple of 32, at least 64; pass imgsz=64"),
-    ({"imgsz": "[64,96]"}, 1, "imgsz=[64, 96]: yolo11n needs a multiple of 32"),
+    ({"imgsz": "[64,96]"}, 1, "imgsz=[64, 96]: expected one number; pass imgsz=640"),
     ({"epoch": "3"}, 2, "epoch=3: no such argument, did you mean epochs"),
     ({"techer": "x.pt"}, 2, "techer=x.pt: no such argument, did you mean teacher"),
     ({"zzzzzz": "1"}, 2, "zzzzzz=1: no such argument, see 'ds2d2 cfg'"),

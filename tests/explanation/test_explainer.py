@@ -267,10 +267,10 @@ def test_a_larger_teacher_is_explained_in_the_students_pixels(images):
     made.fit_adapters(images, "images", lambda path: read_image(path, 2))
     picture = read_image(images[0], 2)
     student_maps, teacher_maps = made.maps(picture)
-    assert [x.shape[2:] for x in student_maps] == [x.shape[2:] for x in teacher_maps] == [(8, 8), (4, 4)]
+    assert [x.shape[2:] for x in student_maps] == [x.shape[2:] for x in teacher_maps] == [(8, 8), (4, 4), (2, 2)]
     explanation = made.explain(picture)
     assert explanation.sizes == {"teacher": (SIZE, SIZE), "plain student": (64, 64), "distilled student": (64, 64)}
-    assert [level.stride for level in explanation.levels] == [8, 16]
+    assert [level.stride for level in explanation.levels] == [8, 16, 32]
     assert set(explanation.differences) == {"im_full", "im_high"}
     _, all_maps = made._detect(teacher, made._inputs(picture)[1])
     same = [tap.student_channels == tap.teacher_channels for tap in pair.taps]

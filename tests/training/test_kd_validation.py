@@ -147,6 +147,7 @@ def test_a_teacher_agrees_with_a_student_that_is_its_copy(data, tmp_path):
         "adapters": "random",
     }
     given["freeze"] = 23  # all but the adapters
+    given |= {"iou": 0.3, "max_det": 7, "agnostic_nms": True}  # hold for both
     _, told = trained(tmp_path / "runs", data, teacher, teacher, **given)
     for metrics in told:
         assert [metrics[name] for name in AGREEMENT] == pytest.approx([1, 1, 1], abs=0.02)

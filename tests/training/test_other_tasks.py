@@ -20,7 +20,7 @@ from ds2d2_yolo.cli import main
 from ds2d2_yolo.comparison.methods import Method
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.comparison.work import execute
-from ds2d2_yolo.detectors import build_model, detector_of
+from ds2d2_yolo.detectors import Suppression, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Agreement
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data
@@ -137,7 +137,7 @@ def test_what_a_teacher_finds_is_the_same_from_raw_predictions(name):
     detector.freeze()
     maps = [torch.zeros(2, 1, size, size) for size in (8, 4, 2)]
     with torch.no_grad():
-        found = detector.detections_of(detector.forward_teacher(images), maps, confidence=0.1)
+        found = detector.detections_of(detector.forward_teacher(images), maps, Suppression(0.1))
     agreement = Agreement(confidence=0.1)
     for ours, theirs in zip(found, expected, strict=True):
         assert len(theirs) > 0

@@ -1,115 +1,94 @@
 """Which maps belong together where the teacher's images are larger than the student's."""
 
+import math
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 from training_helpers import lively_model, small_yolo, tiny_yaml
 
 from ds2d2_yolo.detectors import build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.training.arguments import check_arguments
 from ds2d2_yolo.training.checks import check_teacher_size
-from ds2d2_yolo.training.pair import check_pair, pair_levels
-
-strides = st.sets(st.sampled_from([2**k for k in range(1, 9)]), min_size=1, max_size=6).map(sorted)
-
-
-@given(strides, strides, st.sampled_from([1, 1.25, 1.5, 2, 3, 4, 8]))
-def test_levels_are_paired_by_their_grids(own, others, ratio):
-    pairs = pair_levels(own, others, ratio)
-    size = 256 * 60  # which every stride divides
-    for student, teacher in pairs:
-        assert size / own[student] == ratio * size / others[teacher]
-    assert pairs == sorted(pairs)
-    assert [teacher for _, teacher in pairs] == sorted(teacher for _, teacher in pairs)
-    alone = [stride for level, stride in enumerate(own) if level not in dict(pairs)]
-    assert not {ratio * stride for stride in alone} & set(others)
-
-
-@given(strides, st.sampled_from([1, 2, 4]))
-def test_a_copy_of_the_student_lacks_its_finest_levels(own, ratio):
-    pairs = pair_levels(own, own, ratio)
-    assert {own[student] for student, _ in pairs} == {stride for stride in own if ratio * stride in own}
+from ds2d2_yolo.training.pair import check_pair
 
 
 def detectors(*names):
     return [detector_of(build_model(name)) for name in names]
 
 
-def test_twice_the_size_pairs_each_level_with_the_next():
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_larger_images_are_paired_by_their_strides(ratio):
     teacher, student = detectors("yolov8s.yaml", "yolov8n.yaml")
-    pair = check_pair(teacher, student, 64, teacher_imgsz=128)
-    assert [(tap.student_layer, tap.teacher_layer, tap.stride) for tap in pair.taps] == [(15, 18, 8), (18, 21, 16)]
-    assert (pair.student_levels, pair.teacher_levels, pair.ratio) == ((0, 1), (1, 2), 2)
-    assert pair.explicit == pair.head == (0, 1)
-    assert [(lone.layer, lone.stride) for lone in pair.alone] == [(21, 32)]
-    assert "the student's own loss" in pair.table_lines()[-1]
-    four = check_pair(teacher, student, 64, teacher_imgsz=256)
-    assert (four.student_levels, four.teacher_levels, four.ratio) == ((0,), (2,), 4)
+    pair = check_pair(teacher, student, 64, teacher_imgsz=ratio * 64)
+    assert replace(pair, ratio=1) == check_pair(teacher, student, 64)
+    assert pair.ratio == ratio
 
 
-def test_a_teacher_with_a_coarser_level_has_partners_for_all():
-    teacher, student = detectors("yolov8n-p6.yaml", "yolov8n.yaml")
-    pair = check_pair(teacher, student, 64, teacher_imgsz=128)
-    assert (pair.student_levels, pair.teacher_levels) == ((0, 1, 2), (1, 2, 3))
-    assert pair.alone == ()
-
-
-def test_explicit_only_families_are_paired_by_their_grids():
+def test_explicit_only_families_are_paired_by_their_strides():
     teacher, student = detectors("rtdetr-l.yaml", "yolov8n.yaml")
     pair = check_pair(teacher, student, 64, teacher_imgsz=128)
-    assert pair.teacher_layers == (24, 27)
+    assert pair.teacher_layers == (21, 24, 27)
 
 
 def test_levels_that_are_rounded_up_keep_their_partners(tmp_path):
     (retina,) = detectors(tiny_yaml(tmp_path, "RetinaNet"))
-    pair = check_pair(retina, retina, 96, teacher_imgsz=192)
-    assert (pair.student_levels, pair.teacher_levels) == ((0, 1, 2, 3), (1, 2, 3, 4))
+    pair = check_pair(retina, retina, 96, teacher_imgsz=192)  # sides of 2 and 1 cells to 3 and 2
+    assert len(pair.head) == 5
+    (smaller,) = detectors(tiny_yaml(tmp_path, "RetinaNet"))
+    own, other = (
+        [x.shape[2:] for x in detector.model.pyramid(torch.rand(1, 3, size, size))]
+        for detector, size in ((retina, 192), (smaller, 96))
+    )
+    assert [tuple(math.ceil(side / 2) for side in shape) for shape in own] == [tuple(shape) for shape in other]
 
 
-def test_named_layers_are_compared_where_their_grids_coincide():
+def test_named_layers_are_compared_at_equal_strides():
     teacher, student = detectors("yolov8s.yaml", "yolov8n.yaml")
-    pair = check_pair(teacher, student, 64, ((4, 15), (6, 18)), teacher_imgsz=128)
-    assert [(tap.student_layer, tap.teacher_layer) for tap in pair.taps] == [(15, 18), (18, 21), (4, 6)]
-    assert pair.explicit == (2, 0)
-    with pytest.raises(DS2D2Error, match=r"has stride 8, .* stride 8, at imgsz=64 and teacher_imgsz=128; pass layers="):
-        check_pair(teacher, student, 64, ((15,), (15,)), teacher_imgsz=128)
+    pair = check_pair(teacher, student, 64, ((4, 15), (4, 15)), teacher_imgsz=128)
+    assert [(tap.student_layer, tap.teacher_layer) for tap in pair.taps] == [(15, 15), (18, 18), (21, 21), (4, 4)]
+    assert pair.explicit == (3, 0)
+    with pytest.raises(DS2D2Error, match=r"layer 15 .* stride 8, layer 18 .* stride 16; pass layers="):
+        check_pair(teacher, student, 64, ((15,), (18,)), teacher_imgsz=128)
 
 
 @pytest.mark.parametrize(
     ("size", "message"),
     [
         (32, "teacher_imgsz=32: is smaller than imgsz=64; pass teacher_imgsz=128, or leave it out"),
-        (96, "teacher_imgsz=96: is 1.5 times imgsz=64, .*; pass teacher_imgsz=128 or teacher_imgsz=256"),
-        (512, "teacher_imgsz=512: is 8 times imgsz=64, and no feature map of teacher yolov8n has the grid of one"),
+        (96, "teacher_imgsz=96: is 1.5 times imgsz=64, not a multiple; pass teacher_imgsz=128$"),
+        (160, "teacher_imgsz=160: is 2.5 times imgsz=64, .*; pass teacher_imgsz=128 or teacher_imgsz=192$"),
     ],
 )
-def test_sizes_without_a_common_grid_are_refused(size, message):
+def test_sizes_that_are_no_multiple_are_refused(size, message):
     (model,) = detectors("yolov8n.yaml")
     with pytest.raises(DS2D2Error, match=message):
         check_pair(model, model, 64, teacher_imgsz=size)
 
 
-def test_a_teacher_without_coarser_levels_has_no_larger_size(tmp_path):
-    path = small_yolo(tmp_path, "fine")
-    path.write_text(path.read_text().replace("[[2, 3, 4]", "[[2]"))
-    fine, student = detectors(path, small_yolo(tmp_path))
-    with pytest.raises(DS2D2Error, match=r"no feature map of teacher fine has .*; leave teacher_imgsz= out"):
-        check_pair(fine, student, 64, teacher_imgsz=128)
+def test_a_larger_teacher_needs_as_many_levels():
+    teacher, student = detectors("yolov8n-p6.yaml", "yolov8n.yaml")
+    with pytest.raises(DS2D2Error, match="yolov8n-p6 has 4 levels, student yolov8n has 3"):
+        check_pair(teacher, student, 64, teacher_imgsz=128)
 
 
 MISTAKES = [
-    ("yolov8n.yaml", {"assignment": "teacher"}, "some levels of the student have no partner .*; leave assignment= out"),
+    (
+        "yolov8n.yaml",
+        {"assignment": "teacher"},
+        "the teacher's predictions are for more anchors .*; leave assignment= out",
+    ),
     ("yolov8n.yaml", {"rect": True}, "the grids of rectangles of two sizes need not coincide; leave rect= out"),
-    ("faster", {}, "FasterRCNN models learn .* alone; pass im_full=0 im_high=0 response=0"),
-    ("faster", {"im_full": 0, "response": 0}, "FasterRCNN models learn .* alone; pass im_high=0"),
+    ("third", {}, "YOLO models learn .* alone; pass im_full=0 im_high=0 response=0"),
+    ("third", {"im_full": 0, "response": 0}, "YOLO models learn .* alone; pass im_high=0"),
 ]
 
 
 @pytest.mark.parametrize(("model", "changes", "message"), MISTAKES)
-def test_what_does_not_go_with_a_larger_teacher_is_refused(model, changes, message, tmp_path):
-    model = tiny_yaml(tmp_path, "FasterRCNN") if model == "faster" else model
-    (teacher,) = detectors(model)
+def test_what_does_not_go_with_a_larger_teacher_is_refused(model, changes, message):
+    (teacher,) = detectors("yolov8n.yaml")
+    teacher.takes_larger_images = model != "third"  # a family from elsewhere
     given = {"teacher": "t.pt", "student": "s.pt", "imgsz": 64, **changes}
     check_teacher_size(check_arguments({**given, "teacher_imgsz": 64}), teacher)
     check_teacher_size(check_arguments(given), teacher)

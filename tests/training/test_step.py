@@ -274,8 +274,8 @@ def test_a_term_that_is_zero_or_not_finite_is_reported_once(warnings):
 def test_a_term_that_is_negative_is_reported_once(warnings, monkeypatch):
     decode = YOLODetector.decode
 
-    def decode_inverted(self, head, raw):
-        logits, boxes = decode(self, head, raw)
+    def decode_inverted(self, head, raw, ratio=1):
+        logits, boxes = decode(self, head, raw, ratio)
         if raw["boxes"].requires_grad:
             boxes = torch.cat([boxes[..., 2:] + 100, boxes[..., :2] - 100], 2)
         return DensePredictions(logits, boxes)

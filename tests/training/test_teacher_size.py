@@ -10,7 +10,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 
 from ds2d2_yolo import DS2D2Trainer
-from ds2d2_yolo.detectors import Taps, build_model, detector_of
+from ds2d2_yolo.detectors import Suppression, Taps, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.method import TERMS, DS2D2Loss, Gains, dense_implicit_terms
@@ -36,11 +36,11 @@ def make(names, gains=ALL):
     pair = check_pair(teacher, student, 64, teacher_imgsz=128)
     amplifier = copy.deepcopy(teacher.head).eval().requires_grad_(False)
     teacher.freeze_head(amplifier)
-    teacher.compare_levels(pair.teacher_levels, pair.ratio)
+    teacher.ratio = pair.ratio
     layers = pair.student_layers, pair.teacher_layers
     loss = DS2D2Loss(pair.maps, gains)
     student.model.train()
-    return Distiller(teacher, amplifier, loss, *layers, student_levels=pair.student_levels), student
+    return Distiller(teacher, amplifier, loss, *layers), student
 
 
 def large_batch(task="detect"):
@@ -70,7 +70,7 @@ def test_every_term_reaches_the_student(task):
     assert not distiller.warnings._reported
 
 
-def test_terms_of_predictions_are_those_of_the_shared_levels():
+def test_the_response_is_to_the_surest_prediction_in_each_cell():
     distiller, student = make(PAIRS["detect"], Gains(response=1.0))
     batch = large_batch()
     images = batch["teacher_img"]
@@ -80,22 +80,32 @@ def test_terms_of_predictions_are_those_of_the_shared_levels():
     loss, _ = student.model(batch)
     outputs = taps.close()
     own = student.decode(student.head, outputs["head"])
-    raw = distiller.run_teacher(images).raw
-    cells = 64 + 16  # of the student's two finer levels; the teacher's finest has 256
-    cut = own._replace(logits=own.logits[:, :cells], boxes=own.boxes[:, :cells])
-    guide = raw._replace(logits=raw.logits[:, 256:], boxes=raw.boxes[:, 256:] / 2)
-    positives = outputs["assigner"][3][:, :cells].sum(1).clamp(min=1).sum()
-    expected = torch.stack(dense_implicit_terms(cut, guide, positives)).sum()
+    given = distiller.run_teacher(images)
+    assignment = student.assignment(outputs)
+    guide = distiller.teacher.predictions_of(given.raw, given.head_maps, assignment)
+    assert guide.logits.shape == own.logits.shape
+    expected = torch.stack(dense_implicit_terms(own, guide, assignment.avg_factor)).sum()
     torch.testing.assert_close(loss[-1], expected * student.loss_factor(2))
     gradients = torch.autograd.grad(loss[-1], [branch[-1].weight for branch in student.head.cv2])
-    assert [bool(gradient.any()) for gradient in gradients] == [True, True, False]
+    assert all(gradient.any() for gradient in gradients)
+
+
+def test_feature_terms_compare_with_means_of_the_teachers_cells():
+    distiller, _ = make(PAIRS["detect"], Gains(ex_low=1.0))
+    batch = large_batch()
+    given = distiller.run_teacher(batch["teacher_img"])
+    for index, (found, whole) in enumerate(zip(given.maps, given.head_maps, strict=True)):
+        assert found.shape[2:] == (8 // 2**index, 8 // 2**index)
+        torch.testing.assert_close(found, F.avg_pool2d(whole, 2))
+    heights = [grid.shape[2] for grid in distiller.confidence(given)]
+    assert heights == [8, 4, 2]
 
 
 def test_detections_are_in_pixels_of_the_students_images():
     distiller, _ = make(PAIRS["obb"])
     outputs = distiller.run_teacher(torch.rand(1, 3, 128, 128))
-    own = distiller.teacher.detections_of(outputs.raw, outputs.head_maps, 0.1)[0]
-    found = distiller.detections(outputs, 0.1)[0]
+    own = distiller.teacher.detections_of(outputs.raw, outputs.head_maps, Suppression(0.1))[0]
+    found = distiller.detections(outputs, Suppression(0.1))[0]
     assert len(own) > 0
     torch.testing.assert_close(found[:, :4], own[:, :4] / 2)
     torch.testing.assert_close(found[:, 4:], own[:, 4:])
@@ -211,8 +221,7 @@ def test_the_summary_says_what_is_compared(trained):
     *_, given = trained
     lines = plan({**given, "name": "again"}).summary()
     assert any("loaded at 128 pixels for the teacher, reduced to 64 for the student" in line for line in lines)
-    assert sum("explicit, implicit" in line for line in lines) == 2
-    assert any("the student's own loss" in line for line in lines)
+    assert sum("explicit, implicit" in line for line in lines) == 3
 
 
 @pytest.mark.slow
@@ -229,19 +238,22 @@ def test_other_tasks_and_families_learn_from_larger_images(kind, tmp_path):
     else:
         student = small_yolo(tmp_path, task=task)
         teacher = save_checkpoint(lively_model(small_yolo(tmp_path, "big", 32, task)), tmp_path / "teacher.pt")
-    given |= {"im_full": 0, "response": 0} if kind == "FasterRCNN" else {"val_kd": True}
-    trainer = DS2D2Trainer(overrides={**given, "teacher": str(teacher), "student": str(student), "data": str(data)})
+    trainer = DS2D2Trainer(
+        overrides={**given, "val_kd": True, "teacher": str(teacher), "student": str(student), "data": str(data)}
+    )
     trainer.train()
     terms = [name for name in TERMS if f"train/{name}_loss" in read_columns(trainer.csv)]
-    assert terms == (["ex_low", "ex_high"] if kind == "FasterRCNN" else ["ex_low", "ex_high", "im_full", "response"])
+    assert terms == ["ex_low", "ex_high", "im_full", "response"]
     assert trainer.pair.ratio == 2
     assert not list((tmp_path / "runs").glob("amplifier*"))
 
 
-def test_a_size_without_common_grids_fails_before_training(tmp_path):
+@pytest.mark.parametrize("goal", ["student", "amplifier", "teacher"])
+def test_a_size_that_is_no_multiple_fails_before_training(goal, tmp_path):
     data = write_data(tmp_path / "set", train=2, val=1)
     model = save_checkpoint(lively_model(small_yolo(tmp_path)), tmp_path / "teacher.pt")
-    given = {"teacher": str(model), "student": str(tmp_path / "small.yaml"), "data": str(data)}
+    own = {"student": {"student": str(tmp_path / "small.yaml")}, "amplifier": {}, "teacher": {"teacher_epochs": 1}}
+    given = {"teacher": str(model), "data": str(data), **own[goal]}
     with pytest.raises(DS2D2Error, match=r"teacher_imgsz=96: is 1\.5 times imgsz=64"):
-        plan({**given, **short(teacher_imgsz=96, project=str(tmp_path / "runs"))})
+        plan({**given, **short(teacher_imgsz=96, project=str(tmp_path / "runs"))}, goal)
     assert not (tmp_path / "runs").exists()

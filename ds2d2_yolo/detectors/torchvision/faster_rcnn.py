@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
-from ds2d2_yolo.detectors.base import ComparesPredictions, Explains, Maps, Responds, TapOutputs
+from ds2d2_yolo.detectors.base import ComparesPredictions, Explains, Maps, Responds, Suppression, TapOutputs
 from ds2d2_yolo.detectors.torchvision.model import TorchvisionDetector, TorchvisionModel, Truth, number_of
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
 from ds2d2_yolo.method import Gains, RegionPredictions, region_differences, region_implicit_terms
@@ -320,6 +320,7 @@ class FasterRCNNDetector(
 
     family = "FasterRCNN"
     model_class = FasterRCNNModel
+    takes_larger_images = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
@@ -364,7 +365,7 @@ class FasterRCNNDetector(
     def predictions_of(self, raw: None, maps: Maps, assignment: Pooled) -> RegionPredictions:
         """Return the predictions of the teacher's second stage for the sampled regions."""
         with torch.no_grad():
-            return self.predict(self.implicit_part(self.head), maps, assignment)
+            return self.target(self.implicit_part(self.head), maps, assignment)
 
     def implicit_part(self, head: nn.Module) -> nn.Module:
         """Return the second stage, as the student supplies the regions."""
@@ -381,11 +382,11 @@ class FasterRCNNDetector(
             objectness, _ = self.head.get_submodule("rpn.head")(list(maps))
         return [x.float().amax(1, keepdim=True).sigmoid() for x in objectness]
 
-    def detections_of(self, raw: None, maps: Maps, confidence: float = 0.25, iou: float = 0.7) -> list[torch.Tensor]:
-        """Return the detections of both stages. The IoU threshold is that of the model YAML; `iou` is ignored."""
+    def detections_of(self, raw: None, maps: Maps, suppression: Suppression) -> list[torch.Tensor]:
+        """Return the detections of both stages. The rest of the suppression is that of the model YAML."""
         head: Any = self.head
         with torch.no_grad():
-            return [rows[rows[:, 4] >= confidence] for rows in head.detect(head(list(maps)))]
+            return [rows[rows[:, 4] >= suppression.conf] for rows in head.detect(head(list(maps)))]
 
     def predict(self, head: Any, maps: Maps, assignment: Pooled) -> RegionPredictions:
         """Return the predictions of a second stage for the sampled regions."""
@@ -394,6 +395,14 @@ class FasterRCNNDetector(
         predictions: RegionPredictions = (
             head.predict(assignment.pooled) if pooled else head(maps, assignment.regions.boxes)
         )
+        return predictions
+
+    def target(self, head: Any, maps: Maps, assignment: Pooled) -> RegionPredictions:
+        """Return the predictions of a second stage for the sampled regions, which are larger in the teacher's images.
+
+        Deltas are relative to the regions.
+        """
+        predictions: RegionPredictions = head(maps, [boxes * self.ratio for boxes in assignment.regions.boxes])
         return predictions
 
     def compare_predictions(
@@ -415,4 +424,4 @@ class FasterRCNNDetector(
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the KL divergence of the classes and the L1 loss of the deltas for every region (P,)."""
         with torch.no_grad():
-            return region_differences(head(student, [places]), head(teacher, [places]))
+            return region_differences(head(student, [places]), head(teacher, [places * self.ratio]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from ds2d2_yolo.detectors.base import CutsLevels, Explains, Maps, TapOutputs
+from ds2d2_yolo.detectors.base import Explains, Maps, TapOutputs
 from ds2d2_yolo.detectors.dense import DenseAssignment
 from ds2d2_yolo.detectors.torchvision.model import DenseTorchvisionDetector, TorchvisionModel, Truth
 from ds2d2_yolo.detectors.torchvision.parts import DeltaCoder, MaxIoUMatcher, PyramidAnchors, suppress
@@ -162,7 +161,7 @@ class RetinaNetModel(TorchvisionModel):
         return RetinaHead(channels, config["nc"], config["score_threshold"], config["nms_iou"], config["anchor_scale"])
 
 
-class RetinaNetDetector(DenseTorchvisionDetector, CutsLevels, Explains):
+class RetinaNetDetector(DenseTorchvisionDetector, Explains):
     """RetinaNet. The implicit terms compare the predictions of all anchors, except those that the student ignores."""
 
     family = "RetinaNet"
@@ -190,29 +189,18 @@ class RetinaNetDetector(DenseTorchvisionDetector, CutsLevels, Explains):
     def assignment(self, outputs: TapOutputs) -> DenseAssignment:
         """Return the number of positive anchors, and the weights of all anchors."""
         assigned: Assignment = outputs["assigner"]
-        if self.levels is None:
-            return DenseAssignment(assigned.avg_factor, assigned.label_weights)
-        maps = list(self.maps_in(outputs))
-        objects, label_weights = (self.at_levels(values, maps) for values in (assigned.objects, assigned.label_weights))
-        return DenseAssignment((objects >= 0).sum(1).clamp(min=1).sum(), label_weights)
+        return DenseAssignment(assigned.avg_factor, assigned.label_weights)
 
-    def cut_head(self, head: Any, levels: tuple[int, ...]) -> nn.Module:  # Any: modules have attributes without types
-        """Return a head whose anchors are on some levels, in pixels of the images that predictions are compared in."""
-        part = copy(head)  # `nn.Module` shares its submodules with its copy, and the table of them, too
-        strides, sides = head.anchors.strides, head.anchors.sizes[0]
-        chosen = [strides[level] / self.scale for level in levels]
-        part._modules = {**head._modules, "anchors": PyramidAnchors(chosen, [side / strides[0] for side in sides])}
-        return part
-
-    def decode(self, head: Any, raw: RetinaPredictions) -> DensePredictions:
+    def decode(self, head: Any, raw: RetinaPredictions, ratio: int = 1) -> DensePredictions:
         """Return logits and boxes of all anchors."""
-        predictions: DensePredictions = head.decode(raw)
+        centres = (raw.anchors[:, :2] + raw.anchors[:, 2:]).repeat(1, 2) / 2
+        anchors = centres + (raw.anchors - centres) / ratio
+        predictions: DensePredictions = head.decode(raw._replace(anchors=anchors))
         return predictions
 
     def places(self, maps: Maps) -> torch.Tensor:
         """Return the grid cells of all anchors (A, 4) as xyxy in pixels. Nine anchors share each cell."""
-        part: Any = self.level_part(self.model.model[-1])
-        generator = part.anchors
+        generator = self.model.model[-1].anchors
         anchors = generator(list(maps))
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         numbers = torch.tensor([9 * x.shape[-2] * x.shape[-1] for x in maps], device=anchors.device)
