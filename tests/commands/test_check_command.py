@@ -1,7 +1,9 @@
 """`ds2d2 check` as a whole: exit codes, the table, the written files, and mistakes."""
 
 import json
+import os
 import zlib
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from command_words import words
 from ds2d2_yolo.commands import check
 from ds2d2_yolo.data.check import KINDS
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.resources import resource_folder
 
 GOOD = "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n"
 PICTURES = ["classes.png", "density.png", "sizes.png"]
@@ -255,3 +258,11 @@ def test_the_data_yaml_can_name_unlabelled_images(tmp_path):
     data = make(tmp_path / "set", {"train/a": GOOD, "val/c": GOOD, "more/d": None}, extra="unlabeled: images/more\n")
     assert check.run(words({"data": str(data), "out": str(tmp_path / "out"), "plots": False})) == 0
     assert read(tmp_path / "out")["splits"]["unlabeled"]["images"] == 1
+
+
+def test_a_shipped_set_is_rendered_by_any_of_its_paths(fresh_machine, monkeypatch):
+    rendered = []
+    monkeypatch.setattr("ds2d2_yolo.scenes.render_dataset", lambda folder, **how: rendered.append(folder))
+    with suppress(DS2D2Error):  # there are still no images
+        check.run([f"data={os.path.relpath(resource_folder('datasets') / 'scenes.yaml')}", "plots=False"])
+    assert rendered

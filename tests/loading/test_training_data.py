@@ -1,15 +1,12 @@
 """Data sets that a training cannot use are refused before it starts."""
 
 import json
-import os
-from contextlib import suppress
 
 import pytest
 from yolo_sets import put, write
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.loading.data import load_data, load_training_data
-from ds2d2_yolo.resources import resource_folder
+from ds2d2_yolo.loading.data import load_training_data
 
 
 @pytest.fixture
@@ -35,11 +32,3 @@ def test_a_split_that_is_not_used_may_be_unusable(data):
     put(data.parent, "test", "a.png")
     put(data.parent, "val", "a.png", image=b"")
     assert load_training_data(str(data), "detect", "test")
-
-
-def test_a_shipped_set_is_rendered_by_any_of_its_paths(fresh_machine, monkeypatch):
-    rendered = []
-    monkeypatch.setattr("ds2d2_yolo.scenes.render_dataset", lambda folder, **how: rendered.append(folder))
-    with suppress(DS2D2Error):  # nothing was rendered
-        load_data(os.path.relpath(resource_folder("datasets") / "scenes.yaml"))
-    assert len(rendered) == 1
