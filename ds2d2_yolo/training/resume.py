@@ -152,7 +152,8 @@ def restore_state(trainer: Any, state: dict[str, Any]) -> None:
     loader = trainer.train_loader
     if not loader.num_workers:
         for index in state["buffer"]:
-            loader.dataset.load_image(index)
+            if index < len(loader.dataset):  # images can have been removed since
+                loader.dataset.load_image(index)
     _restore_order(loader, state["order"], trainer.start_epoch - (trainer.epochs - trainer.args.close_mosaic))
     set_random_state(state["random"], trainer.device)
 

@@ -26,7 +26,7 @@ from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.files import report_full_disk, whole_file
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
-from ds2d2_yolo.loading.fingerprint import fingerprint_of_file, fingerprint_of_model
+from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.safety import check_safety
@@ -512,7 +512,15 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
                     f"resume={last} {role}=path/to/it', or start the run again"
                 )
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
-    load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
+    data = load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
+    began = Path(str(checkpoint["train_args"].get("data")))
+    if not is_over and Path(arguments.data).resolve() != began.resolve():  # images that changed in place get a warning
+        expected = peek_state(last, checkpoint["epoch"]).get("data")
+        if expected and expected != fingerprint_of_data(data, arguments.split):
+            raise DS2D2Error(
+                f"data={arguments.data}: its images or labels are not those that this run began with, of {began}; "
+                "leave data= out, or start the run again"
+            )
 
 
 def _sources_of(arguments: Arguments, teacher: Detector | None) -> dict[str, str]:

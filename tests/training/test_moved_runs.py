@@ -78,3 +78,15 @@ def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):
     resumed.train()
     assert resumed.args.teacher == str(elsewhere / "teacher.pt")
     assert len(resumed.csv.read_text().splitlines()) == 3
+
+
+def test_a_run_does_not_go_on_with_other_data(stopped, tmp_path):
+    """The same data in another folder are accepted."""
+    before = contents(stopped.save_dir)
+    other = write_data(tmp_path / "other", train=2, val=2)
+    with pytest.raises(DS2D2Error, match=r"data=.*: its images or labels are not those that this run began with"):
+        DS2D2Trainer(overrides={"resume": str(stopped.last), "data": str(other)})
+    assert contents(stopped.save_dir) == before
+    same = write_data(tmp_path / "same", train=4, val=2)
+    DS2D2Trainer(overrides={"resume": str(stopped.last), "data": str(same)}).train()
+    assert len((stopped.save_dir / "results.csv").read_text().splitlines()) == 3
