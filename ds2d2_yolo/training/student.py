@@ -104,7 +104,8 @@ class StudentTrainer(PlainTrainer):
                 if arguments.safe:
                     # Files that have moved are named beside it
                     check_safety({"resume": arguments.resume, "teacher": arguments.teacher})
-                overrides.pop("student", None)  # the checkpoint contains it
+                overrides.pop("student", None)  # the checkpoint contains it: `check_resume` warns of another one
+                overrides["model"] = arguments.model
                 if "save_dir" in overrides:
                     overrides["save_dir"] = arguments.save_dir
             else:
@@ -142,6 +143,7 @@ class StudentTrainer(PlainTrainer):
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
+            _warn_of_student(Path(self.args.resume), overrides.get("model"))
             _check_resumable(Path(self.args.resume), self.arguments, self.is_over)
 
     def train(self) -> None:
@@ -491,9 +493,25 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
         )
 
 
+def _warn_of_student(last: Path, given: object) -> None:
+    """Warn of a student that a resumed run does not use, as Ultralytics does for other arguments."""
+    began = load_checkpoint(last)[1]["train_args"].get("model")
+    if given and Path(str(given)).resolve() not in {last.resolve(), Path(str(began)).resolve()}:
+        LOGGER.warning(
+            f"{colorstr('DS2D2:')} Resume ignores student={given}, using the one in the checkpoint. Start a new run "
+            "to change it."
+        )
+
+
 def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
     """Raise an error if files, device or data for the remaining epochs are missing, or files are other ones."""
     _, checkpoint = load_checkpoint(last)
+    size = checkpoint["train_args"].get("imgsz")
+    if not is_over and arguments.teacher_imgsz is not None and arguments.imgsz != size:
+        raise DS2D2Error(
+            f"imgsz={arguments.imgsz}: this run began with imgsz={size} and teacher_imgsz={arguments.teacher_imgsz}; "
+            "leave imgsz= out"
+        )
     is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
     for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):

@@ -90,3 +90,21 @@ def test_a_run_does_not_go_on_with_other_data(stopped, tmp_path):
     same = write_data(tmp_path / "same", train=4, val=2)
     DS2D2Trainer(overrides={"resume": str(stopped.last), "data": str(same)}).train()
     assert len((stopped.save_dir / "results.csv").read_text().splitlines()) == 3
+
+
+def test_a_run_does_not_go_on_at_another_size(stopped):
+    content = torch.load(stopped.last, weights_only=False)
+    content["train_args"]["teacher_imgsz"] = 128
+    torch.save(content, stopped.last)
+    for size in (96, 128):
+        with pytest.raises(DS2D2Error, match=rf"imgsz={size}: this run began with imgsz=64.*; leave imgsz= out"):
+            DS2D2Trainer(overrides={"resume": str(stopped.last), "imgsz": size})
+
+
+def test_another_student_of_a_resumed_run_is_ignored_aloud(stopped, warnings):
+    began = stopped.args.model
+    for name, given in {"student": began, "model": str(stopped.last)}.items():
+        DS2D2Trainer(overrides={"resume": str(stopped.last), name: given})
+    assert not [text for text in warnings() if "student=" in text]
+    DS2D2Trainer(overrides={"resume": str(stopped.last), "student": "yolo11s.yaml"})
+    assert any("Resume ignores student=yolo11s.yaml" in text for text in warnings())
