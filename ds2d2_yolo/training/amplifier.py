@@ -195,7 +195,7 @@ def load_amplifier(path: str | Path, teacher: Detector, wavelet: str) -> nn.Modu
     content = read_amplifier(path)
     if content["teacher"] != fingerprint_of_model(teacher.model):
         raise DS2D2Error(
-            f"amplifier={path}: made for another teacher; leave amplifier= out to train one for this teacher"
+            f"amplifier={path}: made for another teacher; pass the amplifier of this teacher, or leave amplifier= out"
         )
     if content["wavelet"] != wavelet:
         raise DS2D2Error(

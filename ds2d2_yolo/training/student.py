@@ -148,6 +148,7 @@ class StudentTrainer(PlainTrainer):
 
     def train(self) -> None:
         """Train the missing stages, then the student."""
+        self.refuse_second_training()
         try:
             if self.plan is not None:
                 with report_full_disk():

@@ -99,6 +99,7 @@ class PlainTrainer(DetectionTrainer):
         _callbacks: Callbacks | None = None,
     ) -> None:
         self.is_over = False
+        self._has_trained = False
         self._detector: Detector | None = None
         self._unlock: Callable[[], object] = lambda: None
         self._is_new = False
@@ -187,6 +188,8 @@ class PlainTrainer(DetectionTrainer):
 
     def train(self) -> None:
         """Train as Ultralytics does. If no epoch is left, complete the checkpoints of a killed run."""
+        self.refuse_second_training()
+        self._has_trained = True
         try:
             with report_full_disk(advice=self._full_disk_advice):
                 if self.is_over:
@@ -201,6 +204,11 @@ class PlainTrainer(DetectionTrainer):
             self._unlock()
             if self.mixed is not None:
                 self.mixed.end_step()
+
+    def refuse_second_training(self) -> None:
+        """Raise an error if this trainer has trained: its models are frozen and fused, and its folder is unlocked."""
+        if self._has_trained:
+            raise DS2D2Error(f"{self.save_dir}: this trainer has trained already; make a new {type(self).__name__}")
 
     def remove_untrained(self) -> None:
         """Unlock and remove the folder of a run without a trained epoch. Other files in it are kept."""

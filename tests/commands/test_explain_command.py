@@ -157,7 +157,7 @@ MISTAKES = [
     ({"teacher": "{p6}"}, 1, "has 4 levels, student"),
     ({"student": "{names}"}, 1, "class 1 is 'airplane', in the teacher "),
     ({"plain": "{more}"}, 1, "has 3 classes, the teacher "),
-    ({"teacher": "{other}", "amplifier": "{amplifier}"}, 1, "made for another teacher"),
+    ({"teacher": "{other}", "amplifier": "{amplifier}"}, 1, "teacher; pass the amplifier of this teacher, or leave"),
     ({"amplifier": "{names}"}, 1, "not an amplifier file"),
     ({"amplifier": "{amplifier}", "wavelet": "db2"}, 1, "made with wavelet=haar"),
     ({"wavelet": "harr"}, 2, "wavelet=harr: no such discrete wavelet"),

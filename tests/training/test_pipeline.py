@@ -110,7 +110,10 @@ def test_a_constructor_trains_nothing(asked, tmp_path, log):
     assert "teacher on the validation set: mAP50" in log.text  # of the teacher that this run has trained
     saved = YAML.load(trainer.save_dir / "args.yaml")
     assert saved["amplifier"] == trainer.args.amplifier == trainer.plan.arguments.amplifier
-    assert trainer.best.is_file()
+    before = trainer.best.read_bytes()
+    with pytest.raises(DS2D2Error, match="this trainer has trained already; make a new DS2D2Trainer"):
+        trainer.train()
+    assert trainer.best.read_bytes() == before
 
 
 @pytest.mark.slow
