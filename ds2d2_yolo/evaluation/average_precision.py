@@ -179,6 +179,8 @@ def _complete_arguments(detector: Model, title: str, arguments: Mapping[str, Any
         **arguments,
         **{"model": title, "task": detector.task, "mode": "val", "save_json": True},
     }
+    if isinstance(overrides.get("imgsz"), tuple):
+        overrides["imgsz"] = list(overrides["imgsz"])
     try:
         args = get_cfg(overrides=overrides)
         check_imgsz(args.imgsz, max_dim=1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ultralytics.cfg import cfg2dict, get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, YAML
@@ -35,6 +35,9 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "footprint": (None, *FOOTPRINTS),
     "assignment": ("student", "teacher"),
 }
+_FILES = {"teacher": "yolo11l.pt", "model": "yolo11n.yaml", "amplifier": "amplifier.pt", "data": "scenes.yaml"}
+"""Arguments that are paths, with an example of each."""
+
 _OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
 UNLABELED = ("unlabeled", "unlabeled_ratio", "unlabeled_weight", "unlabeled_precision")
@@ -334,7 +337,9 @@ def check_arguments(
 
 
 def _check_goal(arguments: Arguments, goal: Goal) -> None:
-    """Refuse missing arguments, and arguments that the goal or distillation does not support."""
+    """Refuse an unknown goal, missing arguments, and arguments that the goal or distillation does not support."""
+    if goal not in get_args(Goal):
+        raise DS2D2Error(f"goal={goal}: no such stage; pass one of {', '.join(get_args(Goal))}", 2)
     if not arguments.teacher:
         raise DS2D2Error("teacher= is missing: pass a .pt or a model .yaml, such as teacher=yolo11l.yaml", 2)
     if goal == "student" and not arguments.model:
@@ -444,9 +449,12 @@ def _check_choices(values: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if values[name] not in choices:
             raise DS2D2Error(f"{name}={values[name]}: expected {' or '.join(filter(None, choices))}", 2)
-    for name in ("teacher", "amplifier"):
-        if values[name] is not None and not isinstance(values[name], (str, Path)):
-            raise DS2D2Error(f"{name}={values[name]}: expected the path of a file", 2)
+    for name, example in _FILES.items():
+        value = values[name]
+        if value is not None and not isinstance(value, (str, Path)):
+            # The text of a model has hundreds of lines
+            shown = value if type(value).__module__ == "builtins" else f"a {type(value).__name__} object"
+            raise DS2D2Error(f"{name}={shown}: expected the path of a file, such as {name}={example}", 2)
     for name, truths in (("sum_regions", (None, True, False)), ("safe", (True, False)), ("val_kd", (True, False))):
         if not any(values[name] is truth for truth in truths):  # `is`, as 1 == True
             raise DS2D2Error(f"{name}={values[name]}: expected True or False", 2)

@@ -506,7 +506,9 @@ def test_a_model_that_finds_nothing_has_an_ap_of_0(tmp_path):
     model.names, model.args, model.task = dict(NAMES), DEFAULT_CFG, "obb"
     rows = {0: [(60.0, 60.0, 40.0, 20.0, 0.9, 0, 0.3)]}
     data = write_scenes(tmp_path / "set", rows, "obb")
-    evaluation = measure(str(save_checkpoint(model, tmp_path / "obb.pt")), data, tmp_path / "run", conf=0.9)
+    evaluation = measure(
+        str(save_checkpoint(model, tmp_path / "obb.pt")), data, tmp_path / "run", conf=0.9, imgsz=(SIZE, SIZE)
+    )
     _, _, predictions = files_of(evaluation.folder)
     assert predictions == []
     assert (evaluation.objects, evaluation.AP, evaluation.settings["task"]) == (1, 0, "obb")

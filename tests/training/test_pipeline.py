@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.callbacks import get_default_callbacks
@@ -187,3 +188,16 @@ def test_arguments_are_not_written_to():
 def test_a_stage_has_no_name_of_its_own(asked):
     with pytest.raises(DS2D2Error, match="name=mine: a stage has no name="):
         plan({**asked, "student": None, "name": "mine"}, "teacher")
+
+
+def test_an_unknown_goal_is_refused(asked):
+    with pytest.raises(DS2D2Error, match="goal=amplifer: no such stage; pass one of teacher, amplifier, unlabeled"):
+        plan({**asked, "student": None}, "amplifer")
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "model", "amplifier", "data"])
+def test_a_model_in_place_of_its_file_gets_one_line(name, asked, tmp_path):
+    asked |= {"student": None} if name == "model" else {}
+    model = YOLO(small_yolo(tmp_path, "object"))
+    with pytest.raises(DS2D2Error, match=r"^\w+=a YOLO object: expected the path of a file, such as \w+=\w+\.\w+$"):
+        DS2D2Trainer(overrides={**asked, name: model})
