@@ -20,7 +20,7 @@ from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.page import Folded, Grid, Paragraph, Part, Picture, Section, Table, facts, render_page
 from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
 from ds2d2_yolo.report.text import SIZES, model_name, percent, points
-from ds2d2_yolo.training.results import read_columns
+from ds2d2_yolo.training.results import TEACHER_FILE, read_columns
 
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
 
@@ -35,6 +35,7 @@ class Run:
         columns (dict[str, list[float]]): Content of results.csv, by column.
         pair (PairContent | None): Content of pair.json; None if the run was made without plots.
         weights (Path | None): best.pt, or last.pt if it is missing; None without both.
+        teacher (dict[str, float] | None): Content of teacher.json, the AP of the teacher; None if it is missing.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Run:
     columns: dict[str, list[float]]
     pair: PairContent | None
     weights: Path | None
+    teacher: dict[str, float] | None = None
 
 
 def read_run(folder: Path) -> Run:
@@ -61,16 +63,20 @@ def read_run(folder: Path) -> Run:
             raise DS2D2Error(f"run={folder}: has no {name}; pass the folder of a training or of a comparison", 2)
     try:
         args = YAML.load(folder / "args.yaml")
-        pair = json.loads((folder / PAIR_FILE).read_text("utf-8")) if (folder / PAIR_FILE).is_file() else None
+        pair, teacher = (
+            json.loads((folder / name).read_text("utf-8")) if (folder / name).is_file() else None
+            for name in (PAIR_FILE, TEACHER_FILE)
+        )
     except Exception as error:  # YAML and JSON syntax, encodings: the same for the user
         raise DS2D2Error(
-            f"run={folder}: args.yaml or {PAIR_FILE} is damaged ({error}); restore it, or pass another run"
+            f"run={folder}: args.yaml, {PAIR_FILE} or {TEACHER_FILE} is damaged ({error}); restore it, or pass another "
+            "run"
         ) from error
     columns = read_columns(folder / "results.csv")
     if not columns:
         raise DS2D2Error(f"run={folder}: results.csv has no epochs yet; wait for the first one")
     weights = [path for name in ("best.pt", "last.pt") if (path := folder / "weights" / name).is_file()]
-    return Run(folder, args, columns, pair, weights[0] if weights else None)
+    return Run(folder, args, columns, pair, weights[0] if weights else None, teacher)
 
 
 def run_page(run: Run, student: Evaluation | None, baseline: Evaluation | None, confidence: float, root: Path) -> str:
@@ -121,6 +127,9 @@ def _summary(run: Run) -> Section:
         "image size of the teacher": args.get("teacher_imgsz") or args.get("imgsz"),
         "epochs": f"{epochs[-1]} of {args.get('epochs')}",
     }
+    if run.teacher is not None:
+        scores = (f"{title} {run.teacher[name]:.3f}" for name, title in (("mAP50", "AP50"), ("mAP50-95", "AP50-95")))
+        values["teacher on the validation set, by Ultralytics"] = ", ".join(scores)
     titles = {f"metrics/{key}": title for key, title in _METRICS.items()}
     others = mask_and_keypoint_metrics({name: series[-1] for name, series in columns.items()})
     titles |= {name: name.removeprefix("metrics/") for name in others}

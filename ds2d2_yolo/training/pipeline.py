@@ -53,7 +53,7 @@ class Plan:
         pair (Pair | None): The paired maps. None if the student is not the goal.
         states (dict[str, str]): State of the stages `teacher`, `amplifier` and `unlabeled`, in this order, if the run
             needs them.
-        metrics (dict[str, float] | None): Ultralytics' metrics of a teacher that was trained by a stage.
+        metrics (dict[str, float] | None): Ultralytics' metrics of a trained teacher. None if it was not evaluated yet.
         teacher_stage (Stage | None): The stage that trains the teacher. None if a trained teacher was given.
         start (str | None): A printed line that describes fine-tuning of a checkpoint for other classes.
         entries (list[str]): Folders and lists of unlabelled images.
@@ -104,7 +104,7 @@ class Plan:
                 teacher, _ = load_model("teacher", arguments.teacher)
                 if self.goal != "teacher":  # before the next stage: a poor one is not worth it
                     LOGGER.info("\n".join(replace(self, metrics=self.teacher_stage.metrics).measure_teacher()))
-            states["teacher"], metrics = "reused", self.teacher_stage.metrics
+            states["teacher"], metrics = "reused", self.teacher_stage.metrics or metrics
         if "amplifier" in states and states["amplifier"] != "given":
             stage = amplifier_stage(arguments, self.data, teacher)
             arguments = arguments.replace(amplifier=str(stage.ensure(callbacks)))
@@ -164,11 +164,16 @@ class Plan:
             stages.append("no amplifier, im_high is off")
         return [*stages, f"student ({counted(arguments.epochs, 'epoch')})"]
 
+    def with_metrics(self) -> Plan:
+        """Return the plan with the metrics of its trained teacher. A given teacher is evaluated first."""
+        args = self.arguments
+        if self.metrics:
+            return self
+        return replace(self, metrics=validate(args.teacher, args.data, args.replace(imgsz=args.teacher_size)))
+
     def measure_teacher(self) -> list[str]:
         """Return the printed lines about the AP of a trained teacher. A given teacher is evaluated first."""
-        metrics = self.metrics or validate(
-            self.arguments.teacher, self.arguments.data, self.arguments.replace(imgsz=self.arguments.teacher_size)
-        )
+        metrics = self.with_metrics().metrics or {}
         ap50, ap = metrics.get("metrics/mAP50(B)", 0.0), metrics.get("metrics/mAP50-95(B)", 0.0)
         lines = [f"  teacher on the validation set: mAP50 {ap50:.3f}, mAP50-95 {ap:.3f}"]
         if ap < 0.01:

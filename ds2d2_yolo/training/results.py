@@ -7,6 +7,9 @@ from pathlib import Path
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import whole_file
 
+TEACHER_FILE = "teacher.json"
+"""File in a student's run folder: `mAP50` and `mAP50-95` of its teacher on the validation set, and `imgsz`."""
+
 
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns, without spaces around them. A missing file has none."""

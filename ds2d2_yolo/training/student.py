@@ -24,7 +24,7 @@ from ultralytics.utils.torch_utils import init_seeds
 from ds2d2_yolo.detectors import Batch, Detector
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.evaluation import AGREEMENT
-from ds2d2_yolo.files import report_full_disk, whole_file
+from ds2d2_yolo.files import report_full_disk, whole_file, write_json
 from ds2d2_yolo.loading.data import load_training_data, resolve_data
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
@@ -41,7 +41,7 @@ from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
-from ds2d2_yolo.training.results import column_names
+from ds2d2_yolo.training.results import TEACHER_FILE, column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
     own_random_numbers,
@@ -168,6 +168,7 @@ class StudentTrainer(PlainTrainer):
         state = random_state(self.device)
         try:
             if planned.states.get("teacher") in {"given", "reused"}:
+                planned = planned.with_metrics()
                 LOGGER.info("\n".join(planned.measure_teacher()))
             self.plan = planned.run()
         except BaseException:  # also after Ctrl-C: remove the empty run folder of the student
@@ -179,6 +180,9 @@ class StudentTrainer(PlainTrainer):
         set_random_state(state, self.device)
         vars(self.args).update(self.plan.completed)
         _save_arguments(self)
+        if self.plan.metrics:
+            scores = {name: float(self.plan.metrics.get(f"metrics/{name}(B)", 0)) for name in ("mAP50", "mAP50-95")}
+            write_json(self.save_dir / TEACHER_FILE, {**scores, "imgsz": self.plan.arguments.teacher_size})
         if self._loggers_wait:
             self._loggers_wait = False
             if not self.ddp:

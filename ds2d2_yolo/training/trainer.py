@@ -33,7 +33,7 @@ from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, complete_configur
 from ds2d2_yolo.training.checks import check_last_batch
 from ds2d2_yolo.training.mixed import MixedDataset, MixedLoss, MixedSampler
 from ds2d2_yolo.training.ranks import check_launch, end_with_launcher
-from ds2d2_yolo.training.results import keep_epochs, read_rows
+from ds2d2_yolo.training.results import TEACHER_FILE, keep_epochs, read_rows
 from ds2d2_yolo.training.resume import (
     checkpoint_size,
     complete_checkpoints,
@@ -519,7 +519,8 @@ def _remove_untrained(folder: Path) -> None:
     """Remove the folder of a run without a trained epoch. Other files in it are kept."""
     if not folder.is_dir() or (folder / "results.csv").is_file():
         return
-    for path in (path for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg") for path in folder.glob(pattern)):
+    patterns = ("args.yaml", TEACHER_FILE, "labels.jpg", "train_batch*.jpg")
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
         path.unlink()
     for place in (folder / "weights", folder):
         with suppress(OSError):  # it contains other files, or does not exist

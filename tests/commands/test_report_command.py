@@ -1,5 +1,6 @@
 """`ds2d2 report`: the page of a run, the comparison with a baseline, and mistakes."""
 
+import re
 import shutil
 
 import pytest
@@ -31,6 +32,7 @@ def test_the_page_shows_everything_about_a_run(reported, distilled):
     ):
         assert expected in page.text
     assert "3 images of 'val' with 6 objects" in page.text
+    assert re.search(r"teacher on the validation set, by Ultralytics\s*AP50 0\.\d{3}, AP50-95 0\.\d{3}", page.text)
 
 
 @needs_browser
@@ -89,5 +91,5 @@ def test_a_run_without_epochs_or_with_damaged_files_is_refused(distilled, tmp_pa
         read_run(tmp_path)
     shutil.copy(distilled.run / "results.csv", tmp_path)
     (tmp_path / "pair.json").write_text("{")
-    with pytest.raises(DS2D2Error, match=r"args\.yaml or pair\.json is damaged"):
+    with pytest.raises(DS2D2Error, match=r"args\.yaml, pair\.json or teacher\.json is damaged"):
         read_run(tmp_path)

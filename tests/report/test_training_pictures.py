@@ -138,6 +138,7 @@ def test_what_was_compared_stands_beside_the_arguments(distilled):
     assert content["weight"] == "confidence"
     assert [level["stride"] for level in content["levels"]] == [8, 16, 32]
     assert all(level["explicit"] and level["implicit"] for level in content["levels"])
+    assert json.loads((distilled.run / "teacher.json").read_text()).keys() == {"mAP50", "mAP50-95", "imgsz"}
 
 
 def test_adapters_are_kept_beside_both_checkpoints(distilled):

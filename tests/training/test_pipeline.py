@@ -1,5 +1,6 @@
 """The plan of a run: it checks everything and trains nothing. Running it makes missing stages, once."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,11 @@ def test_a_constructor_trains_nothing(asked, tmp_path, log):
     assert "teacher on the validation set: mAP50" in log.text  # of the teacher that this run has trained
     saved = YAML.load(trainer.save_dir / "args.yaml")
     assert saved["amplifier"] == trainer.args.amplifier == trainer.plan.arguments.amplifier
+    measured = json.loads((trainer.save_dir / "teacher.json").read_text())
+    assert measured == {
+        **{name: trainer.plan.metrics[f"metrics/{name}(B)"] for name in ("mAP50", "mAP50-95")},
+        "imgsz": trainer.args.imgsz,
+    }
     before = trainer.best.read_bytes()
     with pytest.raises(DS2D2Error, match="this trainer has trained already; make a new DS2D2Trainer"):
         trainer.train()
