@@ -148,6 +148,7 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
     if not isinstance(entry, dict):
         raise DS2D2Error(f"{file}: method {name} is {entry!r}, expected its arguments, such as {{im_high: 0}}", 2)
     arguments: dict[str, object] = {str(key): value for key, value in entry.items()}
+    _check_redefinition(name, arguments, file, shipped)
     word = str(arguments.pop("distil", "ds2d2")).lower()
     if word not in _ALLOWED:
         raise DS2D2Error(f"{file}: method {name}: distil={word}: expected none, ultralytics or ds2d2", 2)
@@ -162,3 +163,16 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
             allowed = ", ".join(sorted(_ALLOWED[word]))
             raise DS2D2Error(f"{file}: method {name}: {key}={value}: not with distil={word}; set one of {allowed}", 2)
     return Method(name, word, arguments)
+
+
+def _check_redefinition(name: str, arguments: Mapping[str, object], file: str, shipped: Mapping[str, object]) -> None:
+    """Refuse a shipped method's name for other arguments: tables compare with `plain`, and readers know the others."""
+    known = shipped.get(name)
+    if not isinstance(known, dict) or arguments == known:
+        return
+    kept = {key: value for key, value in known.items() if key == "distil"}  # who forgets it would distil `plain`
+    entry = ", ".join(f"{key}: {value}" for key, value in {**kept, **arguments}.items())
+    raise DS2D2Error(
+        f"{file}: {name}: is a shipped method with other arguments; choose another name, such as {name}-2: {{ {entry} }}",
+        2,
+    )
