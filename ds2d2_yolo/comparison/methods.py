@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,9 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
         raise DS2D2Error(f"methods={name}: no such method; {hint}", 2)
     if not isinstance(entry, dict):
         raise DS2D2Error(f"{file}: method {name} is {entry!r}, expected its arguments, such as {{im_high: 0}}", 2)
+    if not re.fullmatch(r"[\w.+=-]+", name):
+        better = re.sub(r"[^\w.+=-]+", "-", name) or "mine"
+        raise DS2D2Error(f"{file}: '{name}': cannot be the name of a run's folder; choose another, such as {better}", 2)
     arguments: dict[str, object] = {str(key): value for key, value in entry.items()}
     _check_redefinition(name, arguments, file, shipped)
     word = str(arguments.pop("distil", "ds2d2")).lower()
@@ -173,6 +177,7 @@ def _check_redefinition(name: str, arguments: Mapping[str, object], file: str, s
     kept = {key: value for key, value in known.items() if key == "distil"}  # who forgets it would distil `plain`
     entry = ", ".join(f"{key}: {value}" for key, value in {**kept, **arguments}.items())
     raise DS2D2Error(
-        f"{file}: {name}: is a shipped method with other arguments; choose another name, such as {name}-2: {{ {entry} }}",
+        f"{file}: {name}: is a shipped method with other arguments; choose another name, such as "
+        f"{name}-2: {{ {entry} }}",
         2,
     )

@@ -45,6 +45,8 @@ def test_a_file_of_the_user_names_methods_as_the_shipped_one(tmp_path):
         ("a: {lr0: 0.1}\n", "lr0=0.1: not with distil=ds2d2; set one of adapters"),
         ("a: {distil: none, im_full: 1}\n", "im_full=1: not with distil=none; set one of epochs"),
         ("a:\n", "methods=a: no such method"),
+        ("lr/2: {im_full: 3}\n", "'lr/2': cannot be the name of a run's folder; choose another, such as lr-2"),
+        ("../x: {im_full: 3}\n", "'../x': cannot be the name .* such as ..-x"),
         ("plain: {epochs: 2}\n", r"plain: is a shipped .* such as plain-2: \{ distil: none, epochs: 2 \}"),
         ("ds2d2: {im_full: 5}\n", r"ds2d2: is a shipped .* such as ds2d2-2: \{ distil: ds2d2, im_full: 5 \}"),
         ("plain: {distil: none}\nb: {teacher: x.pt}\n", "teacher=x.pt: not with distil=ds2d2"),
