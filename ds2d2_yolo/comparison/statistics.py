@@ -22,6 +22,7 @@ SIZE_METRICS = ("APs", "APm", "APl")
 
 _CONFIDENCE = 0.95  # level of all intervals
 _LATE_SHARE = 0.2  # of the epochs, at the end
+_NOTHING = 0.01  # AP of a student that detects nothing yet; differences of such students are 0 for any method
 _LATE_RISE = 0.1  # of the best AP: a larger gain in the last epochs causes a warning
 
 
@@ -332,6 +333,11 @@ def warnings_of(comparison: Comparison, results: Results) -> list[str]:
     warnings = []
     if len(comparison.seeds) == 1:
         warnings.append("One seed gives no interval, and any difference may be chance. Pass seeds=0,1,2,3,4.")
+    if max(map(fitness_of, results.runs)) < _NOTHING:
+        warnings.append(
+            f"No student detects anything yet: no {' + '.join(map(metric_title, main_metrics(results)))} reaches "
+            f"{_NOTHING:.0%}. An interval with 0 means nothing here. Compare again with more epochs=."
+        )
     warnings += _warnings_of_plain(results)
     for run in results.runs:
         if after := run["continued_after"]:

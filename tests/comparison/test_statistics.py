@@ -169,6 +169,9 @@ def test_warnings_name_what_a_reader_must_know():
     )
     (warning,) = warnings_of(comparison_of(), results_of(teacher={**TEACHER, "AP50-95": 0.1}))
     assert "Pass a better one" in warning
+    nothing = results_of(runs=[run_of(method, 0, [0.0, 0.004, 0.004]) for method in ("plain", "ds2d2")])
+    (warning,) = warnings_of(comparison_of(), nothing)
+    assert warning.startswith("No student detects anything yet: no AP50-95 reaches 1%")
     runs = [run_of("plain", 0, FLAT, continued_after=[2, 4]), run_of("plain", 1, FLAT, versions={"torch": "2.4.0"})]
     interrupted, mixed = warnings_of(comparison_of(), results_of(runs=runs))
     assert "plain, seed 0, was interrupted and went on after epoch 2, 4" in interrupted
