@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ultralytics.utils import YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
@@ -164,9 +164,18 @@ def _method(name: str, entry: object, file: str, shipped: Mapping[str, object]) 
         )
     for key, value in arguments.items():
         if key not in _ALLOWED[word]:
-            allowed = ", ".join(sorted(_ALLOWED[word]))
-            raise DS2D2Error(f"{file}: method {name}: {key}={value}: not with distil={word}; set one of {allowed}", 2)
+            raise DS2D2Error(f"{file}: method {name}: {key}={value}: {_reason_against(key, word)}", 2)
     return Method(name, word, arguments)
+
+
+def _reason_against(key: str, distil: Distil) -> str:
+    """Return why methods of a kind cannot set an argument, and what to do."""
+    if kinds := [kind for kind, allowed in _ALLOWED.items() if key in allowed]:
+        return f"only with distil={' or '.join(kinds)}, and this is distil={distil}; leave {key} out"
+    if key in {*DEFAULT_CFG_DICT, *DEFAULTS, "student"}:
+        return "all methods of a comparison share it; pass it on the command line"
+    allowed = sorted(_ALLOWED[distil])
+    return f"no such argument, {did_you_mean(key, allowed, 'set one of ' + ', '.join(allowed))}"
 
 
 def _check_redefinition(name: str, arguments: Mapping[str, object], file: str, shipped: Mapping[str, object]) -> None:
