@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -15,12 +15,12 @@ from ds2d2_yolo.comparison.inputs import decisive_arguments, fingerprint_of_stud
 from ds2d2_yolo.comparison.methods import Comparison, Method, listed, read_methods
 from ds2d2_yolo.comparison.processes import Cluster
 from ds2d2_yolo.detectors import Detector
-from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_inputs, fingerprint_of_model
 from ds2d2_yolo.loading.unlabeled import fingerprint_of_unlabeled, read_pseudo_set
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, check_arguments
+from ds2d2_yolo.training.arguments import DEFAULTS, KEYS, UNLABELED, Arguments, check_arguments
 from ds2d2_yolo.training.checks import complete_student, with_task
 from ds2d2_yolo.training.pair import check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
@@ -86,6 +86,7 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
     names = option_defaults("compare")
     options = complete_options("compare", {name: value for name, value in given.items() if name in names})
     asked = {name: value for name, value in given.items() if name not in names}
+    _check_names(asked, names)
     _check_refused(asked)
     methods, seeds = read_methods(options["methods"]), _seeds(options["seeds"])
     arguments = check_arguments(asked)
@@ -109,6 +110,14 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
 
 
 # ---------------------------------------------------------------------------------------------------- arguments
+
+
+def _check_names(asked: Mapping[str, object], options: Iterable[str]) -> None:
+    """Refuse unknown names before `check_arguments`, which knows no options of a comparison."""
+    for name in (name for name in asked if name not in KEYS):
+        known = [word for word in (*options, *KEYS) if word not in _REFUSED]
+        hint = did_you_mean(name, known, "see 'ds2d2 cfg compare' and 'ds2d2 cfg' for all arguments")
+        raise DS2D2Error(f"{name}={asked[name]}: no such argument, {hint}", 2)
 
 
 def _check_refused(asked: Mapping[str, object]) -> None:

@@ -21,6 +21,9 @@ from ds2d2_yolo.training.types import Configuration
 DEFAULTS: dict[str, Any] = YAML.load(resource_folder("cfg") / "default.yaml")
 """The arguments of ds2d2 and their defaults, from `cfg/default.yaml`."""
 
+KEYS = (*DEFAULT_CFG_DICT, *DEFAULTS, "student", "save_dir", "augmentations", "session")
+"""Names of all arguments of a run: Ultralytics' and ours."""
+
 PRESETS: dict[str, dict[str, Any]] = YAML.load(resource_folder("cfg") / "presets.yaml")
 """The arguments that each `preset` sets, from `cfg/presets.yaml`."""
 
@@ -382,10 +385,9 @@ def check_keys(overrides: Mapping[str, Any]) -> None:
     Raises:
         DS2D2Error: If a name is not an argument of Ultralytics or of ds2d2.
     """
-    known = [*DEFAULT_CFG_DICT, *DEFAULTS, "student", "save_dir", "augmentations", "session"]
     for key in overrides:
-        if key not in known:
-            hint = did_you_mean(key, known, "see 'ds2d2 cfg' for all arguments")
+        if key not in KEYS:
+            hint = did_you_mean(key, KEYS, "see 'ds2d2 cfg' for all arguments")
             raise DS2D2Error(f"{key}={overrides[key]}: no such argument, {hint}", 2)
 
 
