@@ -19,7 +19,7 @@ from ds2d2_yolo.training.amplifier import read_amplifier
 COMPARISON_TABLE = "comparison.csv"
 """A file that only the folder of a finished comparison has."""
 
-# Not a difference between methods: arguments of the teacher's and the amplifier's training
+# Neither shared nor a difference between methods: the seed, and arguments of the teacher's and the amplifier's training
 _STAGES = {"seed", "teacher", "teacher_epochs", "amplifier", "amplifier_epochs", "distill_model"}
 
 
@@ -55,9 +55,10 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         teacher = _teacher_of(folder, runs)
         results = Results(teacher, _stages_of(teacher, runs), runs)
         first_runs = {name: results.runs_of(name)[0] for name in results.methods}
-        shared = _shared([run["arguments"] for run in first_runs.values()])
+        arguments = _arguments_by_method(first_runs)
+        shared = _shared(list(arguments.values()))
         methods = [
-            Method(name, cast(Distil, run["inputs"]["distil"]), _differing(run["arguments"], shared))
+            Method(name, cast(Distil, run["inputs"]["distil"]), _differing(arguments[name], shared))
             for name, run in first_runs.items()
         ]
         seeds = list(dict.fromkeys(run["seed"] for run in runs))
@@ -94,6 +95,15 @@ def _read(path: Path) -> dict[str, object]:
         raise DS2D2Error(f"{path}: cannot be read, {error}; run the same 'ds2d2 compare' again") from error
 
 
+def _arguments_by_method(runs: Mapping[str, RunRecord]) -> dict[str, dict[str, object]]:
+    """Return the arguments of the methods' students. Without unlabelled images, `unlabeled` is left out."""
+    left_out = _STAGES | (set() if any(run["arguments"].get("unlabeled") for run in runs.values()) else {"unlabeled"})
+    return {
+        name: {key: value for key, value in run["arguments"].items() if key not in left_out}
+        for name, run in runs.items()
+    }
+
+
 def _shared(arguments: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Return the arguments that have the same value in all methods."""
     first, *others = arguments
@@ -102,7 +112,7 @@ def _shared(arguments: Sequence[Mapping[str, object]]) -> dict[str, object]:
 
 def _differing(arguments: Mapping[str, object], shared: Mapping[str, object]) -> dict[str, object]:
     """Return the arguments in which a method differs from the others."""
-    return {key: value for key, value in arguments.items() if key not in shared and key not in _STAGES}
+    return {key: value for key, value in arguments.items() if key not in shared}
 
 
 def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, YAML
 
 from ds2d2_yolo.comparison.finished import coco_evaluation, folder_of, folder_of_teacher, read_comparison
 from ds2d2_yolo.comparison.methods import PLAIN, Comparison, Method
@@ -80,7 +80,10 @@ def _summary(comparison: Comparison, results: Results) -> Section:
         "data": arguments.get("data"),
         "measured on": measured_on,
         "image size, batch, epochs": ", ".join(
-            str(arguments.get(name, "those of the method")) for name in ("imgsz", "batch", "epochs")
+            "those of the method"
+            if any(name in method.arguments for method in comparison.methods)
+            else str(arguments.get(name, DEFAULT_CFG_DICT[name]))
+            for name in ("imgsz", "batch", "epochs")
         ),
         "seeds": ", ".join(map(str, comparison.seeds)),
         "training time of other models": f"{stages_text(results)}.",

@@ -186,7 +186,7 @@ def stages_line(results: Results) -> str:
 def stages_text(results: Results) -> str:
     """Return the training times of teacher and amplifiers, as a text."""
     return ", ".join(
-        f"{name} {'unknown' if seconds is None else f'{seconds / 60:.1f} minutes'}"
+        f"{name} {'(time not recorded)' if seconds is None else f'{seconds / 60:.1f} minutes'}"
         for name, seconds in results.stages.items()
     )
 

@@ -84,6 +84,7 @@ def test_what_is_read_is_what_was_compared(compared):
     assert comparison.methods[1].arguments == {"epochs": 1, "ex_low": 0, "ex_high": 0, "response": 0}
     assert comparison.methods[0].arguments == comparison.methods[2].arguments == {"epochs": 1}
     assert (comparison.seeds, comparison.arguments["imgsz"]) == ([0, 1], 64)
+    assert not {"seed", "amplifier", "unlabeled"} & comparison.arguments.keys()
     assert [(run["method"], run["seed"]) for run in results.runs] == [
         (name, seed) for seed in (0, 1) for name in ("plain", "implicit", "ds2d2", "long")
     ]
@@ -127,6 +128,15 @@ def test_without_a_plain_student_there_are_no_changes_to_show(copied):
     page = Page(copied / "report" / "report.html")
     assert "Change against plain" not in page.text
     assert "Images that changed most" not in page.text
+
+
+def test_an_argument_that_no_run_was_given_has_its_default(copied):
+    for path in (copied / "runs").glob("*.json"):
+        record = json.loads(path.read_text())
+        record.get("arguments", {}).pop("batch", None)
+        path.write_text(json.dumps(record))
+    run_report({"run": str(copied)})
+    assert "64, 16, those of the method" in Page(copied / "report" / "report.html").text
 
 
 def test_tables_without_epochs_have_no_curves(copied):

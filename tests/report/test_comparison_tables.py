@@ -21,7 +21,7 @@ def test_the_table_says_it_all_in_percent():
     assert "teacher  80.0     40.0  20.0  40.0    -" in text
     assert "+7.0 [-5.7, +19.7]" in text
     assert "36%" in text
-    assert "teacher 10.0 minutes, amplifier haar unknown" in text
+    assert "teacher 10.0 minutes, amplifier haar (time not recorded)" in text
     assert "WARNING" not in text
     assert max(map(len, text.splitlines())) <= 120
 
