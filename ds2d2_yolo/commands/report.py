@@ -15,6 +15,7 @@ from ds2d2_yolo.comparison.finished import COMPARISON_TABLE
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.evaluation import Evaluation, evaluate
 from ds2d2_yolo.files import report_full_disk
+from ds2d2_yolo.loading.classes import class_difference
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.options import check_confidence, complete_options, new_folder, option_defaults, usable_path
@@ -51,7 +52,7 @@ def run_report(given: Mapping[str, Any]) -> None:
     if baseline is not None and not options["val"]:
         raise DS2D2Error("baseline= needs an evaluation, but val=False was passed; leave val= out", 2)
     if baseline is not None:
-        load_model("baseline", baseline)
+        _check_baseline(baseline, run)
     out = new_folder("report", options["out"] or run.folder / "report", options["exist_ok"])
     with report_full_disk(out), _removed_on_error(out):
         measured = _measure(run, baseline, out, options) if options["val"] else {}
@@ -112,6 +113,18 @@ def _weights_of(baseline: str | Path) -> Path:
     if path.suffix != ".pt" or not path.is_file():
         raise DS2D2Error(f"baseline={path}: no such file or folder; pass the folder of a run, or a .pt", 2)
     return path
+
+
+def _check_baseline(baseline: Path, run: Run) -> None:
+    """Refuse a baseline with another number of classes, before the student is evaluated."""
+    ours, theirs = (
+        load_model(role, path)[0].class_names for role, path in (("run", str(run.weights)), ("baseline", baseline))
+    )
+    if len(ours) != len(theirs) and not run.args.get("single_cls"):
+        raise DS2D2Error(
+            f"baseline={baseline}: {class_difference(theirs, ours, 'the student')}; pass a baseline with the student's "
+            "classes"
+        )
 
 
 def _measure(run: Run, baseline: Path | None, out: Path, options: Mapping[str, Any]) -> dict[str, Evaluation]:

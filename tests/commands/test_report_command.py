@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from pages import Page, assert_self_contained, browse, needs_browser
+from training_helpers import lively_model, save_checkpoint
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.cli import main
@@ -82,6 +83,13 @@ def test_a_mistake_gets_one_line_and_writes_nothing(changes, code, message, dist
     assert message in str(caught.value)
     assert caught.value.exit_code == code
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_baseline_of_other_classes_is_refused_as_such(distilled, tmp_path):
+    baseline = save_checkpoint(lively_model("yolo11n.yaml", classes=3), tmp_path / "other.pt")
+    with pytest.raises(DS2D2Error, match=r"baseline=.*other\.pt: has 3 classes, the student has 2; pass a baseline"):
+        run_report({"run": str(distilled.run), "baseline": str(baseline), "out": str(tmp_path / "out")})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_epochs_or_with_damaged_files_is_refused(distilled, tmp_path):
