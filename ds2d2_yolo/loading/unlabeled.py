@@ -125,7 +125,7 @@ def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled
     """
     named = ",".join(entries)
     images = images_at(entries)
-    splits = {name: Split(images_of_split(data[name])) for name in _BY_RANK if data.get(name)}
+    splits = _splits_by_rank(data)
     _refuse_training_set(named, images, splits.get("train"))
     first: dict[tuple[int, int], Path] = {}
     for image in images:
@@ -185,6 +185,27 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
     return made
 
 
+def refuse_shared_images(made: PseudoSet, data: Mapping[str, Any]) -> None:
+    """Refuse a set that shares images with the data set. It was made for another data set or another split of it.
+
+    Args:
+        made (PseudoSet): The set.
+        data (Mapping[str, Any]): The data set, as described by Ultralytics.
+
+    Raises:
+        DS2D2Error: If an image of the set is also in a split, as the same file or with the same bytes.
+    """
+    images = images_of_split(str(made.folder))
+    with threads() as pool:
+        elsewhere = Counter(images_also_in(images, _splits_by_rank(data), pool).values())
+    if elsewhere:
+        shared = ", ".join(f"{number:,} also in {name}" for name, number in elsewhere.items())
+        raise DS2D2Error(
+            f"unlabeled={made.file}: {elsewhere.total():,} of its {len(images):,} images are in data="
+            f"{data.get('yaml_file')} ({shared}); pass unlabeled=path/to/images, which leaves them out"
+        )
+
+
 def fingerprint_of_labels(files: Iterable[Path]) -> str:
     """Return a fingerprint of a teacher's label files, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -226,6 +247,10 @@ def images_at(entries: Sequence[str]) -> list[Path]:
             )
         images += [image for image in found if image.is_file()]
     return images
+
+
+def _splits_by_rank(data: Mapping[str, Any]) -> dict[str, Split]:
+    return {name: Split(images_of_split(data[name])) for name in _BY_RANK if data.get(name)}
 
 
 def _refuse_training_set(named: str, images: Sequence[Path], train: Split | None) -> None:

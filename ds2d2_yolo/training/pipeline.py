@@ -24,6 +24,7 @@ from ds2d2_yolo.loading.unlabeled import (
     find_unlabeled,
     is_set_file,
     read_pseudo_set,
+    refuse_shared_images,
     unlabeled_entries,
 )
 from ds2d2_yolo.tables import counted
@@ -304,6 +305,7 @@ def _with_entries(planned: Plan) -> Plan:
             )
         if names != in_order(planned.data["names"]):
             raise DS2D2Error(f"unlabeled={args.unlabeled}: has the classes {names}; pass a set of the data's classes")
+        refuse_shared_images(made, planned.data)
         planned = replace(planned, arguments=args.replace(unlabeled=str(made.file)), states={"unlabeled": "given"})
     else:
         entries = unlabeled_entries(args.unlabeled, planned.data)

@@ -300,6 +300,18 @@ def test_a_set_of_other_classes_is_refused(asked, oracle, tmp_path):
         plan({**asked, **other, "teacher": str(teacher), "student": "yolov8n.yaml"})
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_set_with_images_of_the_data_is_refused(split, asked, oracle):
+    """It was made before its images were labelled, or for another split of the data."""
+    oracle()
+    file = make_stage(asked, "unlabeled")
+    assert plan({**asked, "unlabeled": str(file)}, "unlabeled").states["unlabeled"] == "given"
+    content = YAML.load(asked["data"])
+    YAML.save(asked["data"], content | {split: [*filter(None, [content.get(split)]), asked["unlabeled"]]})
+    with pytest.raises(DS2D2Error, match=rf"5 of its 5 images are in .*\(5 also in {split}\); pass unlabeled=path/to/"):
+        plan({**asked, "unlabeled": str(file)}, "unlabeled")
+
+
 def test_explain_shows_what_the_teacher_has_labelled(asked, oracle):
     oracle()
     file = make_stage(asked, "unlabeled")
