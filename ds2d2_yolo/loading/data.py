@@ -164,8 +164,8 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         (dict[str, Any]): The data set, as described by Ultralytics.
 
     Raises:
-        DS2D2Error: As for `load_data`, and if the training set or that split has no images or the training set has no
-            labels.
+        DS2D2Error: As for `load_data`, and if the training set or that split has no images or no objects: without
+            objects in that split, no epoch can be chosen and every AP is 0.
     """
     data = load_data(path, split, single_cls)
     keys = {"validation": split, "training": "train"}
@@ -174,16 +174,15 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         _check_images(path, name, data.get(key), images[name], key)
     if task == "pose":
         check_keypoint_shape(path, data)
-    labels = [Path(label) for label in img2label_paths([str(image) for image in images["training"]])]
-    if not any(label.is_file() and label.stat().st_size for label in labels):
-        raise DS2D2Error(
-            f"data={path}: none of the {len(labels)} training images has objects; write label files, such as "
-            f"{labels[0]}"
-        )
+    for name in ("training", "validation"):
+        labels = [Path(label) for label in img2label_paths([str(image) for image in images[name]])]
+        if not any(label.is_file() and label.stat().st_size for label in labels):
+            raise DS2D2Error(
+                f"data={path}: none of the {len(labels)} {name} images has objects; write label files, such as "
+                f"{labels[0]}"
+            )
     for name, files in images.items():
-        if (
-            complaint := _first_problem(path, files, data, task, single_cls, need_objects=name == "training")
-        ) is not None:
+        if (complaint := _first_problem(path, files, data, task, single_cls)) is not None:
             raise DS2D2Error(
                 f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
                 f"run 'ds2d2 check data={path}' for a list"
@@ -252,11 +251,11 @@ def _is_keypoint_shape(shape: object) -> bool:
 
 
 def _first_problem(
-    path: str, images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool, need_objects: bool
+    path: str, images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool
 ) -> str | None:
-    """Return the problem of the first image if Ultralytics can use no image, or none with objects. Otherwise None.
+    """Return the problem of the first image if Ultralytics can use no image with objects. Otherwise None.
 
-    The search stops at the first usable image.
+    The search stops at the first usable image with objects.
 
     Raises:
         DS2D2Error: If the labels of that image are boxes but the task needs more, or its pixels cannot be read.
@@ -266,8 +265,8 @@ def _first_problem(
         labels = usable_labels(image, data, task, single_cls)
         if isinstance(labels, str):
             reason = reason or labels
-        elif len(labels.boxes) or not need_objects:
-            if task in {"obb", "segment"} and len(labels.boxes) and not labels.polygons:
+        elif len(labels.boxes):
+            if task in {"obb", "segment"} and not labels.polygons:
                 (file,) = img2label_paths([str(image)])
                 what = "the four corners" if task == "obb" else "the outline"
                 raise DS2D2Error(

@@ -100,7 +100,9 @@ def test_lost_labels_end_with_1_and_have_file_and_line(tmp_path, capsys):
 
 
 def test_warnings_alone_end_with_0(tmp_path, capsys):
-    data = make(tmp_path / "set", {"train/a": GOOD + GOOD, "val/c": None}, names=("ship", "plane", "car"))
+    data = make(
+        tmp_path / "set", {"train/a": GOOD + GOOD, "val/b": GOOD, "val/c": None}, names=("ship", "plane", "car")
+    )
     copied = tmp_path / "set/images/val/c.png"
     copied.write_bytes((tmp_path / "set/images/train/a.png").read_bytes())
     assert check.run(words({"data": str(data), "out": str(tmp_path / "out")})) == 0

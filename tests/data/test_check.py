@@ -269,7 +269,7 @@ def test_unlabelled_images_are_background_unless_all_are(tmp_path):
     put(tmp_path, "val", "a.png", None)
     inspection = inspect(tmp_path)
     assert findings(inspection.splits["train"]).keys() >= {"image_without_label", "no_label_files"}
-    assert "no_label_files" not in findings(inspection.splits["val"])
+    assert findings(inspection.splits["val"]).keys() == {"no_objects", "image_without_label", "class_without_object"}
     put(tmp_path, "train", "b.png", "\n")
     report = inspect(tmp_path).splits["train"]
     assert findings(report) == {"no_objects": 1, "image_without_label": 1, "class_without_object": 2}

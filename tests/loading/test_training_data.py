@@ -28,6 +28,16 @@ def test_the_split_for_evaluation_must_have_images(data):
         load_training_data(str(data), "detect", "test")
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("labels", [None, ""])
+def test_the_split_for_evaluation_must_have_objects(split, labels, data):
+    put(data.parent, split, "a.png", labels=labels)
+    if labels is None:
+        (data.parent / "labels" / split / "a.txt").unlink(missing_ok=True)
+    with pytest.raises(DS2D2Error, match="none of the 1 validation images has objects; write label files, such as"):
+        load_training_data(str(data), "detect", split)
+
+
 def test_a_split_that_is_not_used_may_be_unusable(data):
     put(data.parent, "test", "a.png")
     put(data.parent, "val", "a.png", image=b"")

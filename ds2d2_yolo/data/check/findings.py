@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "no_objects": Kind(
         True,
-        "training splits without an object",
+        "training and validation splits without an object",
         "training stops",
         "label some objects, or put the label files where they are expected",
     ),

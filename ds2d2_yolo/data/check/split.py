@@ -70,7 +70,7 @@ def inspect_split(
     elif name == "train" and not has_label_file:
         expected = img2label_paths([str(split.images[0])])[0]
         findings["no_label_files"].add(Place(name, None, f"expected for example {shown_path(Path(expected), root)}"))
-    elif name == "train" and not report.objects:
+    elif name in {"train", "val"} and not report.objects:
         findings["no_objects"].add(Place(name, None, ""))
     if report.kept and name != UNLABELED_SPLIT:
         for index in np.flatnonzero(report.class_counts == 0).tolist():
