@@ -112,7 +112,7 @@ class UnlabeledStage:
                     f"{colorstr('DS2D2:')} unlabelled images: the teacher labels {images.describe()} in {self.folder}"
                 )
                 self._make(images)
-        LOGGER.info("\n".join(describe_set(read_pseudo_set(self.file))))
+        LOGGER.info("\n".join(describe_set(read_pseudo_set(self.file), self.arguments.unlabeled_weight)))
         return self.file
 
     def _finished(self) -> PseudoSet | None:
@@ -247,8 +247,16 @@ def unlabeled_stage(
     return UnlabeledStage(folder, inputs, list(entries), args, data)
 
 
-def describe_set(made: PseudoSet) -> list[str]:
-    """Return the printed lines about a teacher's labels and their quality."""
+def describe_set(made: PseudoSet, weight: float) -> list[str]:
+    """Return the printed lines about a teacher's labels and their quality.
+
+    Args:
+        made (PseudoSet): The set.
+        weight (float): Weight of its images in the student's own loss.
+
+    Returns:
+        (list[str]): Lines.
+    """
     content = made.content
     thresholds: dict[str, Any] = content["thresholds"]
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in content["left_out"].items())
@@ -258,9 +266,10 @@ def describe_set(made: PseudoSet) -> list[str]:
         *([f"  left out: {left_out}"] if left_out else []),
         f"  {'class':<24}{'confidence':>12}{'precision':>11}{'recall':>9}{'boxes':>10}   on the validation set",
     ]
+    unmet = "no detection is correct there" if content["precision"] is None else "no threshold reaches the precision"
     for name, entry in list(thresholds.items())[:_SHOWN]:
         if entry["confidence"] is None:
-            lines.append(f"  {name[:23]:<24}{'none':>12}   no threshold reaches the precision, so it gets no boxes")
+            lines.append(f"  {name[:23]:<24}{'none':>12}   {unmet}, so it gets no boxes")
             continue
         figures = f"{entry['confidence']:>12.3f}"
         if entry["pooled"]:
@@ -272,6 +281,13 @@ def describe_set(made: PseudoSet) -> list[str]:
             lines.append(f"  {name[:23]:<24}{figures}{numbers}   {entry['objects']:,} objects")
     if len(thresholds) > _SHOWN:
         lines.append(f"  ... {len(thresholds) - _SHOWN} more classes in {made.file}")
+    without = [name for name, entry in thresholds.items() if entry["confidence"] is None]
+    if without and weight:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        lines.append(
+            f"  WARNING: the student learns that objects of {', '.join(without[:3])}{more} are background in these "
+            "images; if there are such objects, pass unlabeled_weight=0"
+        )
     return lines
 
 

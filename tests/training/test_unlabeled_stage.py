@@ -66,8 +66,9 @@ def labels_of(image, task="detect"):
 class Oracle:
     """A teacher that finds every labelled object, and as many wrong ones with another confidence; it may be killed."""
 
-    def __init__(self, task="detect", dies_after=None, wrong=False, false=0.3):
-        self.task, self.dies_after, self.wrong, self.false, self.asked = task, dies_after, wrong, false, []
+    def __init__(self, task="detect", dies_after=None, wrong=False, false=0.3, never=None):
+        self.task, self.dies_after, self.wrong, self.asked = task, dies_after, wrong, []
+        self.false, self.never = false, never  # `never` is a class without a right detection
 
     def __call__(self, path, images, confidence, args):
         for image in images:
@@ -79,6 +80,7 @@ class Oracle:
             false[:, 0] += 40
             false[:, -2] = self.false
             rows[:, -1] = 1 - rows[:, -1] if self.wrong else rows[:, -1]
+            rows = rows[rows[:, -1] != self.never]
             yield [(image, Prediction(np.concatenate([rows, false]), size_of(image)))]
 
 
@@ -218,6 +220,21 @@ def test_a_precision_out_of_reach_is_refused(asked, oracle):
     oracle(false=0.95)
     with pytest.raises(DS2D2Error, match=r"unlabeled_precision=0\.9: the teacher does not reach it for any class"):
         make_stage({**asked, "unlabeled_precision": 0.9}, "unlabeled")
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"),
+    [(None, "no detection is correct there"), (0.9, "no threshold reaches the precision")],
+)
+def test_a_class_without_boxes_is_a_warning(precision, reason, asked, oracle, log):
+    oracle(never=1)
+    make_stage({**asked, "unlabeled_precision": precision}, "unlabeled")
+    assert f"{reason}, so it gets no boxes" in log.text
+    assert "WARNING: the student learns that objects of vehicle are background in these images" in log.text
+    log.clear()
+    make_stage({**asked, "unlabeled_precision": precision, "unlabeled_weight": 0}, "unlabeled")
+    assert f"{reason}, so it gets no boxes" in log.text
+    assert "background" not in log.text
 
 
 def test_oriented_boxes_are_labelled(tmp_path, oracle):
