@@ -14,7 +14,7 @@ from ds2d2_yolo.loading.classes import in_order
 from ds2d2_yolo.loading.data import load_data, read_description, resolve_data
 from ds2d2_yolo.loading.images import SPLITS, images_of_split
 from ds2d2_yolo.loading.missing import missing_images
-from ds2d2_yolo.loading.unlabeled import images_at, unlabeled_entries
+from ds2d2_yolo.loading.unlabeled import images_at, is_set_file, read_pseudo_set, unlabeled_entries
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
 from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
     _check_options(options)
     data = _load(options["data"])
     splits, missing = _splits_of(data)
-    if entries := unlabeled_entries(options["unlabeled"], data):
+    if entries := _unlabeled_entries(options["unlabeled"], data):
         splits[UNLABELED_SPLIT] = Split(images_at(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
     settings = Settings(
         names=in_order(data["names"]),
@@ -122,6 +122,11 @@ def _splits_of(data: Mapping[str, Any]) -> tuple[dict[str, Split], dict[str, str
             continue
         splits[name] = Split(images_of_split(entries), [Path(entry) for entry in entries if Path(entry).is_dir()])
     return splits, missing
+
+
+def _unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
+    """Return the folders and lists of images without labels. A set with a teacher's labels has one folder."""
+    return [str(read_pseudo_set(value).folder)] if is_set_file(value) else unlabeled_entries(value, data)
 
 
 def _folder_for(options: Mapping[str, Any], splits: Mapping[str, Split]) -> Path:

@@ -239,6 +239,8 @@ def images_at(entries: Sequence[str]) -> list[Path]:
         if not found:
             is_list = Path(entry).is_file()
             advice = "write one path of an image per line" if is_list else "put some there, or pass another folder"
+            if Path(entry).suffix.lower() in {".yaml", ".yml", ".json"}:
+                advice = "pass a folder of images, or a text file with one path per line"
             raise DS2D2Error(f"unlabeled={entry}: there are no images in it; {advice}")
         if (missing := [image for image in found if not image.is_file()]) and Path(entry).is_file():
             raise DS2D2Error(

@@ -75,6 +75,7 @@ def test_jpegs_that_would_be_rewritten_are_known(data):
         (["missing"], "no such file or folder"),
         (["empty"], "no images in it; put some there"),
         (["empty.txt"], "no images in it; write one path of an image per line"),
+        (["set.yaml"], "no images in it; pass a folder of images, or a text file"),
         (["list.txt"], "do not exist"),
         (["more/0.png"], "unlabeled=.*0.png: is not a list of images"),
         (["set/images/train"], "training set itself"),
@@ -86,6 +87,7 @@ def test_what_cannot_be_used_is_refused(data, monkeypatch, entries, message):
     (root / "empty").mkdir()
     write(root / "list.txt", "/no/such.png\n")
     write(root / "empty.txt", "")
+    write(root / "set.yaml", "train: images/train\n")
     with pytest.raises(DS2D2Error, match=message):
         find_unlabeled([str(root / entry) for entry in entries], data)
 
