@@ -149,6 +149,8 @@ class Plan:
         if arguments.assignment == "teacher":
             lines.append("  assignment: by the teacher's predictions")
         lines += [*_describe_unlabeled(self), *_describe_steps(arguments), *_describe_preset(arguments)]
+        if not arguments.needs_teacher:
+            lines.append("  WARNING: all terms are off, so this trains the student alone; pass other gains or shares=")
         return [*lines, f"  stages: {', '.join(self._stages())}"]
 
     def _stages(self) -> list[str]:

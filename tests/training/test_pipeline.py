@@ -14,6 +14,7 @@ from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo import DS2D2Trainer, plan
 from ds2d2_yolo.errors import DS2D2Error
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.training.arguments import check_arguments
 
 
@@ -44,6 +45,13 @@ def test_a_plan_tells_the_epochs_of_each_stage(asked):
     planned = plan({**asked, "epochs": 7, "teacher_epochs": 5})
     stages = "teacher (to be trained, 5 epochs), amplifier (to be trained, 3 epochs), student (7 epochs)"
     assert planned.summary()[-1] == f"  stages: {stages}"
+
+
+@pytest.mark.parametrize("off", [{"shares": [0] * 5}, dict.fromkeys(TERMS, 0)], ids=["shares", "gains"])
+def test_a_plan_without_a_term_is_a_warning(off, asked):
+    warning = "WARNING: all terms are off, so this trains the student alone"
+    assert warning in "\n".join(plan({**asked, **off}).summary())
+    assert warning not in "\n".join(plan({**asked, **off, "assignment": "teacher"}).summary())
 
 
 @pytest.mark.slow
