@@ -86,7 +86,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
         )
         top += heights[2] + 0.62
     if heights[3]:
-        hint = "the weight of the errors: highest where the teacher is confident; every object counts the same"
+        hint = "the weight of the errors: low where the teacher is not confident, also at an object that it misses"
         _heading(canvas, top, "DISW times the teacher's confidence", hint)
         _draw_weights(canvas, top + 0.62, weight_width, aspect, explanation, FOCUS, [level.weight for level in levels])
         top += heights[3] + 0.62
