@@ -7,6 +7,7 @@ light colour with dark text: they look the same on light and dark pages.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.report.fonts import families_for
@@ -120,7 +121,7 @@ class Canvas:
         axes = self.axes(left, top, 0.11, height)
         bar = self.figure.colorbar(ScalarMappable(scale, colormaps[quantity.colours]), cax=axes)
         bar.outline.set_visible(False)
-        axes.yaxis.set_major_locator(LogLocator(10) if quantity.scale == "log" else MaxNLocator(4))
+        axes.yaxis.set_major_locator(_log_ticks(scale) if quantity.scale == "log" else MaxNLocator(4))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.tick_params(labelsize=7, color=INK, labelcolor=INK, length=2, pad=2)
@@ -134,6 +135,14 @@ class Canvas:
         """Write the picture as a PNG and return its path."""
         path.write_bytes(self.png())
         return path
+
+
+def _log_ticks(scale: Normalize) -> Locator:
+    """Return ticks at decades, or at both ends if fewer than two decades are inside: two numbers show a scale."""
+    assert scale.vmin is not None
+    assert scale.vmax is not None
+    decades = math.floor(math.log10(scale.vmax)) - math.ceil(math.log10(scale.vmin)) + 1
+    return LogLocator(10) if decades > 1 else FixedLocator([scale.vmin, scale.vmax])
 
 
 def show_image(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", grey: bool = False) -> None:

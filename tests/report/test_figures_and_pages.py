@@ -52,6 +52,16 @@ def test_every_quantity_has_a_scale_whatever_the_values(quantity, values):
     assert canvas.png().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("least", "most"), [(0.21, 0.63), (0.3, 3), (0.004, 9), (1, 10), (2, 4)])
+def test_the_bar_of_a_weight_has_two_numbers_or_more(least, most):
+    canvas = Canvas(3, 2)
+    canvas.bar(1.5, 0.3, 1.2, WEIGHT, scale_of(WEIGHT, [np.array([least, most])]))
+    canvas.png()
+    (axes,) = canvas.figure.axes
+    shown = [place for place in axes.get_yticks() if least * 0.999 <= place <= most * 1.001]
+    assert len(shown) >= 2
+
+
 def test_weights_are_shown_over_three_decades_at_most():
     scale = scale_of(WEIGHT, [np.array([1e-9, 1.0])])
     assert isinstance(scale, LogNorm)
