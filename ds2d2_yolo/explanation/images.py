@@ -40,6 +40,7 @@ class InputImage:
         boxes (np.ndarray): Objects (G, 4) as xyxy pixels, or (G, 5) oriented as xywhr: pixels and radians.
         labels (np.ndarray): Their classes (G,).
         labelled (bool): Whether the image has labels; a labelled image may have no objects.
+        source (Path | None): The original image if the labels are a teacher's detections, otherwise None.
     """
 
     path: Path
@@ -47,6 +48,12 @@ class InputImage:
     boxes: np.ndarray
     labels: np.ndarray
     labelled: bool
+    source: Path | None = None
+
+    @property
+    def shown_path(self) -> Path:
+        """The path that pictures and pages show."""
+        return self.source or self.path
 
     @property
     def size(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,20 @@ class ImageSource:
         labelled (bool): Whether an image without a label file has no objects.
         fit_images (list[Path]): Images to fit adapters to.
         fit_name (str): Their name in messages.
+        sources (dict[Path, Path]): The original images, if the labels are a teacher's detections.
     """
 
     images: list[Path]
     labelled: bool
     fit_images: list[Path]
     fit_name: str
+    sources: dict[Path, Path] = field(default_factory=dict)
 
     def read(self, path: Path, student: Detector) -> InputImage:
         """Read one of the images with labels for the student's task; see `read_image`."""
         points = student.keypoints or (0, 0)
-        return read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
+        image = read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
+        return replace(image, source=self.sources.get(path))
 
 
 def load_trained_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
@@ -110,10 +113,13 @@ def find_images(
     """
     path = Path(source).expanduser()
     content, labelled = None, False
+    sources: dict[Path, Path] = {}
     if path.suffix.lower() in {".yaml", ".yml"}:
         is_unlabeled = split == UNLABELED_SPLIT
         content, labelled = _load_data("source", source, "val" if is_unlabeled else split, names), True
-        images = images_of_split(_folder_of(unlabeled) if is_unlabeled else content[split])
+        if is_unlabeled:
+            sources = _labelled_by_teacher(unlabeled)
+        images = list(sources) if is_unlabeled else images_of_split(content[split])
     elif path.is_dir():
         images = images_of_split(str(path))
     elif path.suffix[1:].lower() in IMG_FORMATS and path.is_file():
@@ -127,14 +133,16 @@ def find_images(
         content = _load_data("data", data, "train", names)
     fit = images_of_split(content.get("train")) if content else []
     what = "training images" if fit else "of the images of the source itself"
-    return ImageSource(spread_out(images, number), labelled, fit or images, what)
+    return ImageSource(spread_out(images, number), labelled, fit or images, what, sources)
 
 
-def _folder_of(unlabeled: object) -> str:
-    """Return the folder of the pseudo-labelled images of a run."""
+def _labelled_by_teacher(unlabeled: object) -> dict[Path, Path]:
+    """Return the pseudo-labelled images of a run, each with the original image."""
     if not isinstance(unlabeled, (str, Path)) or not unlabeled:
         raise DS2D2Error("split=unlabeled: the student was trained only on labelled images; pass split=val", 2)
-    return str(read_pseudo_set(unlabeled).folder)
+    made = read_pseudo_set(unlabeled)
+    originals = made.content.get("sources", {})  # sets of earlier versions have none
+    return {image: Path(originals.get(image.stem, image)) for image in images_of_split(str(made.folder))}
 
 
 def make_explainer(

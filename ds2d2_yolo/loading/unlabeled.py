@@ -52,7 +52,8 @@ class PseudoSet:
 
     Attributes:
         file (Path): The JSON file that describes the set.
-        content (dict[str, Any]): Its content: `images`, `boxes`, `left_out`, `thresholds` by class and more.
+        content (dict[str, Any]): Its content: `images`, `boxes`, `left_out`, `thresholds` by class, `sources` (paths of
+            the original images by name) and more.
     """
 
     file: Path

@@ -33,7 +33,7 @@ def save_sheets(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number, explanation in enumerate(explanations, 1):
-            file = folder / f"{number:02}-{explanation.image.path.stem}.png"
+            file = folder / f"{number:02}-{explanation.image.shown_path.stem}.png"
             file.write_bytes(draw_sheet(explanation, names, origin).png())
             sheets[file] = explanation
         (folder / "index.html").write_text(_page(sheets, models, origin), encoding="utf-8")
@@ -63,13 +63,13 @@ def _page(sheets: Mapping[Path, Explanation], models: str, origin: str) -> str:
     ]
     sections = [Section("How to read the sheets", introduction)]
     for file, explanation in sheets.items():
-        path = explanation.image.path
+        path = explanation.image.shown_path
         sections.append(Section(path.name, [Picture(file, f"Sheet of {path.name}", str(path))]))
     return render_page("What the student learns from its teacher", models, sections)
 
 
 def _numbers_table(explanations: Iterable[Explanation]) -> Table:
-    numbers = [(explanation.image.path.name, explanation.numbers) for explanation in explanations]
+    numbers = [(explanation.image.shown_path.name, explanation.numbers) for explanation in explanations]
     columns = list(numbers[0][1])
     rows = [[name, *(f"{values[column]:.3g}" for column in columns)] for name, values in numbers]
     return Table(["image", *(column.replace("_weighted", " weighted").replace("/", ", ") for column in columns)], rows)

@@ -64,8 +64,9 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
     ]
     headed = sum(height > 0 for height in heights)
     canvas = Canvas(_WIDTH, 0.85 + sum(heights) + 0.62 * headed + 0.1)
-    canvas.text(_MARGIN, 0.22, image.path.name, 15, weight="bold")
-    objects = f"{len(image.boxes)} objects" if image.labelled else "labels unknown"
+    canvas.text(_MARGIN, 0.22, image.shown_path.name, 15, weight="bold")
+    kind = "objects" if image.source is None else "labels of the teacher"
+    objects = f"{len(image.boxes)} {kind}" if image.labelled else "labels unknown"
     size = f"{image.size[1]} x {image.size[0]} pixels"
     canvas.text(_MARGIN, 0.5, f"{size}, {objects}. Adapters of the student's maps: {origin}.", 9, color=FAINT)
 
@@ -108,6 +109,8 @@ def _heading(canvas: Canvas, top: float, title: str, hint: str) -> None:
 def _matching_note(explanation: Explanation) -> str:
     if not explanation.image.labelled:
         return "no labels: hits and misses are unknown"
+    if explanation.image.source is not None:
+        return "objects are the teacher's detections: a hit has IoU 0.5 or more with one of its class"
     return "a hit has IoU 0.5 or more with an object of its class"
 
 
@@ -116,7 +119,8 @@ def _draw_detections(
 ) -> None:
     image, height = explanation.image, width * aspect
     axes = canvas.axes(_MARGIN, top, width, height)
-    show_image(axes, image.pixels, "image and objects" if image.labelled else "image")
+    labels = "objects" if image.source is None else "the teacher's labels"
+    show_image(axes, image.pixels, f"image and {labels}" if image.labelled else "image")
     outline(axes, image.boxes, "object")
     if image.labelled and len(image.boxes) <= 15:
         for corners, label in zip(corners_of(image.boxes), image.labels, strict=True):
@@ -130,8 +134,12 @@ def _draw_detections(
             )
     for index, (role, found) in enumerate(explanation.detections.items(), 1):
         axes = canvas.axes(_MARGIN + index * (width + _GAP), top, width, height)
-        draw_outcomes(axes, _as_given(explanation, role), found, _role_title(explanation, role))
+        shown = _as_given(explanation, role)
+        if role == "teacher" and image.source is not None:  # it cannot be graded by its own labels
+            shown = replace(shown, labelled=False)
+        draw_outcomes(axes, shown, found, _role_title(explanation, role))
     kinds = ("object", "hit", "false alarm", "miss") if image.labelled else ("detection",)
+    kinds += ("detection",) if image.source is not None else ()
     canvas.figure.legend(
         handles=outcome_legend(kinds),
         loc="upper left",

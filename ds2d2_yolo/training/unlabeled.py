@@ -184,11 +184,13 @@ class UnlabeledStage:
         (folder / "images").mkdir()
         (folder / "labels").mkdir()
         labels, boxes, empty = [], np.zeros(len(thresholds), int), 0
+        sources: dict[str, str] = {}
         for number, size, rows in found:
             assert size is not None  # it was decoded
             image, name = images.images[number], f"{number:07d}"
             # Ultralytics repairs truncated JPEGs in place, and a link would lead to the user's own file
             put_file(image, folder / "images" / f"{name}{image.suffix}", copy=image in images.unfinished)
+            sources[name] = str(image.absolute())
             good = rows[rows[:, -2] >= least[rows[:, -1].astype(int)]]
             labels.append(folder / "labels" / f"{name}.txt")
             labels[-1].write_text("".join(_label_lines(good, size)), encoding="utf-8", newline="")
@@ -214,6 +216,7 @@ class UnlabeledStage:
             },
             "precision": self.arguments.unlabeled_precision,
             "labels": fingerprint_of_labels(labels),
+            "sources": sources,
             **stamp(),
         }
 

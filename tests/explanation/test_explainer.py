@@ -1,12 +1,15 @@
 """Explanations agree with the training: maps, errors and differences add up to the terms of the loss."""
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from training_helpers import lively_model, save_checkpoint, tiny_yaml, write_data
 from ultralytics import YOLO
 from ultralytics.utils.ops import xywh2xyxy
@@ -225,6 +228,14 @@ def test_spreading_keeps_the_sum_of_all_places_inside(rows):
 def test_images_are_taken_at_even_distances():
     assert spread_out(list(range(10)), 3) == [0, 3, 6]
     assert spread_out([1, 2], 5) == [1, 2]
+
+
+def test_a_teacher_is_not_graded_by_its_own_labels(explainer, images):
+    picture = dataclasses.replace(read_image(images[0], 2), source=Path("harbour.tif"))
+    canvas = draw_sheet(explainer.explain(picture), ["ship", "vehicle"], explainer.origin)
+    texts = [text.get_text() for text in canvas.figure.findobj(Text)]
+    assert {"harbour.tif", "image and the teacher's labels"} <= set(texts)
+    assert sum(" missed" in text for text in texts) == 1  # the student's
 
 
 def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):

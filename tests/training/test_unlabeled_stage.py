@@ -334,6 +334,9 @@ def test_explain_shows_what_the_teacher_has_labelled(asked, oracle):
     file = make_stage(asked, "unlabeled")
     found = find_images(asked["data"], list(NAMES.values()), split="unlabeled", unlabeled=str(file))
     assert {image.parent for image in found.images} == {file.parent / "images"}
+    assert sorted(found.sources.values()) == sorted(Path(asked["unlabeled"]).iterdir())
+    for image, source in found.sources.items():
+        assert image.read_bytes() == source.read_bytes()
     assert len(read_image(found.images[0], 2, found.labelled).boxes) == 2
     with pytest.raises(DS2D2Error, match="split=unlabeled"):
         find_images(asked["data"], list(NAMES.values()), split="unlabeled")
