@@ -138,8 +138,9 @@ def _draw_detections(
         if role == "teacher" and image.source is not None:  # it cannot be graded by its own labels
             shown = replace(shown, labelled=False)
         draw_outcomes(axes, shown, found, _role_title(explanation, role))
-    kinds = ("object", "hit", "false alarm", "miss") if image.labelled else ("detection",)
-    kinds += ("detection",) if image.source is not None else ()
+    kinds = ["object", "hit", "false alarm", "miss"] if image.labelled else []
+    if not image.labelled or image.source is not None:
+        kinds.append("detection")
     canvas.figure.legend(
         handles=outcome_legend(kinds),
         loc="upper left",
