@@ -100,9 +100,14 @@ def similar_file(option: str, path: str | Path, otherwise: str) -> str:
         >>> _ = Path("teacher.pt").write_bytes(b"")
         >>> similar_file("teacher", "techer.pt", "pass the path of a .pt")
         'did you mean teacher=teacher.pt?'
+        >>> similar_file("teacher", "b6.pt", "pass the path of a .pt")  # no suffix makes names similar
+        'pass the path of a .pt'
     """
     names: list[str] = []
     with suppress(OSError):  # no such folder, or no permission to read it
         names = [file.name for file in Path(path).parent.iterdir() if file.is_file()]
-    close = get_close_matches(Path(path).name, names, n=1)
-    return f"did you mean {option}={Path(path).parent / close[0]}?" if close else otherwise
+    wanted = Path(path)
+    names.sort(key=lambda name: Path(name).suffix == wanted.suffix)  # of files with one stem, the last one counts
+    by_stem = {Path(name).stem: name for name in names}
+    close = get_close_matches(wanted.stem, by_stem, n=1)
+    return f"did you mean {option}={wanted.parent / by_stem[close[0]]}?" if close else otherwise

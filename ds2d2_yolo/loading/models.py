@@ -54,7 +54,9 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
             f"{Path(name).with_suffix('.pt').name}, or the .pt that it was exported from"
         )
     else:
-        raise DS2D2Error(f"{role}={name}: expected a .pt or a model .yaml; pass {role}={name}.pt or {role}={name}.yaml")
+        best = Path(name) / "weights" / "best.pt"  # the folder of a run was given
+        advice = f"{role}={best}" if best.is_file() else f"{role}={name}.pt or {role}={name}.yaml"
+        raise DS2D2Error(f"{role}={name}: expected a .pt or a model .yaml; pass {advice}")
     detector = detector_of(model)
     if detector is None:
         raise DS2D2Error(

@@ -58,6 +58,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         DS2D2Error: If args.yaml or results.csv is missing or damaged.
     """
+    if not folder.is_dir():
+        raise DS2D2Error(f"run={folder}: no such folder; pass the folder of a training or of a comparison", 2)
     for name in ("args.yaml", "results.csv"):
         if not (folder / name).is_file():
             raise DS2D2Error(f"run={folder}: has no {name}; pass the folder of a training or of a comparison", 2)

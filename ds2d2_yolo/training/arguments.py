@@ -416,8 +416,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         raise DS2D2Error(f"close_distill={closed}: expected a whole number of epochs, or a share of them below 1", 2)
     if closed >= max(epochs, 1):
         raise DS2D2Error(
-            f"close_distill={closed}: no epoch would be distilled, as epochs={epochs}; pass close_distill="
-            f"{max(epochs - 1, 0)} or less",
+            f"close_distill={closed}: no epoch would be distilled, as epochs={epochs}; "
+            + (f"pass close_distill={epochs - 1} or less" if epochs > 1 else "leave close_distill= out"),
             2,
         )
     shares = values["shares"]

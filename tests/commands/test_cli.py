@@ -15,6 +15,7 @@ from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_model
+from ds2d2_yolo.loading.models import load_model
 
 
 @pytest.fixture(scope="module")
@@ -411,3 +412,10 @@ def test_train_without_words_shows_what_a_beginner_types(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("ds2d2 train teacher=yolo11l.pt student=yolo11n.pt data=")
+
+
+def test_for_the_folder_of_a_run_its_checkpoint_is_named(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "best.pt").touch()
+    with pytest.raises(DS2D2Error, match=rf"pass teacher={tmp_path}/weights/best\.pt$"):
+        load_model("teacher", tmp_path)

@@ -61,8 +61,8 @@ def test_an_unfinished_run_is_reported_from_its_files(distilled, tmp_path):
 
 MISTAKES = [
     ({"run": None}, 2, "run= is missing"),
-    ({"run": "{folder}/nowhere"}, 2, "has no args.yaml; pass the folder of a training or of a comparison"),
-    ({"run": "{folder}/set"}, 2, "has no args.yaml"),
+    ({"run": "{folder}/nowhere"}, 2, "nowhere: no such folder; pass the folder of a training"),
+    ({"run": "{folder}/set"}, 2, "has no args.yaml; pass the folder of a training or of a comparison"),
     ({"baseline": "{folder}/nowhere"}, 2, "nowhere: no such file or folder"),
     ({"baseline": "{folder}/set"}, 2, "set: has no weights/best.pt"),
     ({"baseline": "{folder}/plain.pt", "val": False}, 2, "val=False was passed"),

@@ -77,6 +77,7 @@ def test_means_are_those_of_the_steps_with_the_term():
         ({"close_distill": -1}, "close_distill=-1: expected a number of at least 0"),
         ({"close_distill": 1.5}, "close_distill=1.5: expected a whole number of epochs, or a share of them below 1"),
         ({"close_distill": 3, "epochs": 3}, "as epochs=3; pass close_distill=2 or less"),
+        ({"close_distill": 1, "epochs": 1}, "as epochs=1; leave close_distill= out"),
     ],
 )
 def test_mistakes_get_one_line(given, message):
