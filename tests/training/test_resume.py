@@ -161,7 +161,7 @@ def test_without_exact_state_a_run_resumes_as_ultralytics_does(teacher, student,
 
 
 def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path, warnings, monkeypatch):
-    data = write_data(tmp_path / "set", train=3, val=2)
+    data = write_data(tmp_path / "set", train=4, val=2)
     label = data.parent / "labels" / "val" / "0.txt"
     overrides = {**SETTINGS, "teacher": str(teacher), "data": str(data), "student": student, "im_high": 0}
     trainer = DS2D2Trainer(overrides={**overrides, "epochs": 2, "project": str(tmp_path)})
@@ -169,7 +169,8 @@ def test_data_that_change_during_a_run_are_noticed(teacher, student, tmp_path, w
     with pytest.raises(Killed):
         trainer.train()
     label.unlink()  # between the parts of the run
-    (data.parent / "images" / "train" / "2.png").unlink()
+    for number in (2, 3):  # of these four, three are in the buffer for mosaics
+        (data.parent / "images" / "train" / f"{number}.png").unlink()
     resumed = DS2D2Trainer(overrides={"resume": str(trainer.last)})
     resumed.add_callback("on_train_epoch_end", lambda t: label.write_text("1 0.4 0.5 0.2 0.2\n"))  # and within
     resumed.train()
