@@ -517,23 +517,8 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
             f"imgsz={arguments.imgsz}: this run began with imgsz={size} and teacher_imgsz={arguments.teacher_imgsz}; "
             "leave imgsz= out"
         )
-    is_distilled = not is_over and not arguments.is_plain(checkpoint["epoch"] + 1)
-    needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
-    for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
-        if not Path(str(path := getattr(arguments, role))).is_file():
-            raise DS2D2Error(
-                f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
-                f"{role}=path/to/{Path(str(path)).name}'"
-            )
-    sources = peek_state(last, checkpoint["epoch"]).get("distillation", {}).get("sources", {})
     if not is_over:
-        teacher = load_model("teacher", arguments.teacher)[0] if is_distilled and arguments.needs_teacher else None
-        for role, found in _sources_of(arguments, teacher).items():
-            if sources.get(role, found) != found:
-                raise DS2D2Error(
-                    f"{role}={getattr(arguments, role)}: is not the one that this run began with; run 'ds2d2 train "
-                    f"resume={last} {role}=path/to/it', or start the run again"
-                )
+        _check_sources(last, arguments, checkpoint["epoch"])
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
     data = load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
     began = Path(str(checkpoint["train_args"].get("data")))
@@ -543,6 +528,26 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
             raise DS2D2Error(
                 f"data={arguments.data}: its images or labels are not those that this run began with, of {began}; "
                 "leave data= out, or start the run again"
+            )
+
+
+def _check_sources(last: Path, arguments: Arguments, epoch: int) -> None:
+    """Raise an error if what the student learns from after an epoch is missing or another than before."""
+    is_distilled = not arguments.is_plain(epoch + 1)
+    needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
+    for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
+        if not Path(str(path := getattr(arguments, role))).is_file():
+            raise DS2D2Error(
+                f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
+                f"{role}=path/to/{Path(str(path)).name}'"
+            )
+    sources = peek_state(last, epoch).get("distillation", {}).get("sources", {})
+    teacher = load_model("teacher", arguments.teacher)[0] if is_distilled and arguments.needs_teacher else None
+    for role, found in _sources_of(arguments, teacher).items():
+        if sources.get(role, found) != found:
+            raise DS2D2Error(
+                f"{role}={getattr(arguments, role)}: is not the one that this run began with; run 'ds2d2 train "
+                f"resume={last} {role}=path/to/it', or start the run again"
             )
 
 
