@@ -13,7 +13,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import tap_maps
 from ds2d2_yolo.explanation.images import InputImage, Window, input_step, pair_inputs, read_image, spread_out
 from ds2d2_yolo.explanation.views import LevelView, view_levels
-from ds2d2_yolo.loading.fingerprint import images_of_split
+from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.training.adapters import adapt
 from ds2d2_yolo.training.student import StudentTrainer
 
