@@ -168,13 +168,13 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
             objects in that split, no epoch can be chosen and every AP is 0.
     """
     data = load_data(path, split, single_cls)
-    keys = {"validation": split, "training": "train"}
+    keys = {"training": "train", "validation": split}
     images = {name: images_of_split(data.get(key)) for name, key in keys.items()}
-    for name, key in keys.items():
+    for name, key in reversed(keys.items()):
         _check_images(path, name, data.get(key), images[name], key)
     if task == "pose":
         check_keypoint_shape(path, data)
-    for name in ("training", "validation"):
+    for name in keys:
         labels = [Path(label) for label in img2label_paths([str(image) for image in images[name]])]
         if not any(label.is_file() and label.stat().st_size for label in labels):
             raise DS2D2Error(

@@ -151,9 +151,9 @@ def restore_state(trainer: Any, state: dict[str, Any]) -> None:
         return  # the order depends on the epoch only, and every rank has its own random state
     loader = trainer.train_loader
     if not loader.num_workers:
-        for index in state["buffer"]:
-            if index < len(loader.dataset):  # images can have been removed since
-                loader.dataset.load_image(index)
+        images = len(loader.dataset.labels)  # the length of a set with unlabelled images is that of an epoch
+        for index in (index for index in state["buffer"] if index < images):  # some can have been removed since
+            loader.dataset.load_image(index)
     _restore_order(loader, state["order"], trainer.start_epoch - (trainer.epochs - trainer.args.close_mosaic))
     set_random_state(state["random"], trainer.device)
 
