@@ -61,7 +61,7 @@ class DenseDetector(
     def predict(self, head: nn.Module, maps: Maps, assignment: DenseAssignment | None = None) -> DensePredictions:
         """Return the predictions of a frozen head from feature maps in the student's grids.
 
-        The head of a teacher with larger images predicts sizes in these. So distances are divided by `ratio`.
+        The head of a teacher with larger images predicts sizes in their pixels. So distances are divided by `ratio`.
         """
         return self.decode(head, self.run_head(head, maps), self.ratio)
 
