@@ -176,8 +176,9 @@ def _draw_change(pairing: Pairing, file: str, titles: tuple[str, str], root: Pat
     """Return the detections of both detectors in an image, as a PNG. Arguments are those of `show_changes`."""
     number = next(image["id"] for image in pairing.truth["images"] if str(image["file_name"]) == file)
     sides = {title: by_image(side)[number] for title, side in zip(titles, (pairing.old, pairing.new), strict=True)}
-    image = read_image(root / file, len(pairing.truth["categories"]), True, single_cls, _task_of(pairing.truth))
-    return draw_sides(image, sides)
+    names = [category["name"] for category in pairing.truth["categories"]]
+    image = read_image(root / file, len(names), True, single_cls, _task_of(pairing.truth))
+    return draw_sides(image, sides, names)
 
 
 def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[int, np.ndarray]:

@@ -39,6 +39,8 @@ LABEL: dict[str, Any] = {
 }
 """Style of text inside a panel."""
 
+_MOST_LABELS = 15
+
 
 def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Normalize:
     """Return a common colour scale for several arrays.
@@ -247,6 +249,20 @@ def outline(axes: Axes, boxes: np.ndarray, kind: str, width: float = 1.3) -> Non
     for corners in corners_of(boxes) - 0.5:
         axes.add_patch(Polygon(corners, fill=False, edgecolor="black", linewidth=width + 1.0, alpha=0.45))
         axes.add_patch(Polygon(corners, fill=False, edgecolor=OUTCOMES[kind], linewidth=width, linestyle=style))
+
+
+def label_boxes(axes: Axes, boxes: np.ndarray, texts: Sequence[str]) -> None:
+    """Write a text above each box. Nothing is written for more than 15 boxes, since the texts would hide the image.
+
+    Args:
+        axes (Axes): The axes to draw in.
+        boxes (np.ndarray): Boxes (N, 4) as xyxy or (N, 5) as xywhr, in pixels and radians.
+        texts (Sequence[str]): The N texts.
+    """
+    if len(boxes) > _MOST_LABELS:
+        return
+    for corners, text in zip(corners_of(boxes), texts, strict=True):
+        axes.annotate(text, corners.min(0).clip(0), va="bottom", clip_on=True, **LABEL)
 
 
 def outcome_legend(kinds: Sequence[str]) -> list[Line2D]:

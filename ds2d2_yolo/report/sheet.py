@@ -15,9 +15,8 @@ from ds2d2_yolo.explanation.images import InputImage
 from ds2d2_yolo.explanation.views import BANDS, LevelView
 from ds2d2_yolo.report.detections import draw_outcomes
 from ds2d2_yolo.report.figures import (
-    LABEL,
     Canvas,
-    corners_of,
+    label_boxes,
     note,
     outcome_legend,
     outline,
@@ -122,22 +121,14 @@ def _draw_detections(
     labels = "objects" if image.source is None else "the teacher's labels"
     show_image(axes, image.pixels, f"image and {labels}" if image.labelled else "image")
     outline(axes, image.boxes, "object")
-    if image.labelled and len(image.boxes) <= 15:
-        for corners, label in zip(corners_of(image.boxes), image.labels, strict=True):
-            x, y = corners.min(0).clip(0)
-            axes.annotate(
-                names[label],
-                (x, y),
-                va="bottom",
-                clip_on=True,
-                **LABEL,
-            )
+    if image.labelled:
+        label_boxes(axes, image.boxes, [names[label] for label in image.labels])
     for index, (role, found) in enumerate(explanation.detections.items(), 1):
         axes = canvas.axes(_MARGIN + index * (width + _GAP), top, width, height)
         shown = _as_given(explanation, role)
         if role == "teacher" and image.source is not None:  # it cannot be graded by its own labels
             shown = replace(shown, labelled=False)
-        draw_outcomes(axes, shown, found, _role_title(explanation, role))
+        draw_outcomes(axes, shown, found, _role_title(explanation, role), names)
     kinds = ["object", "hit", "false alarm", "miss"] if image.labelled else []
     if not image.labelled or image.source is not None:
         kinds.append("detection")

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
+from ds2d2_yolo.explanation.images import InputImage
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
+from ds2d2_yolo.report.detections import draw_outcomes
 from ds2d2_yolo.report.figures import Canvas, plain_figure, png_of, scale_of, show_image, show_map
 from ds2d2_yolo.report.fonts import families_for
 from ds2d2_yolo.report.page import (
@@ -50,6 +53,16 @@ def test_every_quantity_has_a_scale_whatever_the_values(quantity, values):
     show_map(canvas.axes(0.1, 0.3, 1.2, 1.2), values, quantity, scale, (0, 9, 9, 0), (9, 9), over=True)
     canvas.bar(1.5, 0.3, 1.2, quantity, scale)
     assert canvas.png().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("oriented", [False, True])
+def test_false_alarms_show_class_and_confidence(oriented):
+    box, far = ([8.0, 8, 8, 4, 0.3], [30.0, 30, 4, 4, 0]) if oriented else ([4.0, 4, 12, 8], [30.0, 30, 34, 34])
+    image = InputImage(Path("a.png"), np.zeros((40, 40, 3), np.uint8), np.array([box]), np.array([0]), labelled=True)
+    found = [[*box, 0.9, 0], *([*far, 0.8 - i / 100, 1] for i in range(9))]
+    axes = plain_figure(3, 3, dpi=80).subplots()
+    draw_outcomes(axes, image, np.array(found), "student", ["ship", "harbor"])
+    assert [text.get_text() for text in axes.texts] == [f"harbor 0.{80 - i}" for i in range(8)]
 
 
 @pytest.mark.parametrize(("least", "most"), [(0.21, 0.63), (0.3, 3), (0.004, 9), (1, 10), (2, 4)])
