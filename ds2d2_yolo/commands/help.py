@@ -43,9 +43,9 @@ HELP = """
       amplifier=         auto (default), a .pt made for this teacher, or none
       teacher_epochs=    epochs of the teacher, if it is trained; as many as the student by default
       amplifier_epochs=  epochs of the amplifier; a third of the student's by default
-      preset=            balanced or fast for less time, paper for the method as published
+      preset=            balanced or fast: less time; self-training: labels of the teacher alone; paper: as published
       unlabeled=         more images, without labels: the teacher labels them
-      teacher_imgsz=     image size of the teacher, 2 or 4 times imgsz
+      teacher_imgsz=     image size of the teacher, a multiple of imgsz
       cfg=               YAML file with arguments
       resume=            last.pt of an interrupted student's run
       ... and every train argument of Ultralytics: epochs=, imgsz=, batch=, device=, project=, name=, ...

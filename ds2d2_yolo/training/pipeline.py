@@ -149,7 +149,7 @@ class Plan:
         if arguments.assignment == "teacher":
             lines.append("  assignment: by the teacher's predictions")
         lines += [*_describe_unlabeled(self), *_describe_steps(arguments), *_describe_preset(arguments)]
-        if not arguments.needs_teacher:
+        if not arguments.needs_teacher and not arguments.unlabeled:
             lines.append("  WARNING: all terms are off, so this trains the student alone; pass other gains or shares=")
         return [*lines, f"  stages: {', '.join(self._stages())}"]
 
@@ -314,6 +314,8 @@ def _with_entries(planned: Plan) -> Plan:
         planned = replace(planned, entries=entries, arguments=args.replace(unlabeled=", ".join(entries) or None))
         if planned.goal == "unlabeled" and not entries:
             raise DS2D2Error("unlabeled= is missing: pass a folder of images, or a text file with one path per line", 2)
+        if args.preset == "self-training" and not entries:
+            raise DS2D2Error("preset=self-training: pass unlabeled=path/to/images, or another preset", 2)
         if entries and args.split != "val":  # the teacher's thresholds are those of the validation set
             load_training_data(args.data, args.task, "val", args.single_cls)
     if planned.arguments.unlabeled:

@@ -55,7 +55,7 @@ def test_arguments_of_a_finished_run_stay_what_they_were():
 
 def test_other_presets_are_refused():
     for wrong in ("quick", ["fast"], 1):
-        with pytest.raises(DS2D2Error, match=r"preset=.*: expected paper or balanced or fast"):
+        with pytest.raises(DS2D2Error, match=r"preset=.*: expected paper or balanced or fast or self-training"):
             check_arguments({**RUN, "preset": wrong})
 
 

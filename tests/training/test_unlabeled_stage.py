@@ -21,6 +21,7 @@ from training_helpers import (
     write_data,
 )
 from ultralytics.data.utils import img2label_paths
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
 from ultralytics.utils.ops import xywhn2xyxy, xyxyxyxy2xywhr
 
@@ -263,6 +264,12 @@ def test_the_data_yaml_can_name_the_images(asked, oracle):
     assert "unlabeled" not in plan({**student, "unlabeled": False}).states
 
 
+def test_self_training_needs_no_amplifier_and_no_warning(asked):
+    planned = plan({**asked, "student": "yolov8n.yaml", "preset": "self-training"})
+    assert planned.states == {"teacher": "given", "unlabeled": "to be made"}
+    assert "WARNING" not in "".join(planned.summary())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -272,6 +279,7 @@ def test_the_data_yaml_can_name_the_images(asked, oracle):
         ({"unlabeled_ratio": 0}, "unlabeled_ratio=0"),
         ({"unlabeled_weight": -1}, "unlabeled_weight=-1"),
         ({"unlabeled_precision": 1.5}, "unlabeled_precision=1.5"),
+        ({"unlabeled": False, "preset": "self-training"}, "preset=self-training: pass unlabeled="),
         ({"unlabeled": None, "unlabeled_weight": 0.0}, "no images without labels; pass unlabeled=path/to/images"),
     ],
 )
@@ -400,14 +408,19 @@ def test_a_student_learns_from_both_kinds(run_of):
 
 
 @pytest.mark.slow
-def test_a_plain_student_learns_from_the_same_labels(run_of):
-    """The method self-training."""
+def test_self_training_is_one_thing_as_a_method_and_as_a_preset(run_of):
     file = make_stage({key: value for key, value in run_of.items() if key not in {"student", "name"}}, "unlabeled")
     overrides = {key: value for key, value in run_of.items() if key not in {"teacher", "student", "im_high"}}
     trainer = PlainTrainer(overrides=overrides | {"model": run_of["student"], "unlabeled": str(file)})
     trainer.train()
     rows = read_rows(trainer.csv)
     assert [(row["labeled/images"], row["unlabeled/images"]) for row in rows] == [(6, 5)] * 2
+    by_preset = DS2D2Trainer(overrides=run_of | {"preset": "self-training"})
+    by_preset.train()
+    models = [load_checkpoint(run.last)[0].state_dict() for run in (trainer, by_preset)]
+    assert models[0].keys() == models[1].keys()
+    for name, values in models[0].items():
+        torch.testing.assert_close(models[1][name], values, rtol=0, atol=0)
 
 
 @pytest.mark.slow
