@@ -63,15 +63,13 @@ def draw_curves(
 
 def draw_changes(
     changes: Mapping[str, float],
-    xlabel: str,
     notes: Mapping[str, str] | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Canvas:
-    """Draw changes as sorted bars, the largest gain on top.
+    """Draw changes of AP as sorted bars, the largest gain on top.
 
     Args:
-        changes (Mapping[str, float]): Change by name; NaN is left out.
-        xlabel (str): Name and unit of the changes.
+        changes (Mapping[str, float]): Change in percentage points by name; NaN is left out.
         notes (Mapping[str, str] | None): Text after each name, such as the number of objects.
         intervals (Mapping[str, tuple[float, float]] | None): Lower and upper ends of intervals, drawn as lines.
 
@@ -93,7 +91,7 @@ def draw_changes(
     axes.set_ylim(len(order) - 0.4, -0.6)
     low, high = np.min(ends, initial=0.0), np.max(ends, initial=0.0)
     axes.set_xlim(low - reach * (0.25 if low < 0 else 0.05), high + reach * (0.25 if high > 0 else 0.05))
-    axes.set_xlabel("epoch", fontsize=8, color=INK)
+    axes.set_xlabel("change of AP, percentage points", fontsize=8, color=INK)
     tidy(axes, "x")
     return canvas
 

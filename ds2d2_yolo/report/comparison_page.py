@@ -266,5 +266,5 @@ def _bars(changes: Mapping[str, Interval], notes: Mapping[str, str], alt: str, c
         if change.low is not None and change.high is not None
     }
     means = {name: 100 * change.mean for name, change in changes.items()}
-    canvas = draw_changes(means, "change of AP, percentage points", notes, intervals)
+    canvas = draw_changes(means, notes, intervals)
     return Picture(canvas.png(), alt, caption)

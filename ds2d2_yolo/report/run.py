@@ -276,8 +276,7 @@ def _changes(student: Evaluation | None, baseline: Evaluation | None) -> Section
     by_size = {text: 100 * (getattr(student, name) - getattr(baseline, name)) for name, text in SIZES.items()}
     by_size["all"] = 100 * (student.AP - baseline.AP)
     sizes = {**{name: f"{count:,}" for name, count in student.sizes.items()}, "all": f"{student.objects:,}"}
-    label = "change of AP, percentage points"
-    class_bars, size_bars = draw_changes(by_class, label, counts), draw_changes(by_size, label, sizes)
+    class_bars, size_bars = draw_changes(by_class, counts), draw_changes(by_size, sizes)
     parts: list[Part] = [
         Picture(class_bars.png(), "Change of AP by class", "By class, with the number of objects."),
         Picture(size_bars.png(), "Change of AP by size", "By size of the objects."),

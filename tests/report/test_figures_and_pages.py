@@ -104,10 +104,10 @@ def test_curves_with_gaps_of_one_epoch_and_of_zeros_are_drawn():
 
 
 def test_changes_are_sorted_with_the_best_on_top():
-    canvas = draw_changes({"a": -1.0, "b": 3.0, "c": float("nan"), "d": 0.5}, "points", {"b": "7"})
-    labels = [text.get_text() for text in canvas.figure.axes[0].get_yticklabels()]
-    assert labels == ["b (7)", "d", "a"]
-    assert draw_changes({}, "points").png().startswith(b"\x89PNG")
+    (axes,) = draw_changes({"a": -1.0, "b": 3.0, "c": float("nan"), "d": 0.5}, {"b": "7"}).figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["b (7)", "d", "a"]
+    assert axes.get_xlabel() == "change of AP, percentage points"
+    assert draw_changes({}).png().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("grey", [False, True])
