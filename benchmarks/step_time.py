@@ -95,7 +95,6 @@ def make_step(method: str, options: argparse.Namespace) -> Step:
 def distilled_step(student: Any, distiller: Distiller, every: int = 1, im_every: int = 1) -> Step:
     """Return a function that computes a student's loss of a batch, with terms in those steps that have any."""
     detector = detector_of(student)
-    assert detector is not None
     schedule = TermSchedule(distiller.loss.gains.active, every, im_every)
 
     def step(batch: Batch) -> torch.Tensor:
@@ -114,8 +113,6 @@ def distilled_step(student: Any, distiller: Distiller, every: int = 1, im_every:
 def make_distiller(student: Any, method: str, options: argparse.Namespace) -> Distiller:
     """Return the distillation of a method: `ds2d2`, one of its variants, or `preset` with its name."""
     student_detector, teacher = detector_of(student), detector_of(build(options.teacher, options))
-    assert student_detector is not None
-    assert teacher is not None
     pair = check_pair(teacher, student_detector, options.imgsz, teacher_imgsz=options.teacher_imgsz)
     gains, weight = terms_of(method, options)
     amplifier = deepcopy(teacher.implicit_part(teacher.head)) if gains.im_high else None
@@ -184,7 +181,6 @@ def make_part(part: str, options: argparse.Namespace) -> Step:
     if part == "plain":
         return make_step("plain", options)
     teacher = detector_of(build(options.teacher, options))
-    assert teacher is not None
     teacher.freeze()
     if part == "teacher":
 
@@ -223,7 +219,6 @@ def find_maps(teacher: Detector, options: argparse.Namespace, batch: Batch) -> t
     if not isinstance(teacher, FasterRCNNDetector):
         return maps, None
     student = detector_of(build(options.student, options))
-    assert student is not None
     taps.open(student.assignment_modules())
     student.model(batch)
     return maps, student.assignment(taps.close()).regions.boxes

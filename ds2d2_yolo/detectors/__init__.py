@@ -21,12 +21,14 @@ from ds2d2_yolo.detectors.base import (
     Suppression,
     TapOutputs,
     WeighsImages,
+    input_channels,
 )
 from ds2d2_yolo.detectors.dense import DenseAssignment, DenseDetector
 from ds2d2_yolo.detectors.rtdetr import RTDETRDetector
 from ds2d2_yolo.detectors.taps import Taps, tapped
 from ds2d2_yolo.detectors.torchvision import FasterRCNNDetector, RetinaNetDetector
 from ds2d2_yolo.detectors.yolo import TASKS, YOLODetector, hulls_of
+from ds2d2_yolo.errors import DS2D2Error
 
 _FAMILIES: list[type[Detector]] = [RTDETRDetector, YOLODetector, RetinaNetDetector, FasterRCNNDetector]
 
@@ -49,21 +51,37 @@ def register_detector(family: type[Detector]) -> type[Detector]:
     return family
 
 
-def detector_of(model: nn.Module) -> Detector | None:
-    """Return the detector for a model, or None if no family supports it.
+def is_supported(model: nn.Module) -> bool:
+    """Return whether a family accepts a model.
+
+    Example:
+        >>> is_supported(nn.Linear(1, 1))
+        False
+    """
+    return any(family.accepts(model) for family in _FAMILIES)
+
+
+def detector_of(model: nn.Module) -> Detector:
+    """Return the detector for a model, of the first family that accepts it.
 
     Args:
         model (nn.Module): A model, from a trainer or a checkpoint.
 
     Returns:
-        (Detector | None): The detector, of the first family that accepts the model.
+        (Detector): The detector.
 
-    Example:
-        >>> from torch import nn
-        >>> detector_of(nn.Linear(1, 1)) is None
-        True
+    Raises:
+        DS2D2Error: If no family supports the model.
     """
-    return next((family(model) for family in _FAMILIES if family.accepts(model)), None)
+    for family in _FAMILIES:
+        if family.accepts(model):
+            return family(model)
+    layers = getattr(model, "model", [model])
+    head = layers[-1] if isinstance(layers, nn.Sequential) else model
+    raise DS2D2Error(
+        f"a {type(model).__name__} with a {type(head).__name__} head cannot be distilled; pass a YOLO model of the "
+        f"tasks {', '.join(TASKS)}, a RetinaNet or a Faster R-CNN"
+    )
 
 
 def build_model(config: str | Path | Config, ch: int = 3, nc: int | None = None, verbose: bool = False) -> nn.Module:
@@ -116,6 +134,8 @@ __all__ = [
     "build_model",
     "detector_of",
     "hulls_of",
+    "input_channels",
+    "is_supported",
     "register_detector",
     "tapped",
 ]

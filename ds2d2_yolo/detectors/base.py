@@ -521,6 +521,11 @@ class Explains(ABC):
         """
 
 
+def input_channels(model: nn.Module) -> int:
+    """Return the number of channels of the images that a model takes."""
+    return int(next(model.parameters()).shape[1])
+
+
 def to_pixels(boxes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Scale normalised boxes (N, 4 or more) to pixels of `images`. Their first four columns are x, y, x, y."""
     height, width = images.shape[-2:]

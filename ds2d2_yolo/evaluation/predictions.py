@@ -13,6 +13,7 @@ from ultralytics.utils.patches import imread
 
 from ds2d2_yolo.data.check.images import decoder_flag
 from ds2d2_yolo.data.threads import threads
+from ds2d2_yolo.detectors import input_channels
 
 
 class Prediction(NamedTuple):
@@ -48,8 +49,7 @@ def predict(
     model: Any = YOLO(str(path))
     settings = {name: getattr(args, name) for name in ("imgsz", "iou", "max_det")}
     settings |= {"conf": confidence, "device": _one_device(args.device), "rect": False}
-    channels = next(model.model.parameters()).shape[1]
-    for batch in _batches(images, int(args.batch) if args.batch >= 1 else 16, channels):
+    for batch in _batches(images, int(args.batch) if args.batch >= 1 else 16, input_channels(model.model)):
         pixels = [image for _, image in batch if image is not None]
         results = iter(model.predict(pixels, verbose=False, save=False, **settings) if pixels else [])
         yield [(file, None if image is None else _prediction(next(results))) for file, image in batch]

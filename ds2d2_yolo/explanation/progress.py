@@ -91,7 +91,6 @@ def view_student(trainer: StudentTrainer, image: InputImage) -> tuple[tuple[Leve
     ema: Any = trainer.ema  # None for type checkers: Ultralytics makes it when training starts
     model: Any = unwrap_model(ema.ema)  # includes the adapters
     student, distiller, pair = detector_of(model), trainer.distiller, trainer.pair
-    assert student is not None
     step = input_step(student, distiller.teacher, pair.ratio)
     pixels, large, window = pair_inputs(image, trainer.args.imgsz, step, trainer.device, pair.ratio)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import YAML
 
 from ds2d2_yolo.data.check import UNLABELED_SPLIT
-from ds2d2_yolo.detectors import Detector
+from ds2d2_yolo.detectors import Detector, input_channels
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import InputImage, read_image, spread_out
@@ -74,7 +74,7 @@ def load_trained_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
             raise DS2D2Error(
                 f"{role}={path}: is an {models[role].family}, which cannot be explained; pass a YOLO as {role}="
             )
-        channels = next(models[role].model.parameters()).shape[1]
+        channels = input_channels(models[role].model)
         if channels != 3:
             raise DS2D2Error(
                 f"{role}={path}: takes images of {channels} channels, only 3 can be shown; pass another {role}="

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from ds2d2_yolo.compatibility import warn_of_untested_release
-from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
+from ds2d2_yolo.detectors import Detector, build_model, detector_of, is_supported
 from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.loading.soundness import read_checkpoint
@@ -57,12 +56,10 @@ def load_model(role: str, path: str | Path, data: Mapping[str, Any] | None = Non
         best = Path(name) / "weights" / "best.pt"  # the folder of a run was given
         advice = f"{role}={best}" if best.is_file() else f"{role}={name}.pt or {role}={name}.yaml"
         raise DS2D2Error(f"{role}={name}: expected a .pt or a model .yaml; pass {advice}")
-    detector = detector_of(model)
-    if detector is None:
-        raise DS2D2Error(
-            f"{role}={name}: {_describe(model)} cannot be distilled; pass a YOLO model of the tasks "
-            f"{', '.join(TASKS)}, a RetinaNet or a Faster R-CNN"
-        )
+    try:
+        detector = detector_of(model)
+    except DS2D2Error as error:
+        raise DS2D2Error(f"{role}={name}: {error}") from error
     if model.is_fused():
         raise DS2D2Error(
             f"{role}={name}: is fused for inference and cannot be trained; pass best.pt or last.pt of its run"
@@ -105,13 +102,12 @@ class Models:
         model.names = data["names"]
         new = deepcopy(model.state_dict())
         model.load(start.model, verbose=False)
-        teacher, state = detector_of(model), model.state_dict()
-        assert teacher is not None
+        state = model.state_dict()
         whole = intersect_dicts(start.model.state_dict(), state)
         # Newer releases also load rows of class layers, for classes of the same name
         loaded = [name for name, values in state.items() if name in whole or not values.equal(new[name])]
         carried = len(loaded), len(state)
-        return replace(self, teacher=teacher, teacher_is_trained=False, start=start, carried=carried)
+        return replace(self, teacher=detector_of(model), teacher_is_trained=False, start=start, carried=carried)
 
 
 def load_models(
@@ -159,18 +155,10 @@ def check_keypoints(role: str, path: str | Path, model: Any, data: Mapping[str, 
     Raises:
         DS2D2Error: If the number of keypoints or of their values differs.
     """
-    detector = detector_of(model)
-    found = detector.keypoints if detector else None
+    found = detector_of(model).keypoints if is_supported(model) else None
     if found is not None and list(found) != list(data["kpt_shape"]):
         raise DS2D2Error(
             f"{role}={path}: predicts keypoints of kpt_shape={list(found)}, the data set has "
             f"kpt_shape={list(data['kpt_shape'])}; fine-tune it with 'ds2d2 teacher teacher={path} "
             f"data={data.get('yaml_file', 'path/to/data.yaml')}' and pass the result as {role}="
         )
-
-
-def _describe(model: nn.Module) -> str:
-    """Return a short description of a model, for messages."""
-    head = getattr(model, "model", [model])
-    head = head[-1] if isinstance(head, nn.Sequential) else model
-    return f"a {type(model).__name__} with a {type(head).__name__} head"

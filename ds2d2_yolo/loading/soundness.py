@@ -11,7 +11,7 @@ from torch import nn
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 
-from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of
+from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of, input_channels, is_supported
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.files import refuse_unusable
 
@@ -45,9 +45,8 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, dict[str, A
         place = place if is_bare and not Path(name).exists() else f"pass another .pt as {role}="
         raise DS2D2Error(f"{role}={name}: cannot be loaded, {message_of(error)}; {place}") from error
     try:
-        detector = detector_of(model)
-        if detector is not None:
-            _check(detector)
+        if is_supported(model):
+            _check(detector_of(model))
         _try(model)
     except Exception as error:  # attributes of other types, missing modules, wrong shapes: many types
         raise DS2D2Error(
@@ -92,7 +91,7 @@ def _check(detector: Detector) -> None:
     for name, values in model.state_dict().items():
         if values.is_floating_point() and not bool(values.isfinite().all()):
             raise ValueError(f"{name} has values that are not finite")
-    build_model(model.yaml, ch=_channels(model), nc=len(names))  # Ultralytics does this before fine-tuning
+    build_model(model.yaml, ch=input_channels(model), nc=len(names))  # Ultralytics does this before fine-tuning
 
 
 def _try(model: Any) -> None:
@@ -103,8 +102,4 @@ def _try(model: Any) -> None:
         raise ValueError(f"its strides are {stride!r:.100}")
     side = 5 * int(stride.max())  # RT-DETR selects more queries than a small image has cells
     with torch.no_grad():
-        model(torch.zeros(1, _channels(model), side, side))
-
-
-def _channels(model: nn.Module) -> int:
-    return int(next(model.parameters()).shape[1])
+        model(torch.zeros(1, input_channels(model), side, side))

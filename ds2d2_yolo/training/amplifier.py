@@ -125,9 +125,7 @@ class AmplifierTrainer(PlainTrainer):
         fingerprint = getattr(weights, "ds2d2_teacher", None) or fingerprint_of_model(weights)
         model: Any = super().get_model(cfg, weights, verbose)
         model.ds2d2_teacher = fingerprint
-        detector = detector_of(model)
-        assert detector is not None
-        detector.head.register_forward_pre_hook(HighFrequencyInput(self.args.wavelet))
+        detector_of(model).head.register_forward_pre_hook(HighFrequencyInput(self.args.wavelet))
         return model
 
     def set_model_attributes(self) -> None:
@@ -161,7 +159,6 @@ def export_amplifier(checkpoint: Path, path: Path, wavelet: str) -> None:
     """
     model, state = load_checkpoint(checkpoint)
     detector = detector_of(model)
-    assert detector is not None
     head = detector.implicit_part(detector.head).state_dict()
     metrics = {key: float(value) for key, value in (state.get("train_metrics") or {}).items()}
     content = {

@@ -40,7 +40,6 @@ class DistillationStep(nn.Module):
         that are not finite.
         """
         detector = detector_of(self.student)
-        assert detector is not None
         batch = artificial_batch(detector, images)
         if (ratio := self.distiller.teacher.ratio) > 1:
             batch["teacher_img"] = F.interpolate(batch["img"], scale_factor=ratio)

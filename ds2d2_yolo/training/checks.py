@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ds2d2_yolo.detectors import AssignsObjects, ComparesPredictions, Detector, Responds, WeighsImages
+from ds2d2_yolo.detectors import AssignsObjects, ComparesPredictions, Detector, Responds, WeighsImages, input_channels
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.classes import class_difference, in_order, side_by_side
 from ds2d2_yolo.loading.data import count_training_images
@@ -358,7 +358,7 @@ def check_teacher(teacher: Detector, path: str | Path, data: Mapping[str, Any]) 
     Raises:
         DS2D2Error: If number, names or order of the classes differ, or the number of channels, or the keypoints.
     """
-    channels = next(teacher.model.parameters()).shape[1]
+    channels = input_channels(teacher.model)
     if channels != data["channels"]:
         raise DS2D2Error(
             f"teacher={path}: takes images of {channels} channels, the data set has {data['channels']}; pass another "

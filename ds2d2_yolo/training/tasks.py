@@ -86,6 +86,6 @@ def _task_and_family(overrides: Mapping[str, Any]) -> tuple[str, str]:
             return str(guess_model_task(config)), RTDETRDetector.family if RTDETRDetector.builds(config) else ""
         content, _ = torch_safe_load(name, safe_only=bool(overrides.get("safe")))
         detector = detector_of(content.get("ema") or content["model"])
-        return (detector.task, detector.family) if detector else ("detect", "")
-    except Exception:  # missing, damaged or refused files raise many types
+        return detector.task, detector.family
+    except Exception:  # missing, damaged, refused and unsupported files raise many types
         return "detect", ""

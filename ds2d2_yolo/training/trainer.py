@@ -136,7 +136,6 @@ class PlainTrainer(DetectionTrainer):
         model = getattr(model, "student_model", model)  # Ultralytics' own distillation wraps it
         if self._detector is None or self._detector.model is not model:  # one object: it remembers grids of anchors
             self._detector = detector_of(model)
-        assert self._detector is not None
         return self._detector
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -254,9 +253,7 @@ class PlainTrainer(DetectionTrainer):
         if weights:
             model.load(weights)
         elif self.args.pretrained is True:
-            detector = detector_of(model)
-            assert detector is not None
-            detector.load_backbone()
+            detector_of(model).load_backbone()
         return model
 
     def set_model_attributes(self) -> None:

@@ -12,7 +12,7 @@ from ultralytics.nn.modules.head import OBB, OBB26
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.loss import RotatedBboxLoss
 
-from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of
+from ds2d2_yolo.detectors import DenseAssignment, build_model, detector_of, is_supported
 from ds2d2_yolo.detectors.yolo import probabilistic_iou
 from ds2d2_yolo.method import similarity_loss
 
@@ -217,6 +217,6 @@ def test_heads_derived_from_known_ones_are_refused():
 
     model = build_model("yolo11n-obb.yaml")
     model.model[-1].__class__ = Other
-    assert detector_of(model) is None
+    assert not is_supported(model)
     assert isinstance(build_model("yolo11n-seg.yaml"), SegmentationModel)
     assert type(build_model("yolo11n.yaml")) is DetectionModel

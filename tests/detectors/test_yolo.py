@@ -8,6 +8,7 @@ from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils.ops import xywh2xyxy
 
 from ds2d2_yolo.detectors import DenseAssignment, Detector, YOLODetector, detector_of, register_detector
+from ds2d2_yolo.errors import DS2D2Error
 
 FAMILIES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 
@@ -157,8 +158,10 @@ def test_reads_other_layouts_from_the_model(name):
 
 
 def test_refuses_other_heads_and_models():
-    assert detector_of(nn.Linear(1, 1)) is None
-    assert detector_of(ClassificationModel("yolo11n-cls.yaml", verbose=False)) is None
+    with pytest.raises(DS2D2Error, match="a Linear with a Linear head cannot be distilled; pass a YOLO"):
+        detector_of(nn.Linear(1, 1))
+    with pytest.raises(DS2D2Error, match="a ClassificationModel with a Classify head"):
+        detector_of(ClassificationModel("yolo11n-cls.yaml", verbose=False))
 
 
 def test_names_layers_that_do_not_exist():
