@@ -73,7 +73,7 @@ class Field:
         files["tiles"].mkdir()
         with TileMapWriter(files["tiles"], "detect", ["ship", "vehicle"], TileSettings(100, 20)) as tile_map:
             for split in ("train", "val"):
-                image = AnnotatedImage(f"{split}1", Path("P1.txt"), None, None)
+                image = AnnotatedImage(f"{split}1", Path("P1.txt"), Path("P1.png"), None)
                 tile_map.add(split, cut_tiles(image, (180, 100), TileSettings(100, 20), "detect"))
         return cls(folder, files)
 

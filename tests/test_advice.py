@@ -158,7 +158,9 @@ def files(tmp_path_factory):
     found["tiled"], found["predicted"] = folder / "tiled", folder / "predicted"
     found["tiled"].mkdir()
     (folder / "predicted" / "labels").mkdir(parents=True)
-    cut = cut_tiles(AnnotatedImage("P1", Path("P1.txt"), None, None), (180, 100), TileSettings(100, 20), "detect")
+    cut = cut_tiles(
+        AnnotatedImage("P1", Path("P1.txt"), Path("P1.png"), None), (180, 100), TileSettings(100, 20), "detect"
+    )
     with TileMapWriter(found["tiled"], "detect", ("ship", "vehicle"), TileSettings(100, 20)) as tile_map:
         tile_map.add("val", cut)
     entry = {"file_name": f"{cut.tiles[0].name}.png", "category_id": 1, "score": 0.5, "bbox": [10, 10, 20, 20]}

@@ -79,7 +79,7 @@ class AnnotatedImage:
     Attributes:
         name (str): Name of the image without folder and suffix; unique in its split.
         labels (Path): The label file, or the file with the labels of all images.
-        image (Path | None): The image file; None if it is missing.
+        image (Path): The image file.
         size (tuple[int, int] | None): Width and height in pixels, as stated in the labels; None if not stated.
         objects (list[Annotation]): Its objects. An image without objects is valid.
         labelled (bool): False if the labels of the split are not published, as for DOTA's test images. Then `objects`
@@ -88,7 +88,7 @@ class AnnotatedImage:
 
     name: str
     labels: Path
-    image: Path | None
+    image: Path
     size: tuple[int, int] | None
     objects: list[Annotation] = field(default_factory=list)
     labelled: bool = True

@@ -173,7 +173,7 @@ def cut_tiles(image: AnnotatedImage, size: tuple[int, int], settings: TileSettin
 
     Example:
         >>> ship = Annotation("ship", (1000.0, 10.0, 1100.0, 60.0))
-        >>> image = AnnotatedImage("P1", Path("P1.txt"), None, None, [ship])
+        >>> image = AnnotatedImage("P1", Path("P1.txt"), Path("P1.png"), None, [ship])
         >>> cut = cut_tiles(image, (1800, 900), TileSettings(), "detect")
         >>> [(tile.name, [item.points for item in tile.objects]) for tile in cut.tiles]
         [('P1__1__0___0', []), ('P1__1__776___0', [(224.0, 10.0, 324.0, 60.0)])]
@@ -229,8 +229,6 @@ def write_tiles(
     Raises:
         DS2D2Error: If the image cannot be read, or tiles of its kind cannot be written.
     """
-    if image.image is None:
-        raise DS2D2Error(f"{image.labels}: there is no image {image.name} to cut into tiles; add it, or pass patch=0")
     pixels = read_pixels(image.image)
     deep = pixels.dtype != np.uint8
     if deep and stretch:
@@ -474,7 +472,7 @@ class TileMapWriter:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> image = AnnotatedImage("P1", Path("P1.txt"), None, None)
+        >>> image = AnnotatedImage("P1", Path("P1.txt"), Path("P1.png"), None)
         >>> with TileMapWriter(folder, "detect", ["ship"], TileSettings()) as tile_map:
         ...     tile_map.add("train", cut_tiles(image, (300, 200), TileSettings(), "detect"))
         >>> read_tile_map(folder).tiles["train"]["P1__1__0___0"].source

@@ -134,7 +134,6 @@ class DatasetWriter:
 
     def _write_whole(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
         """Write an image without cutting it."""
-        assert image.image is not None
         header = self._header_of(image)
         if header is None:
             return
@@ -152,7 +151,8 @@ class DatasetWriter:
         # Some releases of Ultralytics repair a JPEG without end marker in place. A link would change the user's file.
         copy = self._copy or not whole
         if not (deep and self._stretch):
-            self._write_image(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
+            way = put_file(image.image, self._folder / "images" / split / f"{image.name}{image.image.suffix}", copy)
+            self._put[way] += 1
         self._write_labels(lines, split, image.name, image.labelled)
         tally.files += 1
         tally.labels += len(lines)
@@ -161,7 +161,6 @@ class DatasetWriter:
 
     def _write_tiles(self, image: AnnotatedImage, split: str, tally: _Tally) -> None:
         """Write an image as tiles."""
-        assert image.image is not None
         assert self._tiles is not None
         assert self._tile_map is not None
         folder = self._folder / "images" / split
@@ -209,7 +208,6 @@ class DatasetWriter:
 
     def _header_of(self, image: AnnotatedImage) -> tuple[tuple[int, int], bool, bool] | None:
         """Return size, whether the file is complete, and whether it has over 8 bits. None if the image is left out."""
-        assert image.image is not None
         whole = True
         try:
             with Image.open(image.image) as opened:
@@ -231,7 +229,6 @@ class DatasetWriter:
 
     def _fits(self, image: AnnotatedImage, size: tuple[int, int]) -> bool:
         """Compare an image's size with the one stated in its labels. Its own size counts; differences are listed."""
-        assert image.image is not None
         if image.size is None or image.size == size:
             return True
         sizes, advice = OtherSize(file=self._shown(image.image), actual=size, stated=image.size), ""
@@ -250,7 +247,6 @@ class DatasetWriter:
 
     def _write_stretched(self, image: AnnotatedImage, folder: Path) -> bool:
         """List an image with more than 8 bits, and write it with 8 bits if asked for. Return whether it is usable."""
-        assert image.image is not None
         if self._stretch:
             try:
                 pixels = read_pixels(image.image)
@@ -265,7 +261,6 @@ class DatasetWriter:
         return True
 
     def _leave_out_image(self, image: AnnotatedImage, reason: str, detail: str = "") -> None:
-        assert image.image is not None
         self._account.malformed("image", self._shown(image.image), reason, detail=detail)
         if image.objects:
             self._account.leave_out("object", self._shown(image.labels), reason, count=len(image.objects))
@@ -280,9 +275,6 @@ class DatasetWriter:
         if labelled:
             path = self._folder / "labels" / split / f"{name}.txt"
             path.write_text("".join(lines), encoding="utf-8", newline="")
-
-    def _write_image(self, image: Path, place: Path, copy: bool) -> None:
-        self._put[put_file(image, place, copy)] += 1
 
     def notes(self) -> list[str]:
         """Return notes for the user, one line each."""

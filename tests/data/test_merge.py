@@ -69,7 +69,7 @@ def folder(tmp_path):
     (tmp_path / "data").mkdir()
     tiled(
         tmp_path / "data",
-        [(AnnotatedImage("P1", Path("P1.txt"), None, None), (180, 100))],
+        [(AnnotatedImage("P1", Path("P1.txt"), Path("P1.png"), None), (180, 100))],
         TileSettings(100, 20),
         "detect",
     )
@@ -114,7 +114,7 @@ def test_every_object_comes_back_once(tmp_path_factory, data, task):
                 points = cv2.boxPoints(((x + 6, y + 6), size, angle))
                 points = points if task == "obb" else np.stack([points.min(0), points.max(0)])
                 objects.append(Annotation(data.draw(st.sampled_from(NAMES)), tuple(map(float, points.ravel()))))
-        images.append((AnnotatedImage(name, Path("a.txt"), None, None, objects), (280, 200)))
+        images.append((AnnotatedImage(name, Path("a.txt"), Path("a.png"), None, objects), (280, 200)))
         expected += [(name, item.name, item.points) for item in objects]
     cuts = tiled(tmp_path, images, TileSettings(96, overlap, scales), task)
     areas = {
@@ -146,7 +146,10 @@ def test_every_object_comes_back_once(tmp_path_factory, data, task):
 def test_an_oriented_object_cut_by_all_tiles_comes_back_whole(tmp_path):
     ship = Annotation("ship", tuple(cv2.boxPoints(((90, 50), (50, 12), 20)).ravel().tolist()))
     cuts = tiled(
-        tmp_path, [(AnnotatedImage("P1", Path("a"), None, None, [ship]), (180, 100))], TileSettings(100, 20), "obb"
+        tmp_path,
+        [(AnnotatedImage("P1", Path("a"), Path("a.png"), None, [ship]), (180, 100))],
+        TileSettings(100, 20),
+        "obb",
     )
     assert [len(tile.objects) for tile in cuts[0].tiles] == [1, 1]
     merge_detections(write_json(tmp_path / "p.json", detections(cuts, lambda *_: 0.9)), tmp_path, tmp_path / "out")
@@ -392,7 +395,7 @@ def test_missing_files_are_reported(folder):
 
 def test_a_tile_that_two_splits_have_needs_the_split(tmp_path):
     (tmp_path / "data").mkdir()
-    cut = cut_tiles(AnnotatedImage("P1", Path("a"), None, None), (180, 100), TileSettings(100, 20), "detect")
+    cut = cut_tiles(AnnotatedImage("P1", Path("a"), Path("a.png"), None), (180, 100), TileSettings(100, 20), "detect")
     with TileMapWriter(tmp_path / "data", "detect", NAMES, TileSettings(100, 20)) as tile_map:
         tile_map.add("train", cut)
         tile_map.add("val", cut)
