@@ -50,12 +50,12 @@ class _Found(NamedTuple):
 
     Attributes:
         number (int): Index of the image.
-        size (tuple[int, int] | None): Height and width in pixels. None if the image cannot be decoded.
+        size (tuple[int, int]): Height and width in pixels. Zeros if the image cannot be decoded.
         rows (np.ndarray): Detections in the format of `predict`.
     """
 
     number: int
-    size: tuple[int, int] | None
+    size: tuple[int, int]
     rows: np.ndarray
 
 
@@ -170,7 +170,7 @@ class UnlabeledStage:
                     file.flush()
                     progress.update(len(batch))
             progress.close()
-        return (found for found in _stored(path) if found.size is not None)
+        return (found for found in _stored(path) if any(found.size))
 
     def _write(
         self,
@@ -186,7 +186,6 @@ class UnlabeledStage:
         labels, boxes, empty = [], np.zeros(len(thresholds), int), 0
         sources: dict[str, str] = {}
         for number, size, rows in found:
-            assert size is not None  # it was decoded
             image, name = images.images[number], f"{number:07d}"
             # Ultralytics repairs truncated JPEGs in place, and a link would lead to the user's own file
             put_file(image, folder / "images" / f"{name}{image.suffix}", copy=image in images.unfinished)
@@ -299,7 +298,6 @@ def _labelled(
 ) -> Iterator[LabelledImage]:
     """Yield the images of a split that Ultralytics can use, with their labels and detections."""
     for number, size, rows in found:
-        assert size is not None  # it was decoded
         labels = usable_labels(images[number], data, args.task, args.single_cls)
         if isinstance(labels, str):
             continue
@@ -334,7 +332,7 @@ def _stored(path: Path) -> Iterator[_Found]:
             next(file, None)  # the first line is the fingerprint of the inputs
             for entry in map(json.loads, file):
                 rows = np.array(entry["found"], np.float64).reshape(-1, entry["columns"])
-                yield _Found(int(entry["image"]), entry["size"] and tuple(entry["size"]), rows)
+                yield _Found(int(entry["image"]), tuple(entry["size"] or (0, 0)), rows)
 
 
 def _cut(path: Path, inputs: str) -> None:
