@@ -333,16 +333,14 @@ def _with_unlabeled(planned: Plan) -> Plan:
     """Return the plan with the unlabelled images, and the state of the stage that labels them."""
     if not planned.entries:
         return planned
-    if planned.states.get("teacher") not in {"given", "reused"}:
-        images = find_unlabeled(planned.entries, planned.data)
-        return replace(planned, states={**planned.states, "unlabeled": "to be made"}, unlabeled=images)
-    stage = unlabeled_stage(planned.arguments, planned.data, planned.teacher, planned.entries)
-    state = stage.state
-    if state == "reused":
-        args = planned.arguments.replace(unlabeled=str(stage.file))
-        return replace(planned, states={**planned.states, "unlabeled": state}, arguments=args)
-    images = find_unlabeled(planned.entries, planned.data)
-    return replace(planned, states={**planned.states, "unlabeled": state}, unlabeled=images)
+    args = planned.arguments
+    state: State = "to be made"
+    if planned.states.get("teacher") in {"given", "reused"}:
+        stage = unlabeled_stage(args, planned.data, planned.teacher, planned.entries)
+        if (state := stage.state) == "reused":
+            args = args.replace(unlabeled=str(stage.file))
+    images = None if state == "reused" else find_unlabeled(planned.entries, planned.data)
+    return replace(planned, arguments=args, states={**planned.states, "unlabeled": state}, unlabeled=images)
 
 
 def _with_teacher(planned: Plan, models: Models, start: str | Path | None) -> Plan:

@@ -243,12 +243,12 @@ class StudentTrainer(PlainTrainer):
         self.schedule = TermSchedule(
             loss.gains.active, arguments.distill_every, arguments.im_every, assigns=assignment == "teacher"
         )
-        self.add_callback("on_train_epoch_start", _begin_epoch)
+        self.add_callback("on_train_epoch_start", StudentTrainer.begin_epoch)
         if calibration is not None:
             self.add_callback("on_train_epoch_end", partial(_keep_gains, calibration))
 
     def begin_epoch(self) -> None:
-        """Reset counts and measurements. Before plain epochs at the end, free teacher and amplifier."""
+        """Callback: reset counts and measurements. Before plain epochs at the end, free teacher and amplifier."""
         if self.distiller is None or self.schedule is None:
             return
         if not self.arguments.is_plain(self.epoch, self.epochs):
@@ -561,11 +561,6 @@ def _sources_of(arguments: Arguments, teacher: Detector | None) -> dict[str, str
     if arguments.unlabeled:
         sources["unlabeled"] = read_pseudo_set(str(arguments.unlabeled)).fingerprint
     return sources
-
-
-def _begin_epoch(trainer: StudentTrainer) -> None:
-    """Callback at the start of an epoch."""
-    trainer.begin_epoch()
 
 
 def _save_arguments(trainer: PlainTrainer) -> None:
