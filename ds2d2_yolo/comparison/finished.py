@@ -58,7 +58,11 @@ def read_comparison(folder: Path) -> tuple[Comparison, Results]:
         arguments = _arguments_by_method(first_runs)
         shared = _shared(list(arguments.values()))
         methods = [
-            Method(name, cast(Distil, run["inputs"]["distil"]), _differing(arguments[name], shared))
+            Method(
+                name,
+                cast(Distil, run["inputs"]["distil"]),
+                {key: value for key, value in arguments[name].items() if key not in shared},
+            )
             for name, run in first_runs.items()
         ]
         seeds = list(dict.fromkeys(run["seed"] for run in runs))
@@ -110,11 +114,6 @@ def _shared(arguments: Sequence[Mapping[str, object]]) -> dict[str, object]:
     return {key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)}
 
 
-def _differing(arguments: Mapping[str, object], shared: Mapping[str, object]) -> dict[str, object]:
-    """Return the arguments in which a method differs from the others."""
-    return {key: value for key, value in arguments.items() if key not in shared}
-
-
 def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:
     """Return the latest record of a teacher of the runs on their data. Methods may have several teachers."""
     wanted = [run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]]
@@ -134,16 +133,11 @@ def _stages_of(teacher: EvaluationRecord, runs: Sequence[RunRecord]) -> dict[str
     usual = cast(Mapping[str, object], teacher["inputs"]["settings"])["imgsz"]
     stages = {"teacher": training_seconds(teacher["weights"])}
     for run in runs:
-        size, arguments = _teacher_size(run), run["arguments"]
+        arguments = run["arguments"]
+        size = arguments.get("teacher_imgsz") or arguments.get("imgsz", DEFAULT_CFG_DICT["imgsz"])
         for role in ("teacher", "amplifier"):
             path = Path(str(arguments.get(role)))
             if path.is_file() and str(path) != teacher["weights"]:
                 what = role if role == "teacher" else f"{role} {read_amplifier(path)['wavelet']}"
                 stages[what if size == usual else f"{what} at {size}"] = training_seconds(str(path))
     return stages
-
-
-def _teacher_size(run: RunRecord) -> object:
-    """Return the image size of the teacher of a run, in pixels."""
-    arguments = run["arguments"]
-    return arguments.get("teacher_imgsz") or arguments.get("imgsz", DEFAULT_CFG_DICT["imgsz"])

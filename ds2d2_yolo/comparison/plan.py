@@ -265,11 +265,6 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
     return run.arguments.replace(name=name, exist_ok=True).run_folder
 
 
-def _places_of_unlabeled(run: Plan) -> object:
-    """Return absolute paths of the unlabelled images: the working folder of a worker may be another one."""
-    return [str(Path(entry).resolve()) for entry in run.entries] or run.arguments.unlabeled or False
-
-
 def _fingerprint_of_teacher(arguments: Arguments, run: Plan) -> object:
     """Return a fingerprint of the teacher: of its weights, of those it starts from, or of its architecture."""
     if has_teacher(run):
@@ -285,8 +280,10 @@ def _shared_arguments(asked: Mapping[str, object], arguments: Arguments, run: Pl
     shared |= {"teacher": run.arguments.teacher if has_teacher(run) else arguments.teacher}
     if run.teacher_stage and "start" in run.teacher_stage.inputs:
         shared["teacher"] = run.teacher_stage.overrides["model"]  # the path at which Ultralytics found the file
-    shared |= {"amplifier": arguments.amplifier, "unlabeled": _places_of_unlabeled(run)}
-    for name in _FILES:  # the working folder of a worker may be another one
+    # Absolute paths: the working folder of a worker may be another one
+    unlabeled = [str(Path(entry).resolve()) for entry in run.entries] or run.arguments.unlabeled or False
+    shared |= {"amplifier": arguments.amplifier, "unlabeled": unlabeled}
+    for name in _FILES:
         value = shared.get(name)
         if isinstance(value, (str, Path)) and Path(value).exists():
             shared[name] = str(Path(value).resolve())

@@ -165,14 +165,7 @@ def _tile_settings(chosen: Mapping[str, Any], given: Mapping[str, object], layou
         return None
     if not all(isinstance(scale, (int, float)) for scale in chosen["scales"]):
         raise DS2D2Error(f"scales={chosen['scales']}: expected numbers, such as scales=[0.5,1.0,1.5]", 2)
-    return TileSettings(
-        patch=patch,
-        overlap=chosen["overlap"],
-        scales=tuple(chosen["scales"]),
-        min_visible=chosen["min_visible"],
-        empty=chosen["empty"],
-        cut=chosen["cut"],
-    )
+    return TileSettings(patch=patch, **{name: chosen[name] for name in _TILING} | {"scales": tuple(chosen["scales"])})
 
 
 def _check_apart(source: Path, target: Path) -> None:

@@ -80,7 +80,6 @@ class Arguments:
     batch: int | float
     close_distill: float
     compile: bool | str
-    cos_lr: bool
     data: str
     device: Any
     distill_every: int
