@@ -14,6 +14,7 @@ import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, YAML
+from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
@@ -205,6 +206,29 @@ def stop_at(event: str, epoch: int, batch: int | None = None) -> tuple[str, Call
                 raise Killed
 
     return event, stop
+
+
+def interrupted_early() -> dict[str, list[Callable[[Any], None]]]:
+    """Ultralytics' callbacks, and one that interrupts a run after its first epoch is saved."""
+
+    def stop(trainer: Any) -> None:
+        raise KeyboardInterrupt
+
+    callbacks: dict[str, list[Callable[[Any], None]]] = get_default_callbacks()
+    callbacks["on_model_save"].append(stop)
+    return callbacks
+
+
+def short_of_memory(layer: int) -> tuple[str, Callable[[Any], None]]:
+    """A callback that makes a layer run out of memory once."""
+    failed = []
+
+    def fail_once(module: torch.nn.Module, inputs: Any) -> None:
+        if not failed and module.training:
+            failed.append(True)
+            raise RuntimeError("CUDA out of memory")
+
+    return "on_train_start", lambda trainer: trainer.model.model[layer].register_forward_pre_hook(fail_once)
 
 
 def make_stage(overrides: dict[str, Any], goal: str = "teacher", callbacks: Any = None) -> Path:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training_helpers import lively_model, save_checkpoint, short, write_data
+from training_helpers import lively_model, save_checkpoint, short, short_of_memory, write_data
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils.callbacks import get_default_callbacks
@@ -201,15 +201,8 @@ def test_a_damaged_checkpoint_starts_the_run_over(job_of):
 
 @pytest.mark.slow
 def test_a_batch_halved_for_lack_of_memory_is_an_error(job_of):
-    failed = []
-
-    def fail_once(module, inputs):
-        if not failed and module.training:
-            failed.append(True)
-            raise RuntimeError("CUDA out of memory")
-
-    callbacks = get_default_callbacks()
-    callbacks["on_train_start"].append(lambda t: t.model.model[4].register_forward_pre_hook(fail_once))
+    callbacks, (event, callback) = get_default_callbacks(), short_of_memory(layer=4)
+    callbacks[event].append(callback)
     with pytest.raises(DS2D2Error, match=r"out of memory: Ultralytics reduced the batch to 2.*pass batch=2"):
         execute(job_of("none"), DS2D2Trainer, callbacks)
 

@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 import torch
-from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
-from ultralytics.utils.callbacks import get_default_callbacks
+from training_helpers import interrupted_early, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
@@ -21,13 +20,8 @@ def stopped(tmp_path):
     given = short(teacher=str(teacher), data=str(data), project=str(tmp_path / "runs"), epochs=2)
     amplifier = shutil.move(make_stage({**given, "amplifier_epochs": 1}, "amplifier"), tmp_path / "amplifier.pt")
 
-    def stop(trainer):
-        raise KeyboardInterrupt
-
-    callbacks = get_default_callbacks()
-    callbacks["on_model_save"].append(stop)
     given |= {"student": str(small_yolo(tmp_path)), "amplifier": str(amplifier), "name": "run"}
-    trainer = DS2D2Trainer(overrides=given, _callbacks=callbacks)
+    trainer = DS2D2Trainer(overrides=given, _callbacks=interrupted_early())
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     return trainer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from training_helpers import interrupted_early, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
 from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import YAML
@@ -76,15 +76,10 @@ def test_running_a_plan_leaves_the_plan_as_it_was(asked):
 
 @pytest.mark.slow
 def test_an_interrupted_stage_is_planned_to_be_continued(asked):
-    def stop(trainer):
-        raise KeyboardInterrupt
-
-    callbacks = get_default_callbacks()
-    callbacks["on_model_save"].append(stop)
     del asked["student"]
     asked["epochs"] = 2
     with pytest.raises(KeyboardInterrupt):
-        make_stage(asked, callbacks=callbacks)
+        make_stage(asked, callbacks=interrupted_early())
     assert plan(asked, "teacher").states == {"teacher": "to be continued"}
 
 

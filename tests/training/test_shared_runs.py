@@ -7,9 +7,8 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from training_helpers import lively_model, no_network, save_checkpoint, short, small_yolo, write_data
+from training_helpers import interrupted_early, lively_model, no_network, save_checkpoint, short, small_yolo, write_data
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils.callbacks import get_default_callbacks
 
 from ds2d2_yolo import DS2D2Trainer
 from ds2d2_yolo.cli import main
@@ -68,14 +67,9 @@ def overrides(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stopped(overrides, tmp_path_factory):
     """The folder of a run that was interrupted after its first epoch of two."""
-
-    def stop(trainer):
-        raise KeyboardInterrupt
-
-    callbacks = get_default_callbacks()
-    callbacks["on_model_save"].append(stop)
     project = tmp_path_factory.mktemp("stopped")
-    trainer = DS2D2Trainer(overrides={**overrides, "project": str(project), "name": "run"}, _callbacks=callbacks)
+    given = {**overrides, "project": str(project), "name": "run"}
+    trainer = DS2D2Trainer(overrides=given, _callbacks=interrupted_early())
     assert [path.name for path in project.glob(".*")] == [".run.lock"]
     with pytest.raises(KeyboardInterrupt):
         trainer.train()

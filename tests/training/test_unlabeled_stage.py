@@ -15,6 +15,7 @@ from training_helpers import (
     make_stage,
     save_checkpoint,
     short,
+    short_of_memory,
     small_yolo,
     stop_at,
     tiny_yaml,
@@ -480,16 +481,8 @@ def test_resuming_without_the_labels_or_with_others_is_one_line(run_of):
 def test_running_out_of_memory_early_leaves_no_weights(run_of):
     """Ultralytics halves the batch and makes new loaders. The failed pass was in the middle of the student's loss."""
     trainer = DS2D2Trainer(overrides=run_of | {"epochs": 1, "batch": 2, "teacher_imgsz": 128, "val_kd": True})
-    failed = []
-
-    def fail_once(module, inputs):
-        if not failed and module.training:
-            failed.append(True)
-            raise RuntimeError("CUDA out of memory")
-
-    trainer.add_callback("on_train_start", lambda t: t.model.model[-1].register_forward_pre_hook(fail_once))
+    trainer.add_callback(*short_of_memory(layer=-1))
     trainer.train()
-    assert failed
     assert trainer.batch_size == 1
     (row,) = read_rows(trainer.csv)
     assert (row["labeled/images"], row["unlabeled/images"]) == (6, 5)
