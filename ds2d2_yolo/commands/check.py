@@ -16,8 +16,8 @@ from ds2d2_yolo.loading.images import SPLITS, images_of_split
 from ds2d2_yolo.loading.missing import missing_images
 from ds2d2_yolo.loading.unlabeled import images_at, is_set_file, read_pseudo_set, unlabeled_entries
 from ds2d2_yolo.options import complete_options, new_folder, usable_path
-from ds2d2_yolo.report.dataset import report_content, report_lines
 from ds2d2_yolo.report.dataset_plots import draw_plots
+from ds2d2_yolo.report.dataset_tables import report_content, report_lines
 from ds2d2_yolo.resources import is_shipped
 
 

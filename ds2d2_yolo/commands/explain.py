@@ -17,7 +17,7 @@ from ds2d2_yolo.loading.place import chosen_device
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_length
 from ds2d2_yolo.options import check_confidence, complete_options, new_folder, usable_path
-from ds2d2_yolo.report.index import save_sheets
+from ds2d2_yolo.report.sheets_page import save_sheets
 from ds2d2_yolo.training.arguments import FOOTPRINTS
 
 

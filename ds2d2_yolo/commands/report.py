@@ -20,7 +20,7 @@ from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.options import check_confidence, complete_options, new_folder, option_defaults, usable_path
 from ds2d2_yolo.report.comparison_page import comparison_page
-from ds2d2_yolo.report.run import Run, read_run, run_page
+from ds2d2_yolo.report.run_page import Run, read_run, run_page
 
 _COMPARISON_OPTIONS = {"run", "data", "conf", "out", "exist_ok", "safe"}  # options that also work for a comparison
 

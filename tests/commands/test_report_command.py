@@ -12,7 +12,7 @@ from ds2d2_yolo.cli import main
 from ds2d2_yolo.commands.report import run_report
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
-from ds2d2_yolo.report.run import read_run
+from ds2d2_yolo.report.run_page import read_run
 
 
 @pytest.fixture(scope="module")

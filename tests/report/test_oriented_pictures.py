@@ -167,7 +167,7 @@ def test_the_weight_of_the_training_is_explained_by_default(folder, tmp_path, mo
         seen.append(explanation.levels[0].disw)
         return draw_sheet(explanation, names, origin)
 
-    monkeypatch.setattr("ds2d2_yolo.report.index.draw_sheet", keep)
+    monkeypatch.setattr("ds2d2_yolo.report.sheets_page.draw_sheet", keep)
     for more in ([], ["footprint=rotated"]):
         given = [*(f"{key}={value}" for key, value in words.items()), f"out={tmp_path / 'out'}", *more]
         assert main(["explain", *given]) == 0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ds2d2_yolo.report.run import Run, run_page
+from ds2d2_yolo.report.run_page import Run, run_page
 
 COLUMNS = {
     "epoch": [1.0, 2.0],
