@@ -28,12 +28,12 @@ TRAINERS: dict[str, type[DetectionTrainer]] = {
 _COMBINED: dict[tuple[type[Any], type[Any]], type[Any]] = {}
 
 
-def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[Any]:
+def trainer_for(kind: type[Any], overrides: Mapping[str, Any]) -> type[Any]:
     """Return a trainer class for the model of a run. Its second base class is Ultralytics' trainer of the task.
 
     Args:
         kind (type): A trainer of this package, independent of the task.
-        overrides (Mapping[str, Any] | None): Arguments of the run.
+        overrides (Mapping[str, Any]): Arguments of the run.
 
     Returns:
         (type): `kind` if it suffices. Otherwise a class derived from `kind` and from Ultralytics' trainer of the task
@@ -44,7 +44,7 @@ def trainer_for(kind: type[Any], overrides: Mapping[str, Any] | None) -> type[An
         >>> [base.__name__ for base in trainer_for(DS2D2Trainer, {"student": "yolo11n-obb.yaml"}).__bases__]
         ['DS2D2Trainer', 'OBBTrainer']
     """
-    task, family = _task_and_family(overrides or {})
+    task, family = _task_and_family(overrides)
     base = RTDETRTrainer if family == RTDETRDetector.family else TRAINERS.get(task, DetectionTrainer)
     if issubclass(kind, base):
         return kind
