@@ -282,7 +282,6 @@ class Detector(ABC, Generic[RawT, AssignmentT]):
     def class_names(self) -> list[str]:
         """Names of the classes, by index."""
         names = self.model.names
-        assert isinstance(names, Mapping)
         return [str(names[index]) for index in sorted(names)]
 
     def freeze(self) -> None:

@@ -200,13 +200,12 @@ def _check_activation(config: Mapping[str, Any]) -> None:
     if text is None:
         return
     try:
-        call = ast.parse(str(text).strip(), mode="eval").body
-        assert isinstance(call, ast.Call)
+        call: Any = ast.parse(str(text).strip(), mode="eval").body  # others than calls have no `func`
         scope, _, name = ast.unparse(call.func).rpartition(".")
         known = scope in {"nn", "torch.nn"} and issubclass(getattr(torch.nn, name), torch.nn.Module)
         for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
             ast.literal_eval(argument)
-    except (SyntaxError, ValueError, AttributeError, TypeError, AssertionError):
+    except (SyntaxError, ValueError, AttributeError, TypeError):
         known = False
     if not known:
         raise TypeError(f"its activation is code: {text}")
