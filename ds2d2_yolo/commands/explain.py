@@ -18,6 +18,7 @@ from ds2d2_yolo.loading.safety import check_safety
 from ds2d2_yolo.method import WEIGHTS, filter_length
 from ds2d2_yolo.options import check_confidence, complete_options, new_folder, usable_path
 from ds2d2_yolo.report.sheets_page import save_sheets
+from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.arguments import FOOTPRINTS
 
 
@@ -65,7 +66,7 @@ def run_explain(given: Mapping[str, Any]) -> None:
     explanations = (explainer.explain(source.read(path, student)) for path in images)
     with report_full_disk(out):
         sheets = save_sheets(out, explanations, student.class_names, titles, explainer.origin)
-    print(f"Saved in {out}: index.html and {len(sheets)} sheets")
+    print(f"Saved in {out}: index.html and {counted(len(sheets), 'sheet')}")
 
 
 def run(arguments: Sequence[str]) -> None:

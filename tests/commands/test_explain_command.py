@@ -92,10 +92,11 @@ def test_missing_adapters_are_fitted_and_the_page_says_so(options, distilled, tm
     assert [(tmp_path / f"out{end}" / "index.html").is_file() for end in ("", "-2", "-3")] == [True] * 3
 
 
-def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path):
+def test_an_existing_folder_is_overwritten_only_on_request(options, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     run_explain({**options, "max_images": 1})
+    assert "index.html and 1 sheet\n" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     assert (tmp_path / "out-2" / "index.html").is_file()
     run_explain({**options, "max_images": 1, "exist_ok": True})
