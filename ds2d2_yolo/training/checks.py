@@ -104,6 +104,8 @@ def _complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Ma
             )
         return models
     difference, is_same_number = _difference(teacher, data)
+    if teacher.explicit_only and (difference is not None or epochs or goal == "teacher"):
+        raise _not_fine_tuned(arguments, teacher, difference, is_same_number)
     if difference is None and not epochs:
         check_teacher(teacher, path, data)
         if goal == "teacher":
@@ -120,14 +122,23 @@ def _complete_teacher(arguments: Arguments, goal: Goal, models: Models, data: Ma
             f"teacher={path}: {difference}. If they are the same classes, write the teacher's names into the data "
             f"YAML; if not, pass teacher_epochs={arguments.epochs} to fine-tune it"
         )
-    if difference is not None and teacher.explicit_only:
-        raise DS2D2Error(
-            f"teacher={path}: {difference}, and an {teacher.family} is not fine-tuned here; run 'yolo train "
-            f"model={path} data={arguments.data}' and pass its best.pt"
-        )
     if isinstance(arguments.pretrained, (str, Path)) and goal == "teacher":
         raise DS2D2Error(f"pretrained={arguments.pretrained}: the teacher starts from {path}; leave pretrained= out", 2)
     return models.with_start(data)
+
+
+def _not_fine_tuned(
+    arguments: Arguments, teacher: Detector, difference: str | None, is_same_number: bool
+) -> DS2D2Error:
+    """Return the error for a query-based teacher that would have to be fine-tuned."""
+    path = arguments.teacher
+    advice = f"run 'yolo train model={path} data={arguments.data}' and pass its best.pt"
+    if difference is None:
+        other = "leave teacher_epochs= out" if arguments.teacher_epochs else "pass it to 'ds2d2 train' as it is"
+        difference, advice = "is trained already on these classes", f"{other}, or {advice}"
+    elif is_same_number:
+        advice = f"if they are the same classes, write the teacher's names into the data YAML; if not, {advice}"
+    return DS2D2Error(f"teacher={path}: {difference}, and an {teacher.family} is not fine-tuned here; {advice}")
 
 
 def _difference(teacher: Detector, data: Mapping[str, Any]) -> tuple[str | None, bool]:

@@ -1,6 +1,7 @@
 """RT-DETR as teacher and as student, with its encoder's feature maps. Impossible options are refused in one line."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from training_helpers import batch_of, lively_model, save_checkpoint, short, wri
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, load_checkpoint
 
-from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
+from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer, plan
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import RTDETRDetector, build_model, detector_of
 from ds2d2_yolo.errors import DS2D2Error
@@ -156,6 +157,10 @@ MISTAKES = [
     ({"assignment": "teacher"}, "assignment=teacher: rtdetr-l cannot assign objects for .*; leave assignment= out"),
     ({"val_kd": True}, "val_kd=True: rtdetr-l predicts by queries"),
     ({"teacher": "rtdetr-l.yaml"}, "teacher=rtdetr-l.yaml: .* run 'yolo train model=rtdetr-l.yaml data=.*best.pt"),
+    (
+        {"teacher_epochs": 1},
+        "an RT-DETR is not fine-tuned here; leave teacher_epochs= out, or run 'yolo train model=.*",
+    ),
     ({"student": "rtdetr-l.yaml", "im_full": 1}, "im_full=1: rtdetr-l predicts by queries"),
     ({"student": "yolo11n.yaml", "layers": [[16], [29]]}, "layers=: rtdetr-l has layers 0 to 28, not 29"),
     ({"student": "yolo11n-obb.yaml"}, "teacher rtdetr-l is for task=detect, student yolo11n-obb for task=obb"),
@@ -169,6 +174,16 @@ def test_impossible_pairs_are_refused_before_writing(changes, message, files, tm
     with pytest.raises(DS2D2Error, match=message):
         DS2D2Trainer(overrides={**SHORT, **files, "project": str(tmp_path / "runs"), **changes})
     assert not (tmp_path / "runs").exists()
+
+
+def test_no_advice_to_fine_tune_it_here(files, tmp_path):
+    other = tmp_path / "data.yaml"
+    other.write_text(Path(files["data"]).read_text().replace("ship", "boat"))
+    same, similar = "pass it to 'ds2d2 train' as it is, or", "if they are the same classes, .*; if not,"
+    for data, advice in ((files["data"], same), (other, similar)):
+        with pytest.raises(DS2D2Error, match=f"is not fine-tuned here; {advice} run 'yolo train") as caught:
+            plan({"teacher": files["teacher"], "data": str(data)}, "teacher")
+        assert "teacher_epochs" not in str(caught.value)
 
 
 def test_as_a_student_it_is_not_compared(files, fresh_machine, capsys):
