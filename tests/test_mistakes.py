@@ -151,6 +151,7 @@ MISTAKES = [
     ("val model={nan_pt} data={data}", 1, "is damaged, model.0.conv.weight has values that are not finite"),
     ("train " + TRAIN + " pretrained={yaml_pt}", 1, "is damaged, it has no model YAML"),
     ("train resume={epoch_pt}", 1, "its entries are not those of an Ultralytics checkpoint (epoch is '1'"),
+    ("val model=yolo11n.yaml data={data}", 1, "is an architecture without trained weights; pass the .pt of a training"),
     # Code
     ("train " + TRAIN + " data={code_data}", 1, "its download: entry is code, which is not run here"),
     ("train " + TRAIN + " data={shell_data}", 1, "its download: entry is code, which is not run here"),

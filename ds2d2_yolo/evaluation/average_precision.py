@@ -143,6 +143,8 @@ def _load(model: str | Path | Model) -> Model:
     if isinstance(model, Model):
         detector = model
     else:
+        if Path(name).suffix.lower() in {".yaml", ".yml"}:
+            raise DS2D2Error(f"model={name}: is an architecture without trained weights; pass the .pt of a training")
         if name.endswith(".pt"):
             read_checkpoint("model", name)
         try:
