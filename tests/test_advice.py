@@ -238,3 +238,12 @@ def test_following_the_advice_of_an_error_helps(case, files, fresh_machine, tmp_
 def test_a_wrong_path_does_not_resume_the_last_run(files, fresh_machine, capsys):
     shutil.copytree(files["run"], fresh_machine / "runs" / "detect" / "train")
     assert "resume=run/last.pt: no checkpoint there" in error_of(["train", "resume=run/last.pt"], capsys)
+
+
+def test_a_run_without_an_epoch_is_begun_again(fresh_machine, capsys):
+    run = fresh_machine / "run"
+    (run / "weights").mkdir(parents=True)
+    (run / "args.yaml").write_text("model: yolo11n.yaml\n")
+    for path in (run, run / "weights" / "last.pt"):
+        error = error_of(["train", f"resume={path}"], capsys)
+        assert f"no checkpoint there; {run} has no finished epoch; run its command again" in error

@@ -131,6 +131,9 @@ class StudentTrainer(PlainTrainer):
             last = Path(asked) / "weights" / "last.pt"
             hint = similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
             hint = f"pass resume={last}" if last.is_file() else hint
+            folder = Path(asked) if Path(asked).is_dir() else Path(asked).parent.parent
+            if (folder / "args.yaml").is_file() and not (folder / "weights" / "last.pt").is_file():
+                hint = f"{folder} has no finished epoch; run its command again"
             raise DS2D2Error(f"resume={asked}: no checkpoint there; {hint}")
         if isinstance(asked, (str, Path)) and asked:
             _check_entries(asked, read_checkpoint("resume", asked)[1])
