@@ -17,12 +17,11 @@ from ds2d2_yolo.report.charts import draw_curves
 from ds2d2_yolo.report.progress import (
     BANDS_PICTURE,
     LOGARITHMIC,
-    PAIR_FILE,
     TERMS_PICTURE,
     curves_of_terms,
     draw_progress,
 )
-from ds2d2_yolo.training.results import read_columns
+from ds2d2_yolo.training.results import PAIR_FILE, read_columns
 from ds2d2_yolo.training.student import StudentTrainer
 
 _IMAGES = 2

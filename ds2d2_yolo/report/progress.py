@@ -12,9 +12,6 @@ from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.figures import Canvas, note, outline, scale_of, show_image, show_map
 from ds2d2_yolo.report.palette import ENERGY, ERROR, FAINT, WEIGHT, Quantity
 
-PAIR_FILE = "pair.json"
-"""File beside args.yaml with the pair of models."""
-
 TERMS_PICTURE, BANDS_PICTURE = "ds2d2_terms.png", "ds2d2_bands_{}.png"
 
 _TITLES = {

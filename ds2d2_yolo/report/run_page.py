@@ -18,9 +18,9 @@ from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, show_changes
 from ds2d2_yolo.report.charts import draw_changes, draw_curves
 from ds2d2_yolo.report.page import Folded, Grid, Paragraph, Part, Picture, Section, Table, facts, render_page
-from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, PAIR_FILE, TERMS_PICTURE, curves_of_terms
+from ds2d2_yolo.report.progress import BANDS_PICTURE, LOGARITHMIC, TERMS_PICTURE, curves_of_terms
 from ds2d2_yolo.report.text import SIZES, model_name, percent, points
-from ds2d2_yolo.training.results import TEACHER_FILE, read_columns
+from ds2d2_yolo.training.results import PAIR_FILE, TEACHER_FILE, read_columns
 
 _METRICS = {"mAP50(B)": "AP50", "mAP50-95(B)": "AP50-95"}
 

@@ -10,6 +10,12 @@ from ds2d2_yolo.files import whole_file
 TEACHER_FILE = "teacher.json"
 """File in a student's run folder: `mAP50` and `mAP50-95` of its teacher on the validation set, and `imgsz`."""
 
+PAIR_FILE = "pair.json"
+"""File in a student's run folder: the compared models and layers. A run with `plots=False` has none."""
+
+OF_A_STUDENT = (TEACHER_FILE, PAIR_FILE, "ds2d2_*.png")
+"""Patterns of the files that only this package writes into a student's run folder."""
+
 
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns, without spaces around them. A missing file has none."""

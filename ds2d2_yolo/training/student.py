@@ -41,7 +41,7 @@ from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
-from ds2d2_yolo.training.results import TEACHER_FILE, column_names
+from ds2d2_yolo.training.results import OF_A_STUDENT, TEACHER_FILE, column_names
 from ds2d2_yolo.training.resume import (
     ADAPTERS,
     own_random_numbers,
@@ -183,6 +183,8 @@ class StudentTrainer(PlainTrainer):
         set_random_state(state, self.device)
         vars(self.args).update(self.plan.completed)
         _save_arguments(self)
+        for path in (path for pattern in OF_A_STUDENT for path in self.save_dir.glob(pattern)):
+            path.unlink()  # with `exist_ok=True`: a page about this run must not show an earlier one
         if self.plan.metrics:
             scores = {name: float(self.plan.metrics.get(f"metrics/{name}(B)", 0)) for name in ("mAP50", "mAP50-95")}
             write_json(self.save_dir / TEACHER_FILE, {**scores, "imgsz": self.plan.arguments.teacher_size})

@@ -127,6 +127,18 @@ def test_a_constructor_trains_nothing(asked, tmp_path, log):
 
 
 @pytest.mark.slow
+def test_an_earlier_run_in_the_folder_leaves_no_files(asked, tmp_path):
+    folder = tmp_path / "runs" / "student"
+    folder.mkdir(parents=True)
+    own, other = [folder / name for name in ("teacher.json", "pair.json", "ds2d2_bands_0.png")], folder / "notes.png"
+    for path in (*own, other):
+        path.write_bytes(b"{}")
+    DS2D2Trainer(overrides={**asked, "name": "student", "exist_ok": True, "shares": [0] * 5}).train()
+    assert not any(path.exists() for path in own)
+    assert other.exists()
+
+
+@pytest.mark.slow
 def test_a_student_is_the_same_whether_stages_are_new_or_reused(asked):
     students = []
     for name, is_ready in (("new", False), ("reused", True)):
