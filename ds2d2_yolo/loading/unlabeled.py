@@ -87,11 +87,13 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
         (list[str]): Paths.
 
     Raises:
-        DS2D2Error: If the value is True but the data YAML names no unlabelled images.
+        DS2D2Error: If the value is True but the data YAML names no unlabelled images, or those that it names do not
+            exist.
 
     Example:
-        >>> unlabeled_entries(None, {"unlabeled": "more", "path": Path("/ships")}), unlabeled_entries(False, {})
-        (['/ships/more'], [])
+        >>> Path("more").mkdir()
+        >>> unlabeled_entries(None, {"unlabeled": "more", "path": Path()}), unlabeled_entries(False, {})
+        (['more'], [])
     """
     if value is True and not data.get("unlabeled"):
         raise DS2D2Error(
@@ -101,14 +103,21 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
     if value is False:
         return []
     root = Path()
-    if value is None or value is True:
+    is_in_yaml = value is None or value is True
+    if is_in_yaml:
         value, root = data.get("unlabeled") or [], Path(data["path"])
     if isinstance(value, str) and not (root / value).exists():
         value = [part.strip() for part in value.split(",") if part.strip()] or value
     entries = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
         raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file with one path per line", 2)
-    return [str(root / Path(entry).expanduser()) for entry in entries]
+    paths = {entry: root / Path(entry).expanduser() for entry in entries}
+    if is_in_yaml and (absent := [entry for entry, path in paths.items() if not path.exists()]):
+        raise DS2D2Error(
+            f"data={data.get('yaml_file')}: 'unlabeled: {absent[0]}' is {paths[absent[0]]}, which does not exist; "
+            "correct 'unlabeled:', or pass unlabeled=False"
+        )
+    return [str(path) for path in paths.values()]
 
 
 def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled:

@@ -93,14 +93,24 @@ def test_what_cannot_be_used_is_refused(data, monkeypatch, entries, message):
 
 
 def test_the_data_yaml_can_name_them(data):
-    inside = {**data, "unlabeled": ["a", "/b"]}
-    assert unlabeled_entries(None, inside) == unlabeled_entries(True, inside) == [str(data["path"] / "a"), "/b"]
+    (data["path"] / "a").mkdir()
+    inside = {**data, "unlabeled": ["a", str(more(data))]}
+    both = [str(data["path"] / "a"), str(more(data))]
+    assert unlabeled_entries(None, inside) == unlabeled_entries(True, inside) == both
     assert unlabeled_entries(False, inside) == []
     assert unlabeled_entries("c", inside) == ["c"]
     assert unlabeled_entries("c,d", inside) == unlabeled_entries("c, d,", inside) == ["c", "d"]
     assert unlabeled_entries(None, data) == []
     with pytest.raises(DS2D2Error, match="no line 'unlabeled:'"):
         unlabeled_entries(True, data)
+
+
+def test_a_wrong_path_in_the_data_yaml_is_named_as_such(data):
+    wrong = {**data, "unlabeled": "moer"}
+    with pytest.raises(DS2D2Error, match=r"data=set\.yaml: 'unlabeled: moer' is .*moer, which does not exist"):
+        unlabeled_entries(None, wrong)
+    assert unlabeled_entries(False, wrong) == []
+    assert unlabeled_entries("more", wrong) == ["more"]
 
 
 def test_a_fingerprint_is_of_the_images(data):
