@@ -133,6 +133,7 @@ def _measure(run: Run, baseline: Path | None, out: Path, options: Mapping[str, A
         "split": options["split"],
         "imgsz": options["imgsz"] or run.args.get("imgsz", 640),
         "single_cls": bool(run.args.get("single_cls")),
+        "classes": run.args.get("classes"),
         "device": options["device"],
         "plots": False,
     }

@@ -231,6 +231,7 @@ class _Jobs:
         complete = check_arguments(self.planned.arguments)
         names = ("batch", "split", "single_cls", "iou", "max_det")
         settings = {"imgsz": self.size, **{name: getattr(complete, name) for name in names}}
+        settings |= {} if complete.classes is None else {"classes": complete.classes}
         inputs = _json({**self.inputs, "teacher": of_teacher, "settings": settings})
         arguments = {**self.planned.arguments, "model": teacher, "imgsz": self.size}
         return EvaluationJob(kind="evaluation", **self._recorded("teacher", inputs, arguments))

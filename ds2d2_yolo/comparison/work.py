@@ -140,7 +140,7 @@ def _evaluate(arguments: Mapping[str, object], folder: Path) -> dict[str, object
         batch=batch,
         plots=False,
         **{name: getattr(complete, name) for name in ("imgsz", "device", "workers", "split", "single_cls")},
-        **{name: getattr(complete, name) for name in ("iou", "max_det")},
+        **{name: getattr(complete, name) for name in ("iou", "max_det", "classes")},
     )
     return {
         "AP50": evaluation.mAP50,

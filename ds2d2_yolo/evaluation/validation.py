@@ -25,7 +25,8 @@ def validate(path: str | Path, data: str, args: Any) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         overrides = {
-            name: getattr(args, name) for name in ("imgsz", "device", "workers", "split", "single_cls", "rect")
+            name: getattr(args, name)
+            for name in ("imgsz", "device", "workers", "split", "single_cls", "classes", "rect")
         }
         overrides |= {"model": str(path), "data": data, "plots": False, "mode": "val", "save_dir": folder}
         overrides["batch"] = args.batch if args.batch >= 1 else 16

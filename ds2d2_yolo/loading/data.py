@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 from ultralytics.data.utils import check_det_dataset, get_split_fraction, img2label_paths
 from ultralytics.nn.autobackend import check_class_names
 from ultralytics.utils import LOGGER, ROOT, SETTINGS, YAML, colorstr
@@ -151,7 +152,9 @@ def _check_values(path: str, data: Mapping[str, Any]) -> None:
             refuse_unusable(entry)
 
 
-def load_training_data(path: str, task: str, split: str = "val", single_cls: bool = False) -> dict[str, Any]:
+def load_training_data(
+    path: str, task: str, split: str = "val", single_cls: bool = False, classes: int | Sequence[int] | None = None
+) -> dict[str, Any]:
     """Read and check a data set for training. It must have usable images and labels.
 
     Args:
@@ -159,6 +162,7 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
         task (str): Ultralytics' name of the task.
         split (str): The split for evaluation.
         single_cls (bool): Whether all classes count as one.
+        classes (int | Sequence[int] | None): Classes to train on, by number. None means all.
 
     Returns:
         (dict[str, Any]): The data set, as described by Ultralytics.
@@ -186,6 +190,11 @@ def load_training_data(path: str, task: str, split: str = "val", single_cls: boo
             raise DS2D2Error(
                 f"data={path}: none of the {len(files)} {name} images can be used, {shorten(complaint, 300)}; "
                 f"run 'ds2d2 check data={path}' for a list"
+            )
+        if classes is not None and not _has_class(files, data, task, single_cls, classes):
+            raise DS2D2Error(
+                f"data={path}: none of the {len(files)} {name} images has an object of classes={classes}; pass numbers "
+                "of classes that have some, or leave classes= out"
             )
     warn_of_depth(path, images["training"])
     return data
@@ -280,6 +289,14 @@ def _first_problem(
                 )
             return None
     return reason or "no label file has an object"
+
+
+def _has_class(
+    images: Sequence[Path], data: Mapping[str, Any], task: str, single_cls: bool, classes: int | Sequence[int]
+) -> bool:
+    """Return whether an image has an object of one of the classes. Ultralytics leaves out the objects of others."""
+    found = (usable_labels(image, data, task, single_cls) for image in images)
+    return any(not isinstance(labels, str) and np.isin(labels.classes, classes).any() for labels in found)
 
 
 def _announce_download(data: str) -> None:

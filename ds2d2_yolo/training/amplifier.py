@@ -99,7 +99,7 @@ class AmplifierTrainer(PlainTrainer):
                 )
             check_has_amplifier(detector, arguments.model, arguments.data)
             path = overrides["data"] = resolve_data(arguments.data)
-            data = load_training_data(path, arguments.task, arguments.split, arguments.single_cls)
+            data = load_training_data(path, arguments.task, arguments.split, arguments.single_cls, arguments.classes)
             check_teacher(detector, arguments.model, data)
         super().__init__(cfg, overrides, _callbacks)
         self.amplifier = self.wdir / "amplifier.pt"

@@ -78,6 +78,7 @@ class Arguments:
     amplifier_epochs: int | None
     assignment: str
     batch: int | float
+    classes: int | list[int] | None
     close_distill: float
     compile: bool | str
     data: str

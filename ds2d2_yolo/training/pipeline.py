@@ -225,7 +225,7 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     else:
         pair = check_pair(teacher, student, args.imgsz, args.layers, args.teacher_imgsz)
     check_place(args.device, args.amp, args.project, args.run_folder)
-    data = load_training_data(args.data, args.task, args.split, args.single_cls)
+    data = load_training_data(args.data, args.task, args.split, args.single_cls, args.classes)
     # Initial weights of a new teacher if it is the goal. With a student, `pretrained` concerns the student.
     start = args.pretrained if goal == "teacher" and isinstance(args.pretrained, (str, Path)) else None
     # Public weights for new models must be available
@@ -317,7 +317,7 @@ def _with_entries(planned: Plan) -> Plan:
         if args.preset == "self-training" and not entries:
             raise DS2D2Error("preset=self-training: pass unlabeled=path/to/images, or another preset", 2)
         if entries and args.split != "val":  # the teacher's thresholds are those of the validation set
-            load_training_data(args.data, args.task, "val", args.single_cls)
+            load_training_data(args.data, args.task, "val", args.single_cls, args.classes)
     if planned.arguments.unlabeled:
         check_unlabeled(planned.arguments, planned.teacher, student)
     elif args.unlabeled is not False and (unused := [name for name in UNLABELED if vars(args)[name] != DEFAULTS[name]]):

@@ -525,7 +525,8 @@ def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
     if not is_over:
         _check_sources(last, arguments, checkpoint["epoch"])
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
-    data = load_training_data(resolve_data(arguments.data), arguments.task, arguments.split, arguments.single_cls)
+    split, classes = arguments.split, arguments.classes
+    data = load_training_data(resolve_data(arguments.data), arguments.task, split, arguments.single_cls, classes)
     began = Path(str(checkpoint["train_args"].get("data")))
     if not is_over and Path(arguments.data).resolve() != began.resolve():  # images that changed in place get a warning
         expected = peek_state(last, checkpoint["epoch"]).get("data")

@@ -50,6 +50,13 @@ def test_a_second_report_leaves_the_first_alone(reported, distilled):
     shutil.rmtree(distilled.run / "report-2")
 
 
+def test_only_the_classes_of_the_run_are_measured(distilled, tmp_path):
+    run = shutil.copytree(distilled.run, tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
+    YAML.save(run / "args.yaml", {**YAML.load(run / "args.yaml"), "classes": [0]})
+    run_report({"run": str(run), "device": "cpu"})
+    assert "3 images of 'val' with 3 objects" in Page(run / "report" / "report.html").text  # of 6
+
+
 def test_an_unfinished_run_is_reported_from_its_files(distilled, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

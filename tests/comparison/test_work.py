@@ -221,6 +221,15 @@ def test_the_batch_of_the_evaluation_is_that_of_a_validation(task, tmp_path):
     assert evaluation["settings"]["batch"] == trainer.test_loader.batch_size
 
 
+def test_only_the_chosen_classes_are_evaluated(teacher, data, tmp_path):
+    inputs = {"data": fingerprint_of_data(check_det_dataset(str(data)), "val")}
+    arguments = short(model=str(teacher), data=str(data), classes=[0])
+    job = {"kind": "evaluation", "title": "teacher", "folder": str(tmp_path / "teacher"), "inputs": inputs}
+    execute({**job, "record": str(tmp_path / "teacher.json"), "arguments": arguments}, DS2D2Trainer)
+    evaluation = json.loads((tmp_path / "teacher" / "coco" / "coco.json").read_text())
+    assert (evaluation["images"], evaluation["objects"]) == (4, 4)  # of 8 objects
+
+
 def test_a_start_is_noted_once_for_all_processes(tmp_path, monkeypatch):
     for rank in (0, 1):
         monkeypatch.setattr("ds2d2_yolo.comparison.work.RANK", rank)

@@ -38,6 +38,18 @@ def test_the_split_for_evaluation_must_have_objects(split, labels, data):
         load_training_data(str(data), "detect", split)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_both_splits_must_have_an_object_of_the_chosen_classes(split, data):
+    for name in ("train", "val"):
+        put(data.parent, name, "a.png", labels="1 0.5 0.5 0.2 0.2\n" if name == split else "0 0.5 0.5 0.2 0.2\n")
+    write(data, data.read_text().replace('["ship"]', '["ship", "plane"]'))
+    which = {"train": "training", "val": "validation"}[split]
+    for classes in (0, [0], [0, 7]):
+        with pytest.raises(DS2D2Error, match=rf"none of the 1 {which} images has an object of classes="):
+            load_training_data(str(data), "detect", classes=classes)
+    assert load_training_data(str(data), "detect", classes=[0, 1])
+
+
 def test_a_split_that_is_not_used_may_be_unusable(data):
     put(data.parent, "test", "a.png")
     put(data.parent, "val", "a.png", image=b"")
