@@ -84,10 +84,9 @@ def folder_of_teacher(results: Results, folder: Path) -> Path:
     return folder / "runs" / f"teacher-{fingerprint_of_inputs(results.teacher['inputs'])[:8]}"
 
 
-def coco_evaluation(folder: Path, run: RunRecord | None = None) -> CocoEvaluation | None:
-    """Return the saved COCO evaluation of a run. If it is missing, the teacher's is returned, or None."""
-    names = [] if run is None else [folder_of(run, folder).name]
-    names += [path.stem for path in sorted((folder / "runs").glob("teacher-*.json"))]
+def coco_evaluation(folder: Path, run: RunRecord) -> CocoEvaluation | None:
+    """Return the saved COCO evaluation of a run. If it is missing, that of a teacher is returned, or None."""
+    names = [folder_of(run, folder).name, *(path.stem for path in _records_of_teachers(folder))]
     files = [path for name in names if (path := folder / "runs" / name / "coco" / "coco.json").is_file()]
     return cast(CocoEvaluation, _read(files[0])) if files else None
 
@@ -117,15 +116,20 @@ def _shared(arguments: Sequence[Mapping[str, object]]) -> dict[str, object]:
 def _teacher_of(folder: Path, runs: Sequence[RunRecord]) -> EvaluationRecord:
     """Return the latest record of a teacher of the runs on their data. Methods may have several teachers."""
     wanted = [run["inputs"]["teacher"] for run in runs if "teacher" in run["inputs"]]
-    paths = sorted((folder / "runs").glob("teacher-*.json"))
     records = [
         record
-        for record in (cast(EvaluationRecord, _read(path)) for path in paths)
+        for record in _records_of_teachers(folder).values()
         if record["inputs"]["data"] == runs[0]["inputs"]["data"]
     ]
     if not records:
         raise DS2D2Error(f"run={folder}: has no record of the teacher; run the same 'ds2d2 compare' again")
     return max(records, key=lambda record: (record["inputs"]["teacher"] in wanted, record["date"]))
+
+
+def _records_of_teachers(folder: Path) -> dict[Path, EvaluationRecord]:
+    """Return the records of teachers by file. Those of a method such as `teacher-assignment` have similar names."""
+    records = {path: _read(path) for path in sorted((folder / "runs").glob("teacher-*.json"))}
+    return {path: cast(EvaluationRecord, record) for path, record in records.items() if "method" not in record}
 
 
 def _stages_of(teacher: EvaluationRecord, runs: Sequence[RunRecord]) -> dict[str, float | None]:

@@ -72,7 +72,7 @@ def comparison_page(folder: Path, data: str | None = None, confidence: float = 0
 
 def _summary(comparison: Comparison, results: Results) -> Section:
     arguments = comparison.arguments
-    evaluation = coco_evaluation(comparison.folder)
+    evaluation = coco_evaluation(comparison.folder, results.runs[0])  # the folder may hold teachers of other data
     measured_on = f"{evaluation['images']} images with {evaluation['objects']} objects" if evaluation else "unknown"
     values: dict[str, object] = {
         "student": arguments["model"],

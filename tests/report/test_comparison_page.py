@@ -18,6 +18,7 @@ from ds2d2_yolo.comparison.work import execute
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes
+from ds2d2_yolo.report.comparison_page import comparison_page
 from ds2d2_yolo.report.comparison_tables import save_comparison
 from ds2d2_yolo.report.page import Section, render_page
 
@@ -96,6 +97,22 @@ def test_records_of_other_runs_do_not_count(copied):
     other = json.loads(record.read_text()) | {"seed": 7}
     (copied / "runs" / "plain-7-00000000.json").write_text(json.dumps(other))
     assert read_comparison(copied)[0].seeds == [0, 1]
+
+
+def test_images_are_counted_in_the_evaluation_of_a_run(copied):
+    record, other = next((copied / "runs").glob("teacher-*.json")), copied / "runs" / "teacher-00000000"
+    content = json.loads(record.read_text())
+    other.with_suffix(".json").write_text(json.dumps(content | {"inputs": content["inputs"] | {"data": "another"}}))
+    (other / "coco").mkdir(parents=True)
+    (other / "coco" / "coco.json").write_text(json.dumps({"images": 77, "objects": 99, "settings": {}}))
+    assert "3 images with 6 objects" in comparison_page(copied)
+
+
+def test_a_method_may_be_called_like_the_teacher(copied):
+    record = next((copied / "runs").glob("ds2d2-0-*.json"))  # younger than the teacher's record, on the same data
+    teacher = read_comparison(copied)[1].teacher
+    (copied / "runs" / "teacher-assignment-0-00000000.json").write_text(record.read_text())
+    assert read_comparison(copied)[1].teacher == teacher
 
 
 def test_a_folder_that_was_moved_is_reported_all_the_same(copied, tmp_path):
