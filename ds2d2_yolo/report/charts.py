@@ -56,7 +56,7 @@ def draw_curves(
         _label_ends(axes, ends)
         axes.set_title(title, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("epoch", fontsize=8, color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))  # also of a single epoch
         tidy(axes, "y")
     return canvas
 

@@ -24,6 +24,7 @@ from ds2d2_yolo.report.page import Folded, Heading, Paragraph, Part, Picture, Se
 from ds2d2_yolo.report.palette import METHODS
 from ds2d2_yolo.report.progress import LOGARITHMIC, curves_of_terms
 from ds2d2_yolo.report.text import SIZES, model_name, percent
+from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.results import read_columns
 
 _DISTILS = {"none": "none", "ultralytics": "Ultralytics'", "ds2d2": "DS2D2"}
@@ -144,7 +145,7 @@ def _curves(comparison: Comparison, results: Results) -> Section:
         if terms := curves_of_terms(_mean_columns(tables)):
             length = len(next(iter(next(iter(terms.values())).values())))
             canvas = draw_curves(terms, range(1, length + 1), logarithmic=LOGARITHMIC)
-            caption = f"{method.name}, mean over {len(tables)} seeds. Numbers are those of the last epoch."
+            caption = f"{method.name}, mean over {counted(len(tables), 'seed')}. Numbers are those of the last epoch."
             parts.append(Picture(canvas.png(), f"Terms of {method.name} by epoch", caption))
     return Section("Curves", parts)
 

@@ -101,6 +101,9 @@ def test_curves_with_gaps_of_one_epoch_and_of_zeros_are_drawn():
     for values in ([1.0], [float("nan"), 2.0], [0.0, 0.0], [float("nan")] * 2):
         canvas = draw_curves({"a": {"x": values, "y": values}}, range(1, len(values) + 1), logarithmic=("a",))
         assert canvas.png().startswith(b"\x89PNG")
+        (axes,) = canvas.figure.axes
+        assert axes.get_xlabel() == "epoch"
+        assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def test_changes_are_sorted_with_the_best_on_top():
