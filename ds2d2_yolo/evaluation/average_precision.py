@@ -29,7 +29,7 @@ from ds2d2_yolo.evaluation.scores import check_max_dets, coco_scores
 from ds2d2_yolo.evaluation.validation import mask_and_keypoint_metrics
 from ds2d2_yolo.files import report_full_disk
 from ds2d2_yolo.loading.classes import class_difference, in_order
-from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, resolve_data
+from ds2d2_yolo.loading.data import check_keypoint_shape, load_data, refuse_missing_images, resolve_data
 from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.models import check_keypoints
 from ds2d2_yolo.loading.place import check_place
@@ -79,6 +79,7 @@ def evaluate(model: str | Path | Model, data: str | Path, *, max_dets: int = 100
         raise DS2D2Error(
             f"split={args.split}: {description[args.split]} has no images; put some there, or pass another split="
         )
+    refuse_missing_images(args.data, args.split, description[args.split], images)
     _check_classes(title, detector.names, description["names"], args.single_cls)
     if task == "pose":
         check_keypoint_shape(args.data, description)

@@ -19,7 +19,7 @@ from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import InputImage, read_image, spread_out
 from ds2d2_yolo.loading.classes import class_difference, in_order
-from ds2d2_yolo.loading.data import load_data, resolve_data
+from ds2d2_yolo.loading.data import load_data, refuse_missing_images, resolve_data
 from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
@@ -223,6 +223,8 @@ def _trained_size(student: Detector) -> int:
 def _load_data(option: str, path: str, split: str, names: Sequence[str]) -> dict[str, Any]:
     try:
         data = load_data(resolve_data(path), split)
+        if images := images_of_split(data[split]):
+            refuse_missing_images(path, split, data[split], images)
     except DS2D2Error as error:
         raise DS2D2Error(str(error).replace("data=", f"{option}=", 1)) from error
     difference = class_difference(names, in_order(data["names"]))

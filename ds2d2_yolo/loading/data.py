@@ -246,10 +246,30 @@ def _check_images(path: str, name: str, entries: Any, images: Sequence[Path], sp
     if not images:
         empty = f"the {name} set {entries} has no images; put some there, or correct '{split}:' in the YAML"
         raise DS2D2Error(f"data={path}: {missing_images(path, [split]) or empty}")
+    refuse_missing_images(path, name, entries, images)
+
+
+def refuse_missing_images(path: str, name: str, entries: str | Sequence[str], images: Sequence[Path]) -> None:
+    """Refuse images of lists that Ultralytics cannot read, in place of its error.
+
+    Args:
+        path (str): The data YAML.
+        name (str): What the images are, such as `training`.
+        entries (str | Sequence[str]): The split's entry in the checked data YAML.
+        images (Sequence[Path]): Its images, at least one.
+
+    Raises:
+        DS2D2Error: If none of them exists, or they are named without a folder.
+    """
     if not any(image.is_file() for image in images):
         advice = lists_elsewhere(entries, images)
         raise DS2D2Error(
             f"data={path}: none of the {len(images)} {name} images exists, for example {images[0]}; {advice}"
+        )
+    if not Path(img2label_paths([str(images[0])])[0]).parent.name:
+        raise DS2D2Error(
+            f"data={path}: the list of {name} images names {images[0]} without a folder, which Ultralytics cannot "
+            f"read; write its whole path, or ./{images[0]} if the list lies beside it"
         )
 
 

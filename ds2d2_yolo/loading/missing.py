@@ -121,4 +121,6 @@ def lists_elsewhere(entries: str | Iterable[str], images: Sequence[Path]) -> str
     for entry in map(Path, [entries] if isinstance(entries, str) else entries):
         if entry.is_file() and (entry.parent / images[0]).is_file() and not images[0].is_absolute():
             return f"in {entry.name} write ./{images[0].as_posix()}, as lines without ./ count from the working folder"
+        if entry.is_file() and "\\" in images[0].name:  # on Windows it separates folders, and no name has it
+            return f"in {entry.name} write / in place of \\"
     return "correct the paths in the list of the split"

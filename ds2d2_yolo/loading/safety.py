@@ -61,7 +61,8 @@ def refuse_unsafe_caches(named: str, splits: Iterable[str | Iterable[str] | None
         DS2D2Error: If a cache holds more than plain values and arrays.
     """
     images: list[str | Path] = [image for split in splits for image in images_of_split(split)]
-    for folder in sorted({Path(label).parent for label in img2label_paths(images)}):
+    folders = {Path(label).parent for label in img2label_paths(images)}
+    for folder in sorted(folder for folder in folders if folder.name):  # images in no folder have no cache
         cache = folder.with_suffix(".cache")
         try:
             with cache.open("rb") as file:

@@ -130,6 +130,8 @@ def wrong(distilled, tmp_path_factory):
     names.names = {0: "ship", 1: "airplane"}
     (folder / "bad").mkdir()
     (folder / "bad" / "a.png").write_bytes(b"no image")
+    (folder / "list.txt").write_text("images/val/gone.png\n")
+    (folder / "lost.yaml").write_text(distilled.data.read_text().replace("val: images/val", f"val: {folder}/list.txt"))
     (folder / "other.yaml").write_text(distilled.data.read_text().replace("vehicle", "lorry"))
     return {
         "folder": folder,
@@ -152,6 +154,7 @@ MISTAKES = [
     ({"source": "{folder}/bad"}, 1, "a.png: cannot be read as an image"),
     ({"source": "{folder}/missing.yaml"}, 1, "source={folder}/missing.yaml: "),
     ({"source": "{folder}/other.yaml"}, 1, "than the models (teacher class 1 is 'vehicle', in the data set 'lorry')"),
+    ({"source": "{folder}/lost.yaml"}, 1, "lost.yaml: none of the 1 val images exists, for example images/val/gone"),
     ({"split": "test"}, 1, "data.yaml has no line 'test:'; add it, or pass split=val"),
     ({"teacher": "{folder}/missing.pt"}, 1, "teacher={folder}/missing.pt: no such file"),
     ({"teacher": "yolo11s.yaml"}, 2, "teacher=yolo11s.yaml: only a trained model can be explained"),

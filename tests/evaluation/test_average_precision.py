@@ -544,6 +544,8 @@ def belongings(tmp_path_factory):
     text = data.read_text()
     (folder / "empty").mkdir()
     (folder / "set" / "empty.yaml").write_text(text.replace("val: images/val", f"val: {folder / 'empty'}"))
+    (folder / "list.txt").write_text("images/val/gone.png\n")
+    (folder / "set" / "lost.yaml").write_text(text.replace("val: images/val", f"val: {folder / 'list.txt'}"))
     (folder / "set" / "odd.yaml").write_text(f"{text}kpt_shape: [4]\n")
     (folder / "set" / "points.yaml").write_text(f"{text}kpt_shape: [4, 2]\n")
     (folder / "set" / "twice.yaml").write_text(text.replace("vehicle", "ship"))
@@ -559,6 +561,7 @@ def belongings(tmp_path_factory):
         ({"model": "broken.pt"}, "broken.pt: cannot be loaded", 1),
         ({"model": "classify.pt"}, "classify.pt: is trained for task=classify, .*run 'yolo val model=", 1),
         ({"model": "segment.pt"}, "Segment dataset requires equal numbers of boxes|label file holds boxes", 1),
+        ({"data": "set/lost.yaml"}, "none of the 1 val images exists, for example images/val/gone.png; correct", 1),
         ({"model": "pose.pt"}, "set/data.yaml: the line 'kpt_shape:' is missing", 1),
         (
             {"model": "pose.pt", "data": "set/odd.yaml"},

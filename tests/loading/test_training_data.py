@@ -38,6 +38,23 @@ def test_the_split_for_evaluation_must_have_objects(split, labels, data):
         load_training_data(str(data), "detect", split)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (r"images\train\a.png", r"none of the 1 training images exists, .*; in list\.txt write / in place of \\"),
+        (r"C:\ships\a.png", r"none of the 1 training images exists, .*; in list\.txt write / in place of \\"),
+        ("b.png", "none of the 1 training images exists, for example b.png; correct the paths in the list"),
+        ("a.png", "names a.png without a folder, .*; write its whole path, or ./a.png if the list lies beside it"),
+    ],
+)
+def test_lists_that_ultralytics_cannot_read_get_advice(line, message, data, monkeypatch):
+    write(data.parent / "list.txt", f"{line}\n")
+    write(data, data.read_text().replace('"images/train"', '"list.txt"'))
+    monkeypatch.chdir(data.parent / "images" / "train")
+    with pytest.raises(DS2D2Error, match=message):
+        load_training_data(str(data), "detect")
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_both_splits_must_have_an_object_of_the_chosen_classes(split, data):
     for name in ("train", "val"):
