@@ -102,22 +102,15 @@ def unlabeled_entries(value: Any, data: Mapping[str, Any]) -> list[str]:
         )
     if value is False:
         return []
-    root = Path()
-    is_in_yaml = value is None or value is True
-    if is_in_yaml:
-        value, root = data.get("unlabeled") or [], Path(data["path"])
+    root, named_in = Path(), None
+    if value is None or value is True:
+        value, root, named_in = data.get("unlabeled") or [], Path(data["path"]), data.get("yaml_file")
     if isinstance(value, str) and not (root / value).exists():
         value = [part.strip() for part in value.split(",") if part.strip()] or value
     entries = [value] if isinstance(value, (str, Path)) else value
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, (str, Path)) for entry in entries):
         raise DS2D2Error(f"unlabeled={value}: expected a folder of images, or a text file with one path per line", 2)
-    paths = {entry: root / Path(entry).expanduser() for entry in entries}
-    if is_in_yaml and (absent := [entry for entry, path in paths.items() if not path.exists()]):
-        raise DS2D2Error(
-            f"data={data.get('yaml_file')}: 'unlabeled: {absent[0]}' is {paths[absent[0]]}, which does not exist; "
-            "correct 'unlabeled:', or pass unlabeled=False"
-        )
-    return [str(path) for path in paths.values()]
+    return _paths_of(entries, root, named_in)
 
 
 def find_unlabeled(entries: Sequence[str], data: Mapping[str, Any]) -> Unlabeled:
@@ -259,6 +252,18 @@ def images_at(entries: Sequence[str]) -> list[Path]:
             )
         images += [image for image in found if image.is_file()]
     return images
+
+
+def _paths_of(entries: Sequence[str | Path], root: Path, data: str | None) -> list[str]:
+    """Return the paths of unlabelled images. Those that a data YAML names must exist; `images_at` checks others."""
+    paths = [root / Path(entry).expanduser() for entry in entries]
+    for entry, path in zip(entries, paths, strict=True):
+        if data is not None and not path.exists():
+            raise DS2D2Error(
+                f"data={data}: 'unlabeled: {entry}' is {path}, which does not exist; correct 'unlabeled:', or pass "
+                "unlabeled=False"
+            )
+    return list(map(str, paths))
 
 
 def _splits_by_rank(data: Mapping[str, Any]) -> dict[str, Split]:

@@ -128,13 +128,7 @@ class StudentTrainer(PlainTrainer):
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier", "unlabeled")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
         if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics uses the last run
-            last = Path(asked) / "weights" / "last.pt"
-            hint = similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
-            hint = f"pass resume={last}" if last.is_file() else hint
-            folder = Path(asked) if Path(asked).is_dir() else Path(asked).parent.parent
-            if (folder / "args.yaml").is_file() and not (folder / "weights" / "last.pt").is_file():
-                hint = f"{folder} has no finished epoch; run its command again"
-            raise DS2D2Error(f"resume={asked}: no checkpoint there; {hint}")
+            raise DS2D2Error(f"resume={asked}: no checkpoint there; {_what_to_resume(Path(asked))}")
         if isinstance(asked, (str, Path)) and asked:
             _check_entries(asked, read_checkpoint("resume", asked)[1])
         try:
@@ -477,6 +471,17 @@ def enlarged(large: torch.Tensor, images: torch.Tensor, ratio: int) -> torch.Ten
     if list(large.shape[2:]) == size:
         return large
     return F.interpolate(large, size, mode="bilinear", align_corners=False)
+
+
+def _what_to_resume(asked: Path) -> str:
+    """Return what to do if there is no checkpoint at a path: the folder of a run, a wrong path in it, or any other."""
+    folder = asked if asked.is_dir() else asked.parent.parent
+    last = folder / "weights" / "last.pt"
+    if asked.is_dir() and last.is_file():
+        return f"pass resume={last}"
+    if (folder / "args.yaml").is_file() and not last.is_file():
+        return f"{folder} has no finished epoch; run its command again"
+    return similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
 
 
 def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
