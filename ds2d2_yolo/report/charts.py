@@ -118,16 +118,18 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
         name: axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]
         for name, (value, _) in ends.items()
     }
-    spacing, last = 0.105, -np.inf
+    spacing, below, above = 0.105, -np.inf, 1.0 + 0.105
+    upwards = sorted(places, key=lambda name: places[name])
     moved = {}
-    for name in sorted(places, key=lambda name: places[name]):
-        last = moved[name] = max(places[name], last + spacing)
-    excess, lowest = max(0.0, last - 1.0), min(moved.values())
+    for name in upwards:
+        below = moved[name] = max(places[name], below + spacing)
+    for name in reversed(upwards):  # those above the panel push the others down
+        above = moved[name] = min(moved[name], above - spacing)
     for name, (value, colour) in ends.items():
         axes.annotate(
             f"{name} {value:.3g}",
             (1.0, places[name]),
-            xytext=(1.05, moved[name] - excess * (moved[name] - lowest) / max(last - lowest, 1e-9)),
+            xytext=(1.05, moved[name]),
             xycoords="axes fraction",
             textcoords="axes fraction",
             fontsize=7.5,

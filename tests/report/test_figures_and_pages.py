@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from matplotlib.colors import LogNorm
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from PIL import Image
 
 from ds2d2_yolo.explanation.images import InputImage
@@ -104,6 +106,16 @@ def test_curves_with_gaps_of_one_epoch_and_of_zeros_are_drawn():
         (axes,) = canvas.figure.axes
         assert axes.get_xlabel() == "epoch"
         assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize("ends", [(1, 50, 99), (97, 98, 99, 100), (0, 1, 2, 99, 100)])
+def test_names_at_the_ends_of_curves_do_not_overlap(ends):
+    curves = {f"curve {number}": [0.0, end] for number, end in enumerate(ends)}
+    canvas = draw_curves({"a": curves}, [1, 2])
+    canvas.png()
+    names = canvas.figure.axes[0].texts
+    boxes = sorted(Text.get_window_extent(name).bounds[1::2] for name in names)  # without the lines to the curves
+    assert all(low + height <= above for (low, height), (above, _) in pairwise(boxes))
 
 
 def test_changes_are_sorted_with_the_best_on_top():
