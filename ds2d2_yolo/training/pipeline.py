@@ -135,7 +135,7 @@ class Plan:
             f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {self.data['nc']} classes",
             f"  box coding: student {self.student.box_coding}; teacher {self.teacher.box_coding}",
             *([] if self.start is None else [self.start]),
-            *self.pair.table_lines(),
+            *(self.pair.table_lines() if arguments.needs_teacher else []),
             *_describe_sizes(arguments),
             f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
         ]
@@ -248,6 +248,8 @@ def _describe_sizes(args: Arguments) -> list[str]:
     """Return the line that tells at which sizes images are seen; none where both models see the same."""
     if args.teacher_size == args.imgsz:
         return []
+    if not args.needs_teacher:
+        return [f"  images: {args.imgsz} pixels; the teacher works at {args.teacher_size}, before the training"]
     how = f"loaded at {args.teacher_size} pixels for the teacher, reduced to {args.imgsz} for the student"
     return [f"  images: {how}, and so are the teacher's maps"]
 

@@ -266,9 +266,11 @@ def test_the_data_yaml_can_name_the_images(asked, oracle):
 
 
 def test_self_training_needs_no_amplifier_and_no_warning(asked):
-    planned = plan({**asked, "student": "yolov8n.yaml", "preset": "self-training"})
+    planned = plan({**asked, "student": "yolov8n.yaml", "preset": "self-training", "teacher_imgsz": 128})
     assert planned.states == {"teacher": "given", "unlabeled": "to be made"}
-    assert "WARNING" not in "".join(planned.summary())
+    text = "".join(planned.summary())
+    assert "the teacher works at 128, before the training" in text
+    assert not any(word in text for word in ("WARNING", "stride", "maps"))
 
 
 @pytest.mark.parametrize(
