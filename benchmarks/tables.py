@@ -309,7 +309,7 @@ def outputs(folder: Path = FOLDER) -> dict[Path, str]:
     """Return the pages and the picture, written from the CSVs in a folder."""
     pages = {path: written(path.read_text(encoding="utf-8"), folder) for path in sorted(folder.glob("*.md"))}
     shown = re.findall(r"<!-- overview (.+?) -->", pages[folder / "index.md"])[0]
-    costly = [name for name, entry in described(folder).items() if "costs" in entry]
+    costly = [name for name in described(folder) if name.startswith("cost-")]
     return pages | {
         folder / "differences.svg": picture(folder, shown.split()),
         folder / "cost.svg": cost_picture(folder, costly),
