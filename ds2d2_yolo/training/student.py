@@ -177,7 +177,7 @@ class StudentTrainer(PlainTrainer):
         set_random_state(state, self.device)
         vars(self.args).update(self.plan.completed)
         _save_arguments(self)
-        for path in [path for pattern in OF_A_STUDENT for path in self.save_dir.glob(pattern)]:
+        for path in [path for pattern in OF_A_STUDENT for path in self.save_dir.glob(pattern) if path.is_file()]:
             path.unlink()  # with `exist_ok=True`: a page about this run must not show an earlier one
         if self.plan.metrics:
             scores = {name: float(self.plan.metrics.get(f"metrics/{name}(B)", 0)) for name in ("mAP50", "mAP50-95")}
