@@ -31,7 +31,7 @@ from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, UNLABELED, Arguments, Goal, check_arguments, preset_arguments
 from ds2d2_yolo.training.checks import check_batches, check_unlabeled, complete_run
-from ds2d2_yolo.training.pair import Pair, check_image_sizes, check_pair
+from ds2d2_yolo.training.pair import Pair, check_image_sizes, check_pair, check_size
 from ds2d2_yolo.training.schedule import IMPLICIT
 from ds2d2_yolo.training.stages import Stage, StageKind, State, amplifier_stage, teacher_stage
 from ds2d2_yolo.training.types import Callbacks, Configuration
@@ -51,7 +51,7 @@ class Plan:
         data (dict[str, Any]): The data set, as described by Ultralytics.
         teacher (Detector): The teacher, loaded, or built from its YAML if it is not trained yet.
         student (Detector | None): The student. None if it is not the goal.
-        pair (Pair | None): The paired maps. None if the student is not the goal.
+        pair (Pair | None): The paired maps. None if the student is not the goal, or the models are not compared.
         states (dict[str, str]): State of the stages `teacher`, `amplifier` and `unlabeled`, in this order, if the run
             needs them.
         metrics (dict[str, float] | None): Ultralytics' metrics of a trained teacher. None if it was not evaluated yet.
@@ -124,18 +124,17 @@ class Plan:
     def summary(self) -> list[str]:
         """Return the printed summary of a student's run."""
         assert self.student is not None
-        assert self.pair is not None
         arguments, shares = self.arguments, self.arguments.shares
         how = "running" if arguments.has_running_gains else "auto"
         gains = {
             name: f"{how} (share {shares[name]:g})" if name in shares else f"{gain:g}"
             for name, gain in asdict(arguments.gains).items()
         }
+        coding = f"student {self.student.box_coding}; teacher {self.teacher.box_coding}"
         lines = [
             f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {self.data['nc']} classes",
-            f"  box coding: student {self.student.box_coding}; teacher {self.teacher.box_coding}",
             *([] if self.start is None else [self.start]),
-            *(self.pair.table_lines() if arguments.needs_teacher else []),
+            *([] if self.pair is None else [f"  box coding: {coding}", *self.pair.table_lines()]),
             *_describe_sizes(arguments),
             f"  gains: {', '.join(f'{name} {text}' for name, text in gains.items())}",
         ]
@@ -220,10 +219,12 @@ def plan(arguments: Mapping[str, Any], goal: Goal = "student", cfg: Configuratio
     args, models = complete_run(args, goal, models, classes)
     teacher, student = models.teacher, models.student
     pair: Pair | None = None
-    if student is None:
-        check_image_sizes(teacher, args.imgsz, args.teacher_imgsz)
-    else:
+    if student is not None and args.needs_teacher:
         pair = check_pair(teacher, student, args.imgsz, args.layers, args.teacher_imgsz)
+    else:
+        check_image_sizes(teacher, args.imgsz, args.teacher_imgsz)
+        if student is not None:
+            check_size(student, args.imgsz)
     check_place(args.device, args.amp, args.project, args.run_folder)
     data = load_training_data(args.data, args.task, args.split, args.single_cls, args.classes)
     # Initial weights of a new teacher if it is the goal. With a student, `pretrained` concerns the student.

@@ -427,6 +427,26 @@ def test_self_training_is_one_thing_as_a_method_and_as_a_preset(run_of):
 
 
 @pytest.mark.slow
+def test_a_retinanet_labels_images_for_a_yolo(run_of, tmp_path):
+    """Without terms their maps and predictions need not match."""
+    overrides = run_of | {
+        "teacher": str(tiny_yaml(tmp_path, "RetinaNet")),
+        "imgsz": 128,
+        "epochs": 1,
+        "pretrained": False,
+    }
+    with pytest.raises(DS2D2Error, match=r"student is a YOLO; .*preset=self-training"):
+        plan(overrides)
+    trainer = DS2D2Trainer(overrides=overrides | {"preset": "self-training"})
+    trainer.train()
+    assert trainer.plan.teacher.family == "RetinaNet"
+    (row,) = read_rows(trainer.csv)
+    assert row["unlabeled/boxes"] > 0
+    with pytest.raises(DS2D2Error, match=r"imgsz=100: .* needs a multiple of 32"):
+        plan(overrides | {"preset": "self-training", "imgsz": 100})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_one(run_of, epoch):
     """Mosaics close after the second of four epochs."""
