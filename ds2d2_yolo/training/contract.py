@@ -455,6 +455,25 @@ def data_sets_are_described(folder: Path) -> None:
 
 
 @_relied_on
+def images_are_left_out(folder: Path) -> None:
+    """A data set names the label files of all its images, and leaves out images with wrong labels.
+
+    Without it: a training in which most images are left out is not refused.
+    """
+    from ultralytics.data.dataset import YOLODataset
+
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for number, text in enumerate(("0 0.5 0.5 0.4 0.2\n", "5 0.5 0.5 0.4 0.2\n")):
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
+        (folder / "labels" / f"{number}.txt").write_text(text)
+    data = {"names": {0: "ship"}, "nc": 1, "channels": 3}
+    found = YOLODataset(img_path=str(folder / "images"), data=data, task="detect", imgsz=64, augment=False)
+    counts = len(found.label_files), len(found.im_files)
+    _need(counts == (2, 1), f"a data set has {counts} label files and images instead of (2, 1)")
+
+
+@_relied_on
 def checkpoints_load_safely(folder: Path) -> None:
     """A checkpoint can be loaded without running code in it.
 

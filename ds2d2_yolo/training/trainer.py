@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 from ultralytics.cfg import get_save_dir
+from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
@@ -288,7 +289,7 @@ class PlainTrainer(DetectionTrainer):
         """Return Ultralytics' data set. For training, add the unlabelled images of the run.
 
         Raises:
-            DS2D2Error: If some label files hold boxes but the task needs more.
+            DS2D2Error: If some label files hold boxes but the task needs more, or most images cannot be used.
         """
         try:
             dataset = super().build_dataset(img_path, mode, batch)
@@ -297,6 +298,7 @@ class PlainTrainer(DetectionTrainer):
                 raise
             data = f"data={self.args.data}"
             raise DS2D2Error(f"{data}: {error} 'ds2d2 check {data} task=obb' lists the files of boxes") from error
+        _check_left_out(dataset, f"data={self.args.data}", {"train": "training", "val": "validation"}[mode])
         if mode != "train" or not self.args.unlabeled:
             return dataset
         made = read_pseudo_set(self.args.unlabeled)
@@ -466,6 +468,21 @@ def check_unfinished(last: Path, weights: Path) -> bool:
             f"resume={last}: would overwrite the finished run in {weights.parent}; pass save_dir= with a new folder"
         )
     return False
+
+
+def _check_left_out(dataset: YOLODataset, data: str, split: str) -> None:
+    """Warn of images that Ultralytics leaves out: unreadable ones, and those with a wrong line in their labels.
+
+    Raises:
+        DS2D2Error: If these are most of the images.
+    """
+    total = len(dataset.label_files)
+    left_out = total - len(dataset.im_files)
+    words = f"{left_out} of {total} {split} images cannot be used; run 'ds2d2 check {data}' for a list"
+    if 2 * left_out > total:
+        raise DS2D2Error(f"{data}: {words}")
+    if left_out and RANK in {-1, 0}:
+        LOGGER.warning(f"{colorstr('DS2D2:')} {words}")
 
 
 def _return_gradients(trainer: PlainTrainer) -> None:

@@ -357,6 +357,21 @@ def test_running_out_of_memory_early_halves_the_batch(run, data, tmp_path):
     assert all(read_columns(trainer.csv)[f"train/{name}"][0] > 0 for name in TERMS)
 
 
+def test_images_that_are_left_out_are_counted_before_a_training(tmp_path, log):
+    """Ultralytics leaves out an image if one line of its labels is wrong, and goes on with a line per image."""
+    labels = write_data(tmp_path / "set").parent / "labels" / "train"
+    small = str(small_yolo(tmp_path))
+    overrides = {**SHORT, "teacher": small, "data": str(tmp_path / "set" / "data.yaml"), "epochs": 1}
+    (labels / "0.txt").write_text("9 0.5 0.5 0.2 0.2\n")
+    make_stage({**overrides, "project": str(tmp_path / "one")}, "teacher")
+    assert "1 of 8 training images cannot be used; run 'ds2d2 check data=" in log.text
+    for number in range(1, 5):
+        (labels / f"{number}.txt").write_text("9 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DS2D2Error, match=r"data\.yaml: 5 of 8 training images cannot be used"):
+        make_stage({**overrides, "project": str(tmp_path / "most")}, "teacher")
+    assert not list((tmp_path / "most").rglob("*.csv"))
+
+
 def test_one_command_makes_all_stages_and_reuses_them(data, tmp_path):
     architecture, project = small_yolo(tmp_path, "big", 32), tmp_path / "runs"
     overrides = {**SHORT, "teacher": str(architecture), "student": str(small_yolo(tmp_path)), "data": str(data)}
