@@ -1,4 +1,4 @@
-"""Write the tables and the pictures `differences.svg` and `cost.svg` of `docs/results`, from the runs in its CSVs.
+"""Write the tables and pictures of `docs/results` from the runs in its CSVs.
 
 A page has blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This script writes their contents:
 
@@ -7,6 +7,9 @@ A page has blocks from `<!-- KIND EXPERIMENT WORDS -->` to `<!-- end -->`. This 
 - `seeds yolo11-scenes plain builtin`: AP50 / AP50-95 of every run of these methods.
 - `rows yolo11-airbus-long`: the rows of the CSV, unchanged.
 - `overview yolo11-scenes yolo11-airbus`: a row for each experiment.
+
+`differences.svg` has the experiments of the overview. Others have a picture of AP and cost, if their entry in
+`experiments.yaml` names its file in `picture`.
 
     python benchmarks/tables.py    # after a change of a CSV, of experiments.yaml or of a block
 """
@@ -264,18 +267,27 @@ def picture(folder: Path, names: Iterable[str]) -> str:
     return svg(width, bottom + 44, [*lines, write(left, bottom + 36, note)])
 
 
+def family(method: str) -> str:
+    """Return the name of a method without the number of epochs at its end."""
+    return re.sub(r"-\d+$", "", method)
+
+
 def cost_picture(folder: Path, names: Iterable[str]) -> str:
-    """Return an SVG of AP50-95 against the cost of a run, a panel for each experiment."""
+    """Return an SVG of AP50-95 against the cost of a run, a panel for each experiment.
+
+    A line joins the runs of a family, which differ in their epochs alone. `drawn` in `experiments.yaml` names families.
+    """
     side, width, top, bottom, panel = 50, 420, 40, 300, 360  # pixels
     lines: list[str] = []
     for place, name in enumerate(names):
         experiment, left = Experiment(folder, name), side + width * place
         costs = dict(sorted(experiment.facts["costs"].items(), key=lambda item: float(item[1])))
-        runs = {method: [*experiment.values(method, MAIN[1]).values()] for method in costs}
+        families = experiment.facts.get("drawn") or list(dict.fromkeys(map(family, costs)))
+        runs = {m: [*experiment.values(m, MAIN[1]).values()] for m in costs if family(m) in families}
         teacher = experiment.mean("teacher", MAIN[1])
         values = [teacher, *(value for found in runs.values() for value in found)]
         low, high = math.floor(min(values)), math.ceil(max(values))
-        right = math.ceil(max(costs.values()) * 2) / 2
+        right = math.ceil(max(map(costs.__getitem__, runs)) * 2) / 2
 
         def x(cost: float, left: int = left, right: float = right) -> float:
             return round(left + (cost - 0.8) / (right - 0.8) * (panel - 40), 1)
@@ -293,14 +305,16 @@ def cost_picture(folder: Path, names: Iterable[str]) -> str:
         lines.append(write(left, bottom + 38, "cost of a run; that of the plain student is 1"))
         lines.append(line(f"M{left} {y(teacher)}h{panel - 40}", FAINT, more=' stroke-dasharray="4 4"'))
         lines.append(write(left + panel - 40, y(teacher) - 5, "teacher", anchor="end"))
-        plain = [(x(cost), y(fmean(runs[method]))) for method, cost in costs.items() if method.startswith("plain")]
-        lines.append(line("M" + "L".join(f"{at} {level}" for at, level in plain), FAINT, 2))
-        for method, cost in costs.items():
-            colour = FAINT if method.startswith("plain") else WORSE if method == "builtin" else BETTER
-            lines.append(line(f"M{x(cost)} {y(min(runs[method]))}V{y(max(runs[method]))}", colour))
-            lines.append(dot(x(cost), y(fmean(runs[method])), colour))
-            title = experiment.title(method).strip("`").removesuffix(" distillation")
-            lines.append(write(x(cost) + 7, y(fmean(runs[method])) + 4, title, INK))
+        for kind in families:
+            members = [method for method in runs if family(method) == kind]
+            colour = {"plain": FAINT, "builtin": WORSE, "self-training": WORSE}.get(kind, BETTER)
+            at = [(x(costs[method]), y(fmean(runs[method]))) for method in members]
+            lines.append(line("M" + "L".join(f"{across} {level}" for across, level in at), colour, 2))
+            for method, (across, level) in zip(members, at, strict=True):
+                lines.append(line(f"M{across} {y(min(runs[method]))}V{y(max(runs[method]))}", colour))
+                lines.append(dot(across, level, colour))
+            title = experiment.title(kind if len(members) > 1 else members[0]).strip("`")
+            lines.append(write(at[-1][0] + 7, at[-1][1] + 4, title.removesuffix(" distillation"), INK))
     lines.append(write(side, bottom + 58, "dot: mean; line: lowest to highest seed"))
     return svg(side + width * (place + 1), bottom + 70, lines)
 
@@ -309,11 +323,15 @@ def outputs(folder: Path = FOLDER) -> dict[Path, str]:
     """Return the pages and the picture, written from the CSVs in a folder."""
     pages = {path: written(path.read_text(encoding="utf-8"), folder) for path in sorted(folder.glob("*.md"))}
     shown = re.findall(r"<!-- overview (.+?) -->", pages[folder / "index.md"])[0]
-    costly = [name for name in described(folder) if name.startswith("cost-")]
-    return pages | {
-        folder / "differences.svg": picture(folder, shown.split()),
-        folder / "cost.svg": cost_picture(folder, costly),
-    }
+    panels: dict[str, list[str]] = {}
+    for name, entry in described(folder).items():
+        if "picture" in entry:
+            panels.setdefault(entry["picture"], []).append(name)
+    return (
+        pages
+        | {folder / "differences.svg": picture(folder, shown.split())}
+        | {folder / file: cost_picture(folder, names) for file, names in panels.items()}
+    )
 
 
 def main() -> None:

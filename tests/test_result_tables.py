@@ -37,6 +37,7 @@ def test_tables_and_picture_are_those_of_the_csvs(tables):
     [
         ("yolo11-scenes", "ds2d2,3,20,24.9,9.5", "ds2d2,3,20,24.9,9.9", "differences.svg index.md parts.md yolo11.md"),
         ("cost-scenes", "ds2d2,1,20,32.0,12.6", "ds2d2,1,20,32.0,12.9", "cost.md cost.svg differences.svg index.md"),
+        ("few-labels-airbus", "ds2d2-40,1,40,91.8,50.8", "ds2d2-40,1,40,91.8,51.8", "few-labels.svg unlabeled.md"),
     ],
 )
 def test_a_changed_run_changes_pages_and_pictures(name, run, changed, stale, tables, tmp_path):
