@@ -80,13 +80,14 @@ def run_checks(checks: Iterable[Check]) -> Iterator[Outcome]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Hide Ultralytics' log messages, such as a summary for every new model."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    """Hide Ultralytics' log messages and progress bars, such as a summary for every new model."""
+    logger = logging.getLogger("ultralytics")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(before)
+        logger.setLevel(before)
 
 
 def _relied_on(check: Check) -> Check:
