@@ -304,7 +304,7 @@ def cost_picture(folder: Path, names: Iterable[str]) -> str:
             lines.append(write(x(half / 2), bottom + 18, half / 2, anchor="middle"))
         lines.append(write(left, bottom + 38, "cost of a run; that of the plain student is 1"))
         lines.append(line(f"M{left} {y(teacher)}h{panel - 40}", FAINT, more=' stroke-dasharray="4 4"'))
-        lines.append(write(left + panel - 40, y(teacher) - 5, "teacher", anchor="end"))
+        lines.append(write(left + 4, y(teacher) + 14, "teacher"))
         for kind in families:
             members = [method for method in runs if family(method) == kind]
             colour = {"plain": FAINT, "builtin": WORSE, "self-training": WORSE}.get(kind, BETTER)
