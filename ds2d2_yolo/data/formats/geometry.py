@@ -17,9 +17,7 @@ _FAR = 1e6  # pixels; more than any image has, and OpenCV computes with 32 bits
 _Points = list[tuple[float, float]]
 
 
-def place(
-    annotation: Annotation, width: float, height: float, oriented: bool, left: float = 0.0, top: float = 0.0
-) -> tuple[float, ...] | str:
+def place(annotation: Annotation, width: float, height: float, oriented: bool) -> tuple[float, ...] | str:
     """Return the position of an object in an image, or the reason why it has none.
 
     A horizontal box is clipped to the image. An oriented box that crosses the edge keeps its corners: some are then
@@ -31,12 +29,10 @@ def place(
     the smallest rectangle around its visible part, with the corners moved to the edge.
 
     Args:
-        annotation (Annotation): The object, in pixels of its source image.
-        width (float): Width of the image, or of a window in it, in pixels of the source image.
-        height (float): Its height, in pixels of the source image.
+        annotation (Annotation): The object, in pixels of the image.
+        width (float): Width of the image, in pixels.
+        height (float): Its height, in pixels.
         oriented (bool): Whether to return corners instead of a box.
-        left (float): Left edge of the window, in pixels of the source image.
-        top (float): Top edge of the window, in pixels of the source image.
 
     Returns:
         (tuple[float, ...] | str): Shares of width and height of the image. For a box: centre x, centre y, width and
@@ -54,10 +50,10 @@ def place(
     if not _has_area(annotation.points):
         return NO_AREA
     if oriented:
-        return _place_corners(annotation.corners, width, height, left, top)
+        return _place_corners(annotation.corners, width, height)
     x1, y1, x2, y2 = annotation.box
-    x1, x2 = (min(max(x - left, 0.0), width) for x in (x1, x2))
-    y1, y2 = (min(max(y - top, 0.0), height) for y in (y1, y2))
+    x1, x2 = (min(max(x, 0.0), width) for x in (x1, x2))
+    y1, y2 = (min(max(y, 0.0), height) for y in (y1, y2))
     if x2 - x1 < _LEAST or y2 - y1 < _LEAST:
         return OUTSIDE
     return (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
@@ -74,10 +70,8 @@ def _has_area(points: tuple[float, ...]) -> bool:
     return min(_smallest([(x1, y1), (x2, y2), (x3, y3), (x4, y4)])[1]) >= _LEAST
 
 
-def _place_corners(
-    corners: tuple[float, ...], width: float, height: float, left: float, top: float
-) -> tuple[float, ...] | str:
-    points = [(x - left, y - top) for x, y in zip(corners[0::2], corners[1::2], strict=True)]
+def _place_corners(corners: tuple[float, ...], width: float, height: float) -> tuple[float, ...] | str:
+    points = list(zip(corners[0::2], corners[1::2], strict=True))
     xs, ys = zip(*points, strict=True)
     x1, x2, y1, y2 = min(xs), max(xs), min(ys), max(ys)
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:

@@ -148,14 +148,6 @@ def test_ultralytics_accepts_all_corners(files, corners):
 # --------------------------------------------------------------------------------------------------------- all
 
 
-@given(corners=rectangles(), left=st.floats(0, 90), top=st.floats(0, 60), oriented=st.booleans())
-def test_a_window_is_an_image_of_its_own(corners, left, top, oriented):
-    moved = tuple((np.array(corners).reshape(4, 2) - (left, top)).ravel().tolist())
-    expected = place(Annotation("ship", moved), 64, 48, oriented)
-    placed = place(Annotation("ship", corners), 64, 48, oriented, left, top)
-    assert placed == (expected if isinstance(expected, str) else pytest.approx(expected, abs=1e-6))
-
-
 @given(points=st.one_of(st.tuples(*[anything] * 4), st.tuples(*[anything] * 8)), oriented=st.booleans())
 def test_any_numbers_at_all_have_a_place_or_none(points, oriented):
     placed = place(Annotation("ship", points), WIDTH, HEIGHT, oriented)
