@@ -52,9 +52,6 @@ class Annotation:
             >>> Annotation("ship", (0.0, 2.0, 4.0, 0.0, 6.0, 3.0, 1.0, 5.0)).box
             (0.0, 0.0, 6.0, 5.0)
         """
-        if len(self.points) == 4:
-            x1, y1, x2, y2 = self.points
-            return x1, y1, x2, y2
         xs, ys = self.points[0::2], self.points[1::2]
         return min(xs), min(ys), max(xs), max(ys)
 

@@ -31,7 +31,6 @@ from ds2d2_yolo.data.formats.rules import (
     as_id,
     as_number,
     as_size,
-    box_between,
     decode,
     hull_of,
     is_by_upload,
@@ -322,9 +321,9 @@ class COCOReader:
         if any(value not in (0, 1) for value in crowd) or not re.fullmatch("[0-9]{1,9}", difficult):
             raise MalformedError("expected 0 or 1 for iscrowd and ignore, a whole number for difficult")
         points = self._corners(entry) if self._oriented else _box(entry)
-        if len(points) == 4 and points != box_between(points):
+        if len(points) == 4 and points != hull_of(points):
             self._account.remark(SWAPPED_CORNERS, file, number)
-            points = box_between(points)
+            points = hull_of(points)
         return Annotation(categories[category], points, int(difficult), any(crowd), number)
 
     @staticmethod

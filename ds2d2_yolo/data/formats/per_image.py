@@ -21,8 +21,8 @@ from ds2d2_yolo.data.formats.rules import (
     FileIndex,
     MalformedError,
     Part,
-    box_between,
     composed,
+    hull_of,
     is_by_upload,
     no_image_below,
     read_labels,
@@ -283,7 +283,7 @@ class PerImageReader(ABC, Generic[Item]):
         """Check the class of an object and return it."""
         if self._given is not None and item.name not in self._given:
             raise MalformedError(f"unknown class {shortened(item.name)}{self.hint(item.name)}")
-        if len(item.points) == 4 and item.points != box_between(item.points):
+        if len(item.points) == 4 and item.points != hull_of(item.points):
             self._account.remark(SWAPPED_CORNERS, file, item.line)
-            return replace(item, points=box_between(item.points))
+            return replace(item, points=hull_of(item.points))
         return item

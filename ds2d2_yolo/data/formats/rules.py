@@ -333,23 +333,12 @@ def as_class(value: object) -> str:
     return name
 
 
-def box_between(corners: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the box between two opposite corners: x1, y1, x2, y2.
-
-    Example:
-        >>> box_between((30, 5, 10, 20))
-        (10, 5, 30, 20)
-    """
-    x1, y1, x2, y2 = corners
-    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-
-
 def hull_of(points: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the horizontal box around points x1, y1, x2, y2, ...
+    """Return the horizontal box around points x1, y1, x2, y2, ...: two opposite corners or more.
 
     Example:
-        >>> hull_of((0, 2, 4, 0, 6, 3))
-        (0, 0, 6, 3)
+        >>> hull_of((30, 5, 10, 20)), hull_of((0, 2, 4, 0, 6, 3))
+        ((10, 5, 30, 20), (0, 0, 6, 3))
     """
     return min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
 
