@@ -85,13 +85,7 @@ def read_image(
     Raises:
         DS2D2Error: If the image cannot be decoded, or its labels are damaged.
     """
-    refuse_unusable(path)
-    try:
-        pixels = imread(path, cv2.IMREAD_COLOR)
-    except cv2.error:
-        pixels = None
-    if pixels is None or pixels.dtype != np.uint8:
-        raise DS2D2Error(f"{path}: cannot be read as an image of 8 bits; replace or remove it")
+    pixels = read_rgb(path)
     file = Path(img2label_paths([str(path)])[0])
     # Not by Ultralytics' own function: it rewrites JPEGs that have no end marker
     found = read_labels(file, _ANY_CLASS if single_cls else classes, points)
@@ -106,7 +100,23 @@ def read_image(
         )
     boxes = pixel_boxes(labels.boxes, labels.polygons, pixels.shape[:2], oriented=task == "obb")
     numbers = np.zeros_like(labels.classes) if single_cls else labels.classes
-    return InputImage(path, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), boxes, numbers, labelled or found is not None)
+    return InputImage(path, pixels, boxes, numbers, labelled or found is not None)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Return the pixels of an image (H, W, 3) uint8, RGB, as Ultralytics reads them.
+
+    Raises:
+        DS2D2Error: If the image cannot be decoded.
+    """
+    refuse_unusable(path)
+    try:
+        pixels = imread(path, cv2.IMREAD_COLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.dtype != np.uint8:
+        raise DS2D2Error(f"{path}: cannot be read as an image of 8 bits; replace or remove it")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def model_input(image: InputImage, imgsz: int, step: int, device: torch.device) -> tuple[torch.Tensor, Window]:

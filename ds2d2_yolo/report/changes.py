@@ -13,7 +13,7 @@ import numpy as np
 
 from ds2d2_yolo.data.coco_truth import COCOAnnotation, COCODetection, COCOTruth
 from ds2d2_yolo.evaluation.matching import match
-from ds2d2_yolo.explanation.images import read_image
+from ds2d2_yolo.explanation.images import InputImage, read_rgb
 from ds2d2_yolo.report.detections import draw_sides, draw_table
 from ds2d2_yolo.report.page import Grid, Heading, Paragraph, Part, Picture
 
@@ -92,9 +92,7 @@ def changes_by_image(
     return sorted(changes, key=lambda pair: -pair[1])
 
 
-def show_changes(
-    pairings: Sequence[Pairing], titles: tuple[str, str], confidence: float, root: Path, single_cls: bool
-) -> list[Part]:
+def show_changes(pairings: Sequence[Pairing], titles: tuple[str, str], confidence: float, root: Path) -> list[Part]:
     """Return the images in which a detector is better or worse than a baseline, for a page.
 
     Args:
@@ -102,7 +100,6 @@ def show_changes(
         titles (tuple[str, str]): Names of the baseline and of the other detector.
         confidence (float): Lowest score of these detections, for the text.
         root (Path): Folder of the data set; names of image files are relative to it.
-        single_cls (bool): Whether all objects count as one class.
 
     Returns:
         (list[Part]): Parts of the page.
@@ -130,7 +127,7 @@ def show_changes(
             index = min(range(len(pairings)), key=lambda index: abs(changes[index].get(file, 0.0) - means[file]))
             pairing = pairings[index]
             seed = f"; shown: {pairing.label}, {changes[index].get(file, 0.0):+.2f}" if pairing.label else ""
-            png = _draw_change(pairing, file, titles, root, single_cls)
+            png = _draw_change(pairing, file, titles, root)
             pictures.append(Picture(png, f"Detections in {file}", f"{file}: F1 {means[file]:+.2f}{seed}"))
         if pictures:
             parts += [Heading(heading), Grid(pictures)]
@@ -138,7 +135,7 @@ def show_changes(
 
 
 def show_detections(
-    truth: COCOTruth, found: Mapping[str, Sequence[COCODetection]], confidence: float, root: Path, single_cls: bool
+    truth: COCOTruth, found: Mapping[str, Sequence[COCODetection]], confidence: float, root: Path
 ) -> list[Part]:
     """Return the detections of several detectors in a few images, one row per image, for a page.
 
@@ -147,7 +144,6 @@ def show_detections(
         found (Mapping[str, Sequence[COCODetection]]): COCO detections by the title of their column.
         confidence (float): Lowest score of these detections, for the text.
         root (Path): Folder of the data set; names of image files are relative to it.
-        single_cls (bool): Whether all objects count as one class.
 
     Returns:
         (list[Part]): Parts of the page.
@@ -155,30 +151,30 @@ def show_detections(
     Raises:
         DS2D2Error: If an image cannot be read.
     """
-    labelled = {item["image_id"] for item in truth["annotations"]}
-    files = {image["id"]: str(image["file_name"]) for image in truth["images"] if image["id"] in labelled}
+    objects = by_image(truth["annotations"])
+    files = {image["id"]: str(image["file_name"]) for image in truth["images"] if image["id"] in objects}
     chosen = list(files)[:: max(len(files) // _ROWS, 1)][:_ROWS]
     if not chosen:
         return []
     names = [category["name"] for category in truth["categories"]]
-    images = [read_image(root / files[number], len(names), True, single_cls, _task_of(truth)) for number in chosen]
+    images = [_labelled(root / files[number], objects[number]) for number in chosen]
     sides = {title: by_image(side) for title, side in found.items()}
     table = draw_table(images, {title: [side[number] for number in chosen] for title, side in sides.items()}, names)
     caption = f"Detections with a confidence of {confidence:g} or more. Images were chosen at even distances."
     return [Picture(table, f"Detections of {', '.join(found)} in {len(chosen)} images", caption)]
 
 
-def _task_of(truth: COCOTruth) -> str:
-    return "obb" if any("rbox" in item for item in truth["annotations"]) else "detect"
+def _labelled(path: Path, objects: np.ndarray) -> InputImage:
+    """Return an image with its objects of the ground truth: its label file may have others, as of other classes."""
+    return InputImage(path, read_rgb(path), objects[:, :-2], objects[:, -1].astype(int), labelled=True)
 
 
-def _draw_change(pairing: Pairing, file: str, titles: tuple[str, str], root: Path, single_cls: bool) -> bytes:
+def _draw_change(pairing: Pairing, file: str, titles: tuple[str, str], root: Path) -> bytes:
     """Return the detections of both detectors in an image, as a PNG. Arguments are those of `show_changes`."""
     number = next(image["id"] for image in pairing.truth["images"] if str(image["file_name"]) == file)
-    sides = {title: by_image(side)[number] for title, side in zip(titles, (pairing.old, pairing.new), strict=True)}
+    objects, *sides = (by_image(items)[number] for items in (pairing.truth["annotations"], pairing.old, pairing.new))
     names = [category["name"] for category in pairing.truth["categories"]]
-    image = read_image(root / file, len(names), True, single_cls, _task_of(pairing.truth))
-    return draw_sides(image, sides, names)
+    return draw_sides(_labelled(root / file, objects), dict(zip(titles, sides, strict=True)), names)
 
 
 def by_image(items: Sequence[COCOAnnotation] | Sequence[COCODetection]) -> dict[int, np.ndarray]:

@@ -205,10 +205,9 @@ def _images(
         found = {"teacher": read_detections(of_teacher, confidence), **found}
     try:
         root = Path(check_det_dataset(measured_on, autodownload=False)["path"])
-        single = bool(settings.get("single_cls"))
         return [
-            Section("Detections", show_detections(pairings[0].truth, found, confidence, root, single)),
-            Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root, single)),
+            Section("Detections", show_detections(pairings[0].truth, found, confidence, root)),
+            Section(title, show_changes(pairings, (PLAIN, method.name), confidence, root)),
         ]
     except (DS2D2Error, OSError, SyntaxError, RuntimeError) as error:
         if data:

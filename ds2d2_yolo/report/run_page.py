@@ -290,8 +290,7 @@ def _images(student: Evaluation | None, baseline: Evaluation | None, confidence:
     if student is None or baseline is None:
         return Section(title, [])
     pairing = Pairing.of_folders("", student.folder, baseline.folder, confidence)
-    single = bool(student.settings["single_cls"])
-    return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root, single))
+    return Section(title, show_changes([pairing], ("baseline", "student"), confidence, root))
 
 
 def _pictures(run: Run) -> Section:

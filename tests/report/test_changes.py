@@ -4,8 +4,10 @@ import json
 import tracemalloc
 
 import pytest
+from PIL import Image
 
-from ds2d2_yolo.report.changes import Pairing, changes_by_image
+from ds2d2_yolo.report.changes import Pairing, changes_by_image, show_changes, show_detections
+from ds2d2_yolo.report.page import Section, render_page
 
 
 def test_images_are_ranked_by_the_change_of_their_f1_score():
@@ -24,6 +26,29 @@ def test_images_are_ranked_by_the_change_of_their_f1_score():
     assert changes == pytest.approx({"better.png": 1 - 2 / 3, "same.png": 0, "alarm.png": 0, "worse.png": -1})
     assert next(iter(changes)) == "better.png"
     assert list(changes)[-1] == "worse.png"
+
+
+def test_objects_of_classes_that_were_not_asked_for_are_not_drawn(tmp_path):
+    """The ground truth of an evaluation with `classes=` has some of the objects of its label files."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images/a.png")
+    item = {"image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8]}
+    truth = {
+        "images": [{"id": 1, "file_name": "images/a.png"}],
+        "annotations": [item],
+        "categories": [{"id": 1, "name": "ship"}, {"id": 2, "name": "vehicle"}],
+    }
+    found = [{**item, "score": 0.9}]
+    shown = []
+    for labels in ("0 0.25 0.25 0.25 0.25\n", "0 0.25 0.25 0.25 0.25\n1 0.7 0.7 0.2 0.2\n"):
+        (tmp_path / "labels/a.txt").write_text(labels)
+        parts = show_changes([Pairing("", truth, found, [])], ("plain", "ds2d2"), 0.25, tmp_path)
+        shown.append(
+            render_page("", "", [Section("", [*parts, *show_detections(truth, {"a": found}, 0.25, tmp_path)])])
+        )
+    assert shown[0].count("<img") == 2
+    assert shown[0] == shown[1]
 
 
 def test_detections_that_do_not_count_fill_no_memory(tmp_path):

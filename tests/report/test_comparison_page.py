@@ -222,7 +222,7 @@ def test_images_are_ranked_by_mean_and_shown_by_typical_seed(tmp_path):
         Pairing("seed 2", truth, second, []),
     ]
     assert changes_by_image(truth, both, []) == [("once.png", 1.0), ("always.png", 1.0)]
-    parts = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path, False)
+    parts = show_changes(pairings, ("plain", "ds2d2"), 0.25, tmp_path)
     page = render_page("", "", [Section("Images that changed most", parts)])
     assert "ds2d2 is better than plain on 2 of 2 images, and worse on 0." in page
     assert "mean over 3 seeds." in page
