@@ -116,8 +116,8 @@ def show_changes(pairings: Sequence[Pairing], titles: tuple[str, str], confidenc
     parts: list[Part] = [
         Paragraph(
             f"{titles[1]} is better than {titles[0]} on {len(better)} of {len(order)} images, and worse on "
-            f"{len(worse)}. Measure: the F1 score at IoU 0.5 of detections with a confidence of {confidence:g} or "
-            f"more{whose}."
+            f"{len(worse)}. Measure: the F1 score, by boxes at IoU 0.5, of detections with a confidence of "
+            f"{confidence:g} or more{whose}."
         )
     ]
     for heading, chosen in (("Largest gains", better[:_SHOWN]), ("Largest losses", worse[::-1][:_SHOWN])):

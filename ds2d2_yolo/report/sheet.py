@@ -109,8 +109,8 @@ def _matching_note(explanation: Explanation) -> str:
     if not explanation.image.labelled:
         return "no labels: hits and misses are unknown"
     if explanation.image.source is not None:
-        return "objects are the teacher's detections: a hit has IoU 0.5 or more with one of its class"
-    return "a hit has IoU 0.5 or more with an object of its class"
+        return "objects are the teacher's detections: a hit's box has IoU 0.5 or more with that of one of its class"
+    return "a hit's box has IoU 0.5 or more with that of an object of its class"
 
 
 def _draw_detections(
