@@ -7,7 +7,7 @@ from typing import Any
 
 from ds2d2_yolo.commands.words import parse_arguments
 from ds2d2_yolo.data.convert import MANIFEST, Conversion, convert_dataset
-from ds2d2_yolo.tables import text_table
+from ds2d2_yolo.tables import counted, text_table
 
 
 def run(words: Sequence[str]) -> None:
@@ -36,7 +36,8 @@ def summary(conversion: Conversion) -> str:
     manifest = conversion.manifest
     source, options = manifest["source"], manifest["options"]
     splits = manifest["splits"]
-    head = f"{source['layout']}, task {options['task']}, {len(manifest['classes'])} classes: {conversion.folder}"
+    number = counted(len(manifest["classes"]), "class", "classes")
+    head = f"{source['layout']}, task {options['task']}, {number}: {conversion.folder}"
     if not conversion.made:
         head = f"already converted, nothing to do: {head}"
     rows = [["split", "from", "images", "written", "left out", "files", "objects", "written", "left out", "labels"]]

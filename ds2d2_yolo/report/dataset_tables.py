@@ -15,6 +15,7 @@ from ds2d2_yolo.data.check import (
     Settings,
     SplitReport,
 )
+from ds2d2_yolo.tables import counted
 
 _BAND_NAMES = ("under 8 px", "8 to 16 px", "16 to 32 px", "32 to 96 px", "96 px and more")
 _COCO_NAMES = ("small", "small", "small", "medium", "large")
@@ -39,9 +40,10 @@ def report_lines(
     """
     reports = inspection.splits
     how = {"full": "decoded", "header": "checked but not decoded", "none": "not opened"}[settings.images]
+    classes = counted(len(settings.names), "class", "classes")
     lines = [
         f"Data set {title}",
-        f"task={settings.task}, {len(settings.names)} classes, imgsz={settings.imgsz}, images {how}",
+        f"task={settings.task}, {classes}, imgsz={settings.imgsz}, images {how}",
         "",
         _line("", reports),
         _line("images", _each(reports, lambda report: f"{report.images:,}")),

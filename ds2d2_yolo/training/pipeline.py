@@ -130,9 +130,10 @@ class Plan:
             name: f"{how} (share {shares[name]:g})" if name in shares else f"{gain:g}"
             for name, gain in asdict(arguments.gains).items()
         }
+        classes = counted(self.data["nc"], "class", "classes")
         coding = f"student {self.student.box_coding}; teacher {self.teacher.box_coding}"
         lines = [
-            f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {self.data['nc']} classes",
+            f"{colorstr('DS2D2:')} {self.student.title} learns from {self.teacher.title}, {classes}",
             *([] if self.start is None else [self.start]),
             *([] if self.pair is None else [f"  box coding: {coding}", *self.pair.table_lines()]),
             *_describe_sizes(arguments),

@@ -47,6 +47,11 @@ def test_a_plan_tells_the_epochs_of_each_stage(asked):
     assert planned.summary()[-1] == f"  stages: {stages}"
 
 
+def test_a_plan_counts_the_classes(asked):
+    assert plan(asked).summary()[0].endswith(", 2 classes")
+    assert plan({**asked, "single_cls": True}).summary()[0].endswith(", 1 class")
+
+
 @pytest.mark.parametrize("off", [{"shares": [0] * 5}, dict.fromkeys(TERMS, 0)], ids=["shares", "gains"])
 def test_a_plan_without_a_term_is_a_warning(off, asked):
     warning = "WARNING: all terms are off, so this trains the student alone"
