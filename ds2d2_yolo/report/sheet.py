@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 
 from ds2d2_yolo.explanation.explainer import Explanation
 from ds2d2_yolo.explanation.images import InputImage
@@ -169,8 +167,8 @@ def _draw_differences(canvas: Canvas, top: float, width: float, aspect: float, e
             scale = scale_of(DIFFERENCE, [values])
             axes = canvas.axes(left, top, width, height)
             show_image(axes, image.pixels, grey=True)
-            _draw_over(axes, values, DIFFERENCE, scale, explanation, f"{part}, through {_HEADS[head]}")
-            axes.set_xlabel(f"sum {values.sum():.3g}", fontsize=8, color=FAINT, labelpad=3)
+            title, below = f"{part}, through {_HEADS[head]}", f"sum {values.sum():.3g}"
+            show_map(axes, values, DIFFERENCE, scale, explanation.window, image.size, title, below, over=True)
             outline(axes, image.boxes, "object", 0.7)
             canvas.bar(left + width + 0.05, top, height, DIFFERENCE, scale)
             left += width + _BAR
@@ -191,8 +189,8 @@ def _draw_weights(
     for level, values in zip(explanation.levels, weights, strict=True):
         axes = canvas.axes(left, top, width, height)
         show_image(axes, image.pixels, grey=True)
-        _draw_over(axes, values, quantity, scale, explanation, f"stride {level.stride:g}")
-        axes.set_xlabel(f"highest {values.max():.3g}", fontsize=8, color=FAINT, labelpad=3)
+        title, below = f"stride {level.stride:g}", f"highest {values.max():.3g}"
+        show_map(axes, values, quantity, scale, explanation.window, image.size, title, below, over=True)
         outline(axes, image.boxes, "object", 0.5)
         left += width + _GAP
     canvas.bar(left - _GAP + 0.05, top, height, quantity, scale)
@@ -229,9 +227,3 @@ def _draw_level(
             show_map(axes, values, ERROR, scale, *place, title=title)
             note(axes, f"mean {values.mean():.3g}")
         canvas.bar(left + 2 * width + _GAP + 0.05, row, height, ERROR, scale)
-
-
-def _draw_over(
-    axes: Axes, values: np.ndarray, quantity: Quantity, scale: Normalize, explanation: Explanation, title: str
-) -> None:
-    show_map(axes, values, quantity, scale, explanation.window, explanation.image.size, title, over=True)
