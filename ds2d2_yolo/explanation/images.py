@@ -60,6 +60,11 @@ class InputImage:
         """Height and width, in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
+    @property
+    def panel_aspect(self) -> float:
+        """Height by width of a panel that shows the image, within limits that suit a page."""
+        return min(max(self.size[0] / self.size[1], 0.4), 1.8)
+
 
 def read_image(
     path: Path,

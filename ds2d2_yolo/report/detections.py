@@ -50,7 +50,7 @@ def draw_sides(image: InputImage, sides: Mapping[str, np.ndarray], names: Sequen
         sides (Mapping[str, np.ndarray]): Detections by title, as for `draw_outcomes`.
         names (Sequence[str]): Class names.
     """
-    aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
+    aspect = image.panel_aspect
     width = 3.4
     canvas = Canvas(2 * width + 0.5, width * aspect + 0.95)
     for index, (title, detections) in enumerate(sides.items()):

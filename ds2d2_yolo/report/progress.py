@@ -60,7 +60,7 @@ def draw_progress(image: InputImage, window: Window, history: Mapping[str, Seque
         (Canvas): Three columns per level: weighted error, LL and detail. The first row is the teacher's.
     """
     last = list(history.values())[-1]
-    aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
+    aspect = image.panel_aspect
     width, gap, bar, margin = 1.55, 0.08, 0.8, 0.95
     height = width * aspect
     group = 3 * (width + gap) + 3 * bar

@@ -43,7 +43,7 @@ def draw_sheet(explanation: Explanation, names: Sequence[str], origin: str, band
         (Canvas): One picture: detections, differences of predictions, weights, then bands and errors by level.
     """
     image = explanation.image
-    aspect = min(max(image.size[0] / image.size[1], 0.4), 1.8)
+    aspect = image.panel_aspect
     inner = _WIDTH - 2 * _MARGIN
     levels = explanation.levels
 
