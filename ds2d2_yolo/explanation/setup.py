@@ -141,7 +141,7 @@ def _labelled_by_teacher(unlabeled: object) -> dict[Path, Path]:
     if not isinstance(unlabeled, (str, Path)) or not unlabeled:
         raise DS2D2Error("split=unlabeled: the student was trained only on labelled images; pass split=val", 2)
     made = read_pseudo_set(unlabeled)
-    originals = made.content.get("sources", {})  # sets of earlier versions have none
+    originals = made.content["sources"]
     return {image: Path(originals.get(image.stem, image)) for image in images_of_split(str(made.folder))}
 
 

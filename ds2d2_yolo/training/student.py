@@ -127,9 +127,9 @@ class StudentTrainer(PlainTrainer):
         # Files that were moved since the run began: Ultralytics would use the old paths
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier", "unlabeled")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
-        if isinstance(asked, (str, Path)) and asked and not Path(asked).is_file():  # Ultralytics uses the last run
-            raise DS2D2Error(f"resume={asked}: no checkpoint there; {_what_to_resume(Path(asked))}")
         if isinstance(asked, (str, Path)) and asked:
+            if not Path(asked).is_file():  # Ultralytics uses the last run
+                raise DS2D2Error(f"resume={asked}: no checkpoint there; {_what_to_resume(Path(asked))}")
             _check_entries(asked, read_checkpoint("resume", asked)[1])
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
@@ -494,8 +494,7 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
             if type(arguments["epochs"]) is not int or not isinstance(content.get("optimizer"), (dict, type(None))):
                 raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer is not an optimizer state")
             get_cfg(DEFAULT_CFG_DICT | arguments)
-            # Older runs have four shares. Their number is checked later.
-            check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments and name != "shares"})
+            check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments})
     except Exception as error:  # missing entries, other types, values out of range: one message for all
         raise DS2D2Error(
             f"resume={last}: its entries are not those of an Ultralytics checkpoint ({message_of(error)}); resume from "

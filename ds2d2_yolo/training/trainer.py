@@ -397,7 +397,7 @@ class PlainTrainer(DetectionTrainer):
         if RANK in {-1, 0} and state["data"] != self.data_fingerprint:
             self._warn_of_data()
         restore_state(self, state)
-        self.restore_distillation(state.get("distillation", {}))  # older states have none
+        self.restore_distillation(state["distillation"])
         self._unstepped, self._gradients = state["unstepped"], state["gradients"]
         # Ultralytics counts batches over all epochs, and assumes in a resumed run that the last step was at batch -1.
         self._offset = len(self.train_loader) * self.start_epoch - self._unstepped
