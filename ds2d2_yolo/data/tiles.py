@@ -452,7 +452,7 @@ def _bounds(frame: Tile) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TileMapWriter:
-    """Writes the tile map of a data set, image by image.
+    """Writes the tile map of a data set, image by image. A context manager: its end closes the file.
 
     The map is a text file of JSON lines, `tiles.jsonl`. The first line has `ds2d2_tiles` (version of the format, 1),
     `task`, `names` (classes in the order of their numbers) and `settings`. Each further line is a source image:
@@ -490,15 +490,11 @@ class TileMapWriter:
         ]
         self._write({"source": cut.name, "split": split, "size": cut.size, "tiles": tiles})
 
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
-
     def __enter__(self) -> TileMapWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._file.close()
 
     def _write(self, entry: Mapping[str, object]) -> None:
         self._file.write(json.dumps(entry) + "\n")
