@@ -115,29 +115,29 @@ def check_pair(
         DS2D2Error: If families, levels or strides differ, an image size is not a multiple of the strides, a layer
             cannot be tapped, or `teacher_imgsz` is not a multiple of `imgsz`.
     """
-    sizes = imgsz, imgsz if teacher_imgsz is None else teacher_imgsz
     _check_heads(teacher, student)
     check_size(student, imgsz)
     check_image_sizes(teacher, imgsz, teacher_imgsz)
     layers_of_heads = list(zip(student.head_layers, teacher.head_layers, strict=True))
     named = layers_of_heads if layers is None else list(zip(*layers, strict=True))
-    tapped = [*layers_of_heads, *(pair for pair in named if pair not in layers_of_heads)]
-    own_shapes = _map_shapes(student, [pair[0] for pair in tapped], sizes[0])
-    shapes = _map_shapes(teacher, [pair[1] for pair in tapped], sizes[1])
-    ratio = sizes[1] // sizes[0]
-    for layers_of_pair, own, other in zip(tapped, own_shapes, shapes, strict=True):
+    pairs = [*layers_of_heads, *(pair for pair in named if pair not in layers_of_heads)]
+    teacher_imgsz = imgsz if teacher_imgsz is None else teacher_imgsz
+    own_shapes = _map_shapes(student, [pair[0] for pair in pairs], imgsz)
+    shapes = _map_shapes(teacher, [pair[1] for pair in pairs], teacher_imgsz)
+    ratio = teacher_imgsz // imgsz
+    for layers_of_pair, own, other in zip(pairs, own_shapes, shapes, strict=True):
         if own[1:] != tuple(math.ceil(side / ratio) for side in other[1:]):
             raise DS2D2Error(
-                f"layer {layers_of_pair[0]} of student {student.title} has stride {_stride(sizes[0], own):g}, layer "
-                f"{layers_of_pair[1]} of teacher {teacher.title} has stride {_stride(sizes[1], other):g}; pass layers= "
-                "or a student with the same strides"
+                f"layer {layers_of_pair[0]} of student {student.title} has stride {_stride(imgsz, own):g}, layer "
+                f"{layers_of_pair[1]} of teacher {teacher.title} has stride {_stride(teacher_imgsz, other):g}; pass "
+                "layers= or a student with the same strides"
             )
     return Pair(
         taps=tuple(
             TappedPair(*layers_of_pair, own[0], other[0], _stride(imgsz, own))
-            for layers_of_pair, own, other in zip(tapped, own_shapes, shapes, strict=True)
+            for layers_of_pair, own, other in zip(pairs, own_shapes, shapes, strict=True)
         ),
-        explicit=tuple(map(tapped.index, named)),
+        explicit=tuple(map(pairs.index, named)),
         head=tuple(range(len(layers_of_heads))),
         ratio=ratio,
     )
