@@ -479,6 +479,6 @@ def _check_steps(values: Mapping[str, Any]) -> None:
 def _without_none_strings(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with `amplifier: none`, from YAML or Python, converted to None."""
     arguments = dict(arguments)
-    if str(arguments.get("amplifier")).lower() == "none" and "amplifier" in arguments:
+    if str(arguments.get("amplifier", "")).lower() == "none":
         arguments["amplifier"] = None
     return arguments
