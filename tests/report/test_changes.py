@@ -28,7 +28,7 @@ def test_images_are_ranked_by_the_change_of_their_f1_score():
     assert list(changes)[-1] == "worse.png"
 
 
-def test_objects_of_classes_that_were_not_asked_for_are_not_drawn(tmp_path):
+def test_only_evaluated_objects_are_drawn(tmp_path):
     """The ground truth of an evaluation with `classes=` has some of the objects of its label files."""
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
