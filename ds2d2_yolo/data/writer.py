@@ -32,6 +32,7 @@ from ds2d2_yolo.data.tiles import (
 )
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.files import put_file
+from ds2d2_yolo.tables import counted
 
 OTHER_SIZE = "another size than its labels state"
 
@@ -283,7 +284,7 @@ class DatasetWriter:
     def _notes_of_depth(self) -> list[str]:
         if not self._deep:
             return ["no image has more than 8 bits: stretch= changed nothing"] if self._stretch else []
-        images = f"{len(self._deep)} images have more than 8 bits, such as {self._deep[0]}"
+        images = f"{counted(len(self._deep), 'image')} of more than 8 bits, such as {self._deep[0]}"
         if self._stretch:
             return [f"{images}: stretched to 8 bits by stretch={self._stretch}"]
         return [
@@ -296,7 +297,7 @@ class DatasetWriter:
             return []
         first, number = self._other_sizes[0], len(self._other_sizes)
         return [
-            f"{number} images have another size than their labels state; their own size counts. {first.file} has "
+            f"{counted(number, 'image')} of another size than the labels state; its own counts. {first.file} has "
             f"{first.text()}{f', {number - 1} more are under other_sizes in the report' if number > 1 else ''}"
         ]
 

@@ -73,6 +73,7 @@ def read_image(
     single_cls: bool = False,
     task: str = "detect",
     points: Sequence[int] = (0, 0),
+    counted: int | Sequence[int] | None = None,
 ) -> InputImage:
     """Read an image and its labels, as Ultralytics reads them.
 
@@ -83,6 +84,8 @@ def read_image(
         single_cls (bool): Whether all objects count as one class.
         task (str): Task of the labels; objects of `obb` are oriented.
         points (Sequence[int]): For `pose`: number of keypoints, and of values per keypoint.
+        counted (int | Sequence[int] | None): Argument `classes` of a training: objects of other classes are left out.
+            None means all.
 
     Returns:
         (InputImage): The image.
@@ -104,8 +107,9 @@ def read_image(
             "models for task=detect"
         )
     boxes = pixel_boxes(labels.boxes, labels.polygons, pixels.shape[:2], oriented=task == "obb")
+    kept = np.ones(len(labels.classes), bool) if counted is None else np.isin(labels.classes, counted)
     numbers = np.zeros_like(labels.classes) if single_cls else labels.classes
-    return InputImage(path, pixels, boxes, numbers, labelled or found is not None)
+    return InputImage(path, pixels, boxes[kept], numbers[kept], labelled or found is not None)
 
 
 def read_rgb(path: Path) -> np.ndarray:

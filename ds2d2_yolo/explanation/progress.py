@@ -60,12 +60,12 @@ def choose_images(trainer: StudentTrainer, number: int) -> list[InputImage]:
     Returns:
         (list[InputImage]): The images.
     """
-    classes, single = len(trainer.data["names"]), trainer.args.single_cls
-    points = trainer.data["kpt_shape"] if trainer.args.task == "pose" else (0, 0)
+    args, classes = trainer.args, len(trainer.data["names"])
+    points = trainer.data["kpt_shape"] if args.task == "pose" else (0, 0)
     chosen: list[InputImage] = []
     for path in spread_out(images_of_split(trainer.data["val"]), 4 * number):
         try:
-            image = read_image(path, classes, True, single, trainer.args.task, points)
+            image = read_image(path, classes, True, args.single_cls, args.task, points, args.classes)
         except DS2D2Error:
             continue  # Ultralytics has already reported damaged images
         if len(image.boxes):

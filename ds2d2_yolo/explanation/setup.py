@@ -47,9 +47,16 @@ class ImageSource:
     sources: dict[Path, Path] = field(default_factory=dict)
 
     def read(self, path: Path, student: Detector) -> InputImage:
-        """Read one of the images with labels for the student's task; see `read_image`."""
-        points = student.keypoints or (0, 0)
-        image = read_image(path, len(student.class_names), self.labelled, task=student.task, points=points)
+        """Read one of the images with the labels that the student was trained on; see `read_image`."""
+        points, counted = student.keypoints or (0, 0), trained_argument(student, "classes")
+        image = read_image(
+            path,
+            len(student.class_names),
+            self.labelled,
+            task=student.task,
+            points=points,
+            counted=counted if isinstance(counted, (int, list)) else None,
+        )
         return replace(image, source=self.sources.get(path))
 
 

@@ -23,6 +23,7 @@ from ds2d2_yolo.loading.safety import refuse_unsafe_caches
 SET_FILE = "unlabeled.json"
 """Name of the file that describes a set of images with a teacher's labels."""
 
+_ENTRIES = {"inputs", "boxes", "without_boxes", "left_out", "thresholds", "precision", "sources"}
 _BY_RANK = (*SPLITS[1:], "train")  # of an image that is in several splits, the first is reported
 
 
@@ -175,8 +176,10 @@ def read_pseudo_set(file: str | Path) -> PseudoSet:
     if not path.is_file():
         raise DS2D2Error(f"unlabeled={file}: no such file; {advice}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        made = PseudoSet(path, dict(content))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        if missing := _ENTRIES - content.keys():
+            raise KeyError(f"without {', '.join(sorted(missing))}")
+        made = PseudoSet(path, content)
         expected = made.fingerprint, int(content["images"])
         names = sorted(image.stem for image in made.folder.iterdir() if image.suffix != ".npy")
         found = fingerprint_of_labels(path.parent / "labels" / f"{name}.txt" for name in names), len(names)

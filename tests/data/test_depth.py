@@ -71,7 +71,7 @@ def test_without_stretch_a_note_says_what_to_type(tmp_path, source):
     assert (tmp_path / "out/images/train/P0001.png").read_bytes() == (source / "train/images/P0001.png").read_bytes()
     assert conversion.manifest["deep"] == {"images": 2, "stretched": 0}
     (note,) = [note for note in conversion.manifest["notes"] if "8 bits" in note]
-    assert "2 images have more than 8 bits, such as train/images/P0001.png" in note
+    assert "2 images of more than 8 bits, such as train/images/P0001.png" in note
     assert convert_dataset(source, tmp_path / "new", patch=0, stretch=note.partition("stretch=")[2].split()[0]).made
 
 

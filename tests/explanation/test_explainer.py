@@ -20,6 +20,7 @@ from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image, spread_out
+from ds2d2_yolo.explanation.setup import ImageSource
 from ds2d2_yolo.explanation.views import spread_over
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains, LossInputs
 from ds2d2_yolo.report.sheet import draw_sheet
@@ -255,10 +256,19 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
     with pytest.raises(DS2D2Error, match=r"bare\.txt: line 1: class 1, the data set has 0 to 0; correct the file"):
         read_image(bare, 1)
     assert read_image(bare, 1, single_cls=True).labels.tolist() == [0]
+    assert [len(read_image(bare, 2, counted=classes).boxes) for classes in ([0], 1, [0, 1])] == [0, 1, 1]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     with pytest.raises(DS2D2Error, match=r"broken\.png: cannot be read as an image"):
         read_image(broken, 2)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(None, [0, 1]), ([1], [1]), (0, [0])])
+def test_objects_of_untrained_classes_are_left_out(images, classes, expected):
+    student = detector_of(lively_model("yolo11n.yaml", seed=1))
+    student.model.args = {"classes": classes}
+    source = ImageSource(images, labelled=True, fit_images=images, fit_name="images")
+    assert sorted({label for path in images for label in source.read(path, student).labels.tolist()}) == expected
 
 
 def test_reading_an_image_does_not_repair_it(tmp_path):

@@ -211,6 +211,16 @@ def test_changed_labels_are_made_anew(asked, oracle):
     assert (label.read_text(), again.asked) == (before, [])
 
 
+def test_a_damaged_description_is_refused(asked, oracle):
+    oracle()
+    file = make_stage(asked, "unlabeled")
+    content = json.loads(file.read_text())
+    del content["sources"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DS2D2Error, match=r"is missing or damaged .*without sources.*which creates it again"):
+        read_pseudo_set(file)
+
+
 def test_a_useless_teacher_is_refused(asked, oracle, tmp_path):
     oracle(wrong=True)
     with pytest.raises(DS2D2Error, match="no better than chance"):
