@@ -104,6 +104,8 @@ def build_model(config: str | Path | Config, ch: int = 3, nc: int | None = None,
         'DetectionModel'
     """
     content: Config = config if isinstance(config, Mapping) else yaml_model_load(config)
+    if nc is not None and not verbose:  # Ultralytics prints a line about another number in the YAML
+        content = {**content, "nc": nc}
     for family in _FAMILIES:
         if family.builds(content):
             return family.build(content, ch, nc, verbose)

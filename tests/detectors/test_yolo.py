@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 from training_helpers import assert_assigns_as_ever, batch_of, lively_model, run_teacher
-from ultralytics.nn.tasks import ClassificationModel, DetectionModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, yaml_model_load
+from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import xywh2xyxy
 
-from ds2d2_yolo.detectors import DenseAssignment, Detector, YOLODetector, detector_of, register_detector
+from ds2d2_yolo.detectors import DenseAssignment, Detector, YOLODetector, build_model, detector_of, register_detector
 from ds2d2_yolo.errors import DS2D2Error
 
 FAMILIES = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
@@ -31,6 +32,14 @@ def test_taps_the_inputs_of_the_head(detector):
         h.remove()
     assert len(seen) == len(detector.head_layers) == 3
     assert all(outputs[index] is x for index, x in zip(detector.head_layers, seen, strict=True))
+
+
+def test_building_with_other_classes_is_silent(caplog):
+    LOGGER.addHandler(caplog.handler)
+    config = yaml_model_load("yolo11n.yaml")
+    model = build_model(config, nc=3)
+    LOGGER.removeHandler(caplog.handler)
+    assert (caplog.text, model.yaml["nc"], config["nc"]) == ("", 3, 80)
 
 
 def test_decodes_as_ultralytics_does_at_inference(detector):
