@@ -10,6 +10,7 @@ from ds2d2_yolo.comparison.jobs import WORKER, run_comparison
 from ds2d2_yolo.comparison.plan import ComparisonPlan, plan_comparison
 from ds2d2_yolo.comparison.work import work
 from ds2d2_yolo.report.comparison_tables import report_lines, save_comparison
+from ds2d2_yolo.tables import counted
 from ds2d2_yolo.trainer import DS2D2Trainer
 
 
@@ -47,6 +48,9 @@ def run_compare(given: Mapping[str, object], worker: Sequence[str] = WORKER) -> 
         >>> run_compare({"teacher": "yolo11s.yaml", "student": "yolo11n.yaml", "data": "scenes.yaml"})  # doctest: +SKIP
     """
     planned = plan_comparison(given)
+    methods, seeds = counted(len(planned.methods), "method"), counted(len(planned.seeds), "seed")
+    runs = counted(len(planned.methods) * len(planned.seeds), "run")
+    print(f"{methods} with {seeds} each: {runs}, in {planned.folder}; finished ones are reused", flush=True)
     make_comparison(planned, worker)
     print(f"'ds2d2 report {planned.folder}' makes a page with the images that changed most")
 

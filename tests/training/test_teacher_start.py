@@ -173,10 +173,11 @@ def test_ultralytics_own_way_of_training_follows_the_rule(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path):
+def test_all_methods_of_a_comparison_get_the_same_teacher(data, tmp_path, capsys):
     given = asked(checkpoint(tmp_path), data, tmp_path, student=str(small_yolo(tmp_path)), teacher_epochs=2)
     words = [f"{name}={value}" for name, value in given.items()] + ["methods=builtin,ds2d2,db2", "seeds=0"]
     assert main(["compare", *words]) == 0
+    assert capsys.readouterr().out.startswith("3 methods with 1 seed each: 3 runs, in ")
     folders = [path.name for path in (tmp_path / "runs").iterdir()]
     assert sorted(name.split("-")[0] for name in folders) == ["amplifier", "amplifier", "compare", "teacher"]
     (teacher,) = (path for path in (tmp_path / "runs").iterdir() if path.name.startswith("teacher"))
