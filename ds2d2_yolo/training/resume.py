@@ -14,7 +14,6 @@ starts again.
 from __future__ import annotations
 
 import math
-import random
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -32,6 +30,7 @@ from ultralytics.utils.patches import torch_load, torch_save
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from ds2d2_yolo.training.adapters import keep_adapters
+from ds2d2_yolo.training.random_numbers import random_state, set_random_state
 
 _FORMAT = "ds2d2-state"
 _PARTIAL = ".partial"
@@ -266,41 +265,3 @@ def _order_of(loader: Any) -> torch.Generator:
     """Return the generator of the image order: the sampler's, which initially is the loader's."""
     generator: torch.Generator = getattr(loader.sampler, "generator", None) or loader.generator
     return generator
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the random state of Python, NumPy, torch and the device, as values that can be saved."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator of Ultralytics' augmentations
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.array(keys, np.int64)), *rest),
-    }
-    state["torch"] = torch.get_rng_state()
-    if device.type == "cuda":
-        state["device"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-@contextmanager
-def own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed torch's random numbers on the CPU in a block, and restore them after it. Those of GPUs stay as they are.
-
-    Args:
-        seed (int): The seed.
-
-    Yields:
-        (None): Random numbers in the block depend on the seed alone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed GPUs, too
-        yield
-
-
-def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Restore the random state from the output of `random_state`."""
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and "device" in state:
-        torch.cuda.set_rng_state(state["device"], device)

@@ -13,42 +13,31 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
-from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOCAL_RANK, LOGGER, RANK, YAML, colorstr
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, YAML, colorstr
 from ultralytics.utils.patches import override_configs
 from ultralytics.utils.torch_utils import init_seeds
 
 from ds2d2_yolo.detectors import Batch, Detector
-from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
+from ds2d2_yolo.errors import DS2D2Error, message_of
 from ds2d2_yolo.evaluation import AGREEMENT
 from ds2d2_yolo.files import report_full_disk, whole_file, write_json
-from ds2d2_yolo.loading.data import load_training_data, resolve_data
-from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_file, fingerprint_of_model
 from ds2d2_yolo.loading.models import load_model
-from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.safety import check_safety
-from ds2d2_yolo.loading.soundness import read_checkpoint
-from ds2d2_yolo.loading.unlabeled import read_pseudo_set
 from ds2d2_yolo.method import TERMS, DS2D2Loss
 from ds2d2_yolo.training.adapters import AdapterFit
 from ds2d2_yolo.training.amplifier import load_amplifier
-from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments, complete_configuration
+from ds2d2_yolo.training.arguments import check_arguments, complete_configuration
 from ds2d2_yolo.training.autobatch import DistillationStep
 from ds2d2_yolo.training.calibration import Calibration, ShareMeter
 from ds2d2_yolo.training.checks import check_teacher
 from ds2d2_yolo.training.pair import Pair, check_pair
 from ds2d2_yolo.training.pipeline import Plan, plan
+from ds2d2_yolo.training.random_numbers import own_random_numbers, random_state, set_random_state
 from ds2d2_yolo.training.results import OF_A_STUDENT, TEACHER_FILE, column_names
-from ds2d2_yolo.training.resume import (
-    ADAPTERS,
-    own_random_numbers,
-    peek_state,
-    random_state,
-    set_random_state,
-)
+from ds2d2_yolo.training.resume import ADAPTERS
+from ds2d2_yolo.training.resume_checks import check_checkpoint, check_continuation, sources_of
 from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
@@ -128,9 +117,7 @@ class StudentTrainer(PlainTrainer):
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier", "unlabeled")}
         moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
         if isinstance(asked, (str, Path)) and asked:
-            if not Path(asked).is_file():  # Ultralytics uses the last run
-                raise DS2D2Error(f"resume={asked}: no checkpoint there; {_what_to_resume(Path(asked))}")
-            _check_entries(asked, read_checkpoint("resume", asked)[1])
+            check_checkpoint(asked)
         try:
             super().check_resume({name: value for name, value in overrides.items() if name not in moved})
         except FileNotFoundError as error:
@@ -140,8 +127,7 @@ class StudentTrainer(PlainTrainer):
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
-            _warn_of_student(Path(self.args.resume), overrides.get("model"))
-            _check_resumable(Path(self.args.resume), self.arguments, self.is_over)
+            check_continuation(Path(self.args.resume), self.arguments, overrides.get("model"), self.is_over)
 
     def train(self) -> None:
         """Train the missing stages, then the student."""
@@ -199,7 +185,7 @@ class StudentTrainer(PlainTrainer):
         arguments, resumed, self._resumed = self.arguments, self._resumed, None
         is_plain = resumed is not None and arguments.is_plain(resumed["epoch"] + 1)
         teacher = self._load_teacher() if arguments.needs_teacher and not is_plain else None
-        self._sources = _sources_of(arguments, teacher)
+        self._sources = sources_of(arguments, teacher)
         if teacher is None:
             if resumed is not None and arguments.needs_teacher:
                 # Not trained any more, but optimiser and checkpoints contain them
@@ -471,106 +457,6 @@ def enlarged(large: torch.Tensor, images: torch.Tensor, ratio: int) -> torch.Ten
     if list(large.shape[2:]) == size:
         return large
     return F.interpolate(large, size, mode="bilinear", align_corners=False)
-
-
-def _what_to_resume(asked: Path) -> str:
-    """Return what to do if there is no checkpoint at a path: the folder of a run, a wrong path in it, or any other."""
-    folder = asked if asked.is_dir() else asked.parent.parent
-    last = folder / "weights" / "last.pt"
-    if asked.is_dir() and last.is_file():
-        return f"pass resume={last}"
-    if (folder / "args.yaml").is_file() and not last.is_file():
-        return f"{folder} has no finished epoch; run its command again"
-    return similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
-
-
-def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
-    """Raise an error if the entries of a checkpoint, except the model, have another form than Ultralytics' entries."""
-    try:
-        epoch, arguments = content["epoch"], content["train_args"]
-        if type(epoch) is not int or not isinstance(arguments, dict):
-            raise TypeError(f"epoch is {epoch!r:.100}, train_args is of type {type(arguments).__name__}")
-        if epoch >= 0 and arguments.get("teacher"):
-            if type(arguments["epochs"]) is not int or not isinstance(content.get("optimizer"), (dict, type(None))):
-                raise TypeError(f"epochs is {arguments['epochs']!r:.100}, or optimizer is not an optimizer state")
-            get_cfg(DEFAULT_CFG_DICT | arguments)
-            check_arguments({name: arguments[name] for name in DEFAULTS if name in arguments})
-    except Exception as error:  # missing entries, other types, values out of range: one message for all
-        raise DS2D2Error(
-            f"resume={last}: its entries are not those of an Ultralytics checkpoint ({message_of(error)}); resume from "
-            "another checkpoint of the run, or start it again"
-        ) from error
-    if epoch >= 0 and not arguments.get("teacher"):  # passing a teacher does not turn it into a distilled run
-        raise DS2D2Error(
-            f"resume={last}: is not a distilled student; to continue a stage, run its 'ds2d2' command again; for a "
-            f"plain training, run 'yolo train resume model={last}'"
-        )
-
-
-def _warn_of_student(last: Path, given: object) -> None:
-    """Warn of a student that a resumed run does not use, as Ultralytics does for other arguments."""
-    began = load_checkpoint(last)[1]["train_args"].get("model")
-    if given and Path(str(given)).resolve() not in {last.resolve(), Path(str(began)).resolve()}:
-        LOGGER.warning(
-            f"{colorstr('DS2D2:')} Resume ignores student={given}, using the one in the checkpoint. Start a new run "
-            "to change it."
-        )
-
-
-def _check_resumable(last: Path, arguments: Arguments, is_over: bool) -> None:
-    """Raise an error if files, device or data for the remaining epochs are missing, or files are other ones."""
-    _, checkpoint = load_checkpoint(last)
-    size = checkpoint["train_args"].get("imgsz")
-    if not is_over and arguments.teacher_imgsz is not None and arguments.imgsz != size:
-        raise DS2D2Error(
-            f"imgsz={arguments.imgsz}: this run began with imgsz={size} and teacher_imgsz={arguments.teacher_imgsz}; "
-            "leave imgsz= out"
-        )
-    if not is_over:
-        _check_sources(last, arguments, checkpoint["epoch"])
-    check_place(arguments.device, arguments.amp, arguments.project, last.parent)
-    split, classes = arguments.split, arguments.classes
-    data = load_training_data(resolve_data(arguments.data), arguments.task, split, arguments.single_cls, classes)
-    began = Path(str(checkpoint["train_args"].get("data")))
-    if not is_over and Path(arguments.data).resolve() != began.resolve():  # images that changed in place get a warning
-        expected = peek_state(last, checkpoint["epoch"]).get("data")
-        if expected and expected != fingerprint_of_data(data, arguments.split):
-            raise DS2D2Error(
-                f"data={arguments.data}: its images or labels are not those that this run began with, of {began}; "
-                "leave data= out, or start the run again"
-            )
-
-
-def _check_sources(last: Path, arguments: Arguments, epoch: int) -> None:
-    """Raise an error if what the student learns from after an epoch is missing or another than before."""
-    is_distilled = not arguments.is_plain(epoch + 1)
-    needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
-    for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
-        if not Path(str(path := getattr(arguments, role))).is_file():
-            raise DS2D2Error(
-                f"{role}={path}: no such file, and the run needs it; run 'ds2d2 train resume={last} "
-                f"{role}=path/to/{Path(str(path)).name}'"
-            )
-    sources = peek_state(last, epoch).get("distillation", {}).get("sources", {})
-    teacher = load_model("teacher", arguments.teacher)[0] if is_distilled and arguments.needs_teacher else None
-    for role, found in _sources_of(arguments, teacher).items():
-        if sources.get(role, found) != found:
-            raise DS2D2Error(
-                f"{role}={getattr(arguments, role)}: is not the one that this run began with; run 'ds2d2 train "
-                f"resume={last} {role}=path/to/it', or start the run again"
-            )
-
-
-def _sources_of(arguments: Arguments, teacher: Detector | None) -> dict[str, str]:
-    """Return fingerprints of what a student learns from, by argument. Plain epochs have no teacher."""
-    sources = {}
-    if teacher is not None:
-        sources["teacher"] = fingerprint_of_model(teacher.model)
-        if arguments.gains.im_high:
-            sources["amplifier"] = fingerprint_of_file(Path(str(arguments.amplifier)))
-    if arguments.unlabeled:
-        sources["unlabeled"] = read_pseudo_set(str(arguments.unlabeled)).fingerprint
-    return sources
 
 
 def _save_arguments(trainer: PlainTrainer) -> None:

@@ -19,7 +19,8 @@ from ultralytics.nn.tasks import load_checkpoint
 from ds2d2_yolo import AmplifierTrainer, DS2D2Trainer
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.caches import outdated_caches
-from ds2d2_yolo.training.resume import load_state, own_random_numbers, whole_files
+from ds2d2_yolo.training.random_numbers import own_random_numbers
+from ds2d2_yolo.training.resume import load_state, whole_files
 from ds2d2_yolo.training.trainer import PlainTrainer
 
 pytestmark = pytest.mark.slow  # nearly all of them train
