@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +18,8 @@ from ultralytics.utils.callbacks import get_default_callbacks
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from ds2d2_yolo.detectors import Detector, Taps, build_model, detector_of
+from ds2d2_yolo.files import write_json
+from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels
 from ds2d2_yolo.resources import resource_folder
 from ds2d2_yolo.training.amplifier import load_amplifier
 from ds2d2_yolo.training.pipeline import plan
@@ -189,6 +191,14 @@ def tiny_yaml(folder: Path, family: str, name: str = "tiny", **changes: object) 
     path = folder / f"{prefix}_{name}.yaml"
     YAML.save(path, content | {"fpn_channels": 16} | changes)
     return path
+
+
+def describe_labels(folder: Path, labels: Sequence[Path]) -> Path:
+    """Write the description of a set with a teacher's labels, as its stage does, and return its file."""
+    content: dict[str, Any] = {"images": len(labels), "boxes": len(labels), "without_boxes": 0, "left_out": {}}
+    content |= {"thresholds": {name: {"confidence": 0.5} for name in NAMES.values()}, "precision": None, "inputs": {}}
+    write_json(folder / SET_FILE, {**content, "sources": {}, "labels": fingerprint_of_labels(labels)})
+    return folder / SET_FILE
 
 
 class Killed(BaseException):

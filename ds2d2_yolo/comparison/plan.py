@@ -18,6 +18,7 @@ from ds2d2_yolo.detectors import Detector
 from ds2d2_yolo.errors import DS2D2Error, did_you_mean
 from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_inputs, fingerprint_of_model
 from ds2d2_yolo.loading.unlabeled import fingerprint_of_unlabeled, read_pseudo_set
+from ds2d2_yolo.method import TERMS
 from ds2d2_yolo.options import complete_options, option_defaults
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.training.arguments import DEFAULTS, KEYS, UNLABELED, Arguments, check_arguments
@@ -35,6 +36,7 @@ _REFUSED = {
     "val": "the best epochs are compared; leave val= out",
 }
 _PLACES = {"student", "name", "save_dir", "project"}  # differ between runs, or have another name there
+_NO_TERMS = dict.fromkeys(TERMS, 0) | {"assignment": DEFAULTS["assignment"]}
 _FILES = ("model", "data", "teacher", "amplifier", "pretrained")
 
 
@@ -97,7 +99,7 @@ def plan_comparison(given: Mapping[str, object]) -> ComparisonPlan:
     cluster = _cluster(options, arguments)
     arguments_by_method = {method.name: _arguments_of(method, asked) for method in methods}
 
-    run = plan({**asked, "amplifier": "auto"} if _has_amplifier(arguments) else asked)
+    run = plan(_arguments_to_plan(asked, arguments, methods))
     _check_unlabeled(methods, run)
     _check_families(run, arguments)
     for method in methods:
@@ -142,6 +144,18 @@ def _seeds(chosen: object) -> list[int]:
     if not seeds:
         raise DS2D2Error("seeds= names no seed; pass for example seeds=0,1,2", 2)
     return seeds
+
+
+def _arguments_to_plan(
+    asked: Mapping[str, object], arguments: Arguments, methods: Sequence[Method]
+) -> dict[str, object]:
+    """Return the arguments of the run whose plan all methods share."""
+    planned = dict(asked)
+    if _has_amplifier(arguments):
+        planned["amplifier"] = "auto"
+    if all(method.distil == "none" for method in methods):  # nothing is compared: teacher and student need not match
+        planned |= _NO_TERMS
+    return planned
 
 
 def _cluster(options: Mapping[str, object], arguments: Arguments) -> Cluster | None:
@@ -249,12 +263,14 @@ def _folder(arguments: Arguments, run: Plan) -> Path:
     """Return the folder of the comparison. Without `name=`, its name has a fingerprint of the arguments of all runs."""
     name, student = arguments.name, student_of(run)
     if not name:
+        # With no distilled method the plan has no terms: with one more method the folder must stay the same
+        own = {name: vars(arguments)[name] for name in _NO_TERMS} if not run.arguments.needs_teacher else {}
         inputs: dict[str, object] = {
             "teacher": _fingerprint_of_teacher(arguments, run),
             "student": fingerprint_of_student(run.arguments, student),
             "data": fingerprint_of_data(run.data, run.arguments.split),
             "epochs": [arguments.epochs, arguments.teacher_epochs, arguments.amplifier_epochs],
-            "arguments": decisive_arguments(run.arguments),
+            "arguments": decisive_arguments(run.arguments.replace(**own)),
         }
         if run.entries:
             inputs["unlabeled"] = fingerprint_of_unlabeled(run.entries)

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from command_words import words
+from training_helpers import describe_labels
 from yolo_sets import put
 
 from ds2d2_yolo.commands import check
 from ds2d2_yolo.data.check import KINDS
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import write_json
-from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels
 from ds2d2_yolo.resources import resource_folder
 
 GOOD = "0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n"
@@ -276,8 +275,7 @@ def test_a_shipped_set_is_rendered_by_any_of_its_paths(fresh_machine, monkeypatc
 def test_a_set_with_a_teachers_labels_can_be_checked(good, tmp_path, capsys):
     folder = tmp_path / "labelled"
     put(folder, "", "0000000.png", labels=GOOD, image=(good.parent / "images/train/a.png").read_bytes())
-    labels = fingerprint_of_labels([folder / "labels" / "0000000.txt"])
-    write_json(folder / SET_FILE, {"images": 1, "labels": labels})
-    given = {"data": str(good), "unlabeled": str(folder / SET_FILE), "out": str(tmp_path / "out"), "plots": False}
+    description = describe_labels(folder, [folder / "labels" / "0000000.txt"])
+    given = {"data": str(good), "unlabeled": str(description), "out": str(tmp_path / "out"), "plots": False}
     assert check.run(words(given)) == 0
     assert "train and unlabeled share 1" in capsys.readouterr().out

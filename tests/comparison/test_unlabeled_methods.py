@@ -1,14 +1,13 @@
 """Methods that learn from images without labels, beside those that do not."""
 
 import pytest
-from training_helpers import write_data
+from training_helpers import describe_labels, tiny_yaml, write_data
 
 from ds2d2_yolo.comparison.inputs import decisive_arguments, distillation_arguments, unlabeled_inputs
 from ds2d2_yolo.comparison.jobs import run_comparison
 from ds2d2_yolo.comparison.plan import plan_comparison
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import write_json
-from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels
+from ds2d2_yolo.loading.unlabeled import SET_FILE
 from ds2d2_yolo.training.arguments import check_arguments
 
 METHODS = "plain,builtin,self-training,ds2d2-labeled,ds2d2"
@@ -24,10 +23,7 @@ def images(tmp_path):
         (folder / kind).mkdir()
         for path in (tmp_path / "other" / kind / "train").iterdir():
             (folder / kind / path.name).write_bytes(path.read_bytes())
-    labels = fingerprint_of_labels(sorted((folder / "labels").iterdir()))
-    thresholds = {name: {"confidence": 0.5} for name in ("ship", "vehicle")}
-    write_json(folder / SET_FILE, {"images": 3, "labels": labels, "thresholds": thresholds, "inputs": {}})
-    return tmp_path / "other" / "images" / "train", folder / SET_FILE
+    return tmp_path / "other" / "images" / "train", describe_labels(folder, sorted((folder / "labels").iterdir()))
 
 
 def test_each_method_has_the_images_that_it_is_about(request_of, tmp_path, images):
@@ -51,6 +47,17 @@ def test_each_method_has_the_images_that_it_is_about(request_of, tmp_path, image
 def test_methods_without_their_images_are_refused(request_of, tmp_path):
     with pytest.raises(DS2D2Error, match=r"methods=self-training: .* pass unlabeled=path/to/images"):
         plan_comparison(request_of(project=str(tmp_path / "runs"), methods="plain,self-training"))
+
+
+def test_labels_may_come_from_another_family(request_of, tmp_path, images):
+    """Nothing is compared with the teacher by these two methods."""
+    given = request_of(project=str(tmp_path / "runs"), unlabeled=str(images[0]), pretrained=False, imgsz=128)
+    other = given | {"teacher": str(tiny_yaml(tmp_path, "RetinaNet")), "amplifier": None}
+    assert plan_comparison({**other, "methods": "plain,self-training"}).run.teacher.family == "RetinaNet"
+    with pytest.raises(DS2D2Error, match="student is a YOLO"):
+        plan_comparison({**other, "methods": "plain,self-training,ds2d2"})
+    folders = {plan_comparison({**given, "methods": methods}).folder for methods in ("plain,self-training", METHODS)}
+    assert len(folders) == 1  # with one more method it goes on in the same folder
 
 
 def test_options_of_a_method_need_images(request_of, tmp_path):

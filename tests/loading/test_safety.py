@@ -6,15 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from training_helpers import NAMES, lively_model, save_checkpoint, small_yolo, write_data
+from training_helpers import describe_labels, lively_model, save_checkpoint, small_yolo, write_data
 from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo.cli import main
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import write_json
 from ds2d2_yolo.loading.data import load_data
 from ds2d2_yolo.loading.safety import check_safety
-from ds2d2_yolo.loading.unlabeled import SET_FILE, fingerprint_of_labels
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"), reason="safe=True needs torch 2.6"
@@ -191,11 +189,10 @@ def test_caches_of_unlabelled_images_run_nothing(folder, files, fresh_machine, c
     if folder:
         (made / "labels" / "0.txt").write_text("")
         named = [made / "labels" / "0.txt"]
-    content = {"images": len(named), "labels": fingerprint_of_labels(named), "inputs": {}}
-    write_json(made / SET_FILE, {**content, "thresholds": {name: {"confidence": 0.5} for name in NAMES.values()}})
+    description = describe_labels(made, named)
     cache = (made / "labels" / names[0]).parent.with_suffix(".cache")
     cache.write_bytes(pickle.dumps({"labels": Trap(files["marker"])}))
-    words = f"{TRAIN} unlabeled={made / SET_FILE} project={tmp_path / 'runs'} im_high=0 workers=0 safe=True"
+    words = f"{TRAIN} unlabeled={description} project={tmp_path / 'runs'} im_high=0 workers=0 safe=True"
     assert main(words.format(**files).split()) == 1
     assert not files["marker"].exists()
     assert f"{cache} could run code" in capsys.readouterr().err
