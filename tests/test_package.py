@@ -149,6 +149,15 @@ def test_modules_that_are_named_anywhere_exist():
         pkgutil.resolve_name(name)
 
 
+def test_names_that_the_documentation_imports_exist():
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in TEXTS if path.suffix == ".md")
+    imports = re.findall(r"^from (ds2d2_yolo[\w.]*) import ([\w, ]+)", pages, re.M)
+    assert len(imports) > 3
+    for module, names in imports:
+        for name in names.split(","):
+            pkgutil.resolve_name(f"{module}:{name.strip()}")
+
+
 def test_source_files_that_the_documentation_names_exist():
     missing = []
     for page in (path for path in TEXTS if path.suffix == ".md"):
