@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _how_to_continue(mode: str | None) -> str:
     """Return how to continue an interrupted run, as the end of a message. Empty for modes that train nothing."""
-    how = dict.fromkeys(_TRAINING, "run it again, a student with resume=last.pt")
+    how = dict.fromkeys(_TRAINING, "run it again; a student that has begun: 'ds2d2 train resume=path/to/its/last.pt'")
     how |= dict.fromkeys(_COMPARING, "run it again")
     return f"; to continue, {how[mode]}" if mode in how else ""
 

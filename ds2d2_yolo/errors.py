@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,13 +85,14 @@ def did_you_mean(word: object, known: Iterable[str], otherwise: str, most: int =
     return f"did you mean {' or '.join(close)}?" if close else otherwise
 
 
-def similar_file(option: str, path: str | Path, otherwise: str) -> str:
+def similar_file(option: str, path: str | Path, otherwise: str, suffixes: Collection[str] = ()) -> str:
     """Return a hint for a message about a missing file.
 
     Args:
         option (str): The option that names the file.
         path (str | Path): The user's path.
         otherwise (str): The hint if no file in the folder has a similar name.
+        suffixes (Collection[str]): Suffixes of files that the option accepts. Empty for any.
 
     Returns:
         (str): The hint.
@@ -105,7 +106,8 @@ def similar_file(option: str, path: str | Path, otherwise: str) -> str:
     """
     names: list[str] = []
     with suppress(OSError):  # no such folder, or no permission to read it
-        names = [file.name for file in Path(path).parent.iterdir() if file.is_file()]
+        files = [file for file in Path(path).parent.iterdir() if file.is_file()]
+        names = [file.name for file in files if not suffixes or file.suffix.lower() in suffixes]
     wanted = Path(path)
     names.sort(key=lambda name: Path(name).suffix == wanted.suffix)  # of files with one stem, the last one counts
     by_stem = {Path(name).stem: name for name in names}

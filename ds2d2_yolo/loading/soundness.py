@@ -15,6 +15,7 @@ from ds2d2_yolo.detectors import TASKS, Detector, build_model, detector_of, inpu
 from ds2d2_yolo.errors import DS2D2Error, message_of, similar_file
 from ds2d2_yolo.files import refuse_unusable
 
+_SUFFIXES = {".pt", ".yaml", ".yml"}
 _LARGEST_STRIDE = 512  # pixels, more than any model has
 
 
@@ -37,7 +38,7 @@ def read_checkpoint(role: str, path: str | Path) -> tuple[nn.Module, dict[str, A
     is_bare = Path(name).name == name
     if not Path(name).is_file() and not is_bare and "://" not in name:
         hint = f"pass the path of a .pt, such as {role}=yolo11n.pt"
-        raise DS2D2Error(f"{role}={name}: no such file; {similar_file(role, name, hint)}")
+        raise DS2D2Error(f"{role}={name}: no such file; {similar_file(role, name, hint, _SUFFIXES)}")
     try:
         model, content = load_checkpoint(name)
     except Exception as error:  # missing, not downloadable, truncated, unknown classes: torch raises many types

@@ -17,7 +17,7 @@ from ds2d2_yolo.loading.fingerprint import fingerprint_of_data, fingerprint_of_f
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.place import check_place
 from ds2d2_yolo.loading.soundness import read_checkpoint
-from ds2d2_yolo.loading.unlabeled import read_pseudo_set
+from ds2d2_yolo.loading.unlabeled import is_set_file, read_pseudo_set
 from ds2d2_yolo.training.arguments import DEFAULTS, Arguments, check_arguments
 from ds2d2_yolo.training.resume import peek_state
 
@@ -36,13 +36,30 @@ def check_checkpoint(asked: str | Path) -> None:
     _check_entries(asked, read_checkpoint("resume", asked)[1])
 
 
-def check_continuation(last: Path, arguments: Arguments, student: object, is_over: bool) -> None:
-    """Check that a run can be continued. Warn of a student that it does not use.
+def is_before_its_stage(name: str, value: str) -> bool:
+    """Return whether a stage of the run has made a file from this one: the user has repeated the run's command.
+
+    Args:
+        name (str): `teacher`, `amplifier` or `unlabeled`.
+        value (str): The argument's value.
+
+    Example:
+        >>> is_before_its_stage("teacher", "yolo11l.yaml"), is_before_its_stage("teacher", "elsewhere/best.pt")
+        (True, False)
+    """
+    if name == "unlabeled":
+        return not is_set_file(value)
+    return name == "teacher" and Path(value).suffix.lower() in {".yaml", ".yml"}
+
+
+def check_continuation(last: Path, arguments: Arguments, ignored: Mapping[str, object], is_over: bool) -> None:
+    """Check that a run can be continued. Warn of files that it does not use.
 
     Args:
         last (Path): last.pt of the run.
         arguments (Arguments): Arguments of the rest of the run.
-        student (object): The student that was asked for, if any.
+        ignored (Mapping[str, object]): Files that were asked for and are not used, by role: `student`, or those from
+            which a stage of the run has made another file.
         is_over (bool): Whether no epoch is left.
 
     Raises:
@@ -50,14 +67,14 @@ def check_continuation(last: Path, arguments: Arguments, student: object, is_ove
     """
     _, checkpoint = load_checkpoint(last)
     began = checkpoint["train_args"]
-    _warn_of_student(last, student, began.get("model"))
+    _warn_of_ignored(last, ignored, {**began, "student": began.get("model")})
     if not is_over:
         if arguments.teacher_imgsz is not None and arguments.imgsz != began.get("imgsz"):
             raise DS2D2Error(
                 f"imgsz={arguments.imgsz}: this run began with imgsz={began.get('imgsz')} and "
                 f"teacher_imgsz={arguments.teacher_imgsz}; leave imgsz= out"
             )
-        _check_sources(last, arguments, checkpoint["epoch"])
+        _check_sources(last, arguments, checkpoint)
     check_place(arguments.device, arguments.amp, arguments.project, last.parent)
     split, classes = arguments.split, arguments.classes
     data = load_training_data(resolve_data(arguments.data), arguments.task, split, arguments.single_cls, classes)
@@ -99,7 +116,7 @@ def _what_to_resume(asked: Path) -> str:
         return f"pass resume={last}"
     if (folder / "args.yaml").is_file() and not last.is_file():
         return f"{folder} has no finished epoch; run its command again"
-    return similar_file("resume", asked, "pass the last.pt of a run, from its folder weights")
+    return similar_file("resume", asked, "pass the last.pt of a run, from its folder weights", {".pt"})
 
 
 def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
@@ -125,17 +142,19 @@ def _check_entries(last: str | Path, content: Mapping[str, Any]) -> None:
         )
 
 
-def _warn_of_student(last: Path, given: object, began: object) -> None:
-    """Warn of a student that a resumed run does not use, as Ultralytics does for other arguments."""
-    if given and Path(str(given)).resolve() not in {last.resolve(), Path(str(began)).resolve()}:
-        LOGGER.warning(
-            f"{colorstr('DS2D2:')} Resume ignores student={given}, using the one in the checkpoint. Start a new run "
-            "to change it."
-        )
+def _warn_of_ignored(last: Path, ignored: Mapping[str, object], began: Mapping[str, object]) -> None:
+    """Warn of files that a resumed run does not use, as Ultralytics does for other arguments."""
+    for name, value in ignored.items():
+        if value and Path(str(value)).resolve() not in {last.resolve(), Path(str(began.get(name))).resolve()}:
+            LOGGER.warning(
+                f"{colorstr('DS2D2:')} Resume ignores {name}={value}, using {began.get(name)}, which this run began "
+                "with. Start a new run to change it."
+            )
 
 
-def _check_sources(last: Path, arguments: Arguments, epoch: int) -> None:
-    """Raise an error if what the student learns from after an epoch is missing or another than before."""
+def _check_sources(last: Path, arguments: Arguments, checkpoint: Mapping[str, Any]) -> None:
+    """Raise an error if what the student learns from after a checkpoint is missing or another than before."""
+    epoch = checkpoint["epoch"]
     is_distilled = not arguments.is_plain(epoch + 1)
     needed = {"teacher": arguments.needs_teacher, "amplifier": arguments.gains.im_high}
     for role in (role for role, is_needed in needed.items() if is_needed and is_distilled):
@@ -148,7 +167,8 @@ def _check_sources(last: Path, arguments: Arguments, epoch: int) -> None:
     teacher = load_model("teacher", arguments.teacher)[0] if is_distilled and arguments.needs_teacher else None
     for role, found in sources_of(arguments, teacher).items():
         if sources.get(role, found) != found:
-            raise DS2D2Error(
-                f"{role}={getattr(arguments, role)}: is not the one that this run began with; run 'ds2d2 train "
-                f"resume={last} {role}=path/to/it', or start the run again"
-            )
+            given, began = str(getattr(arguments, role)), str(checkpoint["train_args"].get(role))
+            advice = f"run 'ds2d2 train resume={last} {role}=path/to/it', or start the run again"
+            if given != began and Path(began).is_file():
+                advice = f"leave {role}= out, then it is {began}"
+            raise DS2D2Error(f"{role}={given}: is not the one that this run began with; {advice}")

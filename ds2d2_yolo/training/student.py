@@ -37,7 +37,12 @@ from ds2d2_yolo.training.pipeline import Plan, plan
 from ds2d2_yolo.training.random_numbers import own_random_numbers, random_state, set_random_state
 from ds2d2_yolo.training.results import OF_A_STUDENT, TEACHER_FILE, column_names
 from ds2d2_yolo.training.resume import ADAPTERS
-from ds2d2_yolo.training.resume_checks import check_checkpoint, check_continuation, sources_of
+from ds2d2_yolo.training.resume_checks import (
+    check_checkpoint,
+    check_continuation,
+    is_before_its_stage,
+    sources_of,
+)
 from ds2d2_yolo.training.schedule import TermSchedule
 from ds2d2_yolo.training.step import Distiller
 from ds2d2_yolo.training.trainer import PlainTrainer
@@ -115,11 +120,12 @@ class StudentTrainer(PlainTrainer):
         asked = self.args.resume
         # Files that were moved since the run began: Ultralytics would use the old paths
         named = {name: str(overrides.get(name) or "") for name in ("teacher", "amplifier", "unlabeled")}
-        moved = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
+        named = {name: value for name, value in named.items() if value.lower() not in {"", "auto", "none"}}
+        moved = {name: value for name, value in named.items() if not is_before_its_stage(name, value)}
         if isinstance(asked, (str, Path)) and asked:
             check_checkpoint(asked)
         try:
-            super().check_resume({name: value for name, value in overrides.items() if name not in moved})
+            super().check_resume({name: value for name, value in overrides.items() if name not in named})
         except FileNotFoundError as error:
             raise DS2D2Error(
                 f"resume={asked}: the last run has no usable checkpoint; pass resume=path/to/last.pt"
@@ -127,7 +133,9 @@ class StudentTrainer(PlainTrainer):
         if self.resume:
             vars(self.args).update({name: str(Path(value).resolve()) for name, value in moved.items()})
         if self.resume and RANK == -1:
-            check_continuation(Path(self.args.resume), self.arguments, overrides.get("model"), self.is_over)
+            ignored: dict[str, object] = {name: value for name, value in named.items() if name not in moved}
+            ignored["student"] = overrides.get("model")
+            check_continuation(Path(self.args.resume), self.arguments, ignored, self.is_over)
 
     def train(self) -> None:
         """Train the missing stages, then the student."""

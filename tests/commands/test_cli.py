@@ -239,7 +239,7 @@ def test_names_of_folders_stay_as_they_are_written():
     ("mode", "told"),
     [
         ("convert", "ds2d2: interrupted\n"),
-        ("train", "; to continue, run it again, a student with resume=last.pt\n"),
+        ("train", "; to continue, run it again; a student that has begun: 'ds2d2 train resume=path/to/its/last.pt'\n"),
     ],
 )
 def test_an_interrupt_ends_with_130_and_a_hint(mode, told):

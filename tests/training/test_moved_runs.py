@@ -52,7 +52,8 @@ def test_a_run_does_not_go_on_with_another_teacher(role, stopped, tmp_path):
     content |= {"head": {name: value + 1 for name, value in content["head"].items()}}
     torch.save(content, tmp_path / "other.pt")
     given = {"resume": str(stopped.last)} | ({"amplifier": str(tmp_path / "other.pt")} if role == "amplifier" else {})
-    with pytest.raises(DS2D2Error, match=rf"{role}=.*\.pt: is not the one that this run began with; run 'ds2d2"):
+    advice = "run 'ds2d2" if role == "teacher" else f"leave amplifier= out, then it is {tmp_path / 'amplifier.pt'}"
+    with pytest.raises(DS2D2Error, match=rf"{role}=.*\.pt: is not the one that this run began with; {advice}"):
         DS2D2Trainer(overrides=given)
     assert contents(stopped.save_dir) == before
 
@@ -71,6 +72,18 @@ def test_a_run_resumes_with_files_that_have_moved(stopped, tmp_path):
     )
     resumed.train()
     assert resumed.args.teacher == str(elsewhere / "teacher.pt")
+    assert len(resumed.csv.read_text().splitlines()) == 3
+
+
+def test_the_command_of_a_run_resumes_it(stopped, tmp_path, warnings):
+    """Its teacher and its images without labels, as the user named them, have become files of stages."""
+    began, pictures = stopped.args.teacher, str(tmp_path / "set" / "images" / "val")
+    given = {"resume": str(stopped.last), "teacher": "yolo11s.yaml", "unlabeled": pictures, "epochs": 2}
+    resumed = DS2D2Trainer(overrides=given)
+    assert (resumed.args.teacher, resumed.args.unlabeled) == (began, None)
+    assert [text for text in warnings() if f"Resume ignores teacher=yolo11s.yaml, using {began}" in text]
+    assert [text for text in warnings() if f"Resume ignores unlabeled={pictures}, using None" in text]
+    resumed.train()
     assert len(resumed.csv.read_text().splitlines()) == 3
 
 
