@@ -14,7 +14,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load, yaml_model_load
 from ultralytics.utils.files import get_latest_run
 
-from ds2d2_yolo.detectors import RTDETRDetector, detector_of
+from ds2d2_yolo.detectors import RTDETRDetector, YOLODetector, detector_of
 from ds2d2_yolo.resources import own_file
 
 TRAINERS: dict[str, type[DetectionTrainer]] = {
@@ -81,8 +81,12 @@ def _task_and_family(overrides: Mapping[str, Any]) -> tuple[str, str]:
     path = overrides.get("resume") or next(filter(None, map(overrides.get, ("student", "model", "teacher"))), None)
     try:
         name = str(get_latest_run() if path is True else path)
+        if overrides.get("resume") and not Path(name).is_file():
+            return "detect", ""  # Ultralytics would look for it in the network
         if Path(name).suffix in {".yaml", ".yml"}:
             config = yaml_model_load(own_file(name, "cfg", "models"))
+            if not YOLODetector.builds(config):
+                return "detect", ""  # without layers, Ultralytics cannot tell the task and warns
             return str(guess_model_task(config)), RTDETRDetector.family if RTDETRDetector.builds(config) else ""
         content, _ = torch_safe_load(name, safe_only=bool(overrides.get("safe")))
         detector = detector_of(content.get("ema") or content["model"])

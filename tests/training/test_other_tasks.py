@@ -8,7 +8,17 @@ from dataclasses import asdict
 import cloudpickle
 import pytest
 import torch
-from training_helpers import NAMES, batch_of, lively_model, make_stage, save_checkpoint, short, small_yolo, write_data
+from training_helpers import (
+    NAMES,
+    batch_of,
+    lively_model,
+    make_stage,
+    no_network,
+    save_checkpoint,
+    short,
+    small_yolo,
+    write_data,
+)
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.nn.tasks import PoseModel, load_checkpoint
@@ -228,7 +238,7 @@ def test_the_step_for_autobatch_has_objects_of_the_task(pair):
     assert sorted(distiller.warnings._values) == ["ex_high", "ex_low", "im_full"]
 
 
-def test_trainers_take_the_task_of_their_model(tmp_path):
+def test_trainers_take_the_task_of_their_model(tmp_path, warnings):
     path = save_checkpoint(lively_model("yolo11n-obb.yaml"), tmp_path / "model.pt")
     assert task_of({"model": str(path)}) == task_of({"model": str(path), "safe": True}) == "obb"
     assert task_of({"student": "yolo11n.yaml", "teacher": "yolo11s-seg.yaml"}) == "detect"
@@ -240,6 +250,18 @@ def test_trainers_take_the_task_of_their_model(tmp_path):
         assert issubclass(made, kind)
         assert trainer_for(made, {"task": "segment"}) is made is trainer_for(kind, {"task": "segment"})
         assert trainer_for(kind, {"model": "retinanet_r18.yaml"}) is kind
+    assert not warnings()  # Ultralytics cannot guess the task of a RetinaNet
+
+
+@pytest.mark.parametrize("name", ["last.pt", "folder/last.pt"])
+def test_a_missing_run_is_not_looked_for_in_the_network(name, tmp_path, monkeypatch, warnings):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "last.log").touch()
+    message = f"resume={name}: no checkpoint there; pass the last.pt of a run"
+    with no_network() as asked, pytest.raises(DS2D2Error, match=message):
+        DS2D2Trainer(overrides={"resume": name})
+    assert not asked
+    assert not warnings()
 
 
 def test_a_configuration_chooses_the_trainer_as_overrides_do():
