@@ -175,7 +175,7 @@ def _check_heads(teacher: Detector, student: Detector) -> None:
     if teacher.family != student.family and not by_maps:
         raise DS2D2Error(
             f"teacher is a {teacher.family}, student is a {student.family}; pass a student of family {teacher.family}, "
-            "or preset=self-training with unlabeled=, which compares no models"
+            "or train it with preset=self-training and unlabeled=, which compares no models"
         )
     check_tasks(teacher, student)
     if len(teacher.head_layers) != len(student.head_layers):
