@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ultralytics.nn.tasks import load_checkpoint
+
 from ds2d2_yolo.commands.words import announce, parse_arguments, shorter
 from ds2d2_yolo.trainer import DS2D2Trainer
 
@@ -22,5 +24,7 @@ def run(words: Sequence[str]) -> None:
     trainer.train()
     student = trainer.best if trainer.best.exists() else trainer.last
     announce(student, "student")
-    print(f"  yolo predict model={shorter(student)} source=path/to/images    # plain Ultralytics from here on")
+    package = type(load_checkpoint(student)[0]).__module__.partition(".")[0]  # with several GPUs, no model is here
+    comment = "plain Ultralytics from here on" if package == "ultralytics" else f"{package} must be installed"
+    print(f"  yolo predict model={shorter(student)} source=path/to/images    # {comment}")
     print(f"  ds2d2 report {shorter(trainer.save_dir)}    # a page about this run")

@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import SETTINGS
 
 from ds2d2_yolo import DS2D2Trainer
+from ds2d2_yolo.cli import main
 from ds2d2_yolo.detectors import build_model
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.loading.models import load_model
@@ -75,6 +76,15 @@ def test_the_student_predicts_and_validates_in_ultralytics(run, data, tmp_path):
     metrics = model.val(data=str(data), imgsz=64, device="cpu", plots=False, workers=0, save_dir=str(tmp_path))
     assert 0 <= metrics.box.map50 <= 1
     assert not hasattr(model.model, "ds2d2_adapters")
+
+
+def test_the_command_says_what_its_student_needs(run, data, tmp_path, capsys):
+    _, trainer = run
+    given = {**SHORT, "teacher": trainer.best, "student": trainer.best, "data": data, "amplifier": "none"}
+    given |= {"im_high": 0, "project": tmp_path}
+    assert main(["train", *(f"{name}={value}" for name, value in given.items())]) == 0
+    *_, predict, _ = capsys.readouterr().out.splitlines()
+    assert predict.endswith("# ds2d2_yolo must be installed")
 
 
 def test_frozen_models_are_unchanged_one_adapter_was_trained(run):
