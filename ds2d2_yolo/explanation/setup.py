@@ -23,6 +23,7 @@ from ds2d2_yolo.loading.data import load_data, refuse_missing_images, resolve_da
 from ds2d2_yolo.loading.images import images_of_split
 from ds2d2_yolo.loading.models import load_model
 from ds2d2_yolo.loading.unlabeled import read_pseudo_set
+from ds2d2_yolo.tables import counted
 from ds2d2_yolo.training.amplifier import load_amplifier, read_amplifier
 from ds2d2_yolo.training.checks import check_footprint
 from ds2d2_yolo.training.pair import check_pair
@@ -84,7 +85,8 @@ def load_trained_models(paths: Mapping[str, str | Path]) -> dict[str, Detector]:
         channels = input_channels(models[role].model)
         if channels != 3:
             raise DS2D2Error(
-                f"{role}={path}: takes images of {channels} channels, only 3 can be shown; pass another {role}="
+                f"{role}={path}: is for images of {counted(channels, 'channel')}, only those of 3 can be explained; "
+                "see 'ds2d2 report' for its training"
             )
     expected = models["teacher"].class_names
     for role, detector in models.items():

@@ -20,7 +20,7 @@ from ds2d2_yolo.detectors.torchvision.faster_rcnn import Pooled, Regions
 from ds2d2_yolo.errors import DS2D2Error
 from ds2d2_yolo.explanation.explainer import Explainer
 from ds2d2_yolo.explanation.images import read_image, spread_out
-from ds2d2_yolo.explanation.setup import ImageSource
+from ds2d2_yolo.explanation.setup import ImageSource, load_trained_models
 from ds2d2_yolo.explanation.views import spread_over
 from ds2d2_yolo.method import WEIGHTS, DS2D2Loss, Gains, LossInputs
 from ds2d2_yolo.report.sheet import draw_sheet
@@ -261,6 +261,13 @@ def test_labels_are_read_as_ultralytics_reads_them(tmp_path, images):
     broken.write_bytes(b"no image")
     with pytest.raises(DS2D2Error, match=r"broken\.png: cannot be read as an image"):
         read_image(broken, 2)
+
+
+def test_models_for_grey_images_are_refused(tmp_path):
+    model = build_model("yolo11n.yaml", ch=1, nc=2)
+    path = save_checkpoint(model, tmp_path / "grey.pt")
+    with pytest.raises(DS2D2Error, match=r"student=.*grey\.pt: is for images of 1 channel, only those of 3"):
+        load_trained_models({"student": path})
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(None, [0, 1]), ([1], [1]), (0, [0])])
