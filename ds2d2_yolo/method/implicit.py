@@ -301,9 +301,10 @@ def _area(sides: torch.Tensor) -> torch.Tensor:
 
 
 def _check_shapes(function: str, student: _PredictionsT, teacher: _PredictionsT) -> None:
-    pairs = {name: (getattr(student, name).shape, getattr(teacher, name).shape) for name in student._fields}
-    if any(first != second for first, second in pairs.values()):
-        shapes = ", ".join(f"{name} {tuple(first)} and {tuple(second)}" for name, (first, second) in pairs.items())
+    pairs = [(first.shape, second.shape) for first, second in zip(student, teacher, strict=True)]
+    if any(first != second for first, second in pairs):
+        named = zip(student._fields, pairs, strict=True)
+        shapes = ", ".join(f"{name} {tuple(first)} and {tuple(second)}" for name, (first, second) in named)
         raise ValueError(f"{function} expects predictions of the same shape, got {shapes}")
 
 

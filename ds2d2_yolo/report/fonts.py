@@ -9,6 +9,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from ultralytics.utils import LOGGER, colorstr
 
+_NORMAL = {400, "normal", "regular", "book"}
 _warned: list[str] = []  # the signs of the first warning, as one per process is enough
 
 
@@ -52,9 +53,12 @@ def _fonts_with(signs: frozenset[str]) -> tuple[list[str], str]:
 
 
 def _signs_by_font(signs: frozenset[str]) -> dict[str, set[str]]:
-    """Return the signs that the upright fonts of every installed family have."""
+    """Return the signs that the upright fonts of every installed family have.
+
+    The font that matplotlib draws with counts: the one of normal weight. A bold one can have fewer signs.
+    """
     found: dict[str, set[str]] = {}
-    for entry in fontManager.ttflist:
+    for entry in sorted(fontManager.ttflist, key=lambda entry: entry.weight not in _NORMAL):
         if entry.style != "normal" or entry.name in found or "Last Resort" in entry.name:  # those have boxes alone
             continue
         try:
