@@ -1,10 +1,12 @@
 """Labelled and unlabelled images in one epoch: which they are, and what each counts in the student's own loss."""
 
+import copy
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
+from far_device import far_device
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler
 from training_helpers import batch_of, lively_model
 
@@ -200,6 +202,24 @@ def test_half_precision_can_be_weighed(student):
         alone = loss_of(student, part(batch, 0, 20))[0]
         found = loss_of(student, batch, [1.0, 0.0])[0]
     torch.testing.assert_close(found.float(), alone.float(), rtol=0.03, atol=0.01)
+
+
+def test_images_are_weighed_on_another_device(student):
+    def loss_and_columns(student, batch):
+        loss = MixedLoss(weight=0.5)
+        loss.begin_step(student, batch)
+        return student.model(batch)[0].tolist(), loss.columns(gain=0.5)
+
+    batch, kinds = batch_of(task=student.task), {"unlabeled": (False, True)}
+    expected = loss_and_columns(student, batch | kinds)
+    far = copy.deepcopy(student.model)
+    far.criterion = None  # it keeps the device of its model
+    with far_device() as device:
+        loss, columns = loss_and_columns(
+            detector_of(far.to(device)), {name: value.to(device) for name, value in batch.items()} | kinds
+        )
+    assert loss == pytest.approx(expected[0], rel=1e-4)
+    assert columns == pytest.approx(expected[1], rel=1e-4)
 
 
 def test_both_kinds_are_counted_apart(student):
