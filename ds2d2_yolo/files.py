@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import psutil
@@ -81,10 +82,15 @@ def refuse_unwritable(name: str, value: object, folder: Path) -> None:
         DS2D2Error: If the closest existing parent is no folder or not writable.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    try:
+        with TemporaryFile(
+            dir=existing
+        ):  # permissions do not tell: file systems of the kernel or a network refuse, too
+            pass
+    except OSError as error:
         raise DS2D2Error(
             f"{name}={value}: cannot write to {existing}; pass another folder, such as {name}=path/to/folder"
-        )
+        ) from error
 
 
 @contextmanager

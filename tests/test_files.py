@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from ds2d2_yolo.errors import DS2D2Error
-from ds2d2_yolo.files import FolderLock, atomic_folder, put_file
+from ds2d2_yolo.files import FolderLock, atomic_folder, put_file, refuse_unwritable
 
 
 def accept(folder):
@@ -179,3 +180,14 @@ def test_folders_with_long_names_have_locks_of_their_own(sign, tmp_path):
     for lock in locks:
         lock.release()
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that takes no files in spite of its permissions")
+def test_folders_that_take_no_files_are_refused():
+    with pytest.raises(DS2D2Error, match=r"project=/proc/runs: cannot write to /proc; pass another folder"):
+        refuse_unwritable("project", "/proc/runs", Path("/proc/runs/train"))
+
+
+def test_asking_for_a_folder_leaves_nothing_behind(tmp_path):
+    refuse_unwritable("out", "a/b", tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
