@@ -49,6 +49,7 @@ class FarTensor(torch.Tensor):
         return copy.requires_grad_(self.requires_grad)
 
     def tolist(self) -> list[Any]:
+        waits["tolist"] += 1
         return self.inner.tolist()
 
     @classmethod
@@ -71,8 +72,11 @@ def _check(operation: Any, arguments: Sequence[Any], tensors: Sequence[torch.Ten
         raise RuntimeError(f"{operation}: on the CPU are tensors {shapes[0]}, on the far device {shapes[1]}")
 
 
-def _waits(operation: Any, arguments: Sequence[Any]) -> bool:
-    """Return whether an operation on far tensors makes a program wait: for a value, or for the size of a result."""
+def _waits(operation: Any, arguments: Sequence[Any], named: dict[str, Any]) -> bool:
+    """Return whether an operation on far tensors makes a program wait: for values, or for the size of a result."""
+    if _name(operation) in _MOVES:
+        to = named.get("device") or arguments[0].device
+        return to.type != FAR.type
     if _name(operation) in _INDEXING:
         return any(part is not None and part.dtype == torch.bool for part in arguments[1])
     return _name(operation) in {"_local_scalar_dense", "equal", *_SIZES_DEPEND_ON_VALUES}
@@ -83,7 +87,7 @@ def _compute(operation: Any, arguments: Sequence[Any], named: dict[str, Any]) ->
     tensors = [leaf for leaf in tree_leaves((arguments, named)) if isinstance(leaf, torch.Tensor)]
     _check(operation, arguments, tensors)
     if any(isinstance(tensor, FarTensor) for tensor in tensors):
-        waits[_name(operation)] += _waits(operation, arguments)
+        waits[_name(operation)] += _waits(operation, arguments, named)
     device = named.get("device")
     is_far = any(isinstance(tensor, FarTensor) for tensor in tensors) if device is None else device.type == FAR.type
     if device is not None and is_far:
@@ -132,18 +136,16 @@ class _Autocast(torch.autocast):
 @contextmanager
 def far_device() -> Iterator[torch.device]:
     """Make the far device usable."""
-    nothing = SimpleNamespace(total_memory=1)
     answers = {"is_available": False, "device_count": 0, "memory_reserved": 0, "empty_cache": None, "synchronize": None}
     module = SimpleNamespace(**{name: lambda *_, answer=answer: answer for name, answer in answers.items()})
-    module.get_device_properties = lambda *_: nothing
+    module.get_device_properties = lambda *_: SimpleNamespace(total_memory=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, FAR.type, module, raising=False)
         patch.setattr(torch, "autocast", _Autocast)
         patch.setattr(torch.amp, "autocast", _Autocast)
         swaps = torch.__future__.get_swap_module_params_on_conversion()
-        torch.__future__.set_swap_module_params_on_conversion(
-            True
-        )  # `Module.to` cannot change a tensor's class otherwise
+        # `Module.to` cannot change a tensor's class otherwise.
+        torch.__future__.set_swap_module_params_on_conversion(True)
         try:
             with _Functions(), _Operations():
                 yield FAR
